@@ -1,0 +1,1 @@
+"""Benchmarks, the evaluation of models on them, and the scoreboard."""

@@ -1,0 +1,1 @@
+"""Which objects become chips, and the cutting of them."""

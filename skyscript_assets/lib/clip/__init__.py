@@ -1,0 +1,1 @@
+"""CLIP models: pretrained towers, features, similarity scores and training."""

@@ -1,0 +1,65 @@
+"""The one hierarchy of errors that the plant raises on purpose.
+
+Every message names the file, key or setting at fault and what to do about it. A class is added here when a caller needs
+to tell one failure from another; a new wording alone needs no class.
+"""
+
+
+class SkyScriptError(Exception):
+    """Base of every error raised on purpose; its message is fit to be shown to a user as it stands."""
+
+
+class SettingsError(SkyScriptError):
+    """A settings folder or one of its files is missing, unreadable or wrong."""
+
+
+class MissingInputError(SkyScriptError):
+    """A file that the settings name does not exist or cannot be opened."""
+
+
+class CorruptInputError(SkyScriptError):
+    """A file was found but is truncated, of another format, or inconsistent."""
+
+
+class DigestMismatchError(SkyScriptError):
+    """A file's digest is not the one that was promised."""
+
+
+class NotCoveredError(SkyScriptError):
+    """An extract or a source does not reach the region that was asked for."""
+
+
+class UnsupportedSourceError(SkyScriptError):
+    """A source's kind can be described in the settings but not read by this version."""
+
+
+class SceneError(SkyScriptError):
+    """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
+
+
+class UpstreamMissingError(SkyScriptError):
+    """An output was asked for before the outputs it is made from exist."""
+
+
+class OutputSchemaError(SkyScriptError):
+    """A stored output was written by another schema and cannot be read."""
+
+
+class OutputBusyError(SkyScriptError):
+    """Another process is writing the same output."""
+
+
+class NoSpaceError(SkyScriptError):
+    """The disk is full, or would be."""
+
+
+class StorageError(SkyScriptError):
+    """The data folder cannot be read or written."""
+
+
+class TooLittleDataError(SkyScriptError):
+    """There are too few pairs, captions or cells to train or to score."""
+
+
+class PretrainedWeightsError(SkyScriptError):
+    """Pretrained weights are not installed, not readable or not the expected ones."""

@@ -1,0 +1,1 @@
+"""Image sources: the scenes they have over a region, and pixels read from them."""

@@ -1,0 +1,1 @@
+"""OpenStreetMap extracts and the objects in them."""

