@@ -1,14 +1,15 @@
 """The settings of a profile: pydantic models of its YAML files, and the one function that reads them.
 
-A profile is a folder with `plant.yaml`, `regions.yaml`, `sources.yaml`, `models.yaml` and `benchmarks.yaml`. Unknown keys
-are refused, every field is described, and all mistakes of a profile are reported at once. What a stage does with a value
-belongs to that stage's module; only the shape and the limits of the values are here.
+A profile is a folder with `plant.yaml`, `regions.yaml`, `sources.yaml`, `models.yaml` and `benchmarks.yaml`. Unknown
+keys are refused, every field is described, and all mistakes of a profile are reported at once. What a stage does with a
+value belongs to that stage's module; only the shape and the limits of the values are here.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -63,14 +64,11 @@ class BBox(Model):
     def intersects(self, other: BBox) -> bool:
         """Whether the two boxes share any ground."""
         return (
-            self.west < other.east
-            and other.west < self.east
-            and self.south < other.north
-            and other.south < self.north
+            self.west < other.east and other.west < self.east and self.south < other.north and other.south < self.north
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------- regions
+# -------------------------------------------------------------------------------------------------------------- regions
 
 
 class PackageFile(Model):
@@ -98,7 +96,7 @@ class Region(Model):
         return self
 
 
-# ---------------------------------------------------------------------------------------------------------------- sources
+# -------------------------------------------------------------------------------------------------------------- sources
 
 
 class Scaling(Model):
@@ -132,7 +130,9 @@ class FilesSource(SourceBase):
     """Georeferenced files on this machine (GeoTIFF, COG, VRT)."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[str, ...] = Field(min_length=1, description="Files or globs, absolute or relative to the settings folder.")
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Files or globs, absolute or relative to the settings folder."
+    )
     datetime: dt.datetime | dt.date | None = Field(None, description="Acquisition time; default: the file's own tag.")
     bands: tuple[int, int, int] = Field((1, 2, 3), description="Band numbers (from 1) to show as red, green, blue.")
     scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
@@ -186,7 +186,7 @@ Source = Annotated[
     FilesSource | SyntheticSource | StacSource | TileSource | EarthEngineSource, Field(discriminator="kind")
 ]
 
-# ------------------------------------------------------------------------------------------------------------------ plant
+# ---------------------------------------------------------------------------------------------------------------- plant
 
 
 class TagSettings(Model):
@@ -208,7 +208,9 @@ class SplitSettings(Model):
 class ChipSettings(Model):
     """What is planned and how it is cut."""
 
-    rule: Literal["focus", "paper"] = Field("focus", description="`focus` is this project's rule; `paper` the plain one.")
+    rule: Literal["focus", "paper"] = Field(
+        "focus", description="`focus` is this project's rule; `paper` the plain one."
+    )
     snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
     quota: int = Field(ge=1, description="Chips wanted for each tag x region x GSD.")
     min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
@@ -240,7 +242,9 @@ class ScoreSettings(Model):
     scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
     column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
     prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
-    views: int = Field(1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented.")
+    views: int = Field(
+        1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
+    )
 
 
 class ShardSettings(Model):
@@ -294,16 +298,16 @@ class PlantSettings(Model):
     """`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
 
     title: str = Field(description="Name of the profile.")
-    tags: TagSettings = Field(default_factory=TagSettings)
-    split: SplitSettings = Field(default_factory=SplitSettings)
+    tags: TagSettings = TagSettings()
+    split: SplitSettings = SplitSettings()
     chips: ChipSettings
-    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings
-    shards: ShardSettings = Field(default_factory=ShardSettings)
-    manifest: ManifestSettings = Field(default_factory=ManifestSettings)
+    shards: ShardSettings = ShardSettings()
+    manifest: ManifestSettings = ManifestSettings()
 
 
-# ----------------------------------------------------------------------------------------------------- models, benchmarks
+# --------------------------------------------------------------------------------------------------- models, benchmarks
 
 
 class NoRecipe(Model):
@@ -333,7 +337,7 @@ class AlignRecipe(Model):
     lr: Positive = Field(1e-3, description="Peak learning rate; alignment needs a larger one than the paper's.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
-    shuffle_captions: bool = Field(False, description="A control: captions are dealt out at random.")
+    shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
 
 
 class ClipRecipe(Model):
@@ -467,31 +471,11 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:
-        problems: list[str] = []
-
-        def need(name: str, known: Any, where: str) -> None:
-            if name not in known:
-                problems.append(f"{where}: {name!r} is not defined; defined are {', '.join(sorted(known)) or 'none'}")
-
-        need(self.plant.scores.scorer, self.bases, "plant.yaml: scores.scorer")
-        for key, base in self.bases.items():
-            if isinstance(base, JointBase):
-                need(base.image, self.weights, f"models.yaml: bases.{key}.image")
-                need(base.text, self.weights, f"models.yaml: bases.{key}.text")
-        for key, model in self.models.items():
-            need(model.base, self.bases, f"models.yaml: models.{key}.base")
-            for source in model.sources or ():
-                need(source, self.sources, f"models.yaml: models.{key}.sources")
-            for benchmark in model.benchmarks or ():
-                need(benchmark, self.benchmarks.benchmarks, f"models.yaml: models.{key}.benchmarks")
-        for key, benchmark in self.benchmarks.benchmarks.items():
-            for source in getattr(benchmark, "sources", ()):
-                need(source, self.sources, f"benchmarks.yaml: benchmarks.{key}.sources")
-        groups = {model.group or key for key, model in self.models.items()}
-        for i, comparison in enumerate(self.benchmarks.comparisons):
-            need(comparison.benchmark, self.benchmarks.benchmarks, f"benchmarks.yaml: comparisons.{i}.benchmark")
-            need(comparison.group, groups, f"benchmarks.yaml: comparisons.{i}.group")
-            need(comparison.against, groups, f"benchmarks.yaml: comparisons.{i}.against")
+        problems = [
+            f"{where}: {name!r} is not defined; defined are {', '.join(sorted(known)) or 'none'}"
+            for where, name, known in _references(self)
+            if name not in known
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -499,6 +483,32 @@ class Settings(Model):
     def resolve(self, path: str) -> Path:
         """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
         return (self.folder / Path(path).expanduser()).resolve()
+
+
+def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
+    """Every name that one part of a profile uses of another: where it stands, the name, the names there are."""
+    bases, sources, benchmarks = settings.bases, settings.sources, settings.benchmarks.benchmarks
+    yield "plant.yaml: scores.scorer", settings.plant.scores.scorer, bases
+    yield "plant.yaml: tags.encoder", settings.plant.tags.encoder, settings.weights
+    for key, base in bases.items():
+        if isinstance(base, JointBase):
+            yield f"models.yaml: bases.{key}.image", base.image, settings.weights
+            yield f"models.yaml: bases.{key}.text", base.text, settings.weights
+    for key, model in settings.models.items():
+        yield f"models.yaml: models.{key}.base", model.base, bases
+        for source in model.sources or ():
+            yield f"models.yaml: models.{key}.sources", source, sources
+        for name in model.benchmarks or ():
+            yield f"models.yaml: models.{key}.benchmarks", name, benchmarks
+    for key, benchmark in benchmarks.items():
+        if isinstance(benchmark, GroundCoverBenchmark):
+            for source in benchmark.sources:
+                yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources
+    groups = {model.group or key for key, model in settings.models.items()}
+    for i, comparison in enumerate(settings.benchmarks.comparisons):
+        yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks
+        yield f"benchmarks.yaml: comparisons.{i}.group", comparison.group, groups
+        yield f"benchmarks.yaml: comparisons.{i}.against", comparison.against, groups
 
 
 PACKAGED_PROFILES = Path(__file__).resolve().parents[1] / "settings"
