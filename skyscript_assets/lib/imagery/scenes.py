@@ -1,0 +1,141 @@
+"""Scenes: the images of a source that cover a region, as `scenes.parquet` stores them and every later stage reads them.
+
+What a kind of source does to find its scenes belongs to that kind's module; only the table and its rows are here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import shapely
+
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.settings import BBox
+from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
+
+SCENES_FILE = "scenes.parquet"
+
+SCENE_SCHEMA = pa.schema(
+    [
+        ("scene_id", pa.string()),
+        ("region", pa.string()),
+        ("source", pa.string()),
+        ("datetime", pa.timestamp("ms", tz="UTC")),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX_TYPE),
+        ("cloud_share", pa.float64()),
+        ("gsd_m", pa.float64()),
+        ("crs", pa.string()),
+        ("href", pa.string()),
+        ("fingerprint", pa.string()),
+        ("bands", pa.list_(pa.int32())),
+        ("scale_low", pa.float64()),
+        ("scale_high", pa.float64()),
+        ("nodata", pa.float64()),
+        ("licence", pa.string()),
+        ("attribution", pa.string()),
+        ("synthetic", pa.bool_()),
+    ]
+)
+"""Columns of `scenes.parquet`; geometry is WKB in EPSG:4326."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One image of a source over a region.
+
+    Attributes:
+        scene_id: Unique within its region and source.
+        region: Region key.
+        source: Source key.
+        datetime: Acquisition time, UTC.
+        footprint: Ground with data, EPSG:4326.
+        cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
+        gsd_m: Metres on the ground per pixel at the scene's centre.
+        crs: CRS of the image, `EPSG:n` or WKT.
+        href: Where the image is: an absolute path, or a file name inside the folder of `scenes.parquet`.
+        fingerprint: Changes when the image's bytes change.
+        bands: Band numbers (from 1) shown as red, green, blue.
+        scale_low: Raw value that becomes 0; None where the data is 8-bit and shown as it is.
+        scale_high: Raw value that becomes 255.
+        nodata: Raw value without data that the settings or the file state.
+        licence: Licence of the image.
+        attribution: Credit line of the image.
+        synthetic: Whether it is painted and no photograph.
+        folder: Folder of the `scenes.parquet` that it was read from; `href` starts there.
+    """
+
+    scene_id: str
+    region: str
+    source: str
+    datetime: dt.datetime
+    footprint: shapely.Geometry
+    cloud_share: float | None = None
+    gsd_m: float
+    crs: str
+    href: str
+    fingerprint: str
+    bands: tuple[int, int, int] = (1, 2, 3)
+    scale_low: float | None = None
+    scale_high: float | None = None
+    nodata: float | None = None
+    licence: str
+    attribution: str
+    synthetic: bool = False
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def path(self) -> Path:
+        """The image file; an absolute `href` stands for itself."""
+        return self.folder / self.href
+
+    @property
+    def bounds(self) -> Bounds:
+        """(west, south, east, north) of the footprint in degrees."""
+        west, south, east, north = shapely.bounds(self.footprint)
+        return float(west), float(south), float(east), float(north)
+
+
+def write_scenes(out: Path, scenes: Iterable[Scene]) -> None:
+    """Write `scenes.parquet` (GeoParquet 1.1) into a folder, sorted by scene id; no scenes make an empty table."""
+    rows = []
+    for scene in sorted(scenes, key=lambda scene: scene.scene_id):
+        row = {name: getattr(scene, name, None) for name in SCENE_SCHEMA.names}
+        row["geometry"] = shapely.to_wkb(scene.footprint)
+        row["bbox"] = dict(zip(("xmin", "ymin", "xmax", "ymax"), scene.bounds, strict=True))
+        rows.append(row)
+    types = {shapely.from_wkb(row["geometry"]).geom_type for row in rows}
+    write_table(out / SCENES_FILE, rows_to_table(rows, SCENE_SCHEMA), geometry="geometry", geometry_types=sorted(types))
+
+
+def read_scenes(folder: Path) -> list[Scene]:
+    """Read the scenes of a `scene_index` folder, sorted by scene id.
+
+    Raises:
+        UpstreamMissingError: there is no `scenes.parquet`.
+        CorruptInputError: it is not a whole Parquet file, or a footprint or a band list in it is broken.
+        OutputSchemaError: another version wrote it.
+    """
+    path = folder / SCENES_FILE
+    scenes = []
+    for row in read_table(path, SCENE_SCHEMA).select(SCENE_SCHEMA.names).to_pylist():
+        del row["bbox"]
+        bands = row.pop("bands")
+        if len(bands) != 3:
+            raise CorruptInputError(f"{path}: scene {row['scene_id']} has {len(bands)} bands, not 3; make it again")
+        try:
+            footprint = shapely.from_wkb(row.pop("geometry"))
+        except shapely.errors.GEOSException as error:
+            raise CorruptInputError(f"{path}: scene {row['scene_id']} has a broken footprint ({error})") from error
+        scenes.append(Scene(**row, footprint=footprint, bands=(bands[0], bands[1], bands[2]), folder=folder))
+    return sorted(scenes, key=lambda scene: scene.scene_id)
+
+
+def covers(region: BBox | None, extent: BBox | None) -> bool:
+    """Whether a region and a source may overlap; a box that is not stated (None) may be anywhere."""
+    return region is None or extent is None or region.intersects(extent)
