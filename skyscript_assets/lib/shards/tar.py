@@ -1,0 +1,135 @@
+"""Tar shards: plain USTAR files of many small members, each readable by its offset alone.
+
+Shards written here are byte-identical for the same members in the same order: no times, owners or extensions. Which
+members a shard holds, and what they mean, belongs to its users.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+
+BLOCK = 512
+"""Size of a tar block in bytes (POSIX.1-2017, pax, "ustar Interchange Format")."""
+
+RECORD = 20 * BLOCK
+"""Archives are padded to whole records of 20 blocks, the default blocking factor of `tar`."""
+
+MAX_NAME_BYTES = 100
+"""Length of the ustar name field; longer names would need the prefix field or an extension."""
+
+MAX_MEMBER_BYTES = 8**11 - 1
+"""Largest size that the eleven octal digits of the ustar size field can state."""
+
+
+class TarEntry(NamedTuple):
+    """Where a member's data lies in its shard, in bytes from the start of the file."""
+
+    offset: int
+    length: int
+
+
+class TarShard:
+    """A shard being written, used as a context manager.
+
+    The file appears under its name, whole, when the block ends without an error; until then it is a hidden temporary
+    file beside it, which an error removes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._file: BinaryIO | None = None
+        self._offset = 0
+        self._names: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._file = self._temporary.open("wb", buffering=1 << 20)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is None:
+            return
+        try:
+            if kind is None:
+                end = self._offset + 2 * BLOCK
+                self._file.write(bytes(2 * BLOCK + -end % RECORD))
+        finally:
+            self._file.close()
+            self._file = None
+        if kind is None:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        """Members added so far."""
+        return len(self._names)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written so far, headers and padding included, the end of the archive not."""
+        return self._offset
+
+    def add(self, name: str, data: bytes) -> TarEntry:
+        """Append a member and return where its data lies.
+
+        Args:
+            name: Member name, ASCII, at most 100 bytes, not used before in this shard.
+            data: The member's content.
+
+        Raises:
+            ValueError: the name or the size cannot be stored, or the shard is not open.
+        """
+        if self._file is None:
+            raise ValueError(f"{self.path} is not open for writing")
+        if name in self._names:
+            raise ValueError(f"{self.path}: member {name} was added before")
+        header = _header(name, len(data))
+        entry = TarEntry(self._offset + BLOCK, len(data))
+        padding = -len(data) % BLOCK
+        self._file.write(header)
+        self._file.write(data)
+        self._file.write(bytes(padding))
+        self._offset += BLOCK + len(data) + padding
+        self._names.add(name)
+        return entry
+
+
+def read_member(path: Path, offset: int, length: int) -> bytes:
+    """The data of a member, from the place that `TarShard.add` returned.
+
+    Raises:
+        UpstreamMissingError: the shard does not exist.
+        CorruptInputError: the shard ends before the member does.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+    except FileNotFoundError:
+        raise UpstreamMissingError(f"{path} does not exist: materialize its asset again") from None
+    if len(data) != length:
+        raise CorruptInputError(f"{path} is truncated: bytes {offset} to {offset + length} are not all there")
+    return data
+
+
+def _header(name: str, size: int) -> bytes:
+    """The 512 bytes before a member: a regular file of mode 0644, owner 0, time 0."""
+    if not name.isascii() or not name.isprintable() or not 0 < len(name) <= MAX_NAME_BYTES:
+        raise ValueError(
+            f"{name!r} is no tar member name: 1 to {MAX_NAME_BYTES} printable ASCII characters are allowed"
+        )
+    if size > MAX_MEMBER_BYTES:
+        raise ValueError(f"{name}: {size} bytes are more than a tar member can hold")
+    before = b"%b0000644\x000000000\x000000000\x00%011o\x0000000000000\x00" % (name.encode().ljust(100, b"\0"), size)
+    after = b"0" + bytes(100) + b"ustar\x0000"
+    # The checksum is the sum of all header bytes with its own field taken as eight spaces.
+    checksum = sum(before) + 8 * 0x20 + sum(after)
+    return (before + b"%06o\0 " % checksum + after).ljust(BLOCK, b"\0")
