@@ -31,6 +31,9 @@ SCENE_SCHEMA = pa.schema(
         ("cloud_share", pa.float64()),
         ("gsd_m", pa.float64()),
         ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
         ("href", pa.string()),
         ("fingerprint", pa.string()),
         ("bands", pa.list_(pa.int32())),
@@ -58,6 +61,9 @@ class Scene:
         cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
         gsd_m: Metres on the ground per pixel at the scene's centre.
         crs: CRS of the image, `EPSG:n` or WKT.
+        transform: Affine (a, b, c, d, e, f) from pixel corners (column, row) to `crs`: chips on its grid are plain reads.
+        width: Columns of the image.
+        height: Rows of the image.
         href: Where the image is: an absolute path, or a file name inside the folder of `scenes.parquet`.
         fingerprint: Changes when the image's bytes change.
         bands: Band numbers (from 1) shown as red, green, blue.
@@ -78,6 +84,9 @@ class Scene:
     cloud_share: float | None = None
     gsd_m: float
     crs: str
+    transform: tuple[float, float, float, float, float, float]
+    width: int
+    height: int
     href: str
     fingerprint: str
     bands: tuple[int, int, int] = (1, 2, 3)
@@ -125,14 +134,14 @@ def read_scenes(folder: Path) -> list[Scene]:
     scenes = []
     for row in read_table(path, SCENE_SCHEMA).select(SCENE_SCHEMA.names).to_pylist():
         del row["bbox"]
-        bands = row.pop("bands")
-        if len(bands) != 3:
-            raise CorruptInputError(f"{path}: scene {row['scene_id']} has {len(bands)} bands, not 3; make it again")
+        bands, transform = tuple(row.pop("bands")), tuple(row.pop("transform"))
+        if len(bands) != 3 or len(transform) != 6:
+            raise CorruptInputError(f"{path}: scene {row['scene_id']} needs 3 bands and 6 coefficients; make it again")
         try:
             footprint = shapely.from_wkb(row.pop("geometry"))
         except shapely.errors.GEOSException as error:
             raise CorruptInputError(f"{path}: scene {row['scene_id']} has a broken footprint ({error})") from error
-        scenes.append(Scene(**row, footprint=footprint, bands=(bands[0], bands[1], bands[2]), folder=folder))
+        scenes.append(Scene(**row, footprint=footprint, bands=bands, transform=transform, folder=folder))
     return sorted(scenes, key=lambda scene: scene.scene_id)
 
 

@@ -19,6 +19,9 @@ SCENE = Scene(
     footprint=shapely.box(7.0, 43.0, 7.5, 43.5),
     gsd_m=0.3,
     crs="EPSG:32632",
+    transform=(0.3, 0.0, 371_000.0, 0.0, -0.3, 4_845_000.0),
+    width=100,
+    height=80,
     href="scene.tif",
     fingerprint="f",
     licence="CC0-1.0",
@@ -51,7 +54,10 @@ def test_a_missing_table_is_an_upstream_that_is_missing(tmp_path: Path) -> None:
         read_scenes(tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [("geometry", b"no", "footprint"), ("bands", [1, 2], "2 bands")])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("geometry", b"no", "footprint"), ("bands", [1, 2], "3 bands"), ("transform", [], "6 coefficients")],
+)
 def test_a_broken_row_is_named(tmp_path: Path, key: str, value: object, message: str) -> None:
     write_scenes(tmp_path, [SCENE])
     row = {**pq.read_table(tmp_path / "scenes.parquet").to_pylist()[0], key: value}
