@@ -61,7 +61,8 @@ class Scene:
         cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
         gsd_m: Metres on the ground per pixel at the scene's centre.
         crs: CRS of the image, `EPSG:n` or WKT.
-        transform: Affine (a, b, c, d, e, f) from pixel corners (column, row) to `crs`: chips on its grid are plain reads.
+        transform: Affine (a, b, c, d, e, f) from pixel corners (column, row) to `crs`; chips that lie on this grid are
+            not resampled.
         width: Columns of the image.
         height: Rows of the image.
         href: Where the image is: an absolute path, or a file name inside the folder of `scenes.parquet`.
@@ -148,3 +149,10 @@ def read_scenes(folder: Path) -> list[Scene]:
 def covers(region: BBox | None, extent: BBox | None) -> bool:
     """Whether a region and a source may overlap; a box that is not stated (None) may be anywhere."""
     return region is None or extent is None or region.intersects(extent)
+
+
+def acquisition_time(stated: dt.datetime | dt.date) -> dt.datetime:
+    """A date or time of the settings in UTC: without a zone it is meant as UTC, a mere date as its midnight."""
+    if not isinstance(stated, dt.datetime):
+        stated = dt.datetime.combine(stated, dt.time())
+    return stated.replace(tzinfo=dt.UTC) if stated.tzinfo is None else stated.astimezone(dt.UTC)

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
-from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, Scene, covers, read_scenes, write_scenes
+from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, Scene, acquisition_time, covers, read_scenes, write_scenes
 from skyscript_assets.lib.settings import BBox
 from skyscript_assets.lib.tables import rows_to_table
 
@@ -73,3 +73,10 @@ def test_a_region_and_a_source_overlap_unless_their_boxes_are_apart() -> None:
     assert covers(monaco, BBox(west=7.45, south=43.0, east=9.0, north=44.0))
     assert covers(monaco, None)
     assert covers(None, finland)
+
+
+def test_a_time_without_a_zone_is_utc_and_a_date_is_its_midnight() -> None:
+    noon = dt.datetime(2020, 5, 1, 12, tzinfo=dt.UTC)
+    assert acquisition_time(dt.datetime(2020, 5, 1, 12)) == noon
+    assert acquisition_time(dt.datetime(2020, 5, 1, 14, tzinfo=dt.timezone(dt.timedelta(hours=2)))) == noon
+    assert acquisition_time(dt.date(2020, 5, 1)) == dt.datetime(2020, 5, 1, tzinfo=dt.UTC)
