@@ -1,0 +1,87 @@
+"""Dagster metadata made from the library's results: tables, images, column schemas, progress in the run's log."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skyscript_assets.lib.progress import Progress
+
+MAX_PREVIEW_BYTES = 150_000
+"""Largest image put into the event log; the full one lies on disk."""
+
+PROGRESS_INTERVAL_S = 10.0
+"""How often a long stage reports to the run's log."""
+
+
+def image(path: Path, title: str) -> dg.MetadataValue:
+    """An image file as Markdown that the UI shows in place; one that is too large is named instead."""
+    data = path.read_bytes()
+    if len(data) > MAX_PREVIEW_BYTES:
+        return dg.MetadataValue.path(str(path))
+    return image_bytes(data, title, "png" if path.suffix == ".png" else "jpeg")
+
+
+def image_bytes(data: bytes, title: str, kind: str) -> dg.MetadataValue:
+    """Image bytes of at most `MAX_PREVIEW_BYTES` as Markdown that the UI shows in place."""
+    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
+
+
+def rows(table: pa.Table, limit: int = 20) -> dg.MetadataValue:
+    """The first rows of a table as Markdown; long values are cut, markup is escaped."""
+    head = table.slice(0, limit).to_pylist()
+    names = table.schema.names
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in head]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def parquet_rows(path: Path, columns: list[str], limit: int = 12) -> dg.MetadataValue:
+    """Some columns of the first rows of a Parquet file."""
+    return rows(pq.read_table(path, columns=columns), limit)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = text if len(text) <= 120 else text[:117] + "..."
+    escapes = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " ", "\r": " "}
+    return "".join(escapes.get(char, char) for char in text)
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """A Parquet schema as the UI's table schema."""
+    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+
+
+def counts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's counts as metadata: numbers plainly, the rest as JSON."""
+    return {
+        name: value if isinstance(value, int | float | str) else dg.MetadataValue.json(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def log_progress(log: Any) -> Progress:
+    """A listener that writes items done, rate and time left to a Dagster log, at most every `PROGRESS_INTERVAL_S`."""
+    started = time.monotonic()
+    last = started
+
+    def report(done: int, total: int, unit: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < PROGRESS_INTERVAL_S:
+            return
+        last = now
+        rate = done / (now - started)
+        left = f", about {(total - done) / rate:.0f} s left" if total and rate else ""
+        log.info(f"{done:,} of {total:,} {unit}, {rate:,.1f} a second{left}" if total else f"{done:,} {unit}")
+
+    return report

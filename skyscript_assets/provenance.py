@@ -1,0 +1,158 @@
+"""What an output was made from, and what that decides: whether to make it, reuse it, continue it or complain.
+
+Everything that runs goes through `materialize`; `skyscript status`, the schedule and the freshness check ask
+`state_of`.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.storage import SCHEMA_VERSION, Manifest, OutputKey, Store, digest
+from skyscript_assets.stages import Parts, Stage, StageRun, check_covered, inputs_of
+
+_log = logging.getLogger(__name__)
+
+
+class State(enum.Enum):
+    """How an output stands to what it would be made from now."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    MISSING = "missing"
+    BLOCKED = "waiting for upstream"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a partition would be made from now.
+
+    Attributes:
+        inputs: Manifest of each input that exists.
+        missing: Names of inputs that do not exist.
+        allowed: Those of `missing` that the settings allow to be missing.
+        fingerprint: Digest of code version, settings read and the inputs' data versions.
+    """
+
+    inputs: Mapping[OutputKey, Manifest]
+    missing: tuple[OutputKey, ...]
+    allowed: tuple[OutputKey, ...]
+    fingerprint: str
+
+    @property
+    def required(self) -> tuple[OutputKey, ...]:
+        """Missing inputs without which nothing can be made."""
+        return tuple(key for key in self.missing if key not in self.allowed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A materialization: the manifest, whether nothing had to be done, and the run for previews."""
+
+    manifest: Manifest
+    reused: bool
+    run: StageRun
+
+
+def provenance_of(
+    stage: Stage, stages: Mapping[str, Stage], settings: Settings, store: Store, parts: Parts
+) -> Provenance:
+    """Look up what a partition would be made from."""
+    manifests = {key: store.manifest(key) for key in inputs_of(stage, stages, settings, parts)}
+    present = {key: manifest for key, manifest in manifests.items() if manifest is not None}
+    missing = tuple(key for key, manifest in manifests.items() if manifest is None)
+    names = settings.plant.manifest.allow_missing
+    allowed = tuple(key for key in missing if "|".join(key.parts) in names)
+    made_from = (
+        {"frozen": stage.frozen_as(settings)}
+        if stage.frozen_as
+        else {
+            "settings": stage.reads(settings, parts),
+            "inputs": {str(key): manifest.data_version for key, manifest in present.items()},
+        }
+    )
+    fingerprint = digest({"layout": SCHEMA_VERSION, "code": stage.code_version, **made_from})
+    return Provenance(present, missing, allowed, fingerprint)
+
+
+def state_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, store: Store, parts: Parts) -> State:
+    """How a partition's output stands to what it would be made from now."""
+    manifest = store.manifest(stage.key(settings, parts))
+    provenance = provenance_of(stage, stages, settings, store, parts)
+    if manifest is None:
+        return State.BLOCKED if provenance.required else State.MISSING
+    return State.CURRENT if manifest.fingerprint == provenance.fingerprint else State.STALE
+
+
+def materialize(
+    stage: Stage,
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    store: Store,
+    parts: Parts,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Make a partition's output, or return at once where it is already made from the same inputs.
+
+    Raises:
+        NotCoveredError: the partition cannot have content.
+        UpstreamMissingError: an input does not exist; the message names it and the command that makes it.
+        SkyScriptError: whatever the stage's body finds wrong.
+    """
+    check_covered(stage.scheme, parts, settings)
+    key = stage.key(settings, parts)
+    provenance = provenance_of(stage, stages, settings, store, parts)
+    if provenance.required:
+        raise UpstreamMissingError(_missing_message(key, provenance.required))
+    manifest = store.manifest(key)
+    if manifest is None or manifest.fingerprint != provenance.fingerprint or force:
+        reused = False
+        manifest = _make(stage, settings, store, parts, provenance, progress)
+        _log.info("%s: %s", key, dict(manifest.counts))
+    else:
+        reused = True
+    return Outcome(manifest, reused, _run(settings, store, parts, provenance, store.folder(key), progress))
+
+
+def _make(
+    stage: Stage, settings: Settings, store: Store, parts: Parts, provenance: Provenance, progress: Progress
+) -> Manifest:
+    key = stage.key(settings, parts)
+    with store.writing(key, provenance.fingerprint) as out:
+        counts = stage.build(_run(settings, store, parts, provenance, out, progress))
+        return store.complete(
+            key,
+            code_version=stage.code_version,
+            fingerprint=provenance.fingerprint,
+            inputs={str(item): found.data_version for item, found in provenance.inputs.items()},
+            counts=counts,
+        )
+
+
+def _run(
+    settings: Settings, store: Store, parts: Parts, provenance: Provenance, out: Path, progress: Progress
+) -> StageRun:
+    return StageRun(
+        settings=settings,
+        parts=parts,
+        out=out,
+        inputs=tuple(sorted(provenance.inputs)),
+        missing=tuple(map(str, provenance.allowed)),
+        store=store,
+        progress=progress,
+    )
+
+
+def _missing_message(key: OutputKey, missing: tuple[OutputKey, ...]) -> str:
+    names = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    commands = " && ".join(f"skyscript run {item}" for item in missing[:3])
+    return f"{key} is made from {names}, not materialized yet. Materialize first: {commands}"
