@@ -1,0 +1,184 @@
+"""The pixel grids on which chips are cut: a scene's own, or a local UTM grid of its GSD.
+
+A scene that is north up with pixels that are square on the ground is read as it is, at whole columns and rows; any
+other (degrees, rotated, sheared) is resampled to UTM, on multiples of its GSD. Which chips lie there belongs to `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import CRSError
+
+from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.geometry import ground_gsd_m, utm_crs
+from skyscript_assets.lib.imagery.scenes import Scene
+
+SQUARE_TOLERANCE = 0.01
+"""Relative difference of a pixel's sides on the ground, or radians off a right angle, above which it is resampled."""
+
+FOOTPRINT_SLACK_PX = 1.5
+"""A footprint in degrees follows the image's edge to about a pixel."""
+
+EDGE_PIECES = 64
+"""Pieces into which a footprint's longest side is cut before it is projected: straight lines bend."""
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Square, north-up pixels in a projected CRS.
+
+    Attributes:
+        crs: `EPSG:n` or WKT.
+        origin: x and y of the corner of column 0, row 0, in CRS units.
+        step: Width and (negative) height of a pixel in CRS units.
+        gsd_m: Metres on the ground per pixel at the scene's centre.
+        limits: First column and row, one past the last column and row; shape [4].
+        footprint: Ground with data, in pixels of this grid, prepared.
+        resampled: Whether these are not the scene's own pixels.
+        mercator: Whether the CRS is EPSG:3857, whose scale depends on the latitude.
+        to_crs: From degrees to the CRS.
+    """
+
+    crs: str
+    origin: tuple[float, float]
+    step: tuple[float, float]
+    gsd_m: float
+    limits: IntArray
+    footprint: shapely.Geometry
+    resampled: bool
+    mercator: bool
+    to_crs: Transformer
+
+    def pixels(self, lonlat: FloatArray) -> FloatArray:
+        """Columns and rows, [n, 2], of places in degrees, [n, 2]; infinite outside the CRS's domain."""
+        x, y = self.to_crs.transform(lonlat[:, 0], lonlat[:, 1])
+        return np.column_stack([(x - self.origin[0]) / self.step[0], (y - self.origin[1]) / self.step[1]])
+
+    def bounds(self, windows: IntArray) -> FloatArray:
+        """(west, south, east, north) in degrees, [n, 4], of windows (x0, y0, x1, y1), [n, 4].
+
+        Corners and the middles of the edges are looked at: between them an edge bulges by far less than a pixel.
+        """
+        x0, y0, x1, y1 = windows.T.astype(np.float64)
+        xm, ym = (x0 + x1) / 2, (y0 + y1) / 2
+        lon, lat = self.to_crs.transform(
+            self.origin[0] + np.stack([x0, xm, x1, x1, x1, xm, x0, x0]) * self.step[0],
+            self.origin[1] + np.stack([y0, y0, y0, ym, y1, y1, y1, ym]) * self.step[1],
+            direction="INVERSE",
+        )
+        return np.column_stack([lon.min(axis=0), lat.min(axis=0), lon.max(axis=0), lat.max(axis=0)])
+
+    def transform(self, column: int, row: int) -> list[float]:
+        """Affine (a, b, c, d, e, f) of a chip whose first pixel is this one."""
+        (width, height), (x, y) = self.step, self.origin
+        return [width, 0.0, x + column * width, 0.0, height, y + row * height]
+
+    def gsd_at(self, latitude_deg: float) -> float:
+        """Metres on the ground per pixel at a latitude."""
+        return ground_gsd_m(CRS.from_epsg(3857), self.step[0], latitude_deg) if self.mercator else self.gsd_m
+
+
+def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
+    """The grids of a scene, each with the places that lie on it.
+
+    Args:
+        scene: The scene.
+        points: Longitude and latitude, [n, 2], degrees; NaN lies nowhere.
+
+    Yields:
+        A grid, and the indices of the points inside the scene's footprint that are cut on it.
+
+    Raises:
+        SceneError: the CRS cannot be read, or does not suit the footprint.
+    """
+    shapely.prepare(scene.footprint)
+    inside = np.flatnonzero(shapely.intersects_xy(scene.footprint, points[:, 0], points[:, 1]))
+    if len(inside) == 0:
+        return
+    try:
+        crs = CRS.from_user_input(scene.crs)
+    except CRSError as error:
+        raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
+    if _square_on_ground(scene, crs):
+        yield _native(scene, crs), inside
+        return
+    zones = np.clip((points[inside, 0] + 180.0) // 6.0, 0, 59)
+    south = points[inside, 1] < 0
+    for zone, southern in sorted(set(zip(zones.tolist(), south.tolist(), strict=True))):
+        yield _utm(scene, zone * 6.0 - 177.0, southern), inside[(zones == zone) & (south == southern)]
+
+
+def _square_on_ground(scene: Scene, crs: CRS) -> bool:
+    """Whether the scene is north up with pixels that are square on the ground, measured at its centre."""
+    a, b, c, d, e, f = scene.transform
+    if crs.is_geographic or b != 0 or d != 0 or a <= 0 or e >= 0:
+        return False
+    x, y, reach = c + a * scene.width / 2, f + e * scene.height / 2, 16
+    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform([x, x + reach * a, x], [y, y, y + reach * e])
+    if not np.isfinite([lon, lat]).all():
+        raise SceneError(f"scene {scene.scene_id}: its centre lies outside the domain of its CRS {scene.crs[:80]}")
+    azimuths, _, lengths = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+    skew = np.radians((azimuths[1] - azimuths[0]) % 360.0 - 90.0)
+    return bool(abs(lengths[0] / lengths[1] - 1.0) <= SQUARE_TOLERANCE and abs(skew) <= SQUARE_TOLERANCE)
+
+
+def _native(scene: Scene, crs: CRS) -> Grid:
+    a, _, c, _, e, f = scene.transform
+    limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
+    return _grid(scene, crs, scene.crs, (c, f), (a, e), scene.footprint, limits)
+
+
+def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
+    crs = utm_crs(meridian_deg, -1.0 if southern else 1.0)
+    # A scene may be far wider than the zone, where its projection is of no use.
+    footprint = shapely.clip_by_rect(scene.footprint, meridian_deg - 6, -84, meridian_deg + 6, 84)
+    return _grid(scene, crs, f"EPSG:{crs.to_epsg()}", (0.0, 0.0), (scene.gsd_m, -scene.gsd_m), footprint, None)
+
+
+def _grid(
+    scene: Scene,
+    crs: CRS,
+    name: str,
+    origin: tuple[float, float],
+    step: tuple[float, float],
+    footprint: shapely.Geometry,
+    limits: IntArray | None,
+) -> Grid:
+    to_crs = Transformer.from_crs(4326, crs, always_xy=True)
+
+    def project(lonlat: FloatArray) -> FloatArray:
+        x, y = to_crs.transform(lonlat[:, 0], lonlat[:, 1])
+        return np.column_stack([(x - origin[0]) / step[0], (y - origin[1]) / step[1]])
+
+    west, south, east, north = shapely.bounds(footprint)
+    pieces = shapely.segmentize(footprint, max(east - west, north - south) / EDGE_PIECES)
+    projected = shapely.transform(pieces, project)
+    if not np.isfinite(shapely.get_coordinates(projected)).all():
+        raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
+    projected = projected.buffer(FOOTPRINT_SLACK_PX)
+    shapely.prepare(projected)
+    resampled = limits is None
+    if limits is None:
+        bounds = shapely.bounds(projected)
+        limits = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
+    return Grid(
+        crs=name,
+        origin=origin,
+        step=step,
+        gsd_m=scene.gsd_m,
+        limits=limits,
+        footprint=projected,
+        resampled=resampled,
+        mercator=crs.to_epsg() == 3857,
+        to_crs=to_crs,
+    )

@@ -1,0 +1,163 @@
+"""Nested hash sampling: which objects become chips, decided for each object alone.
+
+A tag with n plannable objects in the sampling snapshot and quota K draws an object with probability min(1, K / n) by a
+hash of seed, object id and tag. Partitions therefore need no coordination, and draws are nested: a larger n or a
+smaller K only removes objects. Reading the snapshot and matching its tags to objects belong here; where a chip lies does
+not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.tables import read_table
+
+GSD_TOLERANCE = 1.05
+"""How much coarser than a tag's coarsest GSD a scene may be: steps are nominal, real pixels are not quite."""
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The decisions and counts that plans and captions of one region use.
+
+    Attributes:
+        keys: Keys of the visible tags; tags are sorted by (key, value).
+        values: Their values.
+        coarsest_gsd_m: Metres; the tag can be seen where the GSD is at most this. Shape [tags].
+        counts: GSD in metres -> plannable objects of each tag in the region at that GSD, shape [tags].
+    """
+
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
+    coarsest_gsd_m: FloatArray
+    counts: Mapping[float, IntArray]
+
+    def visible(self, gsd_m: float) -> BoolArray:
+        """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
+        return self.coarsest_gsd_m * GSD_TOLERANCE >= gsd_m
+
+    def nearest_gsd(self, gsd_m: float) -> float:
+        """The GSD nearest in ratio for which the snapshot has counts, or the GSD itself where it has none at all."""
+        return min(self.counts, key=lambda known: (abs(np.log(known / gsd_m)), known), default=gsd_m)
+
+    def count_at(self, gsd_m: float) -> IntArray:
+        """Plannable objects of each tag at the nearest GSD that was counted, 0 where the snapshot knows none."""
+        return self.counts.get(self.nearest_gsd(gsd_m), np.zeros(len(self.keys), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class TagPairs:
+    """The snapshot's tags on objects, one entry for each (object, tag); sorted by object, then tag.
+
+    Attributes:
+        objects: Rows of the objects, shape [pairs].
+        tags: Indices of the tags in the snapshot, shape [pairs].
+    """
+
+    objects: IntArray
+    tags: IntArray
+
+    def where(self, kept: BoolArray) -> TagPairs:
+        """The pairs that a mask keeps."""
+        return TagPairs(self.objects[kept], self.tags[kept])
+
+
+def read_snapshot(folder: Path, region: str) -> Snapshot:
+    """Read the part of a `sampling_snapshot` folder that one region needs.
+
+    Raises:
+        UpstreamMissingError: a table is missing.
+        CorruptInputError: a table is not whole.
+    """
+    tags = read_table(folder / "tags.parquet", columns=["key", "value", "coarsest_gsd_m"])
+    tags = tags.sort_by([("key", "ascending"), ("value", "ascending")])
+    keys, values = tuple(tags["key"].to_pylist()), tuple(tags["value"].to_pylist())
+    index = {pair: i for i, pair in enumerate(zip(keys, values, strict=True))}
+    counted = read_table(folder / "snapshot.parquet", columns=["key", "value", "region", "gsd_m", "n_plannable"])
+    counted = counted.filter(pc.equal(counted["region"], region))
+    counts: dict[float, IntArray] = {}
+    for row in counted.to_pylist():
+        at = index.get((row["key"], row["value"]))
+        if at is not None:
+            counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
+    coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
+    return Snapshot(keys, values, coarsest, dict(sorted(counts.items())))
+
+
+def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
+    """Find the snapshot's tags on objects.
+
+    Args:
+        tags: `map<string, string>` column of the objects.
+        snapshot: Its tags are looked for.
+
+    Returns:
+        Every (object, tag) pair; tags that the snapshot does not hold are left out.
+    """
+    column = tags.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # pyarrow keeps a column without chunks as it is
+        return TagPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    offsets = column.offsets.to_numpy()
+    first, last = int(offsets[0]), int(offsets[-1])
+    texts = pc.binary_join_element_wise(
+        column.keys.slice(first, last - first), column.items.slice(first, last - first), "\x1f"
+    )
+    wanted = pa.array([f"{k}\x1f{v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())
+    found = pc.index_in(texts, value_set=wanted).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))
+    kept = found >= 0
+    objects, found = objects[kept], found[kept]
+    order = np.lexsort((found, objects))
+    return TagPairs(objects[order], found[order])
+
+
+def draw(pairs: TagPairs, ids: Sequence[str], snapshot: Snapshot, counts: IntArray, quota: int, seed: int) -> BoolArray:
+    """Which pairs are drawn: the tag draws the object with probability min(1, quota / n).
+
+    Args:
+        pairs: Tags on objects.
+        ids: Object id of each row that `pairs.objects` points to.
+        snapshot: Names the tags.
+        counts: n of each tag, shape [tags]; a tag of which the snapshot counted none draws every object.
+        quota: K.
+        seed: Another seed is another sample.
+
+    Returns:
+        Mask over the pairs.
+    """
+    drawn = np.ones(len(pairs.objects), dtype=np.bool_)
+    probability = quota / np.maximum(counts[pairs.tags], 1)
+    for i in np.flatnonzero(probability < 1.0):
+        tag = pairs.tags[i]
+        drawn[i] = unit_hash(seed, ids[pairs.objects[i]], snapshot.keys[tag], snapshot.values[tag]) < probability[i]
+    return drawn
+
+
+def strata(pairs: TagPairs, counts: IntArray, n_objects: int) -> IntArray:
+    """The rarest tag of each object: least n, ties in the order of (key, value).
+
+    Args:
+        pairs: Visible tags on objects.
+        counts: n of each tag, shape [tags].
+        n_objects: Rows of the objects.
+
+    Returns:
+        Index of the tag for each object, -1 where it has none; shape [n_objects].
+    """
+    rarest = np.full(n_objects, -1, dtype=np.int64)
+    order = np.lexsort((pairs.tags, counts[pairs.tags], pairs.objects))
+    objects, first = np.unique(pairs.objects[order], return_index=True)
+    rarest[objects] = pairs.tags[order][first]
+    return rarest
