@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,8 @@ def rows(table: pa.Table, limit: int = 20) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def parquet_rows(path: Path, columns: list[str], limit: int = 12) -> dg.MetadataValue:
-    """Some columns of the first rows of a Parquet file."""
+def parquet_rows(path: Path, columns: list[str] | None = None, limit: int = 12) -> dg.MetadataValue:
+    """The first rows of a Parquet file, all columns unless some are named."""
     return rows(pq.read_table(path, columns=columns), limit)
 
 
@@ -85,3 +86,18 @@ def log_progress(log: Any) -> Progress:
         log.info(f"{done:,} of {total:,} {unit}, {rate:,.1f} a second{left}" if total else f"{done:,} {unit}")
 
     return report
+
+
+def shrunk_image(path: Path, title: str) -> dg.MetadataValue:
+    """An image file made small enough for the event log, as Markdown that the UI shows in place."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    for side in (1000, 800, 600, 400, 300):
+        picture.thumbnail((side, side))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=80)
+        if buffer.tell() <= MAX_PREVIEW_BYTES:
+            break
+    return image_bytes(buffer.getvalue(), title, "jpeg")

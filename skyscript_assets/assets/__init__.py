@@ -1,0 +1,62 @@
+"""What exists, in pipeline order: every stage, and the levels in which they run.
+
+A level is a stretch of the pipeline with one partition scheme; it becomes a job. Add a stage here when it is declared
+in one of the modules of this package.
+"""
+
+from dataclasses import dataclass
+
+from skyscript_assets.assets.benchmarks import benchmark_data, benchmark_scores, scoreboard
+from skyscript_assets.assets.captions import caption_rules, captions
+from skyscript_assets.assets.chips import chip_plan, image_chips
+from skyscript_assets.assets.imagery import scene_index
+from skyscript_assets.assets.model import chip_features, clip_scores, pretrained_weights, trained_checkpoint
+from skyscript_assets.assets.osm import osm_extract, osm_objects
+from skyscript_assets.assets.shards import caption_shards, training_manifest
+from skyscript_assets.assets.tags import sampling_snapshot, tag_groundability, tag_labels, tag_vocabulary
+from skyscript_assets.stages import Scheme, Stage
+
+
+@dataclass(frozen=True)
+class Level:
+    """A stretch of the pipeline with one partition scheme."""
+
+    name: str
+    description: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def scheme(self) -> Scheme:
+        """The partition scheme of all stages of the level."""
+        return self.stages[0].scheme
+
+
+REGIONS = Level("regions", "Extracts and their objects, a region a run.", (osm_extract, osm_objects))
+TAGS = Level(
+    "tags",
+    "Labels, rules and weights; the vocabulary of all regions, its groundability, and the snapshot that plans use.",
+    (
+        tag_labels,
+        caption_rules,
+        pretrained_weights,
+        tag_vocabulary,
+        tag_groundability,
+        sampling_snapshot,
+    ),
+)
+PAIRS = Level(
+    "pairs",
+    "From scenes to caption shards, a region and source a run.",
+    (scene_index, chip_plan, image_chips, captions, chip_features, clip_scores, caption_shards),
+)
+MANIFEST = Level("manifest", "Every pair, with its split and share.", (training_manifest,))
+MODELS = Level("models", "Training by each model's recipe, a model a run.", (trained_checkpoint,))
+BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmark a run.", (benchmark_data,))
+SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))
+SCOREBOARD = Level("scoreboard_table", "All scores side by side.", (scoreboard,))
+
+LEVELS = (REGIONS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
+"""Levels in the order in which they run."""
+
+STAGES: dict[str, Stage] = {stage.name: stage for level in LEVELS for stage in level.stages}
+"""Every stage by its asset's name, in pipeline order."""

@@ -1,0 +1,59 @@
+"""From extracts to objects: `osm_extract`, `osm_objects`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from skyscript_assets import metadata
+from skyscript_assets.lib.osm.extract import extract_stamp, stage_extract
+from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
+from skyscript_assets.lib.settings import Settings
+from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+
+
+def _reads_extract(settings: Settings, parts: Parts) -> Any:
+    region = settings.regions[parts[0]]
+    return {"region": region.model_dump(mode="json", exclude={"title"}), "file": extract_stamp(region, settings)}
+
+
+def _extract_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    facts = json.loads((run.out / "extract.json").read_text(encoding="utf-8"))
+    return {"header": dg.MetadataValue.json(facts)}
+
+
+@stage(
+    Scheme.REGION,
+    group="osm",
+    kinds=["file"],
+    reads=_reads_extract,
+    preview=_extract_preview,
+    pool="download",
+    retries=3,
+)
+def osm_extract(run: StageRun) -> Counts:
+    """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
+    (region,) = run.parts
+    return vars(stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress))
+
+
+def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    columns = ["object_id", "version", "timestamp", "tags", "area_m2", "length_m"]
+    return {"preview": metadata.parquet_rows(run.out / "objects.parquet", columns)}
+
+
+@stage(
+    Scheme.REGION,
+    group="osm",
+    kinds=["parquet"],
+    upstream=("osm_extract",),
+    tables={"objects.parquet": OBJECT_SCHEMA, "invalid.parquet": INVALID_SCHEMA},
+    unique="object_id",
+    may_be_empty=True,
+    preview=_objects_preview,
+)
+def osm_objects(run: StageRun) -> Counts:
+    """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
+    return vars(write_objects(run.input("osm_extract"), run.out, run.progress))

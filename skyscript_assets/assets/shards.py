@@ -1,0 +1,92 @@
+"""Chips and captions together: `caption_shards`, and every pair in one table: `training_manifest`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from skyscript_assets import metadata
+from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.shards.caption_shards import SAMPLE_SCHEMA, write_caption_shards
+from skyscript_assets.lib.shards.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+
+
+def _reads_shards(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    return settings.plant.shards.model_dump()
+
+
+def _shards_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    return {"preview": metadata.parquet_rows(run.out / "samples.parquet")}
+
+
+@stage(
+    Scheme.REGION_SOURCE,
+    group="captions",
+    kinds=["tar"],
+    upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
+    tables={"samples.parquet": SAMPLE_SCHEMA},
+    reads=_reads_shards,
+    unique="chip_id",
+    may_be_empty=True,
+    preview=_shards_preview,
+)
+def caption_shards(run: StageRun) -> Counts:
+    """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""
+    return vars(
+        write_caption_shards(
+            run.input("chip_plan"),
+            run.input("image_chips"),
+            run.input("captions"),
+            run.input("clip_scores"),
+            run.settings.plant.shards,
+            run.out,
+            run.progress,
+        )
+    )
+
+
+def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    table = str(run.out / "manifest.parquet")
+    summary = duckdb.execute(
+        "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
+        "count(DISTINCT title) AS captions, count(DISTINCT cell) AS cells "
+        "FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+        [table],
+    ).to_arrow_table()
+    partitions = {
+        "present": sorted("|".join(parts) for parts, folder in run.folders("chip_plan").items()),
+        "empty": sorted(
+            "|".join(key.parts) for key in run.inputs if key.asset == "captions" and not _count(run, key.parts)
+        ),
+        "missing": list(run.missing),
+    }
+    return {"pairs": metadata.rows(summary, limit=50), "partitions": dg.MetadataValue.json(partitions)}
+
+
+def _count(run: StageRun, parts: Parts) -> int:
+    path = str(run.folders("captions")[parts] / "captions.parquet")
+    row = duckdb.execute("SELECT count(*) FROM read_parquet(?)", [path]).fetchone()
+    return int(row[0]) if row else 0
+
+
+@stage(
+    Scheme.SINGLE,
+    group="model",
+    kinds=["parquet"],
+    upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
+    tables={"manifest.parquet": MANIFEST_SCHEMA},
+    unique="chip_id",
+    preview=_manifest_preview,
+)
+def training_manifest(run: StageRun) -> Counts:
+    """Every pair with its place, split and rank share, and why it may not be used."""
+    chips, captions, scores = run.pairs("image_chips"), run.pairs("captions"), run.pairs("clip_scores")
+    folders = {
+        pair: PartitionFolders(plan=plan, chips=chips[pair], captions=captions[pair], scores=scores[pair])
+        for pair, plan in run.pairs("chip_plan").items()
+        if pair in chips and pair in captions and pair in scores
+    }
+    return vars(write_manifest(folders, run.out))

@@ -1,0 +1,144 @@
+"""The tags: labels, vocabulary, what can be seen at which resolution, and the snapshot that plans use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from skyscript_assets import metadata
+from skyscript_assets.lib.clip.weights import locate_weights
+from skyscript_assets.lib.settings import Settings, packaged_or_path
+from skyscript_assets.lib.storage import file_sha256
+from skyscript_assets.lib.tags.embedding import SentenceEncoder
+from skyscript_assets.lib.tags.groundability import GROUNDABILITY_SCHEMA, decide_groundability, plot_groundability
+from skyscript_assets.lib.tags.labels import read_labels
+from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot
+from skyscript_assets.lib.tags.vocabulary import (
+    PLANNABLE_SCHEMA,
+    VOCABULARY_SCHEMA,
+    count_vocabulary,
+    plot_tag_counts,
+)
+from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+
+
+def _label_files(settings: Settings) -> dict[str, Path]:
+    tags = settings.plant.tags
+    files = {"labels.csv": packaged_or_path(settings, tags.labels)}
+    if tags.overrides is not None:
+        files["overrides.csv"] = packaged_or_path(settings, tags.overrides)
+    return files
+
+
+def _reads_labels(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    return {name: file_sha256(path) for name, path in _label_files(settings).items()}
+
+
+@stage(Scheme.SINGLE, group="tags", kinds=["csv"], reads=_reads_labels)
+def tag_labels(run: StageRun) -> Counts:
+    """Hand-made labels: which tags can be seen from above, and the coarsest resolution at which they still can."""
+    counts = {}
+    for name, path in _label_files(run.settings).items():
+        counts[name] = len(read_labels(path))
+        shutil.copyfile(path, run.out / name)
+    return counts
+
+
+def _reads_vocabulary(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    chips = settings.plant.chips
+    return {"gsds_m": _gsds_m(settings), "px": (chips.min_object_px, chips.max_tile_px, chips.context)}
+
+
+def _gsds_m(settings: Settings) -> list[float]:
+    return sorted({source.gsd_m for source in settings.sources.values()})
+
+
+def _vocabulary_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    with tempfile.TemporaryDirectory() as folder:
+        plot = Path(folder) / "tag_counts.png"
+        plot_tag_counts(run.out, plot)
+        shown = metadata.image(plot, "Most frequent tags")
+    return {"tag counts": shown, "preview": metadata.parquet_rows(run.out / "vocabulary.parquet")}
+
+
+@stage(
+    Scheme.SINGLE,
+    group="tags",
+    kinds=["duckdb", "parquet"],
+    upstream=("osm_objects",),
+    tables={"vocabulary.parquet": VOCABULARY_SCHEMA, "plannable.parquet": PLANNABLE_SCHEMA},
+    reads=_reads_vocabulary,
+    preview=_vocabulary_preview,
+)
+def tag_vocabulary(run: StageRun) -> Counts:
+    """How often every key=value occurs, by region and kind of object, and how many of them could become a chip."""
+    objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
+    return vars(count_vocabulary(objects, _gsds_m(run.settings), run.settings.plant.chips, run.out))
+
+
+def _reads_groundability(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    tags = settings.plant.tags
+    return {"min_count": tags.min_count, "threshold": tags.threshold, "encoder": settings.weights[tags.encoder].sha256}
+
+
+def _groundability_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    with tempfile.TemporaryDirectory() as folder:
+        plot = Path(folder) / "groundability.png"
+        plot_groundability(run.out, plot)
+        shown = metadata.image(plot, "Decisions by coarsest GSD")
+    report = json.loads((run.out / "report.json").read_text(encoding="utf-8"))
+    return {
+        "decisions": shown,
+        "cross-validation": dg.MetadataValue.json(report),
+        "preview": metadata.parquet_rows(run.out / "groundability.parquet"),
+    }
+
+
+@stage(
+    Scheme.SINGLE,
+    group="tags",
+    kinds=["scikitlearn", "parquet"],
+    upstream=("tag_vocabulary", "tag_labels", "pretrained_weights"),
+    tables={"groundability.parquet": GROUNDABILITY_SCHEMA},
+    reads=_reads_groundability,
+    preview=_groundability_preview,
+)
+def tag_groundability(run: StageRun) -> Counts:
+    """Whether each tag can be seen in an image, and at which resolution at the coarsest: the paper's two stages."""
+    labels = run.input("tag_labels")
+    tags = run.settings.plant.tags
+    encoder = SentenceEncoder(locate_weights(run.settings.weights[tags.encoder]).parent)
+    overrides = labels / "overrides.csv"
+    return vars(
+        decide_groundability(
+            run.input("tag_vocabulary"),
+            labels / "labels.csv",
+            overrides if overrides.exists() else None,
+            encoder.encode,
+            tags,
+            run.out,
+        )
+    )
+
+
+def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    return {"preview": metadata.parquet_rows(run.out / "snapshot.parquet")}
+
+
+@stage(
+    Scheme.SINGLE,
+    group="tags",
+    kinds=["parquet"],
+    upstream=("tag_vocabulary", "tag_groundability"),
+    tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
+    frozen_as=lambda settings: settings.plant.chips.snapshot,
+    preview=_snapshot_preview,
+)
+def sampling_snapshot(run: StageRun) -> Counts:
+    """The counts and decisions that plans use, frozen under the name in the settings until another is chosen."""
+    return vars(freeze_snapshot(run.input("tag_vocabulary"), run.input("tag_groundability"), run.out))

@@ -1,0 +1,199 @@
+"""Everything of a profile, in order: walk the levels, request a run for each partition that is not current.
+
+The runs are ordinary Dagster runs, in process, on the instance that the UI shows; a partition that is current in the
+store and recorded in the instance gets none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from skyscript_assets.assets import LEVELS, STAGES, Level
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.progress import Progress, listening, silent
+from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.storage import Store
+from skyscript_assets.partitions import key_to_parts, parts_to_key
+from skyscript_assets.provenance import State, state_of
+from skyscript_assets.stages import Parts, Stage, not_covered, partitions_of
+
+
+@dataclass(frozen=True)
+class Step:
+    """A partition of a level, or of one of its assets, that may need a run."""
+
+    level: Level
+    parts: Parts
+    only: str | None = None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that the run makes."""
+        return self.level.stages if self.only is None else (STAGES[self.only],)
+
+    @property
+    def title(self) -> str:
+        """The partition key, or the level's name where it has none."""
+        return parts_to_key(self.parts) or self.level.name
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of a step.
+
+    Attributes:
+        step: The step.
+        ran: Whether a run was started.
+        error: The message it ended with, None where it went well.
+        seconds: Time of each asset of the run, by name.
+        failed_checks: Names of checks that failed with severity ERROR.
+    """
+
+    step: Step
+    ran: bool
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed_checks: tuple[str, ...] = ()
+
+
+def steps_of(settings: Settings) -> list[Step]:
+    """Every partition of every level, in the order in which they run."""
+    return [Step(level, parts) for level in LEVELS for parts in partitions_of(level.scheme, settings)]
+
+
+def is_current(step: Step, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
+    """Whether every output of a step is current in the store and recorded in the instance."""
+    return all(
+        state_of(stage, STAGES, settings, store, step.parts) is State.CURRENT
+        and _recorded(stage, step.parts, settings, store, instance)
+        for stage in step.stages
+    )
+
+
+def _recorded(stage: Stage, parts: Parts, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
+    manifest = store.manifest(stage.key(settings, parts))
+    key = parts_to_key(parts)
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[key] if key else None), limit=1
+    ).records
+    if manifest is None or not records or records[0].asset_materialization is None:
+        return False
+    tags = records[0].asset_materialization.tags or {}
+    return tags.get("dagster/data_version") == manifest.data_version
+
+
+def run_all(
+    defs: dg.Definitions,
+    settings: Settings,
+    store: Store,
+    instance: dg.DagsterInstance,
+    *,
+    steps: Sequence[Step] | None = None,
+    begin: Callable[[Step], None] | None = None,
+    progress: Progress = silent,
+    force: bool = False,
+) -> Iterator[StepResult]:
+    """Run what is not current, level by level; a level that failed ends the walk after its other partitions ran.
+
+    Args:
+        defs: The code location.
+        settings: Its profile.
+        store: Its outputs.
+        instance: Where runs and materializations are recorded.
+        steps: What to run; default: everything.
+        begin: Called before a run starts.
+        progress: Hears the work of the stages.
+        force: Make outputs again although nothing has changed.
+
+    Yields:
+        The result of each step, current ones included.
+    """
+    failed_level: Level | None = None
+    for step in steps_of(settings) if steps is None else steps:
+        if failed_level is not None and step.level is not failed_level:
+            return
+        if not force and is_current(step, settings, store, instance):
+            yield StepResult(step, ran=False)
+            continue
+        if begin is not None:
+            begin(step)
+        with listening(progress):
+            result = _run(defs, step, instance, force=force)
+        if result.error is not None or result.failed_checks:
+            failed_level = step.level
+        yield result
+
+
+def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, force: bool) -> StepResult:
+    job = defs.resolve_job_def(step.level.name)
+    config = {
+        # The terminal shows the steps; the full log of a run is in the UI.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        "ops": {stage.name: {"config": {"force": force}} for stage in step.stages},
+    }
+    started = time.monotonic()
+    result = job.execute_in_process(
+        run_config=config,
+        partition_key=parts_to_key(step.parts),
+        asset_selection=None if step.only is None else [dg.AssetKey(step.only)],
+        instance=instance,
+        raise_on_error=False,
+    )
+    seconds: dict[str, float] = {}
+    error: str | None = None
+    for event in result.all_events:
+        if event.is_step_success and event.step_key in STAGES:
+            seconds[event.step_key] = event.step_success_data.duration_ms / 1000
+        if event.is_step_failure and error is None:
+            error = f"{event.step_key}: {_message(event.step_failure_data)}"
+    if error is None and not result.success:
+        error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
+    failed = tuple(
+        f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+    )
+    return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed)
+
+
+def _message(failure: object) -> str:
+    """The message of a failed step: that of the deliberate failure, else the innermost exception's first line."""
+    user = getattr(failure, "user_failure_data", None)
+    if user is not None and user.description:
+        return str(user.description)
+    error = getattr(failure, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "unknown error"
+
+
+def step_named(name: str, settings: Settings) -> Step:
+    """The step that makes an output named `asset/key/key` (or `asset/key|key`).
+
+    Raises:
+        SkyScriptError: there is no such asset or partition; the message lists what there is.
+    """
+    asset, _, rest = name.partition("/")
+    if asset not in STAGES:
+        raise SkyScriptError(f"there is no asset {asset!r}; assets are {', '.join(STAGES)}")
+    stage = STAGES[asset]
+    level = next(level for level in LEVELS if stage in level.stages)
+    parts = () if stage.frozen_as else key_to_parts(stage.scheme, rest.replace("/", "|") or None)
+    known = partitions_of(stage.scheme, settings)
+    if parts not in known:
+        if len(parts) == len(stage.scheme.dimensions) and (reason := _reason(stage, parts, settings)):
+            raise SkyScriptError(f"{name}: {reason}")
+        listed = ", ".join(f"{asset}/{'/'.join(key)}" for key in known[:12])
+        raise SkyScriptError(f"{name}: there is no such partition; there are {listed or asset}")
+    return Step(level, parts, only=asset)
+
+
+def _reason(stage: Stage, parts: Parts, settings: Settings) -> str | None:
+    try:
+        return not_covered(stage.scheme, parts, settings)
+    except KeyError:
+        return None

@@ -1,0 +1,204 @@
+"""`skyscript`: run a profile, look at its state, list its sources. Everything that runs is a Dagster run."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import dagster as dg
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from skyscript_assets import backfill
+from skyscript_assets.assets import STAGES
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.settings import FilesSource, Settings, SyntheticSource, load_settings
+from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.provenance import state_of
+from skyscript_assets.resources import Plant
+from skyscript_assets.stages import keys_of, partitions_of
+
+console = Console(highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """From OpenStreetMap extracts to captioned chips, trained CLIP models and benchmark scores.
+
+    The profile is the folder or packaged name in SKYSCRIPT_SETTINGS (default: demo), outputs lie below SKYSCRIPT_DATA
+    (default: ./data), runs are recorded below DAGSTER_HOME (default: ./.dagster).
+    """
+
+
+@main.command()
+def demo() -> None:
+    """Materialize every asset and partition of the profile, in order, and show the scoreboard."""
+    with _plain_errors():
+        settings, store = _settings_and_store()
+        _run_steps(settings, store, backfill.steps_of(settings), force=False)
+        _show_scoreboard(store)
+
+
+@main.command()
+@click.argument("outputs", nargs=-1)
+@click.option("--force", is_flag=True, help="Make the outputs again although nothing has changed.")
+def run(outputs: tuple[str, ...], *, force: bool) -> None:
+    """Run what is not current: everything, or just OUTPUTS such as image_chips/helsinki/SYN03."""
+    with _plain_errors():
+        settings, store = _settings_and_store()
+        steps = [backfill.step_named(name, settings) for name in outputs] or backfill.steps_of(settings)
+        _run_steps(settings, store, list(dict.fromkeys(steps)), force=force)
+
+
+@main.command()
+def status() -> None:
+    """Show, for every asset, how many partitions are current, stale, missing, waiting or not covered."""
+    with _plain_errors():
+        settings, store = _settings_and_store()
+        table = Table("asset", "current", "stale", "missing", "waiting", "not covered", "no longer in the settings")
+        for stage in STAGES.values():
+            known = partitions_of(stage.scheme, settings)
+            states = Counter(state_of(stage, STAGES, settings, store, parts).value for parts in known)
+            every = 1
+            for dimension in stage.scheme.dimensions:
+                every *= len(keys_of(dimension, settings))
+            names = {stage.key(settings, parts) for parts in known}
+            left = [str(key) for key in store.keys(stage.name) if key not in names]
+            shown = [states[name] for name in ("current", "stale", "missing", "waiting for upstream")]
+            cells = [str(count) if count else "·" for count in (*shown, every - len(known))]
+            table.add_row(stage.name, *cells, ", ".join(left))
+        console.print(table)
+
+
+@main.command()
+def sources() -> None:
+    """List the profile's image sources and what each needs."""
+    with _plain_errors():
+        settings, _ = _settings_and_store()
+        table = Table("source", "title", "GSD m", "kind", "needs", "licence")
+        for key, source in settings.sources.items():
+            needs = {
+                FilesSource: "its files on this machine",
+                SyntheticSource: "nothing: painted from OSM objects, no photograph",
+            }.get(type(source), "a later version: described here, not read yet; use kind `files`")
+            table.add_row(key, source.title, f"{source.gsd_m:g}", source.kind, needs, source.licence)
+        console.print(table)
+
+
+def _settings_and_store() -> tuple[Settings, Store]:
+    plant = _plant()
+    settings = load_settings(Path(plant.settings_folder))
+    return settings, plant.store()
+
+
+def _plant() -> Plant:
+    from skyscript_assets.definitions import plant_from_environment
+
+    return plant_from_environment()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """End with the message alone where an error was raised on purpose."""
+    try:
+        yield
+    except SkyScriptError as error:
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped; finished parts are kept: the same command continues")
+        sys.exit(130)
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME; by default one in ./.dagster with the settings of ./dagster.yaml."""
+    home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
+        shutil.copyfile("dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], *, force: bool) -> None:
+    from skyscript_assets.definitions import build_defs
+
+    started = time.monotonic()
+    ran = 0
+    failed: list[backfill.StepResult] = []
+    with _instance() as instance, _bar() as bar:
+        task = bar.add_task("", total=len(steps), now="")
+        defs = build_defs(settings, _plant())
+
+        def begin(step: backfill.Step) -> None:
+            bar.update(task, description=f"{step.level.name} {step.title}", now="")
+
+        def progress(done: int, total: int, unit: str) -> None:
+            bar.update(task, now=f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}")
+
+        for result in backfill.run_all(
+            defs, settings, store, instance, steps=steps, begin=begin, progress=progress, force=force
+        ):
+            bar.advance(task)
+            ran += result.ran
+            if result.ran:
+                bar.console.print(_line(result), soft_wrap=True)
+            if result.error is not None or result.failed_checks:
+                failed.append(result)
+    _report(settings, store, started, ran, len(steps))
+    if failed:
+        raise SkyScriptError("\n".join(_failure(result) for result in failed))
+
+
+def _bar() -> ProgressBar:
+    columns = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+    return ProgressBar(
+        *columns, TextColumn("[dim]{task.fields[now]}"), TimeElapsedColumn(), console=console, transient=True
+    )
+
+
+def _line(result: backfill.StepResult) -> str:
+    sign = "[green]✓[/]" if result.error is None and not result.failed_checks else "[red]✗[/]"
+    times = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
+    return f"{sign} {result.step.level.name:<16} {result.step.title:<32} [dim]{times}[/]"
+
+
+def _failure(result: backfill.StepResult) -> str:
+    what = result.error or f"failed checks: {', '.join(result.failed_checks)}"
+    return f"{result.step.level.name} {result.step.title}: {what}"
+
+
+def _report(settings: Settings, store: Store, started: float, ran: int, steps: int) -> None:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if ran:
+        seconds = time.monotonic() - started
+        console.print(
+            f"\n{ran} of {steps} runs of profile [bold]{settings.plant.title}[/] in {seconds:.0f} s, "
+            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {store.local}"
+        )
+    else:
+        console.print(
+            f"nothing has changed: all {steps} runs of profile {settings.plant.title} are current, none started"
+        )
+
+
+def _show_scoreboard(store: Store) -> None:
+    folder = store.folder(OutputKey("scoreboard"))
+    console.print(Markdown((folder / "scoreboard.md").read_text(encoding="utf-8")))
+    console.print(
+        f"\nchips and captions: {store.local / 'caption_shards'}\nscoreboard:         {folder / 'scoreboard.md'}\n"
+        "lineage and runs:   `make ui`, then open http://127.0.0.1:3000"
+    )
