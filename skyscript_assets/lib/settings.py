@@ -396,6 +396,9 @@ class GroundCoverBenchmark(Model):
     sources: tuple[SourceKey, ...] = Field(min_length=1, description="Synthetic sources whose scenes are cut.")
     window_px: int = Field(128, ge=32, description="Side of a window, pixels.")
     min_share: Share = Field(0.05, description="A class is true where it covers this share of the window or more.")
+    windows_per_cell: int | None = Field(
+        None, ge=1, description="Most windows of a cell and source, drawn by hash; default: all that fit."
+    )
     classes: dict[str, CoverClass] = Field(min_length=2, description="Classes by name.")
     prompts: tuple[str, ...] = Field(
         ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
@@ -561,6 +564,19 @@ def load_settings(folder: Path) -> Settings:
     except ValidationError as error:
         problems = [line for e in error.errors() for line in str(e["ctx"]["error"]).splitlines()]
         raise SettingsError(_report(folder, problems)) from None
+
+
+def read_yaml(path: Path, model: type[M]) -> M:
+    """Read one YAML file beside the profile's own, such as the caption rules.
+
+    Raises:
+        SettingsError: the file is missing or wrong; every mistake is named with its key.
+    """
+    problems: list[str] = []
+    found = _read(path, model, problems)
+    if found is None:
+        raise SettingsError(_report(path.parent, problems))
+    return found
 
 
 def _report(folder: Path, problems: list[str]) -> str:
