@@ -18,6 +18,7 @@ PROMPTS = ("a_satellite_photo_of_a", "a_satellite_image_of_a")
 
 
 def main() -> int:
+    """Print the table; the exit status is 1 where a file is missing or broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(__file__).resolve().parents[2] / "shared" / "data" / "benchmarks"
     parser.add_argument("--data", type=Path, default=default, help=f"folder that holds {FOLDER}/")

@@ -1,0 +1,343 @@
+"""Scores of one model on one benchmark: zero-shot as in the paper, or one of the control classifiers.
+
+Zero-shot uses only the class prompts. For ground cover a window's score for a class is its cosine similarity with the
+mean of the class's prompt embeddings; for single-label sets the protocol is SkyScript's (AAAI 2024,
+zero-shot classification: top-1, mean over the two prompts). How models compare belongs to `scoreboard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
+from skyscript_assets.lib.benchmarks.features import ImageTextEncoder, benchmark_features
+from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, intervals, mean_over_classes
+from skyscript_assets.lib.benchmarks.items import (
+    SCORES_FILE,
+    BenchmarkSpec,
+    ClassScores,
+    Figure,
+    Scores,
+    clusters_of,
+    read_items,
+    read_spec,
+    truth_matrix,
+    write_json,
+    write_scored,
+)
+from skyscript_assets.lib.benchmarks.metrics import (
+    RECALL_AT,
+    Bools,
+    Floats,
+    average_precision,
+    recall_at,
+    roc_auc,
+    top1_credit,
+)
+from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
+from skyscript_assets.lib.progress import Progress, silent
+
+RecipeKind = Literal["none", "align", "clip", "metadata-only", "linear-probe"]
+
+CAPTION_PREFIX = "a satellite image of "
+"""Put before the list of classes that makes a window's text in retrieval."""
+
+PRIMARY = {"ground-cover": "mean_auc", "image-folder": "top1"}
+"""The figure of each kind of benchmark that models are compared by."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """The figures of a model on a benchmark.
+
+    Attributes:
+        benchmark: Key of the benchmark.
+        recipe: Kind of the model's recipe.
+        synthetic: Whether the benchmark's images are painted.
+        items: Test items scored.
+        cells: Clusters that the bootstrap drew: cells, or items where there are no cells.
+        primary: Name of the figure that models are compared by.
+        value: That figure, a share in 0..1.
+        low: Lower end of its 95 % interval, None where there is one cluster only.
+        high: Upper end.
+        figures: Every figure by name.
+    """
+
+    benchmark: str
+    recipe: str
+    synthetic: bool
+    items: int
+    cells: int
+    primary: str
+    value: float
+    low: float | None
+    high: float | None
+    figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A benchmark as it is scored: description, items of every split without images, and their classes."""
+
+    folder: Path
+    spec: BenchmarkSpec
+    items: pa.Table
+    truth: Bools
+
+    def rows(self, split: str) -> NDArray[np.bool_]:
+        return np.asarray(np.array(self.items["split"].to_pylist()) == split)
+
+    @property
+    def test_truth(self) -> Bools:
+        return self.truth[self.rows("test")]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a way of scoring gives: class scores of the test items, and what only that way can tell."""
+
+    scores: Floats
+    credit: NDArray[np.float64] | None
+    figures: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+    retrieval_texts: int = 0
+    retrieval_images: int = 0
+
+
+def evaluate(
+    benchmark: str,
+    data_folder: Path,
+    encoder: ImageTextEncoder | None,
+    recipe_kind: RecipeKind,
+    cache_dir: Path,
+    bootstrap: int,
+    out: Path,
+    progress: Progress = silent,
+) -> ScoreSummary:
+    """Score a model on a benchmark and write `scores.json` and `items.parquet`.
+
+    Args:
+        benchmark: Key of the benchmark.
+        data_folder: Its `benchmark_data` folder.
+        encoder: The model; may be None for `metadata-only`, which sees no pixel.
+        recipe_kind: `metadata-only` and `linear-probe` are controls taught with train windows; every other recipe is
+            scored zero-shot.
+        cache_dir: Folder where image features are kept between models that share a frozen tower.
+        bootstrap: Bootstrap samples of an interval.
+        out: Folder to write into.
+        progress: Listener; counts images.
+
+    Raises:
+        UpstreamMissingError: the benchmark was not built.
+        CorruptInputError: its tables are broken, or the model gives numbers that are not finite.
+        TooLittleDataError: the benchmark has no test items, no class with positives and negatives among them, or a
+            control has no train items to learn from.
+    """
+    spec = read_spec(data_folder)
+    items = read_items(data_folder)
+    truth = truth_matrix(items["truth"].to_pylist(), [cls.name for cls in spec.classes])
+    data = _Data(data_folder, spec, items, truth)
+    _check_enough(benchmark, data, recipe_kind)
+    if recipe_kind == "metadata-only":
+        result = _with_credit(data, metadata_scores(items, truth))
+    elif encoder is None:
+        raise ValueError(f"recipe {recipe_kind} needs an encoder")
+    elif recipe_kind == "linear-probe":
+        result = _probe(data, encoder, cache_dir, progress)
+    else:
+        result = _zero_shot(data, encoder, cache_dir, progress)
+    if not np.isfinite(result.scores).all():
+        raise CorruptInputError(f"the model's scores on {benchmark} are not finite: its training diverged")
+    test = items.filter(pa.array(data.rows("test")))
+    scored = ScoredItems(
+        item_ids=tuple(test["item_id"].to_pylist()),
+        clusters=clusters_of(test),
+        truth=data.test_truth,
+        scores=result.scores.astype(np.float32),
+        credit=result.credit,
+    )
+    scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
+    write_scored(out, test, scored)
+    write_json(out / SCORES_FILE, scores)
+    return _summary(scores)
+
+
+def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
+    truth = data.test_truth
+    if not (truth.any(axis=0) & ~truth.all(axis=0)).any():
+        raise TooLittleDataError(
+            f"benchmark {benchmark}: of {len(truth)} test items none, or all, show each class; nothing can be told "
+            "apart: use larger regions or other classes"
+        )
+    if recipe_kind in ("metadata-only", "linear-probe") and not data.rows("train").any():
+        raise TooLittleDataError(
+            f"benchmark {benchmark} has no train items to teach the {recipe_kind} control with: "
+            "leave it out of `benchmarks` of that model in models.yaml"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ ways of scoring
+
+
+def _zero_shot(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+    features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
+    images = normalised(encoder.project_image(features))
+    prompts = [normalised(encoder.encode_texts(data.spec.prompted(prompt))) for prompt in data.spec.prompts]
+    scores = images @ normalised(np.mean(prompts, axis=0)).T
+    if data.spec.kind == "image-folder":
+        labels = data.test_truth.argmax(axis=1)
+        by_prompt = [top1_credit(images @ prompt.T, labels) for prompt in prompts]
+        figures = {f"top1_prompt_{i + 1}": float(credit.mean()) for i, credit in enumerate(by_prompt)}
+        figures["top1_mean_prompt"] = float(top1_credit(scores, labels).mean())
+        return _Result(scores, np.mean(by_prompt, axis=0), figures)
+    return _retrieval(data, encoder, images, scores)
+
+
+def _probe(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+    features = {
+        split: benchmark_features(data.folder, data.spec, split, encoder, cache_dir, progress)
+        for split in ("train", "val", "test")
+    }
+    taught, chosen_by = ((features[split], data.truth[data.rows(split)]) for split in ("train", "val"))
+    scores, strength = probe_scores(taught, chosen_by, features["test"])
+    return replace(_with_credit(data, scores), notes={"inverse_penalty": strength})
+
+
+def _with_credit(data: _Data, scores: Floats) -> _Result:
+    """Scores of a control; where each item has one label, with the credit for putting it first."""
+    single = data.spec.kind == "image-folder"
+    credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if single else None
+    return _Result(scores, credit)
+
+
+def _retrieval(data: _Data, encoder: ImageTextEncoder, images: Floats, scores: Floats) -> _Result:
+    """Retrieval between windows and the distinct sets of classes they show, every matching item a hit, both ways.
+
+    A window that shows no class has no text and takes no part.
+    """
+    truth = data.test_truth
+    shown = truth.any(axis=1)
+    sets, member = np.unique(truth[shown], axis=0, return_inverse=True)
+    words = [cls.text for cls in data.spec.classes]
+    texts = [set_caption([word for word, there in zip(words, row, strict=True) if there]) for row in sets]
+    similarity = images[shown] @ normalised(encoder.encode_texts(texts)).T
+    matches = np.eye(len(sets), dtype=bool)[member.ravel()]
+    figures: dict[str, float] = {}
+    for name, recalls in (("i2t", recall_at(similarity, matches)), ("t2i", recall_at(similarity.T, matches.T))):
+        figures |= {f"{name}_r{k}": float(recall) for k, recall in zip(RECALL_AT, recalls, strict=True)}
+        figures[f"{name}_mean_recall"] = float(recalls.mean())
+    return _Result(scores, None, figures, retrieval_texts=len(texts), retrieval_images=int(shown.sum()))
+
+
+def set_caption(words: Sequence[str]) -> str:
+    """The text of a set of classes, such as `a satellite image of building, road and trees`."""
+    *most, last = words
+    return CAPTION_PREFIX + (f"{', '.join(most)} and {last}" if most else last)
+
+
+def normalised(rows: Floats) -> NDArray[np.float32]:
+    """Rows of unit length; a row of zeros stays."""
+    values = np.asarray(rows, dtype=np.float32)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.where(length > 0, length, 1), dtype=np.float32)
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def _figures(
+    benchmark: str,
+    data: _Data,
+    test: pa.Table,
+    scored: ScoredItems,
+    result: _Result,
+    recipe_kind: RecipeKind,
+    bootstrap: int,
+) -> Scores:
+    of_kind = _multi_label if scored.credit is None else _single_label
+    overall, by_class = of_kind(scored, bootstrap)
+    figures = overall | {name: Figure.of(Interval(value, None, None)) for name, value in result.figures.items()}
+    spec = data.spec
+    return Scores(
+        benchmark=benchmark,
+        title=spec.title,
+        kind=spec.kind,
+        synthetic=spec.synthetic,
+        recipe=recipe_kind,
+        primary=PRIMARY[spec.kind],
+        items=len(scored.item_ids),
+        train_items=int(data.rows("train").sum()),
+        clusters=len(set(scored.clusters)),
+        clustered_by="cell" if test["cell"].null_count == 0 else "item",
+        bootstrap_samples=bootstrap,
+        figures=figures,
+        by_source=_by_source(scored, test),
+        notes=result.notes,
+        retrieval_texts=result.retrieval_texts,
+        retrieval_images=result.retrieval_images,
+        classes=tuple(
+            ClassScores(name=cls.name, text=cls.text, positives=int(positives), figures=of_class)
+            for cls, positives, of_class in zip(spec.classes, scored.truth.sum(axis=0), by_class, strict=True)
+        ),
+    )
+
+
+ByClass = list[dict[str, Figure]]
+
+
+def _multi_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], ByClass]:
+    """Mean AUC, mean average precision, and both for each class, with their intervals."""
+
+    def statistic(weights: Floats) -> NDArray[np.float64]:
+        auc = roc_auc(scored.truth, scored.scores, weights)
+        ap = average_precision(scored.truth, scored.scores, weights)
+        return np.hstack([mean_over_classes(auc)[:, None], mean_over_classes(ap)[:, None], auc, ap])
+
+    mean_auc, mean_ap, *rest = map(Figure.of, intervals(scored.clusters, samples, statistic))
+    aucs, aps = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    by_class = [{"auc": auc, "ap": ap} for auc, ap in zip(aucs, aps, strict=True)]
+    return {"mean_auc": mean_auc, "mean_ap": mean_ap}, by_class
+
+
+def _single_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], ByClass]:
+    """Top-1 accuracy, mean recall over classes, and the recall of each class, with their intervals."""
+
+    def statistic(weights: Floats) -> NDArray[np.float64]:
+        recall = scored.class_recall(weights)
+        return np.hstack([scored.primary(weights)[:, None], mean_over_classes(recall)[:, None], recall])
+
+    top1, mean_recall, *recalls = map(Figure.of, intervals(scored.clusters, samples, statistic))
+    return {"top1": top1, "mean_per_class_recall": mean_recall}, [{"recall": recall} for recall in recalls]
+
+
+def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
+    """The primary figure on each source's items alone, where a guess by source is worth nothing."""
+    sources = np.array([source or "" for source in test["source"].to_pylist()])
+    return {
+        str(source): Figure.of(Interval(float(scored.primary((sources == source)[None].astype(float))[0]), None, None))
+        for source in np.unique(sources[sources != ""])
+    }
+
+
+def _summary(scores: Scores) -> ScoreSummary:
+    primary = scores.figures[scores.primary]
+    assert primary.value is not None
+    return ScoreSummary(
+        benchmark=scores.benchmark,
+        recipe=scores.recipe,
+        synthetic=scores.synthetic,
+        items=scores.items,
+        cells=scores.clusters,
+        primary=scores.primary,
+        value=primary.value,
+        low=primary.low,
+        high=primary.high,
+        figures={name: figure.value for name, figure in scores.figures.items()},
+    )

@@ -1,0 +1,133 @@
+"""Image features of a benchmark under a frozen tower, computed once and kept.
+
+Models that share a locked tower share its features: they are stored by the digests of the tower and of the images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.progress import Progress, silent
+
+DECODING_THREADS = 2
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+
+
+class ImageTextEncoder(Protocol):
+    """What scoring needs of a model; arrays are float32, one row an image or text."""
+
+    @property
+    def tower_digest(self) -> str:
+        """Digest of the image tower's weights and of how it prepares pixels: equal digests give equal features."""
+
+    def image_features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Features of RGB images [height, width, 3] before the projection, [images, D]."""
+
+    def project_image(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features taken into the space shared with texts, [images, E]."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts in the shared space, [texts, E]."""
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """An encoded image as RGB, [height, width, 3].
+
+    Raises:
+        CorruptInputError: the bytes are no image.
+    """
+    try:
+        if data.startswith(JPEG_MAGIC):
+            return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB"), dtype=np.uint8)
+        with Image.open(BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise CorruptInputError(
+            f"a benchmark's image cannot be decoded ({error}): materialize benchmark_data again"
+        ) from None
+
+
+def benchmark_features(
+    folder: Path,
+    spec: BenchmarkSpec,
+    split: str,
+    encoder: ImageTextEncoder,
+    cache_dir: Path,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """Features of the images of one split, in the order of the items; read from the cache where they are there.
+
+    Args:
+        folder: The `benchmark_data` folder.
+        spec: Its description.
+        split: Which items.
+        encoder: Whose image tower.
+        cache_dir: Folder of kept features; made if it does not exist.
+        progress: Listener; counts images.
+
+    Returns:
+        [images, D].
+
+    Raises:
+        CorruptInputError: an image cannot be decoded, or the tower gives other than finite numbers.
+    """
+    cached = cache_dir / f"{encoder.tower_digest[:16]}-{spec.images_digest[:16]}-{split}.npy"
+    wanted = spec.items.get(split, 0)
+    features = _load(cached, wanted)
+    if features is not None:
+        return features
+    batches = []
+    done = 0
+    for images in _decoded(iter_images(folder, [split])):
+        batches.append(np.asarray(encoder.image_features(images), dtype=np.float32))
+        done += len(images)
+        progress(done, wanted, "images")
+    features = np.concatenate(batches) if batches else np.zeros((0, 1), dtype=np.float32)
+    if not np.isfinite(features).all():
+        raise CorruptInputError("the image tower gave features that are not finite: its weights are broken")
+    _store(cached, features)
+    return features
+
+
+def _decoded(batches: Iterator[list[bytes]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Decoded batches; a batch is decoded while the one before it is used."""
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        ahead: deque[Iterator[NDArray[np.uint8]]] = deque()
+        for batch in batches:
+            ahead.append(pool.map(decode, batch))
+            if len(ahead) == 2:
+                yield list(ahead.popleft())
+        while ahead:
+            yield list(ahead.popleft())
+
+
+def _load(path: Path, rows: int) -> NDArray[np.float32] | None:
+    """Kept features, or None where they are absent, broken or of another length."""
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32
+    return features if fits and np.isfinite(features).all() else None
+
+
+def _store(path: Path, features: NDArray[np.float32]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.save(file, features, allow_pickle=False)
+    os.replace(temporary, path)

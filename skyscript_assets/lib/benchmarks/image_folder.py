@@ -1,0 +1,195 @@
+"""A folder of labelled images as a benchmark: read, checked and packed into one table.
+
+The layout is SkyScript's own for zero-shot sets: a CSV of `filepath,label` and a text file with one class name a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from skyscript_assets.lib.benchmarks.items import (
+    BENCHMARK_FILE,
+    BenchmarkClass,
+    BenchmarkDataSummary,
+    BenchmarkSpec,
+    check_prompts,
+    open_items,
+    write_json,
+)
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings import ImageFolderBenchmark, Settings
+
+MAX_PIXELS = 64_000_000
+"""Largest image accepted: a small file can claim to unpack into a huge one."""
+
+MAX_BYTES = 128_000_000
+"""Largest image file accepted."""
+
+SHOWN_PROBLEMS = 5
+"""Problems of a CSV that an error message lists; the rest is counted."""
+
+IMAGES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """One row of the CSV: where it stands, and what it says."""
+
+    line: int
+    filepath: str
+    label: str
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An image that decodes: its bytes and size in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def build_image_folder(
+    benchmark: ImageFolderBenchmark, settings: Settings, out: Path, progress: Progress = silent
+) -> BenchmarkDataSummary:
+    """Check every image and label of a folder, and write `items.parquet` and `benchmark.json`.
+
+    Args:
+        benchmark: The benchmark's settings.
+        settings: The profile, whose folder relative paths start at.
+        out: Folder to write into.
+        progress: Listener; counts images.
+
+    Raises:
+        MissingInputError: the CSV or the class names do not exist.
+        CorruptInputError: either is malformed, or rows have unknown labels, repeated, missing or unreadable images, or
+            paths that leave the CSV's folder; the message lists the first of them by line.
+        SettingsError: a prompt lacks `{c}`.
+    """
+    check_prompts(benchmark.prompts, benchmark.title)
+    csv_path = settings.resolve(benchmark.csv)
+    classes = _class_names(settings.resolve(benchmark.classnames))
+    rows = _rows(csv_path)
+    problems: list[str] = []
+    with open_items(out) as items:
+        for done, (row, image) in enumerate(_checked(csv_path.parent, rows)):
+            if done % IMAGES_AT_ONCE == 0:
+                progress(done, len(rows), "images")
+            if row.label not in classes:
+                problems.append(f"line {row.line}: label {row.label!r} is not in {Path(benchmark.classnames).name}")
+            elif isinstance(image, str):
+                problems.append(f"line {row.line}: {row.filepath}: {image}")
+            else:
+                items.add(
+                    {
+                        "item_id": row.filepath,
+                        "image": image.data,
+                        "label": row.label,
+                        "truth": [row.label],
+                        "region": None,
+                        "source": None,
+                        "gsd_m": None,
+                        "cell": None,
+                        "split": "test",
+                        "width": image.width,
+                        "height": image.height,
+                    }
+                )
+        progress(len(rows), len(rows), "images")
+        _raise_problems(csv_path, problems)
+    spec = BenchmarkSpec(
+        kind="image-folder",
+        title=benchmark.title,
+        synthetic=False,
+        statement="Photographs of the published data set as its publisher labelled them.",
+        licence=benchmark.licence,
+        classes=tuple(BenchmarkClass(name=name, text=name) for name in classes),
+        prompts=benchmark.prompts,
+        items=items.items,
+        images_digest=items.images_digest,
+    )
+    write_json(out / BENCHMARK_FILE, spec)
+    return items.summary({}, synthetic=False)
+
+
+def _class_names(path: Path) -> list[str]:
+    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise CorruptInputError(f"{path}: needs at least two class names, one a line, none twice")
+    return names
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise MissingInputError(f"{path} cannot be read ({error.strerror}): correct benchmarks.yaml") from None
+    except UnicodeDecodeError:
+        raise CorruptInputError(f"{path} is not UTF-8 text") from None
+
+
+def _rows(path: Path) -> list[_Labelled]:
+    reader = csv.DictReader(io.StringIO(_text(path)))
+    if not {"filepath", "label"} <= set(reader.fieldnames or ()):
+        raise CorruptInputError(f"{path}: needs the columns filepath and label, found {reader.fieldnames or 'nothing'}")
+    try:
+        rows = [_Labelled(reader.line_num, row["filepath"] or "", row["label"] or "") for row in reader]
+    except csv.Error as error:
+        raise CorruptInputError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+    if not rows:
+        raise CorruptInputError(f"{path}: has no rows")
+    first: dict[str, int] = {}
+    for row in rows:
+        if first.setdefault(row.filepath, row.line) != row.line:
+            raise CorruptInputError(f"{path}: line {row.line} repeats {row.filepath} of line {first[row.filepath]}")
+    return rows
+
+
+def _checked(folder: Path, rows: list[_Labelled]) -> Iterator[tuple[_Labelled, _Checked | str]]:
+    """Each row with its image, or with what is wrong with it; two threads decode, a bounded number ahead."""
+    waiting = iter(rows)
+    with ThreadPoolExecutor(2) as pool:
+        while batch := list(islice(waiting, IMAGES_AT_ONCE)):
+            yield from zip(batch, pool.map(lambda row: _check_image(folder, row.filepath), batch), strict=True)
+
+
+def _check_image(folder: Path, filepath: str) -> _Checked | str:
+    """The image's bytes and size once it has been decoded whole, or one line on what is wrong."""
+    if not filepath or "\0" in filepath:
+        return "is no path"
+    path = (folder / filepath).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return "leaves the folder of the CSV"
+    if not path.is_file():
+        return "does not exist"
+    if path.stat().st_size > MAX_BYTES:
+        return f"is larger than {MAX_BYTES // 1_000_000} MB"
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                return f"has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"cannot be decoded ({' '.join(str(error).split())})"
+    return _Checked(data, width, height)
+
+
+def _raise_problems(path: Path, problems: list[str]) -> None:
+    if problems:
+        shown = problems[:SHOWN_PROBLEMS]
+        more = len(problems) - len(shown)
+        shown += [f"and {more} more"] if more else []
+        raise CorruptInputError(
+            "\n".join([f"{path}: {len(problems)} rows cannot be used:", *(f"  - {p}" for p in shown)])
+        )

@@ -1,0 +1,357 @@
+"""Tables and descriptions that benchmarks and their scores are stored in, and how they are read back.
+
+`benchmark_data` is `items.parquet` with the images inside and `benchmark.json`; `benchmark_scores` is `items.parquet`
+with the class scores and `scores.json`. How either is made belongs to other modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.settings import Model
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+
+ITEMS_FILE = "items.parquet"
+BENCHMARK_FILE = "benchmark.json"
+SCORES_FILE = "scores.json"
+
+ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("image", pa.binary()),
+        ("label", pa.string()),
+        ("truth", pa.list_(pa.string())),
+        ("region", pa.string()),
+        ("source", pa.string()),
+        ("gsd_m", pa.float64()),
+        ("cell", pa.string()),
+        ("split", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+"""Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""
+
+SCORE_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("cell", pa.string()),
+        ("region", pa.string()),
+        ("source", pa.string()),
+        ("truth", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+        ("credit", pa.float64()),
+    ]
+)
+"""Columns of scored items; `scores` in the order of the classes in `scores.json`, `credit` as in `ScoredItems`."""
+
+ROWS_AT_ONCE = 512
+"""Items held in memory while a table with images is written or read."""
+
+Kind = Literal["ground-cover", "image-folder"]
+
+
+class BenchmarkClass(Model):
+    """A class: its name in the truth, and the words that stand for it in a prompt."""
+
+    name: str
+    text: str
+
+
+class BenchmarkSpec(Model):
+    """`benchmark.json`: everything that scoring needs and the items do not say."""
+
+    schema_version: Literal[1] = 1
+    kind: Kind
+    title: str
+    synthetic: bool
+    statement: str
+    licence: str
+    classes: tuple[BenchmarkClass, ...]
+    prompts: tuple[str, ...]
+    window_px: int | None = None
+    min_share: float | None = None
+    split_zoom: int | None = None
+    items: dict[str, int]
+    images_digest: str
+
+    def prompted(self, prompt: str) -> list[str]:
+        """The prompt filled in with every class."""
+        return [prompt.replace("{c}", cls.text) for cls in self.classes]
+
+
+class Figure(Model):
+    """A figure as a share in 0..1, and its 95 % interval where one was drawn; null where it is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, interval: Interval) -> Figure:
+        """A figure from an interval, rounded to six digits."""
+        return cls(value=_rounded(interval.value), low=_rounded(interval.low), high=_rounded(interval.high))
+
+
+class ClassScores(Model):
+    """The figures of one class and its number of positive test items."""
+
+    name: str
+    text: str
+    positives: int
+    figures: dict[str, Figure]
+
+
+class Scores(Model):
+    """`scores.json`: the figures of one model on one benchmark."""
+
+    schema_version: Literal[1] = 1
+    benchmark: str
+    title: str
+    kind: Kind
+    synthetic: bool
+    recipe: str
+    primary: str
+    items: int
+    train_items: int
+    clusters: int
+    clustered_by: Literal["cell", "item"]
+    bootstrap_samples: int
+    figures: dict[str, Figure]
+    by_source: dict[str, Figure]
+    notes: dict[str, float]
+    retrieval_texts: int
+    retrieval_images: int
+    classes: tuple[ClassScores, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkDataSummary:
+    """What was built.
+
+    Attributes:
+        items: Number of items by split.
+        cells: Number of split cells by split; empty where items have no cell.
+        positives: Test items by class.
+        skipped: Windows that were left out, and scenes without rows, by reason.
+        image_bytes: Size of the encoded images together.
+        synthetic: Whether the images are painted.
+    """
+
+    items: dict[str, int]
+    cells: dict[str, int]
+    positives: dict[str, int]
+    skipped: dict[str, int]
+    image_bytes: int
+    synthetic: bool
+
+
+class ItemsWriter:
+    """Writes items in batches and counts what passes through; made by `open_items`."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self._rows: list[Mapping[str, Any]] = []
+        self._digest = hashlib.sha256()
+        self._cells: dict[str, set[str]] = {}
+        self.items: dict[str, int] = {}
+        self.positives: dict[str, int] = {}
+        self.image_bytes = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add one item with every column of `ITEM_SCHEMA`."""
+        self._rows.append(row)
+        self._digest.update(f"{row['item_id']}\x1f{row['split']}\x1f{len(row['image'])}\x1f".encode())
+        self._digest.update(row["image"])
+        self.image_bytes += len(row["image"])
+        self.items[row["split"]] = self.items.get(row["split"], 0) + 1
+        if row["cell"] is not None:
+            self._cells.setdefault(row["split"], set()).add(row["cell"])
+        if row["split"] == "test":
+            for name in row["truth"]:
+                self.positives[name] = self.positives.get(name, 0) + 1
+        if len(self._rows) == ROWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added so far."""
+        if self._rows:
+            self._writer.write_table(rows_to_table(self._rows, ITEM_SCHEMA), row_group_size=ROWS_AT_ONCE)
+            self._rows.clear()
+
+    @property
+    def images_digest(self) -> str:
+        """sha256 over ids, splits and images in order: equal digests have equal image features."""
+        return self._digest.hexdigest()
+
+    def summary(self, skipped: Mapping[str, int], synthetic: bool) -> BenchmarkDataSummary:
+        """What was written."""
+        return BenchmarkDataSummary(
+            items=dict(sorted(self.items.items())),
+            cells={split: len(cells) for split, cells in sorted(self._cells.items())},
+            positives=dict(sorted(self.positives.items())),
+            skipped=dict(sorted(skipped.items())),
+            image_bytes=self.image_bytes,
+            synthetic=synthetic,
+        )
+
+
+@contextmanager
+def open_items(out: Path) -> Iterator[ItemsWriter]:
+    """Write `items.parquet` of a benchmark into a folder; it takes its name when the block ends without error."""
+    temporary = out / f".{ITEMS_FILE}.tmp"
+    with pq.ParquetWriter(temporary, ITEM_SCHEMA, compression="zstd") as writer:
+        items = ItemsWriter(writer)
+        yield items
+        items.flush()
+    os.replace(temporary, out / ITEMS_FILE)
+
+
+def check_prompts(prompts: Sequence[str], title: str) -> None:
+    """Refuse prompts that have no place for the class.
+
+    Raises:
+        SettingsError: a prompt lacks `{c}`, or there is none.
+    """
+    for prompt in prompts:
+        if "{c}" not in prompt:
+            raise SettingsError(f"benchmark {title!r}: prompt {prompt!r} needs {{c}} where the class goes")
+    if not prompts:
+        raise SettingsError(f"benchmark {title!r}: prompts must not be empty")
+
+
+J = TypeVar("J", bound=Model)
+
+
+def write_json(path: Path, model: Model) -> None:
+    """Write a model as indented JSON under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(model.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_spec(folder: Path) -> BenchmarkSpec:
+    """Read `benchmark.json` of a `benchmark_data` folder.
+
+    Raises:
+        UpstreamMissingError: it does not exist.
+        CorruptInputError: it is broken.
+    """
+    return _read_json(folder / BENCHMARK_FILE, BenchmarkSpec)
+
+
+def read_scores(folder: Path) -> Scores:
+    """Read `scores.json` of a `benchmark_scores` folder.
+
+    Raises:
+        UpstreamMissingError: it does not exist.
+        CorruptInputError: it is broken.
+    """
+    return _read_json(folder / SCORES_FILE, Scores)
+
+
+def _read_json(path: Path, model: type[J]) -> J:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UpstreamMissingError(f"{path} does not exist: materialize its asset first") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "(top)"
+        raise CorruptInputError(f"{path}: {where}: {first['msg']}; materialize its asset again") from None
+
+
+def read_items(folder: Path) -> pa.Table:
+    """The items of a benchmark without their images.
+
+    Raises:
+        UpstreamMissingError: there are none.
+        CorruptInputError: the table is broken.
+        OutputSchemaError: another version wrote it.
+    """
+    columns = [name for name in ITEM_SCHEMA.names if name != "image"]
+    return read_table(folder / ITEMS_FILE, ITEM_SCHEMA, columns)
+
+
+def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
+    """Encoded images of some splits in the order of the table, in lists of bounded length."""
+    with pq.ParquetFile(folder / ITEMS_FILE) as table:
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE // 4, columns=["image", "split"]):
+            images = batch.filter(pa.compute.is_in(batch["split"], pa.array(splits)))["image"].to_pylist()
+            if images:
+                yield images
+
+
+def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+    """Lists of class names as [items, classes] of bool.
+
+    Raises:
+        CorruptInputError: a name is no class of the benchmark.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    matrix = np.zeros((len(truth), len(classes)), dtype=bool)
+    for row, names in enumerate(truth):
+        for name in names:
+            if name not in index:
+                raise CorruptInputError(f"item {row} has the unknown class {name!r}: materialize benchmark_data again")
+            matrix[row, index[name]] = True
+    return matrix
+
+
+def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
+    """Write the scored items; `items` are the test rows of the benchmark, in the order of `scored`."""
+    rows = items.select(["item_id", "cell", "region", "source", "truth"]).to_pylist()
+    credit = [None] * len(rows) if scored.credit is None else scored.credit.tolist()
+    for row, scores, share in zip(rows, scored.scores.astype(np.float32).tolist(), credit, strict=True):
+        row["scores"] = scores
+        row["credit"] = share
+    write_table(out / ITEMS_FILE, rows_to_table(rows, SCORE_SCHEMA))
+
+
+def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
+    """Read the scored items of a `benchmark_scores` folder.
+
+    Args:
+        folder: The folder.
+        classes: Class names in the order of the scores.
+
+    Raises:
+        UpstreamMissingError: there are none.
+        CorruptInputError: the table is broken, or its scores do not fit the classes.
+        OutputSchemaError: another version wrote it.
+    """
+    table = read_table(folder / ITEMS_FILE, SCORE_SCHEMA)
+    scores = table["scores"].to_pylist()
+    if any(len(row) != len(classes) for row in scores):
+        raise CorruptInputError(f"{folder / ITEMS_FILE}: scores do not fit the classes: materialize its asset again")
+    item_ids = tuple(table["item_id"].to_pylist())
+    credit = table["credit"].to_numpy(zero_copy_only=False) if table["credit"].null_count == 0 else None
+    return ScoredItems(
+        item_ids=item_ids,
+        clusters=clusters_of(table),
+        truth=truth_matrix(table["truth"].to_pylist(), classes),
+        scores=np.array(scores, dtype=np.float32).reshape(len(item_ids), len(classes)),
+        credit=credit,
+    )
+
+
+def clusters_of(items: pa.Table) -> tuple[str, ...]:
+    """The bootstrap's cluster of each item: its cell, or its id where it has none."""
+    return tuple(pa.compute.coalesce(items["cell"], items["item_id"]).to_pylist())
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(value, 6)

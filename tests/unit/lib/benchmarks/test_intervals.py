@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skyscript_assets.lib.benchmarks import intervals as module
+from skyscript_assets.lib.benchmarks.intervals import ScoredItems, bootstrap, group_interval, intervals, paired_interval
+from skyscript_assets.lib.benchmarks.metrics import Floats
+from skyscript_assets.lib.errors import CorruptInputError
+
+
+def items(quality: float, seed: int = 0, n: int = 200, cells: int = 20) -> ScoredItems:
+    truth = np.random.default_rng(9).random((n, 3)) < 0.4
+    scores = quality * truth + np.random.default_rng(seed).normal(size=(n, 3))
+    return ScoredItems(tuple(map(str, range(n))), tuple(f"{i % cells}/0" for i in range(n)), truth, scores)
+
+
+def test_the_interval_of_a_mean_agrees_with_the_standard_error_of_cell_means() -> None:
+    rng = np.random.default_rng(0)
+    clusters = [str(i // 10) for i in range(1000)]
+    values = np.repeat(rng.normal(size=100), 10)
+    (mean,) = intervals(clusters, 2000, lambda w: (w @ values / w.sum(1))[:, None])
+    error = values[::10].std(ddof=1) / 10
+    assert mean.value == pytest.approx(values.mean())
+    assert mean.low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
+    assert mean.high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
+
+
+def test_items_of_one_cell_are_drawn_together() -> None:
+    drawn = bootstrap(["a", "b", "a", "c"], 50, lambda w: w)
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 2])
+    assert (drawn[:, [0, 1, 3]].sum(1) == 3).all()
+
+
+def test_draws_do_not_depend_on_how_many_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bootstrap(list("abcd"), 30, lambda w: w)
+    monkeypatch.setattr(module, "MAX_WEIGHTS", 12)
+    np.testing.assert_array_equal(bootstrap(list("abcd"), 30, lambda w: w), whole)
+
+
+def test_a_better_group_is_better_by_a_paired_interval_above_zero() -> None:
+    good = [items(2.0, seed) for seed in range(3)]
+    weak = [items(0.2, seed) for seed in range(3, 6)]
+    difference = paired_interval(good, weak, 300)
+    assert difference.low is not None
+    assert 0 < difference.low < difference.value < (difference.high or 0)
+
+
+def test_a_group_compared_with_itself_differs_by_nothing() -> None:
+    group = [items(1.0, seed) for seed in range(3)]
+    difference = paired_interval(group, group, 100)
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_figure_of_a_group_is_the_median_of_its_seeds() -> None:
+    group = [items(quality) for quality in (0.1, 1.0, 3.0)]
+    ones = np.ones((1, 200))
+    assert group_interval(group, 100).value == pytest.approx(group[1].primary(ones)[0])
+
+
+def test_single_cell_data_has_a_figure_and_no_interval() -> None:
+    lone = items(1.0, cells=1)
+    interval = group_interval([lone], 100)
+    assert interval.value > 0.5
+    assert (interval.low, interval.high) == (None, None)
+
+
+def test_a_class_that_a_draw_misses_is_left_out_of_its_mean() -> None:
+    rare = items(1.0)
+    truth = rare.truth.copy()
+    truth[:, 0] = False
+    truth[0, 0] = True
+    interval = group_interval([replace(rare, truth=truth)], 200)
+    assert interval.low is not None
+
+
+def test_models_scored_on_different_items_are_not_compared() -> None:
+    first = items(1.0)
+    for other in (items(1.0, n=199), replace(first, truth=~first.truth)):
+        with pytest.raises(CorruptInputError, match="different items"):
+            paired_interval([first], [other], 100)
+
+
+def test_single_label_items_are_compared_by_accuracy() -> None:
+    def scored(credit: list[float]) -> ScoredItems:
+        ids = tuple("abcd")
+        return ScoredItems(ids, ids, np.eye(4, dtype=bool), np.eye(4), np.array(credit))
+
+    difference = paired_interval([scored([1, 1, 1, 0.5])], [scored([0, 0, 0, 0.5])], 100)
+    assert difference.value == 0.75
+
+    def constant(weights: Floats) -> Floats:
+        return scored([1, 1, 0, 0]).class_recall(weights)
+
+    assert [i.value for i in intervals(tuple("abcd"), 10, constant)] == [1, 1, 0, 0]
