@@ -94,7 +94,7 @@ def index_files(
         CorruptInputError: a file is no whole GeoTIFF, COG or VRT.
         SceneError: a file cannot be used as it is; the message says what to do.
     """
-    files = expand_paths(key, source, settings.folder)
+    files = _existing_files(key, source, settings.folder)
     scenes: dict[str, Scene] = {}
     outside = without_data = duplicates = 0
     for done, path in enumerate(files, start=1):
@@ -112,41 +112,62 @@ def index_files(
     return SceneSummary(len(files), len(scenes), outside, without_data, duplicates)
 
 
-def expand_paths(key: str, source: FilesSource, folder: Path) -> list[Path]:
-    """The files that a source's paths and globs name, each once, sorted; relative ones start at `folder`.
+def files_of(source: FilesSource, settings: Settings) -> list[Path]:
+    """The files that a source names, each once, sorted: what its globs match, and its plain paths, existing or not."""
+    return sorted({path for pattern in source.paths for path in _matches(pattern, settings.folder)})
 
-    Raises:
-        MissingInputError: a file does not exist, or a glob matches none.
-    """
-    found: set[Path] = set()
+
+def _matches(pattern: str, folder: Path) -> list[Path]:
+    """The files that a path or glob of the settings names; relative ones start at the settings' folder."""
+    plain = folder / pattern
+    # A path that exists is meant as it stands, even where its name holds a bracket.
+    if plain.is_file() or not glob.has_magic(pattern):
+        return [plain.resolve()]
+    found = glob.glob(str(Path(glob.escape(str(folder)), pattern)), recursive=True)  # noqa: PTH207 - may be absolute
+    return [path.resolve() for match in found if (path := Path(match)).is_file()]
+
+
+def _existing_files(key: str, source: FilesSource, folder: Path) -> list[Path]:
+    """The files that a source names, all of which exist."""
     for pattern in source.paths:
-        # A path that exists is meant as it stands, even where its name holds a bracket.
-        matches = [folder / pattern]
-        if not matches[0].is_file() and glob.has_magic(pattern):
-            root = glob.escape(str(folder))
-            matches = [Path(match) for match in glob.glob(str(Path(root, pattern)), recursive=True)]  # noqa: PTH207
-        files = {match.resolve() for match in matches if match.is_file()}
-        if not files:
+        matches = _matches(pattern, folder)
+        if not matches or not matches[0].is_file():
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise MissingInputError(f"sources.yaml: {key}.paths: {folder / pattern} {what}")
-        found |= files
-    return sorted(found)
+    return sorted({path for pattern in source.paths for path in _matches(pattern, folder)})
 
 
-def fingerprint(paths: list[Path]) -> str:
-    """SHA-256 over the size and the first and last 64 KiB of each file: cheap for rasters of any size.
+def fingerprint(dataset: Any) -> str:
+    """SHA-256 over the size and the first and last 64 KiB of each file of an open dataset (a VRT has many).
 
-    It notices another file, another header and a truncation; an edit of pixels that keeps the size and both ends it
-    does not.
+    Cheap for rasters of any size. It notices another file, another header and a truncation; an edit of pixels that
+    keeps the size and both ends it does not.
     """
     digest = hashlib.sha256()
-    for path in paths:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(size.to_bytes(8, "big") + file.read(ENDS_BYTES))
-            file.seek(max(0, size - ENDS_BYTES))
-            digest.update(file.read(ENDS_BYTES))
+    for path in map(Path, dataset.files):
+        if path.is_file():
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest.update(size.to_bytes(8, "big") + file.read(ENDS_BYTES))
+                file.seek(max(0, size - ENDS_BYTES))
+                digest.update(file.read(ENDS_BYTES))
     return digest.hexdigest()
+
+
+def check_unchanged(scene: Scene) -> None:
+    """Check that a scene's file is the one that was indexed.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        CorruptInputError: it is not a whole raster.
+        SceneError: it has changed.
+    """
+    with open_raster(scene.path) as dataset:
+        if fingerprint(dataset) != scene.fingerprint:
+            raise SceneError(
+                f"{scene.path} has changed since it was indexed as scene {scene.scene_id}: materialize scene_index and "
+                "chip_plan again"
+            )
 
 
 def _describe(path: Path, region: str, key: str, source: FilesSource) -> Scene | None:
@@ -164,7 +185,7 @@ def _describe(path: Path, region: str, key: str, source: FilesSource) -> Scene |
                 return None
             low, high = _scaling(dataset, key, source, preview)
             to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
-            digest = fingerprint([part for name in dataset.files if (part := Path(name)).is_file()])
+            digest = fingerprint(dataset)
             return Scene(
                 scene_id=f"{re.sub(r'[^A-Za-z0-9_.]+', '-', path.stem)[:60]}-{digest[:8]}",
                 region=region,
