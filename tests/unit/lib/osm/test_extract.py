@@ -1,0 +1,208 @@
+import bz2
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import osmium
+import pytest
+
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    DigestMismatchError,
+    MissingInputError,
+    NotCoveredError,
+    SettingsError,
+)
+from skyscript_assets.lib.osm.extract import ExtractHeader, read_header, stage_extract
+from skyscript_assets.lib.settings import BBox, PackageFile, Region, Settings
+
+BOX = (10.0, 50.0, 10.5, 50.25)
+
+
+def write_extract(path: Path, box: tuple[float, float, float, float] | None = BOX, nodes: int = 50) -> Path:
+    header = osmium.io.Header()
+    header.set("generator", "a test")
+    header.set("osmosis_replication_timestamp", "2024-05-06T07:08:09Z")
+    if box is not None:
+        west, south, east, north = box
+        header.add_box(osmium.osm.Box(west, south, east, north))
+    with osmium.SimpleWriter(path, header=header, overwrite=True) as writer:
+        for i in range(1, nodes + 1):
+            place = (10 + i / 1000, 50 + i / 1000)
+            writer.add_node(osmium.osm.mutable.Node(id=i, version=1, location=place, tags={"natural": "tree"}))
+    return path
+
+
+def settings_in(folder: Path) -> Settings:
+    """Settings of which only the folder is used here."""
+    return Settings.model_construct(folder=folder)
+
+
+def stage(folder: Path, **region: object) -> dict[str, object]:
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    stage_extract("here", Region(title="Here", **region), settings_in(folder), out)
+    return json.loads((out / "extract.json").read_text())
+
+
+@pytest.mark.parametrize("suffix", [".osm.pbf", ".osm", ".osm.bz2", ".osm.gz"])
+def test_the_header_is_read_of_every_format(tmp_path: Path, suffix: str) -> None:
+    header = read_header(write_extract(tmp_path / f"a{suffix}"))
+    assert header.bbox == pytest.approx(BOX)
+    assert header.generator == "a test"
+    if suffix == ".osm.pbf":
+        assert header.timestamp == "2024-05-06T07:08:09Z"
+
+
+@pytest.mark.parametrize("box", [None, (0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0), (1.0, 1.0, 1.0, 2.0)])
+def test_a_box_that_says_nothing_counts_as_none(tmp_path: Path, box: tuple[float, float, float, float] | None) -> None:
+    path = write_extract(tmp_path / "a.osm.pbf", box)
+    assert read_header(path) == ExtractHeader(None, "2024-05-06T07:08:09Z", "a test")
+
+
+def test_a_local_extract_is_staged_with_its_facts(tmp_path: Path) -> None:
+    source = write_extract(tmp_path / "region.pbf")
+    facts = stage(tmp_path, path="region.pbf")
+    assert facts == {
+        "file": "extract.osm.pbf",
+        "bbox": pytest.approx(list(BOX)),
+        "header_bbox": pytest.approx(list(BOX)),
+        "timestamp": "2024-05-06T07:08:09Z",
+        "generator": "a test",
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "size_bytes": source.stat().st_size,
+    }
+    assert (tmp_path / "out/extract.osm.pbf").read_bytes() == source.read_bytes()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["extract.json", "extract.osm.pbf"]
+
+
+def test_overwriting_the_original_leaves_the_staged_extract_alone(tmp_path: Path) -> None:
+    source = write_extract(tmp_path / "region.osm.pbf")
+    before = source.read_bytes()
+    stage(tmp_path, path="region.osm.pbf")
+    source.write_bytes(b"something else")
+    assert (tmp_path / "out/extract.osm.pbf").read_bytes() == before
+
+
+def test_copying_tells_its_progress(tmp_path: Path) -> None:
+    size = write_extract(tmp_path / "region.osm.pbf").stat().st_size
+    told: list[tuple[int, int, str]] = []
+    stage_extract(
+        "here",
+        Region(title="Here", path="region.osm.pbf"),
+        settings_in(tmp_path),
+        tmp_path,
+        lambda *args: told.append(args),
+    )
+    assert told[-1] == (size, size, "bytes")
+
+
+def test_the_box_of_the_settings_wins_over_the_header(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf")
+    facts = stage(tmp_path, path="region.osm.pbf", bbox=BBox(west=10.1, south=50.1, east=10.2, north=50.2))
+    assert facts["bbox"] == [10.1, 50.1, 10.2, 50.2]
+    assert facts["header_bbox"] == pytest.approx(list(BOX))
+
+
+def test_a_box_elsewhere_is_not_covered(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf")
+    with pytest.raises(NotCoveredError, match=r"region here: the box .* shares no ground with .*region\.osm\.pbf"):
+        stage(tmp_path, path="region.osm.pbf", bbox=BBox(west=20, south=50, east=21, north=51))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_any_box_the_settings_are_asked_for_one(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf", box=None)
+    with pytest.raises(SettingsError, match=r"give regions\.here\.bbox .* in regions\.yaml"):
+        stage(tmp_path, path="region.osm.pbf")
+    bbox = BBox(west=10, south=50, east=11, north=51)
+    assert stage(tmp_path, path="region.osm.pbf", bbox=bbox)["header_bbox"] is None
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"gone\.osm\.pbf does not exist.*regions\.here\.path"):
+        stage(tmp_path, path="gone.osm.pbf")
+
+
+def test_reading_the_header_of_a_missing_file_names_it(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"gone\.osm\.pbf"):
+        read_header(tmp_path / "gone.osm.pbf")
+
+
+def test_an_unknown_ending_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "region.zip").write_bytes(b"PK")
+    with pytest.raises(SettingsError, match=r"region\.zip is none of \.osm\.pbf"):
+        stage(tmp_path, path="region.zip")
+
+
+@pytest.mark.parametrize("cut", [1, 100, 0.5])
+def test_a_truncated_pbf_is_corrupt(tmp_path: Path, cut: float) -> None:
+    path = write_extract(tmp_path / "region.osm.pbf", nodes=20_000)
+    data = path.read_bytes()
+    path.write_bytes(data[: -cut if isinstance(cut, int) else int(len(data) * cut)])
+    with pytest.raises(CorruptInputError, match=r"region here: .*region\.osm\.pbf .*get the extract again"):
+        stage(tmp_path, path="region.osm.pbf")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_damage_inside_a_block_is_found(tmp_path: Path) -> None:
+    path = write_extract(tmp_path / "region.osm.pbf", nodes=20_000)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+    with pytest.raises(CorruptInputError, match="is not whole"):
+        stage(tmp_path, path="region.osm.pbf")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("page.osm.pbf", b"<html><body>Not found</body></html>"),
+        ("page.osm", b"<html></html>"),
+        ("short.osm", b"<osm version='0.6'><node id='1' lat='1' lon='1' version='1'/>"),
+        ("short.osm.bz2", bz2.compress(b"<osm version='0.6'></osm>")[:-6]),
+        ("short.osm.gz", gzip.compress(b"<osm version='0.6'>")),
+        ("empty.osm.pbf", b""),
+        ("empty.osm", b""),
+    ],
+)
+def test_what_is_no_whole_extract_is_corrupt(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CorruptInputError, match=f"region here: {tmp_path}/{name}"):
+        stage(tmp_path, path=name)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_with_the_history_of_objects_is_refused(tmp_path: Path) -> None:
+    header = osmium.io.Header()
+    header.has_multiple_object_versions = True
+    with osmium.SimpleWriter(tmp_path / "a.osh.pbf", header=header) as writer:
+        writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(10, 50)))
+    with pytest.raises(CorruptInputError, match="without history"):
+        stage(tmp_path, path="a.osh.pbf")
+
+
+def test_a_wrong_sha256_is_a_mismatch(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf")
+    with pytest.raises(DigestMismatchError, match="the settings promise 0000"):
+        stage(tmp_path, path="region.osm.pbf", sha256="0" * 64)
+
+
+def test_a_file_of_an_installed_package_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "carrier"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    write_extract(package / "data/Region.osm.pbf")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert stage(tmp_path, package=PackageFile(package="carrier", file="data/Region.osm.pbf"))["size_bytes"] > 0
+    with pytest.raises(MissingInputError, match=r"carrier has no file data/Other\.osm\.pbf"):
+        stage(tmp_path, package=PackageFile(package="carrier", file="data/Other.osm.pbf"))
+
+
+def test_a_package_that_is_not_installed_comes_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"pip install 'skyscript-assets\[demo\]'"):
+        stage(tmp_path, package=PackageFile(package="no_such_package", file="a.osm.pbf"))

@@ -1,0 +1,260 @@
+import datetime as dt
+import json
+from pathlib import Path
+
+import osmium
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, ObjectsSummary, write_objects
+from skyscript_assets.lib.tables import read_table
+
+NODES = """
+<node id="1" lat="0.1" lon="0.1" version="1"/><node id="2" lat="0.1" lon="0.2" version="1"/>
+<node id="3" lat="0.2" lon="0.2" version="1"/><node id="4" lat="0.2" lon="0.1" version="1"/>
+<node id="11" lat="0.13" lon="0.13" version="1"/><node id="12" lat="0.13" lon="0.17" version="1"/>
+<node id="13" lat="0.17" lon="0.17" version="1"/><node id="14" lat="0.17" lon="0.13" version="1"/>
+<node id="21" lat="5" lon="5" version="1"/><node id="22" lat="5" lon="5.1" version="1"/>
+<node id="23" lat="5.1" lon="5.1" version="1"/>
+"""
+SQUARE = (1, 2, 3, 4, 1)
+HOLE = (11, 12, 13, 14, 11)
+
+
+def tags_xml(tags: dict[str, str]) -> str:
+    return "".join(f'<tag k="{k}" v="{v}"/>' for k, v in tags.items())
+
+
+def way(osm_id: int, nodes: tuple[int, ...], **tags: str) -> str:
+    refs = "".join(f'<nd ref="{ref}"/>' for ref in nodes)
+    return f'<way id="{osm_id}" version="2" timestamp="2020-02-03T04:05:06Z">{refs}{tags_xml(tags)}</way>'
+
+
+def relation(osm_id: int, members: list[tuple[str, int, str]], **tags: str) -> str:
+    parts = "".join(f'<member type="{t}" ref="{ref}" role="{role}"/>' for t, ref, role in members)
+    return f'<relation id="{osm_id}" version="3">{parts}{tags_xml(tags)}</relation>'
+
+
+def staged(folder: Path, *objects: str, bbox: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0)) -> Path:
+    text = f'<?xml version="1.0"?><osm version="0.6">{NODES}{"".join(objects)}</osm>'
+    (folder / "extract.osm").write_text(text)
+    (folder / "extract.json").write_text(json.dumps({"file": "extract.osm", "bbox": bbox}))
+    return folder
+
+
+def objects_of(folder: Path) -> dict[str, dict]:
+    write_objects(folder, folder)
+    rows = read_table(folder / "objects.parquet", OBJECT_SCHEMA).to_pylist()
+    return {row["object_id"]: row | {"geometry": shapely.from_wkb(row["geometry"])} for row in rows}
+
+
+def invalid_of(folder: Path) -> dict[str, str]:
+    rows = read_table(folder / "invalid.parquet", INVALID_SCHEMA).to_pylist()
+    return {row["object_id"]: row["reason"] for row in rows}
+
+
+def test_a_tagged_node_is_a_point(tmp_path: Path) -> None:
+    node = '<node id="30" lat="0.5" lon="0.25" version="7"><tag k="natural" v="tree"/></node>'
+    row = objects_of(staged(tmp_path, node))["n30"]
+    assert row["geometry"] == shapely.Point(0.25, 0.5)
+    assert row["bbox"] == {"xmin": 0.25, "ymin": 0.5, "xmax": 0.25, "ymax": 0.5}
+    assert (row["osm_type"], row["osm_id"], row["version"], row["timestamp"]) == ("node", 30, 7, None)
+    assert (row["area_m2"], row["length_m"]) == (0, 0)
+    assert dict(row["tags"]) == {"natural": "tree"}
+
+
+def test_a_closed_building_is_an_area_with_its_measures(tmp_path: Path) -> None:
+    rows = objects_of(staged(tmp_path, way(100, SQUARE, building="yes", name="Ä")))
+    assert list(rows) == ["a100"]
+    row = rows["a100"]
+    assert row["geometry"].equals(shapely.box(0.1, 0.1, 0.2, 0.2))
+    assert row["geometry"].geom_type == "Polygon"
+    assert row["osm_type"] == "way"
+    assert row["timestamp"] == dt.datetime(2020, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
+    assert dict(row["tags"]) == {"building": "yes", "name": "Ä"}
+    assert row["area_m2"] == pytest.approx(11_132 * 11_057, rel=5e-3)
+    assert row["length_m"] == pytest.approx(2 * (11_132 + 11_057), rel=5e-3)
+
+
+def test_a_roundabout_stays_a_line(tmp_path: Path) -> None:
+    rows = objects_of(staged(tmp_path, way(100, SQUARE, highway="primary", junction="roundabout")))
+    assert list(rows) == ["w100"]
+    assert rows["w100"]["geometry"].geom_type == "LineString"
+    assert rows["w100"]["area_m2"] == 0
+    assert rows["w100"]["length_m"] > 40_000
+
+
+def test_a_fenced_pitch_is_a_line_and_an_area_with_the_same_tags(tmp_path: Path) -> None:
+    rows = objects_of(staged(tmp_path, way(100, SQUARE, leisure="pitch", barrier="fence")))
+    assert sorted(rows) == ["a100", "w100"]
+    assert rows["a100"]["tags"] == rows["w100"]["tags"]
+
+
+def test_an_open_way_is_a_line_whatever_its_tags(tmp_path: Path) -> None:
+    assert list(objects_of(staged(tmp_path, way(100, SQUARE[:4], building="yes", area="yes")))) == ["w100"]
+
+
+def test_untagged_ways_and_relations_without_more_than_a_type_are_no_objects(tmp_path: Path) -> None:
+    members = [("w", 100, "outer")]
+    folder = staged(tmp_path, way(100, SQUARE), relation(200, members, type="route"))
+    assert objects_of(folder) == {}
+    assert invalid_of(folder) == {}
+
+
+@pytest.mark.parametrize("kind", ["multipolygon", "boundary"])
+def test_a_relation_with_a_hole_is_one_area(tmp_path: Path, kind: str) -> None:
+    members = [("w", 100, "outer"), ("w", 101, "outer"), ("w", 102, "inner")]
+    parts = [way(100, SQUARE[:3]), way(101, (3, 4, 1)), way(102, HOLE, natural="water")]
+    rows = objects_of(staged(tmp_path, *parts, relation(200, members, type=kind, landuse="forest")))
+    assert sorted(rows) == ["a102", "r200"]
+    forest = rows["r200"]
+    assert dict(forest["tags"]) == {"landuse": "forest"}
+    assert (forest["osm_type"], forest["osm_id"], forest["version"]) == ("relation", 200, 3)
+    assert len(forest["geometry"].interiors) == 1
+    assert forest["area_m2"] == pytest.approx(rows["a102"]["area_m2"] * (1 / 0.16 - 1), rel=1e-3)
+
+
+def test_two_outer_rings_stay_a_multipolygon(tmp_path: Path) -> None:
+    parts = [way(100, SQUARE), way(101, (21, 22, 23, 21))]
+    members = [("w", 100, "outer"), ("w", 101, "outer")]
+    folder = staged(tmp_path, *parts, relation(200, members, type="multipolygon", natural="water"))
+    assert objects_of(folder)["r200"]["geometry"].geom_type == "MultiPolygon"
+    geo = json.loads(pq.read_schema(folder / "objects.parquet").metadata[b"geo"])
+    assert geo["columns"]["geometry"]["geometry_types"] == ["MultiPolygon"]
+    assert "covering" in geo["columns"]["geometry"]
+
+
+def test_objects_outside_the_region_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = staged(
+        tmp_path,
+        way(100, (21, 22, 23), highway="track"),
+        way(101, (4, 21), highway="track"),
+    )
+    summary = write_objects(folder, folder)
+    assert summary == ObjectsSummary(nodes=0, lines=1, areas=0, outside=1, invalid=0, invalid_reasons={})
+    assert summary.objects == 1
+
+
+@pytest.mark.parametrize(
+    ("objects", "object_id", "reason"),
+    [
+        (['<node id="30" version="1"><tag k="a" v="b"/></node>'], "n30", "node without a location"),
+        ([way(100, (1,), highway="path")], "w100", "line of fewer than two places"),
+        ([way(100, (1, 1), highway="path")], "w100", "line of fewer than two places"),
+        ([way(100, (), highway="path")], "w100", "line of fewer than two places"),
+        ([way(100, (1, 99), highway="path")], "w100", "nodes missing from the extract"),
+        ([way(100, (1, 2, 99, 1), building="yes")], "a100", "nodes missing from the extract"),
+        ([way(100, (99, 1, 2, 3, 99), building="yes")], "a100", "nodes missing from the extract"),
+        ([way(100, (1, 2, 1), building="yes")], "a100", "area of fewer than four nodes"),
+        ([way(100, (1, 3, 2, 4, 1), building="yes")], "a100", "rings cross or do not close"),
+        (
+            [way(100, SQUARE[:3]), relation(200, [("w", 100, "outer")], type="multipolygon", landuse="x")],
+            "r200",
+            "rings cross or do not close",
+        ),
+        (
+            [way(100, SQUARE), relation(200, [("w", 100, ""), ("w", 9, "")], type="boundary", landuse="x")],
+            "r200",
+            "members missing from the extract",
+        ),
+        ([relation(200, [("n", 1, "")], type="multipolygon", landuse="x")], "r200", "relation without ways"),
+    ],
+)
+def test_what_has_no_geometry_is_listed_with_its_reason(
+    tmp_path: Path, objects: list[str], object_id: str, reason: str
+) -> None:
+    folder = staged(tmp_path, *objects)
+    summary = write_objects(folder, folder)
+    assert invalid_of(folder) == {object_id: reason}
+    assert (summary.objects, summary.invalid, summary.invalid_reasons) == (0, 1, {reason: 1})
+
+
+def test_an_extract_that_holds_a_way_twice_is_refused(tmp_path: Path) -> None:
+    path = way(100, SQUARE[:3], highway="path")
+    with pytest.raises(CorruptInputError, match=r"twice.*osmium sort"):
+        objects_of(staged(tmp_path, path, path))
+
+
+def test_an_extract_that_holds_a_node_twice_is_refused(tmp_path: Path) -> None:
+    node = '<node id="30" lat="0.5" lon="0.25" version="7"><tag k="natural" v="tree"/></node>'
+    with pytest.raises(CorruptInputError, match=r"extract\.osm holds n30 2 times"):
+        objects_of(staged(tmp_path, node, node))
+
+
+def test_a_deleted_object_is_ignored(tmp_path: Path) -> None:
+    node = '<node id="30" version="2" visible="false"><tag k="natural" v="tree"/></node>'
+    folder = staged(tmp_path, node)
+    assert objects_of(folder) == {}
+    assert invalid_of(folder) == {}
+
+
+def test_an_extract_without_objects_gives_empty_tables(tmp_path: Path) -> None:
+    folder = staged(tmp_path)
+    summary = write_objects(folder, folder)
+    assert (summary.objects, summary.outside, summary.invalid) == (0, 0, 0)
+    assert objects_of(folder) == invalid_of(folder) == {}
+
+
+def test_equal_extracts_give_equal_bytes(tmp_path: Path) -> None:
+    results = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_objects(staged(folder, way(7, SQUARE, building="yes"), way(8, HOLE, natural="water")), folder)
+        results.append((folder / "objects.parquet").read_bytes() + (folder / "invalid.parquet").read_bytes())
+    assert results[0] == results[1]
+
+
+def test_neighbours_on_the_ground_are_near_in_the_table(tmp_path: Path) -> None:
+    corners = [(0.1, 0.1), (0.9, 0.9), (0.1001, 0.1), (0.9001, 0.9)]
+    nodes = [
+        f'<node id="{30 + i}" lat="{lat}" lon="{lon}" version="1"><tag k="a" v="b"/></node>'
+        for i, (lon, lat) in enumerate(corners)
+    ]
+    order = list(objects_of(staged(tmp_path, *nodes)))
+    assert abs(order.index("n30") - order.index("n32")) == 1
+    assert abs(order.index("n31") - order.index("n33")) == 1
+
+
+def test_progress_ends_with_all_objects(tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    folder = staged(tmp_path, way(7, SQUARE, building="yes"))
+    write_objects(folder, folder, lambda *args: told.append(args))
+    assert told == [(2, 2, "objects")]
+
+
+def test_a_missing_stage_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UpstreamMissingError, match=r"extract\.json does not exist: materialize osm_extract first"):
+        write_objects(tmp_path, tmp_path)
+    staged(tmp_path)
+    (tmp_path / "extract.osm").unlink()
+    with pytest.raises(UpstreamMissingError, match=r"extract\.osm does not exist"):
+        write_objects(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"file": "extract.osm"}', '{"file": "extract.osm", "bbox": [1, 2]}'])
+def test_facts_that_cannot_be_read_are_corrupt(tmp_path: Path, text: str) -> None:
+    folder = staged(tmp_path)
+    (folder / "extract.json").write_text(text)
+    with pytest.raises(CorruptInputError, match=r"extract\.json"):
+        write_objects(folder, folder)
+
+
+def test_a_damaged_extract_is_corrupt(tmp_path: Path) -> None:
+    folder = staged(tmp_path)
+    (folder / "extract.osm").write_text("<osm version='0.6'><node")
+    with pytest.raises(CorruptInputError, match=r"extract\.osm cannot be read"):
+        write_objects(folder, folder)
+
+
+def test_text_that_is_not_utf8_is_corrupt(tmp_path: Path) -> None:
+    folder = staged(tmp_path)
+    path = folder / "extract.osm.pbf"
+    with osmium.SimpleWriter(osmium.io.File(path, "pbf,pbf_compression=none")) as writer:
+        writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(0.5, 0.5), tags={"name": "QQQQ"}))
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xff\xfe\xff\xfe"))
+    (folder / "extract.json").write_text(json.dumps({"file": path.name, "bbox": [0, 0, 1, 1]}))
+    with pytest.raises(CorruptInputError, match="not UTF-8"):
+        write_objects(folder, folder)
