@@ -1,0 +1,108 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS, Geod
+
+from skyscript_assets.lib import geometry as g
+
+longitudes = st.floats(-179.9, 179.9)
+latitudes = st.floats(-84.9, 84.9)
+
+
+@given(longitudes, latitudes, st.integers(4, 18))
+def test_a_place_lies_in_its_cell(lon: float, lat: float, zoom: int) -> None:
+    west, south, east, north = g.cell_bounds(*g.cell_of(lon, lat, zoom), zoom)
+    assert west - 1e-9 <= lon <= east + 1e-9
+    assert south - 1e-9 <= lat <= north + 1e-9
+
+
+@given(longitudes, latitudes)
+def test_a_cell_s_middle_lies_in_one_split(lon: float, lat: float) -> None:
+    cell = g.cell_of(lon, lat, 16)
+    west, south, east, north = g.cell_bounds(*cell, 16)
+    margin = (east - west) / 10
+    assert g.split_of_bounds((west + margin, south + margin / 10, east - margin, north - margin / 10), 16) == (
+        g.split_of_cell(*cell)
+    )
+
+
+def test_a_box_over_several_splits_has_none() -> None:
+    assert g.split_of_bounds((24.9, 60.1, 25.0, 60.2), 16) is None
+
+
+def test_the_shares_of_the_splits_are_those_of_the_design() -> None:
+    splits = [g.split_of_cell(x, y) for x in range(200) for y in range(200)]
+    assert splits.count("test") == len(splits) // 5
+    assert abs(splits.count("val") / len(splits) - 0.1) < 0.01
+
+
+def test_no_two_test_cells_are_neighbours() -> None:
+    for x in range(20):
+        for y in range(20):
+            if g.split_of_cell(x, y) == "test":
+                near = [(x + 1, y), (x, y + 1), (x + 1, y + 1), (x - 1, y + 1)]
+                assert all(g.split_of_cell(*cell) != "test" for cell in near)
+
+
+def test_cells_of_a_box_are_all_it_touches() -> None:
+    west, south, east, north = g.cell_bounds(100, 200, 10)
+    inner = (west + 1e-6, south + 1e-6, east - 1e-6, north - 1e-6)
+    assert g.cells_of_bounds(inner, 10) == [(100, 200)]
+    assert len(g.cells_of_bounds((west - 1e-3, south - 1e-3, east + 1e-3, north + 1e-3), 10)) == 9
+
+
+def test_cells_are_clamped_at_the_poles_and_the_edge() -> None:
+    assert g.cell_of(180.0, 89.9, 4) == (15, 0)
+    assert g.cell_of(-180.0, -89.9, 4) == (0, 15)
+
+
+def test_the_gsd_of_web_mercator_shrinks_with_latitude() -> None:
+    assert g.ground_gsd_m(CRS.from_epsg(3857), 0.6, 60.0) == pytest.approx(0.3)
+
+
+def test_the_gsd_of_a_metric_crs_is_its_pixel() -> None:
+    assert g.ground_gsd_m(CRS.from_epsg(32635), 0.3, 60.0) == pytest.approx(0.3)
+
+
+def test_the_gsd_of_a_crs_in_feet_is_in_metres() -> None:
+    assert g.ground_gsd_m(CRS.from_epsg(2263), 1.0, 40.7) == pytest.approx(0.3048, rel=1e-3)
+
+
+def test_the_gsd_in_degrees_is_measured_along_the_meridian() -> None:
+    assert g.ground_gsd_m(CRS.from_epsg(4326), 1e-5, 36.0) == pytest.approx(1.11, rel=0.01)
+
+
+@given(longitudes, latitudes)
+def test_degrees_are_within_half_a_per_cent_of_the_ellipsoid(lon: float, lat: float) -> None:
+    x, y = g.metres_per_degree(lat)
+    geod = Geod(ellps="WGS84")
+    east = geod.inv(lon, lat, lon + 1e-3, lat)[2] / 1e-3
+    north = geod.inv(lon, lat, lon, lat + 1e-3)[2] / 1e-3
+    assert x == pytest.approx(east, rel=0.007)
+    assert y == pytest.approx(north, rel=0.007)
+
+
+def test_utm_zones_are_those_of_known_cities() -> None:
+    assert g.utm_crs(24.94, 60.17).to_epsg() == 32635
+    assert g.utm_crs(32.58, 0.31).to_epsg() == 32636
+    assert g.utm_crs(-43.2, -22.9).to_epsg() == 32723
+    assert g.utm_crs(180.0, 10.0).to_epsg() == 32660
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
+def test_a_hash_is_a_number_below_one(parts: list[str]) -> None:
+    assert 0.0 <= g.unit_hash(*parts) < 1.0
+
+
+def test_a_hash_is_the_same_everywhere() -> None:
+    assert g.unit_hash("seed", 1, "n5") == pytest.approx(0.5769416618051207)
+    assert g.unit_hash("a", "bc") != g.unit_hash("ab", "c")
+    mean = sum(g.unit_hash(i) for i in range(5000)) / 5000
+    assert math.isclose(mean, 0.5, abs_tol=0.02)
+
+
+def test_the_union_of_boxes_is_around_them_all() -> None:
+    assert g.union_bounds([(0, 0, 1, 1), (2, -1, 3, 0.5)]) == (0, -1, 3, 1)
+    assert g.union_bounds([]) is None

@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
+from skyscript_assets.lib.settings import PACKAGED_PROFILES, BBox, Settings, load_settings
+from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.provenance import State, materialize, state_of
+from skyscript_assets.stages import Counts, Scheme, Stage, StageRun, inputs_of, partitions_of, stage
+
+calls: list[str] = []
+content = {"text": "a"}
+
+
+@stage(Scheme.REGION, group="g", kinds=[], reads=lambda settings, parts: content["text"])
+def extract(run: StageRun) -> Counts:
+    """An extract."""
+    calls.append("extract")
+    (run.out / "x").write_text(content["text"].upper())
+    return {"n": 1}
+
+
+@stage(Scheme.REGION_SOURCE, group="g", kinds=[], upstream=("extract",))
+def chips(run: StageRun) -> Counts:
+    """Chips."""
+    calls.append("chips")
+    (run.out / "y").write_text((run.input("extract") / "x").read_text())
+    return {"n": 2}
+
+
+@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("chips",))
+def gathered(run: StageRun) -> Counts:
+    """All chips."""
+    (run.out / "z").write_text(",".join("|".join(pair) for pair in run.pairs("chips")))
+    return {"missing": len(run.missing)}
+
+
+@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
+def snapshot(run: StageRun) -> Counts:
+    """A snapshot."""
+    calls.append("snapshot")
+    (run.out / "s").write_text("x")
+    return {}
+
+
+STAGES: dict[str, Stage] = {s.name: s for s in (extract, chips, gathered, snapshot)}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    calls.clear()
+    content["text"] = "a"
+    return load_settings(PACKAGED_PROFILES / "demo")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def everything(settings: Settings, store: Store) -> None:
+    for s in STAGES.values():
+        for parts in partitions_of(s.scheme, settings):
+            materialize(s, STAGES, settings, store, parts)
+
+
+def test_what_is_current_is_not_made_again(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    made = len(calls)
+    everything(settings, store)
+    assert len(calls) == made
+    assert materialize(extract, STAGES, settings, store, ("kotka",)).reused
+
+
+def test_force_makes_it_again(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    assert not materialize(extract, STAGES, settings, store, ("kotka",), force=True).reused
+
+
+def test_a_changed_input_makes_what_is_downstream_stale(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    content["text"] = "b"
+    assert state_of(extract, STAGES, settings, store, ("kotka",)) is State.STALE
+    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.CURRENT
+    materialize(extract, STAGES, settings, store, ("kotka",))
+    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.STALE
+
+
+def test_an_input_made_again_with_equal_content_changes_nothing_downstream(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    content["text"] = "A"
+    materialize(extract, STAGES, settings, store, ("kotka",))
+    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.CURRENT
+
+
+def test_a_frozen_snapshot_stays_as_it_is(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    content["text"] = "b"
+    materialize(extract, STAGES, settings, store, ("kotka",))
+    assert materialize(snapshot, STAGES, settings, store, ()).reused
+    assert store.keys("snapshot") == [OutputKey("snapshot", ("snap-1",))]
+
+
+def test_a_missing_upstream_names_the_key_and_the_command(settings: Settings, store: Store) -> None:
+    with pytest.raises(UpstreamMissingError, match="skyscript run extract/kotka"):
+        materialize(chips, STAGES, settings, store, ("kotka", "SYN1"))
+    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.BLOCKED
+    assert state_of(extract, STAGES, settings, store, ("kotka",)) is State.MISSING
+
+
+def test_gathering_fails_unless_the_settings_allow_what_is_missing(settings: Settings, store: Store) -> None:
+    for region in settings.regions:
+        materialize(extract, STAGES, settings, store, (region,))
+    pairs = partitions_of(Scheme.REGION_SOURCE, settings)
+    for parts in pairs[1:]:
+        materialize(chips, STAGES, settings, store, parts)
+    with pytest.raises(UpstreamMissingError, match="/".join(pairs[0])):
+        materialize(gathered, STAGES, settings, store, ())
+    manifest = settings.plant.manifest.model_copy(update={"allow_missing": ("|".join(pairs[0]),)})
+    plant = settings.plant.model_copy(update={"manifest": manifest})
+    outcome = materialize(gathered, STAGES, settings.model_copy(update={"plant": plant}), store, ())
+    assert outcome.manifest.counts == {"missing": 1}
+
+
+def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, store: Store) -> None:
+    far = BBox(west=0, south=0, east=1, north=1)
+    region = settings.regions["kotka"].model_copy(update={"bbox": far})
+    source = settings.sources["SYN1"].model_copy(update={"extent": BBox(west=20, south=60, east=30, north=61)})
+    changed = settings.model_copy(
+        update={
+            "regions": {**settings.regions, "kotka": region},
+            "sources": {**settings.sources, "SYN1": source},
+        }
+    )
+    assert ("kotka", "SYN1") not in partitions_of(Scheme.REGION_SOURCE, changed)
+    assert ("helsinki", "SYN1") in partitions_of(Scheme.REGION_SOURCE, changed)
+    with pytest.raises(NotCoveredError, match="outside the extent of source SYN1"):
+        materialize(chips, STAGES, changed, store, ("kotka", "SYN1"))
+    assert OutputKey("chips", ("kotka", "SYN1")) not in inputs_of(gathered, STAGES, changed, ())
+
+
+def test_heavy_partitions_come_first(settings: Settings) -> None:
+    gsds = [settings.sources[source].gsd_m for _, source in partitions_of(Scheme.REGION_SOURCE, settings)]
+    assert gsds == sorted(gsds)
