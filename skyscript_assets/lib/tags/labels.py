@@ -1,0 +1,105 @@
+"""Hand-made decisions about tags: the label file and the override file, one layout for both.
+
+A row says of one `key=value` whether it can be seen from above, the coarsest ground sample distance in metres at
+which it still can, and why. The guideline for people is `settings/tag_labelling.md`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyscript_assets.lib.errors import MissingInputError, SettingsError
+from skyscript_assets.lib.settings import GSD_STEPS_M
+
+LABEL_COLUMNS: tuple[str, ...] = ("key", "value", "visible", "coarsest_gsd_m", "reason")
+"""Header of a label file, in this order."""
+
+Tag = tuple[str, str]
+"""(key, value)."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One decision made by a person.
+
+    Attributes:
+        visible: Whether the tag can be seen at all in nadir imagery of 0.1 m or coarser.
+        coarsest_gsd_m: Coarsest step of `GSD_STEPS_M` at which it can be seen, metres; None where not visible.
+        reason: What is seen, or why nothing is.
+        line: Line of the file, from 1.
+    """
+
+    visible: bool
+    coarsest_gsd_m: float | None
+    reason: str
+    line: int
+
+
+def read_labels(path: Path) -> Mapping[Tag, Label]:
+    """Read a label file (UTF-8 CSV with the header of `LABEL_COLUMNS`).
+
+    Args:
+        path: The file.
+
+    Returns:
+        The labels by tag, in the file's order.
+
+    Raises:
+        MissingInputError: the file does not exist or cannot be read.
+        SettingsError: a row is wrong; the message lists every problem with file, line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(f"{path}: the label file cannot be read ({error})") from error
+    labels: dict[Tag, Label] = {}
+    problems: list[str] = []
+    reader = csv.reader(text.splitlines(), strict=True)
+    try:
+        header = next(reader, [])
+        if tuple(header) != LABEL_COLUMNS:
+            raise SettingsError(
+                f"{path}, line 1: the header must be {','.join(LABEL_COLUMNS)}; found {','.join(header)}"
+            )
+        for row in reader:
+            if row:
+                _add(row, reader.line_num, labels, problems)
+    except csv.Error as error:
+        problems.append(f"line {reader.line_num}: is not CSV: {error}")
+    if problems:
+        raise SettingsError("\n".join([f"{path} has {len(problems)} wrong rows:", *(f"  - {p}" for p in problems)]))
+    return labels
+
+
+def _add(row: list[str], line: int, labels: dict[Tag, Label], problems: list[str]) -> None:
+    if len(row) != len(LABEL_COLUMNS):
+        problems.append(f"line {line}: {len(LABEL_COLUMNS)} columns are needed, found {len(row)}")
+        return
+    key, value, visible, gsd, reason = (field.strip() for field in row)
+    wrong = _wrong_column(key, value, visible, gsd, reason)
+    if wrong is not None:
+        problems.append(f"line {line}, {wrong}")
+        return
+    first = labels.get((key, value))
+    if first is not None:
+        problems.append(f"line {line}, column key: {key}={value} is labelled in line {first.line} already")
+        return
+    labels[key, value] = Label(visible == "yes", float(gsd) if gsd else None, reason, line)
+
+
+def _wrong_column(key: str, value: str, visible: str, gsd: str, reason: str) -> str | None:
+    """What is wrong with a row, as "column ...", or None."""
+    steps = ", ".join(f"{step:g}" for step in GSD_STEPS_M)
+    for column, text in (("key", key), ("value", value), ("reason", reason)):
+        if not text:
+            return f"column {column}: is empty"
+    if visible not in ("yes", "no"):
+        return f"column visible: must be yes or no, found {visible!r}"
+    if visible == "no":
+        return None if not gsd else f"column coarsest_gsd_m: must be empty where visible is no, found {gsd!r}"
+    if gsd not in {f"{step:g}" for step in GSD_STEPS_M}:
+        return f"column coarsest_gsd_m: must be one of {steps}, found {gsd!r}"
+    return None
