@@ -1,8 +1,22 @@
-"""What every test may use: the folder of real data, where it is present."""
+"""What every test may use: the folder of real data, where it is present, and small rasters, scenes and plans."""
 
+import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.transform import array_bounds
+from rasterio.warp import transform_bounds
+
+from skyscript_assets.lib.imagery.files import fingerprint
+from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.tables import rows_to_table, write_table
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real extracts, images and benchmarks beside the project; tests that need them skip where they are absent."""
@@ -13,3 +27,122 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data is absent: {SHARED_DATA} does not exist")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def textured() -> Callable[..., NDArray[np.uint8]]:
+    """Makes a picture (3, height, width) of random blocks and noise: sharp, no cloud, no level of 0 or 255."""
+
+    def make(width: int = 300, height: int = 200, seed: int = 0) -> NDArray[np.uint8]:
+        rng = np.random.default_rng(seed)
+        blocks = rng.integers(20, 200, (3, -(-height // 10), -(-width // 10)))
+        picture = blocks.repeat(10, axis=1).repeat(10, axis=2)[:, :height, :width]
+        return (picture + rng.integers(0, 30, picture.shape)).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_raster() -> Callable[..., Path]:
+    """Writes a GeoTIFF of values (bands, rows, columns); by default in UTM zone 32 north, half a metre a pixel."""
+
+    def write(
+        path: Path,
+        values: NDArray[Any],
+        *,
+        crs: str | None = "EPSG:32632",
+        transform: Affine | None = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000),  # noqa: B008 - never changed
+        mask: NDArray[np.bool_] | None = None,
+        tags: dict[str, str] | None = None,
+        **profile: Any,
+    ) -> Path:
+        bands, height, width = values.shape
+        profile = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"} | profile
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(
+                path,
+                "w",
+                driver="GTiff",
+                width=width,
+                height=height,
+                count=bands,
+                dtype=values.dtype,
+                crs=crs,
+                transform=transform,
+                **profile,
+            ) as dataset,
+        ):
+            dataset.write(values)
+            if mask is not None:
+                dataset.write_mask(mask)
+            if tags:
+                dataset.update_tags(**tags)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scene_of() -> Callable[..., Scene]:
+    """Describes a raster as a scene; any of its facts can be given."""
+
+    def describe(path: Path, **facts: Any) -> Scene:
+        with rasterio.open(path) as dataset:
+            bounds = transform_bounds(
+                dataset.crs, "EPSG:4326", *array_bounds(dataset.height, dataset.width, dataset.transform)
+            )
+            known = {
+                "scene_id": path.stem,
+                "region": "here",
+                "source": "S",
+                "datetime": dt.datetime(2020, 6, 1, tzinfo=dt.UTC),
+                "footprint": shapely.box(*bounds),
+                "gsd_m": 0.5,
+                "crs": f"EPSG:{dataset.crs.to_epsg()}",
+                "transform": tuple(dataset.transform[:6]),
+                "width": dataset.width,
+                "height": dataset.height,
+                "href": str(path),
+                "fingerprint": fingerprint(dataset),
+                "nodata": dataset.nodata,
+                "licence": "CC0-1.0",
+                "attribution": "A surveyor",
+            }
+        return Scene(**known | facts)
+
+    return describe
+
+
+@pytest.fixture(scope="session")
+def write_chip_plan() -> Callable[..., list[dict[str, Any]]]:
+    """Writes a plan of windows (scene, column, row, width, height) on the scenes' own grids; returns its rows."""
+    from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+
+    def write(folder: Path, windows: list[tuple[Scene, int, int, int, int]], **facts: Any) -> list[dict[str, Any]]:
+        rows = []
+        for number, (scene, column, row, width, height) in enumerate(windows):
+            transform = Affine(*scene.transform) @ Affine.translation(column, row)
+            west, south, east, north = scene.bounds
+            known = {
+                "chip_id": f"n{number}_{scene.source}_20200601_{number:08x}",
+                "object_id": f"n{number}",
+                "region": scene.region,
+                "source": scene.source,
+                "scene_id": scene.scene_id,
+                "crs": scene.crs,
+                "transform": list(transform[:6]),
+                "width": width,
+                "height": height,
+                "gsd_m": scene.gsd_m,
+                "bbox": {"xmin": west, "ymin": south, "xmax": east, "ymax": north},
+                "focus_box": [width // 4, height // 4, width // 2, height // 2],
+                "stratum": ("building=yes", "natural=tree", "highway=residential")[number % 3],
+                "cell": "0/0",
+                "split": "train",
+            }
+            rows.append(known | facts)
+        write_table(folder / "plan.parquet", rows_to_table(rows, PLAN_SCHEMA))
+        return rows
+
+    return write

@@ -298,7 +298,7 @@ def _acquired(dataset: Any, key: str, source: FilesSource) -> dt.datetime:
 
 def _gsd_m(dataset: Any, crs: CRS, to_wgs84: Transformer, key: str, source: FilesSource) -> float:
     """Metres on the ground per pixel at the raster's centre: the root of a pixel's area, where it is not square."""
-    _, latitude = to_wgs84.transform(*(dataset.transform * (dataset.width / 2, dataset.height / 2)))
+    _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
     gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
     if not source.gsd_m / GSD_TOLERANCE <= gsd <= source.gsd_m * GSD_TOLERANCE:
         raise SceneError(
@@ -321,7 +321,7 @@ def _footprint(
     in_pixels = shapely.segmentize(in_pixels, max(dataset.width, dataset.height) / EDGE_POINTS)
 
     def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = dataset.transform * (points[:, 0], points[:, 1])
+        x, y = dataset.transform @ (points[:, 0], points[:, 1])
         return np.column_stack(to_wgs84.transform(x, y))
 
     footprint = shapely.transform(in_pixels, place)

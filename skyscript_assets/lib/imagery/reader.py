@@ -190,7 +190,7 @@ class SceneReader:
         from affine import Affine
 
         if self._crs(window.crs) == self._dataset.crs:
-            to_scene = ~self._dataset.transform * Affine(*window.transform)
+            to_scene = ~self._dataset.transform @ Affine(*window.transform)
             if _is_whole_shift(to_scene, window.width, window.height):
                 return self._read_aligned(round(to_scene.c), round(to_scene.f), window.width, window.height)
         return self._read_resampled(window)
@@ -248,7 +248,7 @@ class SceneReader:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=self._dataset.transform * Affine.translation(column, row),
+                    src_transform=self._dataset.transform @ Affine.translation(column, row),
                     src_crs=self._dataset.crs,
                     src_alpha=4,
                     dst_transform=Affine(*window.transform),
@@ -271,11 +271,11 @@ class SceneReader:
         # The outline bends in the scene's CRS: nine points a side follow it far within the margin for a chip.
         steps = np.linspace(0.0, 1.0, 9)
         columns, rows = np.meshgrid(steps * window.width, steps * window.height)
-        x, y = Affine(*window.transform) * (columns.ravel(), rows.ravel())
+        x, y = Affine(*window.transform) @ (columns.ravel(), rows.ravel())
         crs = self._crs(window.crs)
         if crs != self._dataset.crs:
             x, y = warp_points(crs, self._dataset.crs, x, y)
-        column, row = ~self._dataset.transform * (np.asarray(x), np.asarray(y))
+        column, row = ~self._dataset.transform @ (np.asarray(x), np.asarray(y))
         if not (np.isfinite(column).all() and np.isfinite(row).all()):
             return None
         left = max(0, int(np.floor(column.min())) - MARGIN_PX)
@@ -298,7 +298,7 @@ class SceneReader:
         if text not in self._crs_of:
             try:
                 self._crs_of[text] = rasterio.crs.CRS.from_user_input(text)
-            except rasterio.errors.CRSError as error:
+            except (rasterio.errors.CRSError, ValueError) as error:
                 raise SceneError(f"a window of scene {self.scene.scene_id} states no readable CRS ({error})") from error
         return self._crs_of[text]
 
@@ -308,7 +308,7 @@ def _is_whole_shift(to_scene: Any, width: int, height: int) -> bool:
     return all(
         abs(coordinate - shift - round(start)) <= ALIGNED_TOLERANCE_PX
         for corner in ((0, 0), (width, 0), (0, height), (width, height))
-        for coordinate, start, shift in zip(to_scene * corner, (to_scene.c, to_scene.f), corner, strict=True)
+        for coordinate, start, shift in zip(to_scene @ corner, (to_scene.c, to_scene.f), corner, strict=True)
     )
 
 
