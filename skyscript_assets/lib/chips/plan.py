@@ -1,8 +1,8 @@
 """The chip plan: which objects of a region become chips of a source, and where each chip lies.
 
 `sampling` draws objects and `grids` knows a scene's pixels; here are the tile's size, its place, the shift that keeps
-it on the ground of one split, and the report of wanted against achieved. What a tile shows follows SkyScript (AAAI 2024,
-arXiv 2312.12856): the box of a polygon, a point, a random vertex of a line. With `rule: paper` a polygon's box is the
+it on the ground of one split, and the report of wanted against achieved. What a tile shows follows SkyScript (AAAI
+2024, arXiv 2312.12856): the box of a polygon, a point, a random vertex of a line. With `rule: paper` the box is the
 tile; with `rule: focus` the box has context around it and always stays inside.
 """
 
@@ -23,9 +23,17 @@ import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.chips.grids import Grid, grids
-from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, draw, match_tags, read_snapshot, strata
+from skyscript_assets.lib.chips.sampling import (
+    Snapshot,
+    TagPairs,
+    draw,
+    longer_sides_m,
+    match_tags,
+    read_snapshot,
+    strata,
+)
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.geometry import Bounds, cell_of, metres_per_degree, split_of_cell, unit_hash
+from skyscript_assets.lib.geometry import Bounds, cell_of, split_of_cell, unit_hash
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
@@ -278,12 +286,10 @@ def _read_objects(
     if owned_elsewhere is not None:
         own &= ~pc.is_in(table["object_id"], value_set=owned_elsewhere).to_numpy()
     rows = np.flatnonzero(own)
-    per_lat = metres_per_degree(0.0)[1]
-    sides = np.maximum((east - west) * per_lat * np.cos(np.radians(lat)), (north - south) * per_lat)
     table = table.take(rows)
     ids = table["object_id"].to_pylist()
     kinds = np.array([{"n": "node", "w": "line"}.get(i[:1], "area") for i in ids], dtype="<U4")
-    return _Objects(rows, ids, kinds, sides[rows], match_tags(table["tags"], snapshot)), len(own)
+    return _Objects(rows, ids, kinds, longer_sides_m(table["bbox"]), match_tags(table["tags"], snapshot)), len(own)
 
 
 def _drawn(gsd_m: float, objects: _Objects, snapshot: Snapshot, chips: ChipSettings) -> TagPairs:

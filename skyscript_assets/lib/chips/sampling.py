@@ -2,8 +2,8 @@
 
 A tag with n plannable objects in the sampling snapshot and quota K draws an object with probability min(1, K / n) by a
 hash of seed, object id and tag. Partitions therefore need no coordination, and draws are nested: a larger n or a
-smaller K only removes objects. Reading the snapshot and matching its tags to objects belong here; where a chip lies does
-not.
+smaller K only removes objects. Reading the snapshot and matching its tags to objects belong here, not where a chip
+lies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.geometry import metres_per_degree, unit_hash
 from skyscript_assets.lib.tables import read_table
 
 GSD_TOLERANCE = 1.05
@@ -74,8 +74,20 @@ class TagPairs:
         return TagPairs(self.objects[kept], self.tags[kept])
 
 
-def read_snapshot(folder: Path, region: str) -> Snapshot:
-    """Read the part of a `sampling_snapshot` folder that one region needs.
+def longer_sides_m(boxes: pa.ChunkedArray) -> FloatArray:
+    """Longer side in metres of boxes in degrees, as the tag vocabulary measures it.
+
+    Args:
+        boxes: Column of `tables.BBOX_TYPE`.
+    """
+    west, south, east, north = (pc.struct_field(boxes, side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
+    metres = metres_per_degree(0.0)[1]
+    width = (east - west) * metres * np.cos(np.radians((south + north) / 2))
+    return np.asarray(np.maximum(width, (north - south) * metres))
+
+
+def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
+    """Read the visible tags of a `sampling_snapshot` folder, with the counts of one region or with none.
 
     Raises:
         UpstreamMissingError: a table is missing.
