@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
-from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
@@ -223,8 +222,12 @@ def _check_grid(scene: Scene, image: DatasetReader, surfaces: DatasetReader) -> 
     grid = (image.width, image.height, image.transform)
     if (surfaces.width, surfaces.height, surfaces.transform) != grid or surfaces.dtypes[0] != "uint8":
         raise CorruptInputError(f"{scene.folder / SURFACES_FILE} does not lie on the grid of {scene.path.name}")
-    stated = (scene.width, scene.height, Affine(*scene.transform))
-    if stated != grid or image.count < 3 or set(image.dtypes[:3]) != {"uint8"}:
+    stated = (scene.width, scene.height, scene.transform)
+    if (
+        stated != (image.width, image.height, tuple(image.transform)[:6])
+        or image.count < 3
+        or set(image.dtypes[:3]) != {"uint8"}
+    ):
         raise CorruptInputError(f"{scene.path} is not the 8-bit RGB scene that scenes.parquet states; make it again")
     if image.transform.b or image.transform.d or image.transform.a <= 0 or image.transform.e >= 0:
         raise SceneError(f"{scene.path} is not north-up: windows cannot be laid on its grid")
@@ -244,9 +247,9 @@ def cell_windows(scene: Scene, cell: tuple[int, int], zoom: int, size: int) -> l
     """
     west, south, east, north = cell_bounds(*cell, zoom)
     to_scene = Transformer.from_crs("EPSG:4326", scene.crs, always_xy=True)
-    to_pixel = ~Affine(*scene.transform)
-    xs, ys = to_scene.transform([west, east, east, west], [north, north, south, south])
-    (nw, ne, se, sw) = [to_pixel * corner for corner in zip(xs, ys, strict=True)]
+    xs, ys = to_scene.transform(np.array([west, east, east, west]), np.array([north, north, south, south]))
+    a, _, c, _, e, f = scene.transform
+    nw, ne, se, sw = zip((xs - c) / a, (ys - f) / e, strict=True)
     left, right = max(nw[0], sw[0]) + 1, min(ne[0], se[0]) - 1
     top, bottom = max(nw[1], ne[1]) + 1, min(sw[1], se[1]) - 1
     cols, rows = int((right - left) // size), int((bottom - top) // size)
@@ -254,14 +257,15 @@ def cell_windows(scene: Scene, cell: tuple[int, int], zoom: int, size: int) -> l
     y0 = int(np.ceil(top + (bottom - top - rows * size) / 2))
     windows = [Window(row, col, x0 + col * size, y0 + row * size) for row in range(rows) for col in range(cols)]
     inside = [w for w in windows if 0 <= w.x <= scene.width - size and 0 <= w.y <= scene.height - size]
-    return [window for window in inside if _corner_cells(scene, window, zoom, size, to_scene) == {cell}]
-
-
-def _corner_cells(scene: Scene, window: Window, zoom: int, size: int, to_scene: Transformer) -> set[tuple[int, int]]:
-    corners = [(window.x + dx, window.y + dy) for dx in (0, size) for dy in (0, size)]
-    xs, ys = zip(*(Affine(*scene.transform) * corner for corner in corners), strict=True)
-    places = zip(*to_scene.transform(xs, ys, direction="INVERSE"), strict=True)
-    return {cell_of(lon, lat, zoom) for lon, lat in places}
+    corners = np.array([[(w.x + dx, w.y + dy) for dx in (0, size) for dy in (0, size)] for w in inside])
+    if not inside:
+        return []
+    places = to_scene.transform(a * corners[..., 0] + c, e * corners[..., 1] + f, direction="INVERSE")
+    return [
+        window
+        for window, lons, lats in zip(inside, *places, strict=True)
+        if {cell_of(lon, lat, zoom) for lon, lat in zip(lons, lats, strict=True)} == {cell}
+    ]
 
 
 def _read_windows(

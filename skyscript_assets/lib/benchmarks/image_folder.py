@@ -139,12 +139,13 @@ def _text(path: Path) -> str:
 
 def _rows(path: Path) -> list[_Labelled]:
     reader = csv.DictReader(io.StringIO(_text(path)))
-    if not {"filepath", "label"} <= set(reader.fieldnames or ()):
-        raise CorruptInputError(f"{path}: needs the columns filepath and label, found {reader.fieldnames or 'nothing'}")
     try:
+        if not {"filepath", "label"} <= set(reader.fieldnames or ()):
+            found = reader.fieldnames or "nothing"
+            raise CorruptInputError(f"{path}: needs the columns filepath and label, found {found}")
         rows = [_Labelled(reader.line_num, row["filepath"] or "", row["label"] or "") for row in reader]
     except csv.Error as error:
-        raise CorruptInputError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+        raise CorruptInputError(f"{path}: is not CSV after line {reader.line_num} ({error})") from None
     if not rows:
         raise CorruptInputError(f"{path}: has no rows")
     first: dict[str, int] = {}
@@ -166,22 +167,25 @@ def _check_image(folder: Path, filepath: str) -> _Checked | str:
     """The image's bytes and size once it has been decoded whole, or one line on what is wrong."""
     if not filepath or "\0" in filepath:
         return "is no path"
-    path = (folder / filepath).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        return "leaves the folder of the CSV"
-    if not path.is_file():
-        return "does not exist"
-    if path.stat().st_size > MAX_BYTES:
-        return f"is larger than {MAX_BYTES // 1_000_000} MB"
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                return f"has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
-            image.load()
+        path = (folder / filepath).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            return "leaves the folder of the CSV"
+        if not path.is_file():
+            return "does not exist"
+        if path.stat().st_size > MAX_BYTES:
+            return f"is larger than {MAX_BYTES // 1_000_000} MB"
+        return _decoded(path.read_bytes())
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({' '.join(str(error).split())})"
+
+
+def _decoded(data: bytes) -> _Checked | str:
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            return f"has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
+        image.load()
     return _Checked(data, width, height)
 
 

@@ -21,7 +21,7 @@ from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings import AlignRecipe, Comparison, Settings, SyntheticSource, TrainedModel
 from skyscript_assets.lib.tables import rows_to_table, write_table
 
-SCOREBOARD_SCHEMA = pa.schema(
+BOARD_SCHEMA = pa.schema(
     [
         ("benchmark", pa.string()),
         ("benchmark_title", pa.string()),
@@ -121,7 +121,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of `scoreboard.parquet`; its fields are the columns of `SCOREBOARD_SCHEMA`."""
+    """A row of `scoreboard.parquet`; its fields are the columns of `BOARD_SCHEMA`."""
 
     benchmark: str
     benchmark_title: str
@@ -194,7 +194,7 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], settings: Settings,
             compared.append(_compare(comparison, groups, samples))
         else:
             not_compared.append(f"{comparison.benchmark}: {comparison.group} > {comparison.against}")
-    write_table(out / "scoreboard.parquet", rows_to_table([asdict(row) for row in rows], SCOREBOARD_SCHEMA))
+    write_table(out / "scoreboard.parquet", rows_to_table([asdict(row) for row in rows], BOARD_SCHEMA))
     write_table(out / "comparisons.parquet", rows_to_table([asdict(row) for row in compared], COMPARISON_SCHEMA))
     text = _markdown(rows, compared, not_compared, settings)
     (out / "scoreboard.md").write_text(text, encoding="utf-8")

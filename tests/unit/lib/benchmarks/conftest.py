@@ -55,7 +55,7 @@ class ColourModel:
         return np.array([[float(word in text) for word in WORDS] for text in texts], dtype=np.float32) + 1e-3
 
 
-def paint(folder: Path, source: str, gsd_m: float, region: str = "town", synthetic: bool = True) -> Path:
+def _paint(folder: Path, source: str, gsd_m: float, region: str = "town", synthetic: bool = True) -> Path:
     """A scene of 60 m blocks of one surface each, in UTM, with a strip without data along its western edge."""
     folder.mkdir(parents=True)
     crs = utm_crs(*CENTRE)
@@ -96,7 +96,7 @@ def paint(folder: Path, source: str, gsd_m: float, region: str = "town", synthet
     return folder
 
 
-def ground_cover(**changes: object) -> GroundCoverBenchmark:
+def _ground_cover(**changes: object) -> GroundCoverBenchmark:
     classes = {
         "building": CoverClass(text="building", surfaces=("roof",)),
         "road": CoverClass(text="road", surfaces=("road",)),
@@ -108,13 +108,33 @@ def ground_cover(**changes: object) -> GroundCoverBenchmark:
 
 
 @pytest.fixture(scope="session")
+def paint() -> Callable[..., Path]:
+    return _paint
+
+
+@pytest.fixture(scope="session")
+def ground_cover() -> Callable[..., GroundCoverBenchmark]:
+    return _ground_cover
+
+
+@pytest.fixture(scope="session")
+def colour_model() -> type[ColourModel]:
+    return ColourModel
+
+
+@pytest.fixture(scope="session")
+def surfaces() -> dict[int, str]:
+    return SURFACES
+
+
+@pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     root = tmp_path_factory.mktemp("scenes")
     (root / "empty").mkdir()
     write_scenes(root / "empty", [])
     return {
-        ("town", "fine"): paint(root / "fine", "fine", 1.0),
-        ("town", "coarse"): paint(root / "coarse", "coarse", 2.0),
+        ("town", "fine"): _paint(root / "fine", "fine", 1.0),
+        ("town", "coarse"): _paint(root / "coarse", "coarse", 2.0),
         ("village", "fine"): root / "empty",
     }
 
@@ -124,7 +144,7 @@ def cover_data(scenes: dict[tuple[str, str], Path], tmp_path_factory: pytest.Tem
     from skyscript_assets.lib.benchmarks.ground_cover import build_ground_cover
 
     out = tmp_path_factory.mktemp("cover")
-    build_ground_cover(ground_cover(), scenes, 16, out)
+    build_ground_cover(_ground_cover(), scenes, 16, out)
     return out
 
 
@@ -162,10 +182,10 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
                 },
                 "regions": {"town": {"title": "Town", "path": "town.osm.pbf"}},
                 "sources": {"fine": synthetic, "coarse": synthetic, "odd": {**synthetic, "colours": "random"}},
-                "weights": {},
+                "weights": {"minilm-l6-v2": {"package": "p", "file": "f", "sha256": "0" * 64}},
                 "bases": {"base": {"kind": "open_clip", "name": "ViT-B-32"}},
                 "models": models,
-                "benchmarks": {"benchmarks": {"cover": ground_cover()}, "bootstrap": 200, **benchmarks},
+                "benchmarks": {"benchmarks": {"cover": _ground_cover()}, "bootstrap": 200, **benchmarks},
             }
         )
 

@@ -1,0 +1,272 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, ScoreSummary, evaluate, set_caption
+from skyscript_assets.lib.benchmarks.features import benchmark_features, decode
+from skyscript_assets.lib.benchmarks.ground_cover import build_ground_cover
+from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.items import (
+    ITEMS_FILE,
+    SCORES_FILE,
+    read_items,
+    read_scored,
+    read_scores,
+    read_spec,
+)
+from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, TooLittleDataError, UpstreamMissingError
+from skyscript_assets.lib.settings import GroundCoverBenchmark, ImageFolderBenchmark, Settings
+
+Model = Any
+
+
+def run(data: Path, model: Model, recipe: RecipeKind, tmp_path: Path) -> tuple[ScoreSummary, Path]:
+    out = tmp_path / f"{recipe}-{getattr(model, 'skill', '')}"
+    out.mkdir(exist_ok=True)
+    return evaluate("cover", data, model, recipe, tmp_path / "cache", 100, out), out
+
+
+@pytest.fixture
+def photo_data(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
+    """Twelve images of a single colour each, four of each of three classes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    colours = {"road": (120, 120, 120), "water": (30, 60, 160), "grass": (60, 160, 50)}
+    lines = ["filepath,label"]
+    for i, (name, colour) in enumerate(list(colours.items()) * 4):
+        Image.new("RGB", (16 + i, 16), colour).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,{name}")
+    (folder / "test.csv").write_text("\n".join(lines))
+    (folder / "classnames.txt").write_text("\n".join(colours))
+    out = tmp_path / "photo_data"
+    out.mkdir()
+    benchmark = ImageFolderBenchmark(title="Photos", csv="photos/test.csv", classnames="photos/classnames.txt")
+    build_image_folder(benchmark, make_settings(), out)
+    return out
+
+
+def test_a_model_that_sees_scores_high_and_one_that_guesses_near_chance(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    good, _ = run(cover_data, colour_model(1.0), "align", tmp_path)
+    blind, _ = run(cover_data, colour_model(0.0), "none", tmp_path)
+    assert good.value > 0.85
+    assert abs(blind.value - 0.5) < 0.1
+    assert good.low is not None
+    assert good.low < good.value
+    assert good.synthetic
+    assert good.cells > 3
+    for name in ("i2t_mean_recall", "t2i_mean_recall", "mean_ap"):
+        assert (good.figures[name] or 0) > (blind.figures[name] or 0)
+
+
+def test_figures_agree_with_scikit_learn_on_the_stored_scores(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    summary, out = run(cover_data, colour_model(0.5), "align", tmp_path)
+    scores = read_scores(out)
+    names = [cls.name for cls in scores.classes]
+    rows = pq.read_table(out / ITEMS_FILE).to_pylist()
+    truth = np.array([[name in row["truth"] for name in names] for row in rows])
+    values = np.array([row["scores"] for row in rows])
+    aucs = [roc_auc_score(truth[:, c], values[:, c]) for c in range(len(names))]
+    aps = [average_precision_score(truth[:, c], values[:, c]) for c in range(len(names))]
+    assert summary.value == pytest.approx(np.mean(aucs), abs=1e-6)
+    assert summary.figures["mean_ap"] == pytest.approx(np.mean(aps), abs=1e-6)
+    assert [cls.figures["auc"].value for cls in scores.classes] == pytest.approx(aucs, abs=1e-6)
+    assert [cls.positives for cls in scores.classes] == truth.sum(0).tolist()
+    assert set(scores.by_source) == {"fine", "coarse"}
+    assert scores.clustered_by == "cell"
+
+
+def test_only_test_windows_are_scored_in_the_order_of_the_items(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    _, out = run(cover_data, colour_model(), "align", tmp_path)
+    items = read_items(cover_data).to_pylist()
+    scored = read_scored(out, [cls.name for cls in read_scores(out).classes])
+    assert list(scored.item_ids) == [item["item_id"] for item in items if item["split"] == "test"]
+    assert set(scored.clusters) == {item["cell"] for item in items if item["split"] == "test"}
+
+
+def test_models_that_share_a_tower_compute_its_features_once(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    first, second = colour_model(1.0), colour_model(0.2)
+    run(cover_data, first, "align", tmp_path)
+    run(cover_data, second, "align", tmp_path)
+    assert first.decoded == read_spec(cover_data).items["test"]
+    assert second.decoded == 0
+
+
+def test_broken_or_short_kept_features_are_computed_again(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    expected, _ = run(cover_data, colour_model(), "align", tmp_path)
+    (kept,) = (tmp_path / "cache").iterdir()
+    for broken in (b"", kept.read_bytes()[:100], b"\x80\x04]."):
+        kept.write_bytes(broken)
+        model = colour_model()
+        assert run(cover_data, model, "align", tmp_path)[0] == expected
+        assert model.decoded > 0
+    np.save(kept, np.ones((3, 4), dtype=np.float32))
+    assert run(cover_data, colour_model(), "align", tmp_path)[0] == expected
+
+
+def test_the_same_model_writes_the_same_bytes(cover_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    _, out = run(cover_data, colour_model(), "linear-probe", tmp_path)
+    first = [(out / name).read_bytes() for name in (SCORES_FILE, ITEMS_FILE)]
+    run(cover_data, colour_model(), "linear-probe", tmp_path)
+    assert [(out / name).read_bytes() for name in (SCORES_FILE, ITEMS_FILE)] == first
+
+
+def test_the_metadata_control_sees_no_pixel_and_is_at_chance_within_a_source(cover_data: Path, tmp_path: Path) -> None:
+    summary, out = run(cover_data, None, "metadata-only", tmp_path)
+    assert summary.figures["mean_auc"] is not None
+    assert {source: figure.value for source, figure in read_scores(out).by_source.items()} == {
+        "coarse": 0.5,
+        "fine": 0.5,
+    }
+    assert "i2t_r1" not in summary.figures
+
+
+def test_the_linear_probe_learns_from_train_windows(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    model = colour_model(0.0)
+    summary, out = run(cover_data, model, "linear-probe", tmp_path)
+    assert summary.value > 0.9
+    assert model.decoded == sum(read_spec(cover_data).items.values())
+    assert set(read_scores(out).notes) == {"inverse_penalty"}
+
+
+def test_a_probe_without_validation_windows_uses_the_fixed_penalty(
+    scenes: dict[tuple[str, str], Path],
+    ground_cover: Callable[..., GroundCoverBenchmark],
+    colour_model: type[Model],
+    tmp_path: Path,
+) -> None:
+    from skyscript_assets.lib.benchmarks.controls import DEFAULT_REGULARISATION, probe_scores
+
+    rng = np.random.default_rng(0)
+    truth = rng.random((40, 3)) < 0.5
+    truth[:, 2] = True
+    features = truth[:, :2] + rng.normal(scale=0.1, size=(40, 2))
+    scores, chosen = probe_scores((features, truth), (np.zeros((0, 2)), truth[:0]), features)
+    assert chosen == DEFAULT_REGULARISATION
+    assert roc_auc_score(truth[:, 0], scores[:, 0]) > 0.9
+    assert (scores[:, 2] == 0).all()
+
+
+def test_retrieval_texts_name_the_classes_of_a_window() -> None:
+    assert set_caption(["building", "road", "trees"]) == "a satellite image of building, road and trees"
+    assert set_caption(["road"]) == "a satellite image of road"
+    assert set_caption(["road", "trees"]) == "a satellite image of road and trees"
+
+
+def test_single_label_benchmarks_follow_the_protocol_of_the_paper(
+    photo_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    summary, out = run(photo_data, colour_model(), "none", tmp_path)
+    assert summary.primary == "top1"
+    assert summary.value == 1.0
+    assert summary.cells == 12
+    scores = read_scores(out)
+    assert scores.clustered_by == "item"
+    assert scores.figures["mean_per_class_recall"].value == 1.0
+    assert scores.figures["top1"].value == pytest.approx(
+        np.mean([scores.figures[f"top1_prompt_{i}"].value or 0.0 for i in (1, 2)])
+    )
+    assert [cls.figures["recall"].value for cls in scores.classes] == [1.0, 1.0, 1.0]
+    assert all(row["credit"] == 1.0 for row in pq.read_table(out / ITEMS_FILE).to_pylist())
+
+
+def test_controls_need_train_items(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    for recipe in ("metadata-only", "linear-probe"):
+        with pytest.raises(TooLittleDataError, match="has no train items"):
+            run(photo_data, colour_model(), recipe, tmp_path)
+
+
+def test_a_benchmark_where_nothing_can_be_told_apart_is_refused(
+    scenes: dict[tuple[str, str], Path],
+    ground_cover: Callable[..., GroundCoverBenchmark],
+    colour_model: type[Model],
+    tmp_path: Path,
+) -> None:
+    everything = {"text": "ground", "surfaces": ["roof", "road", "water", "grass"]}
+    build_ground_cover(ground_cover(classes={"a": everything, "b": everything}), scenes, 16, tmp_path)
+    with pytest.raises(TooLittleDataError, match="nothing can be told apart"):
+        run(tmp_path, colour_model(), "none", tmp_path)
+
+
+def test_a_model_that_diverged_is_reported(cover_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    class Diverged(colour_model):  # type: ignore[misc, valid-type]
+        def project_image(self, features: np.ndarray) -> np.ndarray:
+            return features * np.float32(np.nan)
+
+    class Broken(colour_model):  # type: ignore[misc, valid-type]
+        tower_digest = "broken"
+
+        def image_features(self, images: object) -> np.ndarray:
+            return super().image_features(images) * np.float32(np.inf)
+
+    with pytest.raises(CorruptInputError, match="training diverged"):
+        run(cover_data, Diverged(), "align", tmp_path)
+    with pytest.raises(CorruptInputError, match="weights are broken"):
+        run(cover_data, Broken(), "align", tmp_path)
+
+
+def test_a_model_is_needed_to_score_zero_shot(cover_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs an encoder"):
+        run(cover_data, None, "align", tmp_path)
+
+
+def test_a_benchmark_that_was_not_built_or_is_broken_is_named(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    with pytest.raises(UpstreamMissingError, match=r"benchmark\.json does not exist"):
+        run(tmp_path, colour_model(), "none", tmp_path)
+    text = (cover_data / "benchmark.json").read_text()
+    (tmp_path / "benchmark.json").write_text(text[:50])
+    with pytest.raises(CorruptInputError, match=r"benchmark\.json"):
+        read_spec(tmp_path)
+    (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": "other"}))
+    with pytest.raises(CorruptInputError, match="kind"):
+        read_spec(tmp_path)
+
+
+def test_truth_outside_the_classes_is_refused(cover_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    spec = json.loads((cover_data / "benchmark.json").read_text())
+    spec["classes"] = spec["classes"][:2]
+    (tmp_path / "benchmark.json").write_text(json.dumps(spec))
+    (tmp_path / ITEMS_FILE).write_bytes((cover_data / ITEMS_FILE).read_bytes())
+    with pytest.raises(CorruptInputError, match="unknown class"):
+        run(tmp_path, colour_model(), "none", tmp_path)
+
+
+def test_scores_that_do_not_fit_their_classes_are_refused(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    _, out = run(cover_data, colour_model(), "align", tmp_path)
+    with pytest.raises(CorruptInputError, match="do not fit the classes"):
+        read_scored(out, ["road"])
+    with pytest.raises(OutputSchemaError):
+        read_scored(cover_data, ["road"])
+
+
+def test_bytes_that_are_no_image_are_refused() -> None:
+    for data in (b"\xff\xd8\xff\xe0 cut off", b"text"):
+        with pytest.raises(CorruptInputError, match="cannot be decoded"):
+            decode(data)
+
+
+def test_a_split_without_items_has_no_features(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    features = benchmark_features(photo_data, read_spec(photo_data), "val", colour_model(), tmp_path / "cache")
+    assert len(features) == 0

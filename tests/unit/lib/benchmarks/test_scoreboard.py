@@ -1,0 +1,143 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from skyscript_assets.lib.benchmarks.evaluate import evaluate
+from skyscript_assets.lib.benchmarks.items import SCORES_FILE
+from skyscript_assets.lib.benchmarks.plot import draw_panels
+from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, is_control, write_scoreboard
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.settings import Settings
+
+Scored = dict[tuple[str, str], Path]
+
+COMPARISONS = [
+    {"benchmark": "cover", "group": "good", "against": "untrained"},
+    {"benchmark": "cover", "group": "untrained", "against": "good"},
+    {"benchmark": "cover", "group": "good", "against": "odd"},
+]
+PUBLISHED = [{"model": "SkyCLIP-50", "benchmark": "AID", "metric": "top-1, %", "value": 70.9, "reference": "table 2"}]
+
+
+@pytest.fixture(scope="module")
+def scored(cover_data: Path, colour_model: type[Any], tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    root = tmp_path_factory.mktemp("scored")
+    models = {
+        "good-0": (colour_model(0.9, 0), "align"),
+        "good-1": (colour_model(0.8, 1), "align"),
+        "good-2": (colour_model(0.7, 2), "align"),
+        "untrained": (colour_model(0.0, 3), "none"),
+        "meta": (None, "metadata-only"),
+        "probe": (colour_model(), "linear-probe"),
+    }
+    folders = {}
+    for key, (model, recipe) in models.items():
+        folders["cover", key] = root / key
+        (root / key).mkdir()
+        evaluate("cover", cover_data, model, recipe, root / "cache", 100, root / key)
+    return folders
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(comparisons=COMPARISONS, published=PUBLISHED)
+
+
+def test_groups_stand_with_the_median_of_their_seeds(scored: Scored, settings: Settings, tmp_path: Path) -> None:
+    write_scoreboard(scored, settings, tmp_path)
+    table = pq.read_table(tmp_path / "scoreboard.parquet")
+    assert table.schema.equals(BOARD_SCHEMA)
+    rows = [row for row in table.to_pylist() if row["metric"] == "mean_auc"]
+    seeds = [row["value"] for row in rows if row["level"] == "model" and row["group"] == "good"]
+    (group,) = [row for row in rows if row["level"] == "group" and row["name"] == "good"]
+    assert group["value"] == pytest.approx(np.median(seeds))
+    assert group["low"] < group["value"] < group["high"]
+    assert group["seeds"] == 3
+    assert group["primary"]
+    assert {row["synthetic"] for row in rows} == {True}
+
+
+def test_a_comparison_holds_only_where_its_interval_is_above_zero(
+    scored: Scored, settings: Settings, tmp_path: Path
+) -> None:
+    summary = write_scoreboard(scored, settings, tmp_path)
+    table = pq.read_table(tmp_path / "comparisons.parquet")
+    assert table.schema.equals(COMPARISON_SCHEMA)
+    forth, back = table.to_pylist()
+    assert forth["better"]
+    assert forth["low"] > 0
+    assert not back["better"]
+    assert back["difference"] == pytest.approx(-forth["difference"])
+    assert forth["difference"] == pytest.approx(forth["group_value"] - forth["against_value"])
+    assert (summary.comparisons, summary.better) == (2, 1)
+    assert summary.not_compared == ("cover: good > odd",)
+
+
+def test_the_table_names_synthetic_imagery_controls_and_published_figures(
+    scored: Scored, settings: Settings, tmp_path: Path
+) -> None:
+    summary = write_scoreboard(scored, settings, tmp_path)
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "## Cover (synthetic imagery)" in text
+    assert "*Untrained*" in text
+    assert "| Good \\| bold | 3 |" in text
+    assert "SkyCLIP-50 | AID | top-1, % | 70.9 | table 2" in text
+    assert "Not compared, because a model has no score: cover: good > odd." in text
+    assert summary.synthetic == ("cover",)
+    assert summary.models == 6
+    assert summary.best["cover"] in ("Good | bold", "Linear probe")
+
+
+def test_the_plot_is_an_image_and_equal_scores_make_equal_files(
+    scored: Scored, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "again").mkdir()
+    write_scoreboard(scored, settings, tmp_path)
+    write_scoreboard(dict(reversed(scored.items())), settings, tmp_path / "again")
+    for name in ("scoreboard.parquet", "comparisons.parquet", "scoreboard.md", "scoreboard.png"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    with Image.open(tmp_path / "scoreboard.png") as image:
+        assert image.width > 600
+
+
+def test_no_scores_make_an_empty_board(settings: Settings, tmp_path: Path) -> None:
+    summary = write_scoreboard({}, settings, tmp_path)
+    assert summary.models == 0
+    assert len(summary.not_compared) == 3
+    assert pq.read_table(tmp_path / "scoreboard.parquet").num_rows == 0
+
+
+def test_a_plot_without_panels_says_so(tmp_path: Path) -> None:
+    draw_panels([], tmp_path / "none.png")
+    with Image.open(tmp_path / "none.png") as image:
+        image.verify()
+
+
+def test_controls_are_recognised_by_what_was_done_to_them(settings: Settings) -> None:
+    controls = {key for key, model in settings.models.items() if is_control(model, settings)}
+    assert controls == {"shuffled", "untrained", "meta", "probe", "odd"}
+
+
+def test_scores_of_a_model_that_the_settings_lack_are_refused(
+    scored: Scored, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="'gone'"):
+        write_scoreboard({("cover", "gone"): scored["cover", "meta"]}, settings, tmp_path)
+
+
+def test_missing_and_broken_scores_are_named(scored: Scored, settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "scores"
+    with pytest.raises(UpstreamMissingError, match=r"scores\.json does not exist"):
+        write_scoreboard({("cover", "meta"): folder}, settings, tmp_path)
+    shutil.copytree(scored["cover", "meta"], folder)
+    scores = json.loads((folder / SCORES_FILE).read_text())
+    (folder / SCORES_FILE).write_text(json.dumps({**scores, "items": "many"}))
+    with pytest.raises(CorruptInputError, match=r"scores\.json: items"):
+        write_scoreboard({("cover", "meta"): folder}, settings, tmp_path)
