@@ -1,0 +1,131 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFont
+
+from skyscript_assets.lib.chips import sheet as sheet_module
+from skyscript_assets.lib.chips.cut import cut_chips
+from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.imagery.scenes import write_scenes
+from skyscript_assets.lib.settings import ChipSettings
+
+
+@pytest.fixture
+def folders(
+    tmp_path: Path, write_raster: Callable, scene_of: Callable, textured: Callable, write_chip_plan: Callable
+) -> tuple[Path, Path]:
+    values = textured()
+    values[:, :, 250:] = 90
+    scene = scene_of(write_raster(tmp_path / "a.tif", values))
+    for name in ("plan", "scenes", "chips"):
+        (tmp_path / name).mkdir()
+    write_scenes(tmp_path / "scenes", [scene])
+    windows = [(scene, 10 * n, 5 * n, 60 + 8 * n, 100) for n in range(9)] + [(scene, 255, 20, 40, 60)]
+    write_chip_plan(tmp_path / "plan", windows)
+    settings = ChipSettings(snapshot="s", quota=1)
+    cut_chips(tmp_path / "plan", tmp_path / "scenes", settings, tmp_path / "chips")
+    return tmp_path / "chips", tmp_path / "plan"
+
+
+def drawn_text(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collects every line of text that is measured for the sheet."""
+    seen: list[str] = []
+    wrap = sheet_module._wrap
+
+    def spy(text: str, *rest: Any) -> list[str]:
+        seen.append(text)
+        return wrap(text, *rest)
+
+    monkeypatch.setattr(sheet_module, "_wrap", spy)
+    return seen
+
+
+def test_a_sheet_shows_so_many_chips_in_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    assert contact_sheet(*folders, tmp_path / "sheet.jpg", columns=4, cell_px=120, limit=6) == 6
+    with Image.open(tmp_path / "sheet.jpg") as image:
+        assert image.format == "JPEG"
+        assert image.width == 14 + 4 * (120 + 14)
+    assert contact_sheet(*folders, tmp_path / "all.jpg") == 9
+    assert contact_sheet(*folders, tmp_path / "rejected.jpg", status="rejected") == 1
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_equal_inputs_make_equal_sheets(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        contact_sheet(*folders, tmp_path / name)
+    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+
+
+def test_all_strata_are_shown_before_one_is_shown_twice(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = drawn_text(monkeypatch)
+    contact_sheet(*folders, tmp_path / "a.jpg", limit=3)
+    assert {text for text in seen if "=" in text} == {"building=yes", "natural=tree", "highway=residential"}
+
+
+def test_captions_choose_the_chips_and_stand_below_them(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = drawn_text(monkeypatch)
+    captions = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
+    assert contact_sheet(*folders, tmp_path / "a.jpg", captions, note="A note") == 2
+    assert {"a house", "a tree", "A note", "Imagery: A surveyor", "here · S"} <= set(seen)
+
+
+def test_synthetic_imagery_is_called_so(
+    folders: tuple[Path, Path], tmp_path: Path, scene_of: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = replace(scene_of(tmp_path / "a.tif"), synthetic=True)
+    write_scenes(tmp_path / "scenes", [scene])
+    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    seen = drawn_text(monkeypatch)
+    contact_sheet(*folders, tmp_path / "sheet.jpg")
+    assert "here · S · synthetic imagery" in seen
+
+
+def test_a_preview_stays_below_its_limit(folders: tuple[Path, Path]) -> None:
+    large = sheet_preview(*folders)
+    small = sheet_preview(*folders, limit_bytes=20_000)
+    assert 20_000 < len(large) <= 150_000
+    assert 0 < len(small) <= 20_000
+    with Image.open(io.BytesIO(large)) as image:
+        assert image.format == "JPEG"
+    assert sheet_preview(*folders, limit_bytes=10) == b""
+
+
+def test_no_chips_make_no_preview_and_a_sheet_that_says_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    assert sheet_preview(*folders, captions={}) == b""
+    assert contact_sheet(*folders, tmp_path / "a.jpg", {}) == 0
+    assert (tmp_path / "a.jpg").stat().st_size > 0
+
+
+def test_a_long_caption_is_wrapped_and_ends_in_an_ellipsis() -> None:
+    font = sheet_module._font(12)
+    lines = sheet_module._wrap("surrounded by " * 30, font, 150, 3)
+    assert len(lines) == 3
+    assert lines[-1].endswith("…")
+    assert all(font.getlength(line) <= 150 for line in lines)
+    assert sheet_module._wrap("", font, 150, 3) == []
+    (word,) = sheet_module._wrap("x" * 200, font, 150, 3)
+    assert word.endswith("…")
+
+
+def test_without_its_font_a_sheet_uses_pillows_own(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet_module.importlib.util, "find_spec", lambda name: None)
+    assert isinstance(sheet_module._font(12), ImageFont.FreeTypeFont)
+    assert contact_sheet(*folders, tmp_path / "a.jpg") == 9
+
+
+def test_a_stored_chip_that_is_no_jpeg_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    tar = folders[0] / "part-00000.tar"
+    tar.write_bytes(bytes(tar.stat().st_size))
+    with pytest.raises(CorruptInputError, match=r"part-00000\.tar: chip n.* is no JPEG"):
+        sheet_preview(*folders)
