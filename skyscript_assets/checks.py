@@ -1,7 +1,5 @@
 """Asset checks, from one factory: what a stage declares of its tables is what is checked, on every stored partition."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any

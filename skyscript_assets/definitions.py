@@ -5,8 +5,6 @@ one), `SKYSCRIPT_DATA` (root of the outputs) and `SKYSCRIPT_SCRATCH` (local fold
 depend on the settings, the set of assets never does.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

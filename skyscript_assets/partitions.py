@@ -36,10 +36,9 @@ def parts_to_key(parts: Parts) -> str | None:
 
 
 def mapping(own: Scheme, upstream: Scheme) -> dg.PartitionMapping | None:
-    """How a downstream scheme uses an upstream one: the same keys where dimensions are shared, else all of them."""
-    if own is upstream or not upstream.dimensions or not own.dimensions:
-        return None
-    shared = set(own.dimensions) & set(upstream.dimensions)
-    if not shared:
-        return dg.AllPartitionMapping()
-    return dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=shared.pop())
+    """How a downstream scheme uses an upstream one that it shares no dimension with: all of it.
+
+    None leaves it to Dagster, which pairs equal keys of shared dimensions and gathers all into an unpartitioned asset.
+    """
+    apart = not set(own.dimensions) & set(upstream.dimensions)
+    return dg.AllPartitionMapping() if apart and own.dimensions and upstream.dimensions else None

@@ -1,7 +1,5 @@
 """The schedule that fills in region x source partitions, a few at a time. It is off until someone turns it on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg

@@ -56,12 +56,7 @@ def benchmark_data(run: StageRun) -> Counts:
 
 
 def _reads_evaluation(settings: Settings, parts: Parts) -> Any:
-    benchmark, model = parts
-    return {
-        "bootstrap": settings.benchmarks.bootstrap,
-        "recipe": settings.models[model].recipe.kind,
-        "prompts": settings.benchmarks.benchmarks[benchmark].prompts,
-    }
+    return {"bootstrap": settings.benchmarks.bootstrap, "recipe": settings.models[parts[1]].recipe.kind}
 
 
 def _evaluation_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -88,7 +83,7 @@ def benchmark_scores(run: StageRun) -> Counts:
     )
     return vars(
         evaluate(
-            settings.benchmarks.benchmarks[benchmark],
+            benchmark,
             run.input("benchmark_data"),
             encoder,
             described.recipe.kind,

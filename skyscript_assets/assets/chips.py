@@ -28,13 +28,8 @@ _PLAN_FIELDS = {
 }
 
 
-def _reads_plan(settings: Settings, parts: Parts) -> Any:
-    source = settings.sources[parts[1]]
-    return {
-        "chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS),
-        "zoom": settings.plant.split.zoom,
-        "gsd_m": source.gsd_m,
-    }
+def _reads_plan(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    return {"chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS), "zoom": settings.plant.split.zoom}
 
 
 def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -65,7 +60,6 @@ def chip_plan(run: StageRun) -> Counts:
         write_plan(
             region,
             source,
-            run.settings.sources[source].gsd_m,
             run.region_bbox(),
             run.input("osm_objects") / "objects.parquet",
             run.input("scene_index"),
@@ -73,7 +67,7 @@ def chip_plan(run: StageRun) -> Counts:
             plant.chips,
             plant.split.zoom,
             run.out,
-            run.progress,
+            progress=run.progress,
         )
     )
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from skyscript_assets import metadata
 from skyscript_assets.lib.clip.align import train_alignment
 from skyscript_assets.lib.clip.checkpoint import plot_history, write_baseline
-from skyscript_assets.lib.clip.features import FEATURE_SCHEMA, write_chip_features
+from skyscript_assets.lib.clip.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.clip.model import load_base
 from skyscript_assets.lib.clip.scores import SCORE_SCHEMA, write_scores
 from skyscript_assets.lib.clip.train import train_clip
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 
 def _reads_weights(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return {name: weights.model_dump() for name, weights in settings.weights.items()}
+    given = {**settings.weights, **settings.bases}
+    return {name: described.model_dump() for name, described in given.items()}
 
 
 @stage(Scheme.SINGLE, group="model", kinds=["pytorch"], reads=_reads_weights)
 def pretrained_weights(run: StageRun) -> Counts:
     """Pretrained weights that installed packages carry, with their digests checked."""
-    return vars(write_weights(run.settings.weights, run.out))
+    return vars(write_weights(run.settings.weights, run.settings.bases, run.out))
 
 
 def _scorer(settings: Settings) -> ClipModel:
@@ -50,7 +51,7 @@ def _reads_scorer(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     group="model",
     kinds=["pytorch", "parquet"],
     upstream=("chip_plan", "image_chips", "pretrained_weights"),
-    tables={"features.parquet": FEATURE_SCHEMA},
+    tables={"features.parquet": FEATURE_KEYS},
     reads=_reads_scorer,
     may_be_empty=True,
     pool="training",
