@@ -95,7 +95,7 @@ def may_be_said(key: str, value: str) -> bool:
 
     Numbers may: whether a picture shows them is groundability's decision.
     """
-    return text_reason(key, value) in (None, "number")
+    return text_reason(key, clean_value(value)) in (None, "number")
 
 
 def phrases(tags: Mapping[str, str], rules: CaptionRules) -> list[Phrase]:

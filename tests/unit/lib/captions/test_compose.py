@@ -1,0 +1,173 @@
+from pathlib import Path
+
+import pytest
+
+import skyscript_assets
+from skyscript_assets.lib.captions.compose import CaptionPair, caption_pair, clause, may_be_said, phrases
+from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
+
+RULES = read_rules(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml")
+PLANT = {
+    "plant:output:electricity": "19.9 MW",
+    "plant:method": "thermal",
+    "power": "plant",
+    "plant:source": "solar",
+}
+
+PAPER: list[tuple[dict[str, str], list[dict[str, str]], str, str | None]] = [
+    (
+        {"resource": "bauxite", "landuse": "quarry"},
+        [],
+        "landuse of quarry, resource of bauxite",
+        "landuse of quarry with resource of bauxite",
+    ),
+    (
+        {"amenity": "fountain"},
+        [{"natural": "tree"}, {"highway": "footway"}],
+        "amenity of fountain",
+        "amenity of fountain, surrounded by natural tree; road of footway",
+    ),
+    (
+        PLANT,
+        [],
+        "power plant, plant source of solar, plant method of thermal, plant output electricity of 19.9 MW",
+        None,
+    ),
+    (
+        {"power": "pole"},
+        [{"voltage": "16000", "power": "minor_line", "cables": "3"}],
+        "power pole",
+        "power pole, surrounded by power minor line with cables of 3 and voltage of 16000",
+    ),
+    (
+        {"man_made": "pier"},
+        [{"waterway": "river"}],
+        "man made pier",
+        "man made pier, surrounded by waterway of river",
+    ),
+    (
+        {"crop": "cotton", "landuse": "farmland"},
+        [],
+        "landuse of farmland, crop of cotton",
+        "landuse of farmland with crop of cotton",
+    ),
+]
+
+
+def captions(tags: dict[str, str], *surrounding: dict[str, str], **limits: int) -> CaptionPair:
+    pair = caption_pair(tags, surrounding, RULES, **limits)
+    assert pair is not None
+    return pair
+
+
+@pytest.mark.parametrize(("tags", "surrounding", "title", "multi"), PAPER)
+def test_the_examples_of_the_paper_come_out_exactly(
+    tags: dict[str, str], surrounding: list[dict[str, str]], title: str, multi: str | None
+) -> None:
+    pair = captions(tags, *surrounding)
+    assert pair.title == title
+    assert multi is None or pair.title_multi_objects == multi
+
+
+def test_the_csv_form_of_the_paper_comes_out_exactly() -> None:
+    title = captions({"office": "energy_supplier", "building": "yes"}).title
+    assert f"a satellite image of {title}" == "a satellite image of building, office of energy supplier"
+
+
+@pytest.mark.parametrize("kept", [list(PLANT), sorted(PLANT), sorted(PLANT, reverse=True)])
+def test_the_order_in_which_osm_keeps_tags_does_not_matter(kept: list[str]) -> None:
+    assert captions({key: PLANT[key] for key in kept}) == captions(PLANT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("highway", "living_street", "road of living street"),
+        ("surface", "asphalt", "surface is asphalt"),
+        ("roof:shape", "gabled", "roof shape is gabled"),
+        ("building", "yes", "building"),
+        ("building", "no", "no building"),
+        ("bridge", "yes", "bridge"),
+        ("height", "12", "height of 12 m"),
+        ("height", "12.50", "height of 12.5 m"),
+        ("height", "12m", "height of 12 m"),
+        ("building:levels", "3.0", "building levels of 3"),
+        ("sport", "tennis;basketball; tennis", "sport of tennis and basketball"),
+        ("sport", "a;b;c;d", "sport of a and b and c"),
+        ("roof:colour", "#8b4510", "roof colour is brown"),
+        ("roof:colour", "#FFF", "roof colour is white"),
+        ("roof:pitch", "1:12", "roof pitch of 1:12"),
+        ("natural", "tree_row", "natural tree row"),
+        ("landuse", "forest\u202e\x07", "landuse of forest"),
+    ],
+)
+def test_a_tag_reads_like_this(key: str, value: str, words: str) -> None:
+    assert captions({key: value}).title == words
+
+
+def test_after_with_an_attribute_takes_of() -> None:
+    tags = {"highway": "residential", "surface": "asphalt"}
+    assert captions(tags).title == "road of residential, surface is asphalt"
+    assert clause(phrases(tags, RULES)) == "road of residential with surface of asphalt"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "Town Hall"),
+        ("name:fi", "Kaupungintalo"),
+        ("operator", "City"),
+        ("phone", "+358 9 1234567"),
+        ("contact:email", "someone@example.org"),
+        ("addr:housenumber", "3"),
+        ("website", "https://example.org"),
+        ("wikidata", "Q1"),
+        ("note", "closed"),
+        ("amenity", "write to someone@example.org"),
+        ("landuse", "https://example.org"),
+    ],
+)
+def test_names_and_contacts_never_reach_a_caption(key: str, value: str) -> None:
+    assert not may_be_said(key, value)
+    assert caption_pair({key: value}, [], RULES) is None
+    pair = captions({"building": "yes", key: value}, {key: value}, {key: value, "natural": "tree"})
+    assert pair.title == "building"
+    assert pair.title_multi_objects == "building, surrounded by natural tree"
+
+
+def test_what_reads_like_the_focus_object_or_an_earlier_one_is_passed_over() -> None:
+    pair = captions(
+        {"building": "yes"}, {"building": "yes"}, {"natural": "tree"}, {"natural": "tree"}, {"power": "pole"}
+    )
+    assert pair.title_multi_objects == "building, surrounded by natural tree; power pole"
+    assert pair.named == (1, 3)
+
+
+def test_no_more_surroundings_are_named_than_asked_for() -> None:
+    around = [{"landuse": str(i) + "a"} for i in range(9)]
+    assert len(captions({"building": "yes"}, *around, max_surrounding=2).named) == 2
+    assert captions({"building": "yes"}, *around, max_surrounding=0).title_multi_objects == "building"
+
+
+def test_what_would_make_a_caption_too_long_is_left_out_whole() -> None:
+    long = {"landuse": "meadow", "crop": "x" * 39}
+    pair = captions(long, {"natural": "y" * 39}, {"natural": "tree"}, max_length=50)
+    assert pair.title == "landuse of meadow"
+    assert pair.title_multi_objects == "landuse of meadow, surrounded by natural tree"
+    assert [row.key for row in pair.trace] == ["landuse", "natural"]
+    assert len(captions({"landuse": "z" * 40}, max_length=40).title) == 40
+
+
+def test_the_trace_tells_where_each_phrase_comes_from() -> None:
+    pair = captions({"landuse": "farmland", "crop": "cotton"}, {"power": "line", "cables": "3"})
+    assert [(row.key, row.value, row.phrase, row.role) for row in pair.trace] == [
+        ("landuse", "farmland", "landuse of farmland", "main"),
+        ("crop", "cotton", "crop of cotton", "attribute"),
+        ("power", "line", "power line", "surrounding"),
+        ("cables", "3", "cables of 3", "surrounding"),
+    ]
+
+
+def test_a_value_of_nothing_says_nothing() -> None:
+    assert caption_pair({"landuse": " ; "}, [], RULES) is None
+    assert caption_pair({}, [], CaptionRules()) is None

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.captions.rules import read_rules
+from skyscript_assets.lib.errors import SettingsError
+
+
+def test_an_empty_file_gives_plain_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("")
+    rules = read_rules(path)
+    assert (rules.affirmed, rules.denied, rules.order) == ("{key}", "no {key}", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("besides: [power]", ["rules.yaml: besides", "unknown key", "beside"]),
+        ("beside: power", ["rules.yaml: beside", "'power'"]),
+        ("order: [highway, building, highway]", ["rules.yaml: order", "keys repeat: highway"]),
+        ('"yes": "it is {value}"', ["rules.yaml: yes", "{key}"]),
+        ("key_names: {highway: ''}", ["rules.yaml: key_names.highway"]),
+        ("order: ['two words']", ["rules.yaml: order.0"]),
+        ("order: [", ["rules.yaml: is not YAML"]),
+    ],
+)
+def test_a_mistake_is_reported_with_file_and_key(tmp_path: Path, text: str, parts: list[str]) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_rules(path)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_missing_rules_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: the file is missing"):
+        read_rules(tmp_path / "none.yaml")

@@ -1,0 +1,454 @@
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from pyproj import Transformer
+
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, UpstreamMissingError
+from skyscript_assets.lib.geometry import cell_of, split_of_bounds, split_of_cell
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
+
+CHIPS = ChipSettings(snapshot="test", quota=1000)
+OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+ZOOM = 15
+GSD = 0.5
+LEFT, TOP = 400_000.0, 5_200_000.0
+TO_LONLAT = Transformer.from_crs("EPSG:32632", 4326, always_xy=True)
+EVERYTHING = {("building", "yes"): (1.0, 10), ("highway", "path"): (1.0, 10), ("natural", "tree"): (0.6, 10)}
+WORLD = (-180.0, -90.0, 180.0, 90.0)
+
+Shape = Callable[..., shapely.Geometry]
+
+
+def ground(geometry: shapely.Geometry) -> shapely.Geometry:
+    """From pixels of the scene to degrees."""
+    return shapely.transform(
+        geometry, lambda p: np.column_stack(TO_LONLAT.transform(LEFT + p[:, 0] * GSD, TOP - p[:, 1] * GSD))
+    )
+
+
+def scene(**changes: Any) -> Scene:
+    size = changes.get("width", 4000)
+    base = Scene(
+        scene_id="one",
+        region="r",
+        source="S-1",
+        datetime=dt.datetime(2021, 6, 5, 23, tzinfo=dt.UTC),
+        footprint=ground(shapely.segmentize(shapely.box(0, 0, size, size), 200)),
+        gsd_m=GSD,
+        crs="EPSG:32632",
+        transform=(GSD, 0.0, LEFT, 0.0, -GSD, TOP),
+        width=size,
+        height=size,
+        href="one.tif",
+        fingerprint="f",
+        licence="CC0-1.0",
+        attribution="nobody",
+    )
+    return replace(base, **changes)
+
+
+@dataclass
+class Plan:
+    """A small region in a folder, planned."""
+
+    folder: Path
+
+    def objects(self, *objects: tuple[str, shapely.Geometry, dict[str, str]]) -> None:
+        rows = []
+        for object_id, geometry, tags in objects:
+            bounds = shapely.bounds(geometry).tolist()
+            box = dict(zip(("xmin", "ymin", "xmax", "ymax"), bounds, strict=True))
+            rows.append({"object_id": object_id, "tags": tags, "geometry": shapely.to_wkb(geometry), "bbox": box})
+        write_table(self.folder / "objects.parquet", rows_to_table(rows, OBJECTS))
+
+    def snapshot(self, tags: dict[tuple[str, str], tuple[float, int]], gsds: tuple[float, ...] = (GSD,)) -> None:
+        rows = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), (gsd, _) in tags.items()]
+        pq.write_table(pa.Table.from_pylist(rows), self.folder / "tags.parquet")
+        rows = [
+            {"key": k, "value": v, "region": "r", "gsd_m": gsd, "n_plannable": n}
+            for (k, v), (_, n) in tags.items()
+            for gsd in gsds
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), self.folder / "snapshot.parquet")
+
+    def write(self, chips: ChipSettings = CHIPS, bbox: Any = WORLD, zoom: int = ZOOM, **more: Any) -> PlanSummary:
+        here = self.folder
+        return write_plan("r", "S-1", bbox, here / "objects.parquet", here, here, chips, zoom, here, **more)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_table(self.folder / "plan.parquet", PLAN_SCHEMA).to_pylist()
+
+    def only(self) -> dict[str, Any]:
+        (row,) = self.rows()
+        return row
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    made = Plan(tmp_path)
+    made.snapshot(EVERYTHING)
+    write_scenes(tmp_path, [scene()])
+    return made
+
+
+def inside_one_cell() -> tuple[float, float]:
+    """A pixel of the scene in the middle of a cell."""
+    for column in range(400, 3600, 50):
+        for row in range(400, 3600, 50):
+            west, south, east, north = shapely.bounds(
+                ground(shapely.box(column - 300, row - 300, column + 300, row + 300))
+            )
+            if cell_of(west, north, ZOOM) == cell_of(east, south, ZOOM):
+                return float(column), float(row)
+    raise AssertionError("no such pixel")
+
+
+X, Y = inside_one_cell()
+HOUSE = ("a1", ground(shapely.box(X - 30, Y - 40, X + 30, Y + 40)), {"building": "yes"})
+TREE = ("n1", ground(shapely.Point(X, Y)), {"natural": "tree"})
+PATH = ("w1", ground(shapely.LineString([(X - 500, Y), (X - 5, Y + 3), (X + 500, Y)])), {"highway": "path"})
+
+
+def many(count: int = 300) -> list[tuple[str, shapely.Geometry, dict[str, str]]]:
+    rng = np.random.default_rng(5)
+    objects: list[tuple[str, shapely.Geometry, dict[str, str]]] = []
+    for i, (x, y) in enumerate(rng.uniform(-50, 4050, (count, 2)).tolist()):
+        w, h = rng.uniform(20, 400, 2).tolist()
+        house = shapely.box(x, y, x + w, y + h)
+        road = shapely.LineString(rng.uniform(0, 4000, (5, 2)))
+        objects += [
+            (f"a{i}", ground(house), {"building": "yes", "name": "x"}),
+            (f"n{i}", ground(shapely.Point(x, y)), {"natural": "tree"}),
+            (f"w{i}", ground(road), {"highway": "path"}),
+        ]
+    return objects
+
+
+def test_every_chip_keeps_the_promises_of_the_plan(plan: Plan) -> None:
+    plan.objects(*many())
+    summary = plan.write()
+    rows = plan.rows()
+    assert summary.planned == len(rows) > 500
+    assert summary.drawn == summary.planned + sum(summary.dropped.values()) == 900
+    assert summary.splits == {split: sum(row["split"] == split for row in rows) for split in summary.splits}
+    assert len({row["chip_id"] for row in rows}) == len({row["object_id"] for row in rows}) == len(rows)
+    for row in rows:
+        a, b, c, d, e, f = row["transform"]
+        column, line = (c - LEFT) / GSD, (TOP - f) / GSD
+        assert (a, b, d, e) == (GSD, 0, 0, -GSD)
+        assert (column % 1, line % 1) == (0, 0), "off the scene's pixels"
+        assert column >= 0 <= line
+        assert column + row["width"] <= 4000 >= line + row["height"]
+        box = row["bbox"]
+        bounds = (box["xmin"], box["ymin"], box["xmax"], box["ymax"])
+        west, south, east, north = shapely.bounds(
+            ground(shapely.segmentize(shapely.box(column, line, column + row["width"], line + row["height"]), 9))
+        )
+        assert bounds == pytest.approx((west, south, east, north), abs=1e-7)
+        assert split_of_bounds(bounds, ZOOM) == row["split"]
+        x0, y0, x1, y1 = row["focus_box"]
+        assert 0 <= x0 < x1 <= row["width"]
+        assert 0 <= y0 < y1 <= row["height"]
+        assert not set(row["chip_id"]) & set("./ ")
+
+
+def test_a_second_writing_is_equal_to_the_byte(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(*many(40))
+    first = plan.write()
+    files = [(tmp_path / name).read_bytes() for name in ("plan.parquet", "report.parquet")]
+    assert plan.write() == first
+    assert [(tmp_path / name).read_bytes() for name in ("plan.parquet", "report.parquet")] == files
+
+
+def test_a_house_is_whole_in_its_chip_with_context_and_off_its_centre(plan: Plan) -> None:
+    plan.objects(HOUSE)
+    plan.write()
+    row = plan.only()
+    x0, y0, x1, y1 = row["focus_box"]
+    assert row["chip_id"].startswith("a1_S-1_20210605_")
+    assert row["width"] == CHIPS.min_tile_px
+    assert abs(x1 - x0 - 60) <= 2
+    assert abs(y1 - y0 - 80) <= 2
+    assert row["height"] == pytest.approx(80 * CHIPS.context, abs=3)
+    assert abs((x0 + x1) - row["width"]) > 2 or abs((y0 + y1) - row["height"]) > 2
+    assert row["stratum"] == "building=yes"
+    assert row["gsd_m"] == GSD
+
+
+def test_a_long_house_gets_a_chip_no_longer_than_twice_its_width(plan: Plan) -> None:
+    plan.objects(("a1", ground(shapely.box(X - 200, Y - 10, X + 200, Y + 10)), {"building": "yes"}))
+    plan.write()
+    row = plan.only()
+    assert row["width"] == pytest.approx(600, abs=3)
+    assert row["height"] == pytest.approx(300, abs=2)
+
+
+def test_a_point_and_a_line_get_a_square_of_fixed_size_around_them(plan: Plan) -> None:
+    plan.objects(TREE, PATH)
+    plan.write()
+    tree, path = plan.rows()
+    assert {row["width"] for row in (tree, path)} | {row["height"] for row in (tree, path)} == {CHIPS.point_tile_px}
+    x0, y0, x1, y1 = tree["focus_box"]
+    assert (x1 - x0, y1 - y0) == (1, 1)
+    assert abs(x0 - 80) <= CHIPS.shift * 160 >= abs(y0 - 80)
+    x0, _, x1, _ = path["focus_box"]
+    assert x1 - x0 == pytest.approx(160, abs=1) or x1 == 160 or x0 == 0
+
+
+def test_a_line_is_shown_at_a_vertex_inside_the_region(plan: Plan) -> None:
+    bbox = tuple(shapely.bounds(ground(shapely.box(X - 50, Y - 50, X + 50, Y + 50))).tolist())
+    plan.objects(PATH, ("w2", ground(shapely.LineString([(X - 90, Y), (X + 90, Y)])), {"highway": "path"}))
+    summary = plan.write(bbox=bbox)
+    row = plan.only()
+    left = (row["transform"][2] - LEFT) / GSD
+    assert row["object_id"] == "w1"
+    assert left <= X - 5 <= left + 160
+    assert summary.dropped == {"outside": 1}
+
+
+def test_objects_at_the_edge_of_the_scene_are_shifted_inward_and_beyond_it_dropped(plan: Plan) -> None:
+    plan.objects(
+        ("n1", ground(shapely.Point(3, 300)), {"natural": "tree"}),
+        ("n2", ground(shapely.Point(-30, 300)), {"natural": "tree"}),
+        ("a3", ground(shapely.box(-30, 280, 30, 330)), {"building": "yes"}),
+    )
+    summary = plan.write(zoom=10)
+    row = plan.only()
+    assert row["object_id"] == "n1"
+    assert row["transform"][2] == LEFT
+    assert row["focus_box"][0] == 3
+    assert summary.dropped == {"outside": 2}
+
+
+def test_a_chip_lies_on_ground_with_data(plan: Plan, tmp_path: Path) -> None:
+    corner = shapely.Polygon([(0, 0), (4000, 0), (0, 4000)])
+    write_scenes(tmp_path, [scene(footprint=ground(shapely.segmentize(corner, 100)))])
+    plan.objects(*many(150))
+    summary = plan.write()
+    assert summary.dropped["outside"] > 100
+    for row in plan.rows():
+        right = (row["transform"][2] - LEFT) / GSD + row["width"]
+        bottom = (TOP - row["transform"][5]) / GSD + row["height"]
+        assert right + bottom <= 4004
+
+
+def test_a_chip_near_the_border_of_two_splits_is_moved_to_its_objects_side(plan: Plan) -> None:
+    def split_at(column: int) -> str:
+        lon, lat = shapely.get_coordinates(ground(shapely.Point(column, Y)))[0]
+        return split_of_cell(*cell_of(lon, lat, ZOOM))
+
+    border = next(column for column in range(300, 3700) if split_at(column) != split_at(column + 1))
+    near, nearest = (("n1", border + 20), ("n2", border + 2))
+    plan.objects(*[(i, ground(shapely.Point(x, Y)), {"natural": "tree"}) for i, x in (near, nearest)])
+    summary = plan.write()
+    row = plan.only()
+    assert (row["object_id"], row["split"]) == ("n1", split_at(border + 20))
+    assert row["focus_box"][0] <= 20
+    assert summary.dropped == {"split": 1}
+
+
+def test_only_tags_that_can_be_seen_draw_an_object(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(
+        tmp_path, [replace(scene(), gsd_m=0.8, transform=(0.8, 0.0, LEFT, 0.0, -0.8, TOP), width=2500, height=2500)]
+    )
+    plan.objects(TREE, HOUSE, ("n9", TREE[1], {"natural": "tree", "highway": "path"}))
+    plan.write()
+    assert [(row["object_id"], row["stratum"]) for row in plan.rows()] == [
+        ("a1", "building=yes"),
+        ("n9", "highway=path"),
+    ]
+
+
+def test_the_stratum_is_the_rarest_visible_tag(plan: Plan) -> None:
+    plan.snapshot({("building", "yes"): (1.0, 500), ("roof:shape", "dome"): (0.6, 3), ("shop", "x"): (0.1, 1)})
+    plan.objects(("a1", HOUSE[1], {"building": "yes", "roof:shape": "dome", "shop": "x"}))
+    plan.write()
+    assert plan.only()["stratum"] == "roof:shape=dome"
+
+
+def test_objects_too_small_or_too_large_for_a_chip_are_not_drawn(plan: Plan) -> None:
+    plan.objects(
+        ("a1", ground(shapely.box(X, Y, X + 12, Y + 12)), {"building": "yes"}),
+        ("a2", ground(shapely.box(X - 600, Y - 600, X + 600, Y + 600)), {"building": "yes"}),
+        ("w3", ground(shapely.LineString([(X, Y), (X + 9, Y)])), {"highway": "path"}),
+    )
+    assert plan.write().drawn == 0
+
+
+def test_the_paper_rule_takes_the_box_as_it_is(plan: Plan) -> None:
+    plan.objects(
+        ("a1", ground(shapely.box(X - 60, Y - 75, X + 60, Y + 75)), {"building": "yes"}),
+        ("a2", ground(shapely.box(X - 20, Y - 75, X + 20, Y + 75)), {"building": "yes"}),
+        TREE,
+    )
+    summary = plan.write(CHIPS.model_copy(update={"rule": "paper"}))
+    house, tree = plan.rows()
+    assert house["width"] == pytest.approx(120, abs=2)
+    assert house["height"] == pytest.approx(150, abs=2)
+    x0, y0, x1, y1 = house["focus_box"]
+    assert 0 in (x0, house["width"] - x1)
+    assert 0 in (y0, house["height"] - y1)
+    assert x1 - x0 >= house["width"] * 0.74
+    assert tree["width"] == 160
+    assert summary.dropped == {"size": 1}
+
+
+def test_the_clearer_scene_wins_then_the_later_one(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(TREE)
+    day = dt.timedelta(days=1)
+    old, new = scene(scene_id="a-old"), scene(scene_id="b-new", datetime=scene().datetime + day)
+    cloudy = replace(new, scene_id="c", datetime=new.datetime + day, cloud_share=0.5)
+    write_scenes(tmp_path, [old, new, cloudy])
+    plan.write()
+    assert plan.only()["scene_id"] == "b-new"
+    elsewhere = replace(new, footprint=ground(shapely.box(X - 20, Y - 20, X + 20, Y + 20)))
+    write_scenes(tmp_path, [old, elsewhere, cloudy])
+    plan.write()
+    assert plan.only()["scene_id"] == "a-old", "the tile does not fit the newer one's ground"
+
+
+def test_degrees_are_resampled_to_utm_on_whole_pixels(plan: Plan, tmp_path: Path) -> None:
+    footprint = scene().footprint
+    west, south, east, north = shapely.bounds(footprint)
+    step = 4.5e-6
+    width, height = int((east - west) / step), int((north - south) / step)
+    transform = (step, 0.0, west, 0.0, -step, north)
+    write_scenes(tmp_path, [scene(crs="EPSG:4326", transform=transform, width=width, height=height)])
+    plan.objects(HOUSE, TREE, PATH)
+    assert plan.write().resampled == 3
+    for row in plan.rows():
+        a, _, c, _, e, f = row["transform"]
+        assert row["crs"] == "EPSG:32632"
+        assert (a, e) == (GSD, -GSD)
+        assert (c / GSD % 1, f / GSD % 1) == (0, 0)
+
+
+def test_a_scene_across_two_utm_zones_is_cut_in_both(plan: Plan, tmp_path: Path) -> None:
+    box = shapely.box(11.9, -0.1, 12.1, 0.1)
+    write_scenes(
+        tmp_path,
+        [scene(crs="EPSG:4326", footprint=box, transform=(1e-5, 0, 11.9, 0, -1e-5, 0.1), width=20_000, height=20_000)],
+    )
+    plan.objects(
+        *[
+            (f"n{i}", shapely.Point(x, y), {"natural": "tree"})
+            for i, (x, y) in enumerate([(11.95, 0.05), (12.05, 0.05), (11.95, -0.05), (12.05, -0.05)])
+        ]
+    )
+    plan.write(zoom=8)
+    assert {row["crs"] for row in plan.rows()} == {"EPSG:32632", "EPSG:32633", "EPSG:32732", "EPSG:32733"}
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [(0.4, 0.3, LEFT, 0.3, -0.4, TOP), (0.5, 0.0, LEFT, 0.0, -0.6, TOP)],
+    ids=["rotated", "oblong"],
+)
+def test_pixels_that_are_not_square_and_north_up_are_resampled(
+    plan: Plan, tmp_path: Path, transform: tuple[float, float, float, float, float, float]
+) -> None:
+    write_scenes(tmp_path, [scene(transform=transform)])
+    plan.objects(TREE)
+    assert plan.write().resampled == 1
+    assert plan.only()["transform"][0] == GSD
+
+
+def test_web_mercator_is_kept_with_its_gsd_on_the_ground(plan: Plan, tmp_path: Path) -> None:
+    forth = Transformer.from_crs(4326, 3857, always_xy=True)
+    footprint = scene().footprint
+    west, south, east, north = shapely.bounds(footprint)
+    left, top = forth.transform(west, north)
+    right, bottom = forth.transform(east, south)
+    pixel = 0.75
+    write_scenes(
+        tmp_path,
+        [
+            scene(
+                crs="EPSG:3857",
+                transform=(pixel, 0.0, left, 0.0, -pixel, top),
+                width=int((right - left) / pixel),
+                height=int((top - bottom) / pixel),
+            )
+        ],
+    )
+    plan.objects(TREE)
+    assert plan.write().resampled == 0
+    row = plan.only()
+    assert row["crs"] == "EPSG:3857"
+    assert row["transform"][0] == pixel
+    assert (row["transform"][2] - left) / pixel == pytest.approx(round((row["transform"][2] - left) / pixel), abs=1e-6)
+    assert row["gsd_m"] == pytest.approx(pixel * np.cos(np.radians(row["bbox"]["ymin"])), rel=1e-4)
+
+
+def test_objects_of_another_region_or_outside_the_box_are_not_planned(plan: Plan) -> None:
+    plan.objects(HOUSE, TREE, ("n2", ground(shapely.Point(X + 900, Y)), {"natural": "tree"}))
+    bbox = tuple(shapely.bounds(ground(shapely.box(X - 50, Y - 50, X + 50, Y + 50))).tolist())
+    summary = plan.write(bbox=bbox, owned_elsewhere=pa.array(["a1"]))
+    assert plan.only()["object_id"] == "n1"
+    assert (summary.objects, summary.elsewhere, summary.drawn) == (3, 2, 1)
+
+
+def test_the_report_tells_wanted_against_achieved(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(*many(100))
+    quota = 20
+    plan.snapshot({tag: (gsd, 100) for tag, (gsd, _) in EVERYTHING.items()}, gsds=(0.52, 3.0))
+    summary = plan.write(CHIPS.model_copy(update={"quota": quota}))
+    rows = read_table(tmp_path / "report.parquet", REPORT_SCHEMA).to_pylist()
+    planned = plan.rows()
+    assert [(row["key"], row["gsd_m"], row["n_plannable"], row["wanted"]) for row in rows] == [
+        (key, 0.52, 100, quota) for key in ("building", "highway", "natural")
+    ]
+    assert sum(row["planned"] for row in rows) == len(planned)
+    assert sum(row["drawn"] for row in rows) == summary.drawn
+    assert 3 * 8 < summary.drawn < 3 * 35
+    assert summary.tags == 3
+    assert summary.tags_short == sum(row["planned"] < quota for row in rows)
+
+
+def test_no_scenes_make_an_explicitly_empty_plan(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(tmp_path, [])
+    plan.objects(HOUSE)
+    assert plan.write() == PlanSummary(scenes=0, objects=1, elsewhere=0, drawn=0, planned=0)
+    assert plan.rows() == []
+
+
+def test_no_objects_make_an_empty_plan(plan: Plan) -> None:
+    plan.objects()
+    assert plan.write().planned == 0
+
+
+def test_progress_ends_with_everything_that_was_drawn(plan: Plan) -> None:
+    plan.objects(HOUSE, TREE)
+    told: list[tuple[int, int, str]] = []
+    plan.write(progress=lambda *news: told.append(news))
+    assert told[-1] == (2, 2, "objects")
+
+
+def test_bad_input_is_named(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(HOUSE, HOUSE)
+    with pytest.raises(CorruptInputError, match="object ids repeat"):
+        plan.write()
+    plan.objects(HOUSE)
+    write_scenes(tmp_path, [scene(crs="EPSG:nothing")])
+    with pytest.raises(SceneError, match="scene one: its CRS"):
+        plan.write()
+    write_scenes(tmp_path, [scene()])
+    table = pq.read_table(tmp_path / "objects.parquet")
+    broken = table.set_column(table.schema.get_field_index("geometry"), "geometry", pa.array([b"no"]))
+    pq.write_table(broken, tmp_path / "objects.parquet")
+    with pytest.raises(CorruptInputError, match="a geometry is broken"):
+        plan.write()
+    (tmp_path / "objects.parquet").unlink()
+    with pytest.raises(UpstreamMissingError, match=r"objects\.parquet"):
+        plan.write()
