@@ -89,8 +89,8 @@ def read_raw(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Raw values (band, row, column) of a window that lies inside the dataset, and which pixels hold data.
 
-    A pixel holds data unless the alpha band or the mask is 0 there, all its bands equal `nodata` (GDAL's rule for
-    dataset masks: one band may well be as dark as the no-data value), or any of its bands is no finite number.
+    A pixel holds data unless the alpha band or the mask is 0 there, all bands of the file equal `nodata` (GDAL's rule
+    for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
 
     Args:
         dataset: An open rasterio dataset.
@@ -105,17 +105,24 @@ def read_raw(
     import rasterio
     from rasterio.enums import MaskFlags
 
-    out = {} if shape is None else {"out_shape": shape}
+    def read(wanted: Sequence[int]) -> NDArray[Any]:
+        out_shape = None if shape is None else (len(wanted), *shape)
+        return np.asarray(dataset.read(list(wanted), window=window, out_shape=out_shape))
+
     try:
-        raw = dataset.read(list(bands), window=window, **({"out_shape": (len(bands), *shape)} if shape else {}))
+        raw = read(bands)
         valid = np.ones(raw.shape[1:], dtype=bool)
         if MaskFlags.per_dataset in dataset.mask_flag_enums[bands[0] - 1]:
-            valid = dataset.read_masks(bands[0], window=window, **out) != 0
+            valid = dataset.read_masks(bands[0], window=window, out_shape=shape) != 0
+        if nodata is not None and np.isfinite(nodata):
+            doubtful = (raw == nodata).all(axis=0)
+            others = [band for band in _colour_bands(dataset) if band not in bands]
+            if others and doubtful.any():
+                doubtful &= (read(others) == nodata).all(axis=0)
+            valid &= ~doubtful
     except rasterio.errors.RasterioError as error:
         detail = error.__cause__ or error
         raise CorruptInputError(f"{dataset.name} cannot be decoded everywhere ({detail}): get it again") from error
-    if nodata is not None and np.isfinite(nodata):
-        valid &= (raw != nodata).any(axis=0)
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw).all(axis=0)
     return raw, valid
@@ -310,6 +317,13 @@ def _is_whole_shift(to_scene: Any, width: int, height: int) -> bool:
         for corner in ((0, 0), (width, 0), (0, height), (width, height))
         for coordinate, start, shift in zip(to_scene @ corner, (to_scene.c, to_scene.f), corner, strict=True)
     )
+
+
+def _colour_bands(dataset: Any) -> list[int]:
+    """Numbers of the bands that are no alpha band."""
+    from rasterio.enums import ColorInterp
+
+    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
 
 
 def _numpy_type(dataset: Any) -> str:

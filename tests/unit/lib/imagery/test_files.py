@@ -121,7 +121,7 @@ def test_the_footprint_follows_the_data_and_not_the_frame(
     )
     west, south, east, north = footprint.bounds
     assert (east, south, north) == pytest.approx((500_300, 5_249_800, 5_250_000), abs=0.1)
-    assert 500_148 < west <= 500_150.1
+    assert 500_145 < west <= 500_150.1
     assert len(footprint.interiors) == 0
 
 

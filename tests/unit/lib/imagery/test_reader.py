@@ -81,10 +81,12 @@ def test_a_pixel_is_without_data_only_where_all_its_bands_are(
     tmp_path: Path, write_raster: Factory, scene_of: Describe
 ) -> None:
     values = np.full((3, 64, 64), 90, np.uint8)
-    values[:, 0, 0], values[0, 0, 1] = 0, 0
-    with SceneReader(scene_of(write_raster(tmp_path / "a.tif", values), nodata=0.0)) as reader:
-        pixels = reader.read(*window(0, 0))
-    assert pixels.valid[0, :2].tolist() == [False, True]
+    values[:, 0, 0], values[0, 0, 1], values[1:, 0, 2] = 0, 0, 0
+    path = write_raster(tmp_path / "a.tif", values)
+    for bands in ((1, 2, 3), (2, 3, 3)):
+        with SceneReader(scene_of(path, nodata=0.0, bands=bands)) as reader:
+            pixels = reader.read(*window(0, 0))
+        assert pixels.valid[0, :3].tolist() == [False, True, True]
 
 
 def test_an_alpha_band_says_what_is_valid(tmp_path: Path, write_raster: Factory, scene_of: Describe) -> None:
