@@ -34,7 +34,9 @@ from skyscript_assets.lib.benchmarks.items import (
 )
 from skyscript_assets.lib.benchmarks.metrics import (
     RECALL_AT,
+    Array,
     Bools,
+    Draws,
     Floats,
     average_precision,
     recall_at,
@@ -104,7 +106,7 @@ class _Result:
     """What a way of scoring gives: class scores of the test items, and what only that way can tell."""
 
     scores: Floats
-    credit: NDArray[np.float64] | None
+    credit: Array | None
     figures: dict[str, float] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
     retrieval_texts: int = 0
@@ -295,9 +297,9 @@ ByClass = list[dict[str, Figure]]
 def _multi_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], ByClass]:
     """Mean AUC, mean average precision, and both for each class, with their intervals."""
 
-    def statistic(weights: Floats) -> NDArray[np.float64]:
-        auc = roc_auc(scored.truth, scored.scores, weights)
-        ap = average_precision(scored.truth, scored.scores, weights)
+    def statistic(draws: Draws) -> Array:
+        auc = roc_auc(scored.truth, scored.scores, draws)
+        ap = average_precision(scored.truth, scored.scores, draws)
         return np.hstack([mean_over_classes(auc)[:, None], mean_over_classes(ap)[:, None], auc, ap])
 
     mean_auc, mean_ap, *rest = map(Figure.of, intervals(scored.clusters, samples, statistic))
@@ -309,9 +311,9 @@ def _multi_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], 
 def _single_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], ByClass]:
     """Top-1 accuracy, mean recall over classes, and the recall of each class, with their intervals."""
 
-    def statistic(weights: Floats) -> NDArray[np.float64]:
-        recall = scored.class_recall(weights)
-        return np.hstack([scored.primary(weights)[:, None], mean_over_classes(recall)[:, None], recall])
+    def statistic(draws: Draws) -> Array:
+        recall = scored.class_recall(draws)
+        return np.hstack([scored.primary(draws)[:, None], mean_over_classes(recall)[:, None], recall])
 
     top1, mean_recall, *recalls = map(Figure.of, intervals(scored.clusters, samples, statistic))
     return {"top1": top1, "mean_per_class_recall": mean_recall}, [{"recall": recall} for recall in recalls]
@@ -321,7 +323,7 @@ def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
     """The primary figure on each source's items alone, where a guess by source is worth nothing."""
     sources = np.array([source or "" for source in test["source"].to_pylist()])
     return {
-        str(source): Figure.of(Interval(float(scored.primary((sources == source)[None].astype(float))[0]), None, None))
+        str(source): Figure.of(Interval(float(scored.only(sources == source).primary()[0]), None, None))
         for source in np.unique(sources[sources != ""])
     }
 

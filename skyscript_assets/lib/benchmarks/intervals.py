@@ -12,19 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skyscript_assets.lib.benchmarks.metrics import Bools, Floats, class_means, roc_auc
+from skyscript_assets.lib.benchmarks.metrics import Array, Bools, Draws, Floats, class_means, roc_auc
 from skyscript_assets.lib.errors import CorruptInputError
 
 CONFIDENCE = 0.95
 """Share of the bootstrap's samples inside an interval."""
 
-MAX_WEIGHTS = 4_000_000
-"""Item weights held at once (32 MB): more samples are drawn in several rounds."""
+MAX_COUNTS = 4_000_000
+"""Draws of a cluster held at once (32 MB): more samples are drawn in several rounds."""
 
-Statistic = Callable[[Floats], NDArray[np.float64]]
-"""Figures of weighted items: [samples, items] to [samples, ...]."""
+Statistic = Callable[[Draws], Array]
+"""Figures of samples of items: [samples, figures]."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,32 @@ class ScoredItems:
     clusters: tuple[str, ...]
     truth: Bools
     scores: Floats
-    credit: NDArray[np.float64] | None = None
+    credit: Array | None = None
 
-    def primary(self, weights: Floats) -> NDArray[np.float64]:
-        """The benchmark's first figure for each row of weights: mean AUC over classes, or top-1 accuracy."""
-        if self.credit is not None:
-            return np.asarray(weights @ self.credit / weights.sum(axis=1), dtype=np.float64)
-        return mean_over_classes(roc_auc(self.truth, self.scores, weights))
+    def primary(self, draws: Draws | None = None) -> Array:
+        """The benchmark's first figure in each sample (default: the items as they are).
 
-    def class_recall(self, weights: Floats) -> NDArray[np.float64]:
+        Top-1 accuracy of a single-label benchmark, else the mean over classes of their AUC.
+        """
+        if self.credit is None:
+            return mean_over_classes(roc_auc(self.truth, self.scores, draws))
+        return class_means(self.credit, np.zeros(len(self.credit), dtype=np.intp), 1, draws)[:, 0]
+
+    def class_recall(self, draws: Draws) -> Array:
         """Recall of each class of a single-label benchmark, [samples, classes]."""
         assert self.credit is not None
-        return class_means(self.credit, self.truth.argmax(axis=1), self.truth.shape[1], weights)
+        return class_means(self.credit, self.truth.argmax(axis=1), self.truth.shape[1], draws)
+
+    def only(self, chosen: Bools) -> ScoredItems:
+        """Some of the items."""
+        index = np.flatnonzero(chosen)
+        return ScoredItems(
+            item_ids=tuple(self.item_ids[i] for i in index),
+            clusters=tuple(self.clusters[i] for i in index),
+            truth=self.truth[index],
+            scores=self.scores[index],
+            credit=None if self.credit is None else self.credit[index],
+        )
 
 
 @dataclass(frozen=True)
@@ -72,32 +85,32 @@ class Interval:
     high: float | None
 
 
-def mean_over_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_over_classes(values: Array) -> Array:
     """Mean over the last axis of the classes that have a value; NaN where none has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmean(values, axis=-1))
 
 
-def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic, seed: int = 0) -> NDArray[np.float64]:
+def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic, seed: int = 0) -> Array:
     """Draw clusters with replacement and compute the figures of each draw.
 
     Args:
         clusters: Cluster of each item.
         samples: Number of draws.
-        statistic: Figures of weighted items.
+        statistic: Figures of samples of the items.
         seed: Seed of the draws: equal clusters, samples and seed give equal draws.
 
     Returns:
-        [samples, ...].
+        [samples, figures].
     """
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     rng = np.random.default_rng(seed)
     rounds = []
-    step = max(1, MAX_WEIGHTS // len(member))
+    step = max(1, MAX_COUNTS // len(names))
     for start in range(0, samples, step):
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(step, samples - start))
-        rounds.append(statistic(drawn[:, member].astype(np.float64)))
+        rounds.append(statistic(Draws(member, drawn.astype(np.float64))))
     return np.concatenate(rounds)
 
 
@@ -107,13 +120,13 @@ def intervals(clusters: Sequence[str], samples: int, statistic: Statistic, seed:
     Args:
         clusters: Cluster of each item.
         samples: Number of bootstrap samples.
-        statistic: Figures of weighted items, [samples, items] to [samples, figures].
+        statistic: Figures of samples of the items.
         seed: Seed of the draws.
 
     Returns:
         One interval for each figure.
     """
-    values = statistic(np.ones((1, len(clusters))))[0]
+    values = statistic(Draws.once(len(clusters)))[0]
     if len(set(clusters)) < 2:
         return [Interval(float(value), None, None) for value in values]
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -129,7 +142,7 @@ def intervals(clusters: Sequence[str], samples: int, statistic: Statistic, seed:
 def group_interval(group: Sequence[ScoredItems], samples: int, seed: int = 0) -> Interval:
     """The median over a group's seeds of the primary figure, with the median taken inside each bootstrap sample."""
     _check_same_items(group)
-    return intervals(group[0].clusters, samples, lambda weights: _median(group, weights)[:, None], seed)[0]
+    return intervals(group[0].clusters, samples, lambda draws: _median(group, draws)[:, None], seed)[0]
 
 
 def paired_interval(
@@ -150,14 +163,14 @@ def paired_interval(
     """
     _check_same_items([*group, *against])
 
-    def difference(weights: Floats) -> NDArray[np.float64]:
-        return (_median(group, weights) - _median(against, weights))[:, None]
+    def difference(draws: Draws) -> Array:
+        return (_median(group, draws) - _median(against, draws))[:, None]
 
     return intervals(group[0].clusters, samples, difference, seed)[0]
 
 
-def _median(group: Sequence[ScoredItems], weights: Floats) -> NDArray[np.float64]:
-    return np.asarray(np.median([items.primary(weights) for items in group], axis=0))
+def _median(group: Sequence[ScoredItems], draws: Draws) -> Array:
+    return np.asarray(np.median([items.primary(draws) for items in group], axis=0))
 
 
 def _check_same_items(models: Sequence[ScoredItems]) -> None:

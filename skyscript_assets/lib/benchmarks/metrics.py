@@ -1,47 +1,76 @@
 """The figures of the benchmarks: areas under curves, accuracies and recalls, all as shares in 0..1.
 
-Figures that a bootstrap repeats take weights: one row of item weights a sample, so that a thousand samples are a few
-array operations. Equal scores are never broken by the order of rows. What is compared with what, and the intervals,
-belong to other modules.
+A bootstrap draws clusters of items, so its figures take the cluster of each item and how often each sample drew each
+cluster. What depends on the scores alone is then computed once, and a thousand samples are a few products of matrices.
+Equal scores are never broken by the order of rows. What is compared with what, and the intervals, belong elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
-ClassFigure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+Array = NDArray[np.float64]
 
 RECALL_AT = (1, 5, 10)
 """Ranks at which retrieval is scored (SkyScript, section "Cross-modal retrieval")."""
 
 
-def roc_auc(truth: Bools, scores: Floats, weights: Floats | None = None) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Draws:
+    """Samples of clusters.
+
+    Attributes:
+        member: Cluster of each item, 0 and up, [items].
+        counts: How often each sample holds each cluster, [samples, clusters].
+    """
+
+    member: NDArray[np.integer]
+    counts: Array
+
+    @classmethod
+    def once(cls, items: int) -> Draws:
+        """One sample that holds every item once."""
+        return cls(np.zeros(items, dtype=np.intp), np.ones((1, 1)))
+
+    def totals(self, values: Floats) -> Array:
+        """Sums of values [items, ...] over the items of each sample, [samples, ...]."""
+        sums = np.zeros((self.counts.shape[1], *values.shape[1:]))
+        np.add.at(sums, self.member, values)
+        return np.asarray(self.counts @ sums, dtype=np.float64)
+
+
+def roc_auc(truth: Bools, scores: Floats, draws: Draws | None = None) -> Array:
     """Area under the ROC curve of each class: the chance that a positive item outscores a negative one, ties half.
 
     Args:
         truth: Which items have which class, [items, classes].
         scores: Scores of the items, [items, classes], finite.
-        weights: Weights of the items, [samples, items]; default: one sample of ones.
+        draws: Samples of the items; default: every item once.
 
     Returns:
         [samples, classes]; NaN where a sample lacks positives or negatives of a class.
     """
 
-    def of_class(positives: NDArray[np.float64], everything: NDArray[np.float64]) -> NDArray[np.float64]:
-        negatives = everything - positives
-        below = negatives.sum(1, keepdims=True) - negatives.cumsum(1)
-        pairs = positives.sum(1) * negatives.sum(1)
-        return _divide((positives * (below + negatives / 2)).sum(1), pairs)
+    def of_class(ranked: _Ranked, draws: Draws) -> Array:
+        positive = ranked.positive
+        negatives = _running_counts(ranked.member, ~positive, draws.counts.shape[1])
+        # Of tied negatives half lie below: the mean of "all of the tie above" and "all of it below".
+        above = (negatives[ranked.first] + negatives[ranked.last]) / 2
+        outscored = np.zeros((draws.counts.shape[1],) * 2)
+        np.add.at(outscored, ranked.member[positive], (negatives[-1] - above)[positive])
+        pairs = (draws.counts @ outscored * draws.counts).sum(axis=1)
+        return _divide(pairs, ranked.totals(positive, draws) * ranked.totals(~positive, draws))
 
-    return _by_class(of_class, truth, scores, weights)
+    return _by_class(of_class, truth, scores, draws)
 
 
-def average_precision(truth: Bools, scores: Floats, weights: Floats | None = None) -> NDArray[np.float64]:
+def average_precision(truth: Bools, scores: Floats, draws: Draws | None = None) -> Array:
     """Average precision of each class: precision at each distinct score, weighted by the gain in recall there.
 
     The step-wise sum of scikit-learn's `average_precision_score`, without interpolation; tied items share one step.
@@ -49,22 +78,27 @@ def average_precision(truth: Bools, scores: Floats, weights: Floats | None = Non
     Args:
         truth: Which items have which class, [items, classes].
         scores: Scores of the items, [items, classes], finite.
-        weights: Weights of the items, [samples, items]; default: one sample of ones.
+        draws: Samples of the items; default: every item once.
 
     Returns:
         [samples, classes]; NaN where a sample lacks positives or negatives of a class.
     """
 
-    def of_class(positives: NDArray[np.float64], everything: NDArray[np.float64]) -> NDArray[np.float64]:
-        precision = np.nan_to_num(_divide(positives.cumsum(1), everything.cumsum(1)))
-        total = positives.sum(1)
-        total[total == everything.sum(1)] = 0.0
-        return _divide((positives * precision).sum(1), total)
+    def of_class(ranked: _Ranked, draws: Draws) -> Array:
+        positive, clusters = ranked.positive, draws.counts.shape[1]
+        reached = ranked.last[positive]
+        hits = _running_counts(ranked.member, positive, clusters)[reached] @ draws.counts.T
+        shown = _running_counts(ranked.member, np.ones_like(positive), clusters)[reached] @ draws.counts.T
+        precision = np.nan_to_num(_divide(hits, shown))
+        gained = draws.counts.T[ranked.member[positive]]
+        total = ranked.totals(positive, draws)
+        total[ranked.totals(~positive, draws) == 0] = 0.0
+        return _divide((gained * precision).sum(axis=0), total)
 
-    return _by_class(of_class, truth, scores, weights)
+    return _by_class(of_class, truth, scores, draws)
 
 
-def top1_credit(scores: Floats, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+def top1_credit(scores: Floats, labels: NDArray[np.integer]) -> Array:
     """1 for an item whose own class scores highest, 0 otherwise, 1/k where k classes share the highest score.
 
     Args:
@@ -79,26 +113,24 @@ def top1_credit(scores: Floats, labels: NDArray[np.integer]) -> NDArray[np.float
     return np.asarray(hit / best.sum(axis=1), dtype=np.float64)
 
 
-def class_means(
-    values: Floats, labels: NDArray[np.integer], classes: int, weights: Floats | None = None
-) -> NDArray[np.float64]:
-    """Weighted mean of a value over the items of each class; of top-1 credit it is the recall of each class.
+def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws: Draws | None = None) -> Array:
+    """Mean of a value over the items of each class; of top-1 credit it is the recall of each class.
 
     Args:
         values: [items].
         labels: Index of each item's class, [items].
         classes: Number of classes.
-        weights: Weights of the items, [samples, items]; default: one sample of ones.
+        draws: Samples of the items; default: every item once.
 
     Returns:
         [samples, classes]; NaN where a sample has no item of a class.
     """
-    weights = np.ones((1, len(values))) if weights is None else weights
+    draws = draws or Draws.once(len(values))
     member = np.eye(classes)[labels]
-    return _divide(weights @ (member * values[:, None]), weights @ member)
+    return _divide(draws.totals(member * values[:, None]), draws.totals(member))
 
 
-def recall_at(similarity: Floats, matches: Bools, ranks: Sequence[int] = RECALL_AT) -> NDArray[np.float64]:
+def recall_at(similarity: Floats, matches: Bools, ranks: Sequence[int] = RECALL_AT) -> Array:
     """Share of queries with any matching item among the top k.
 
     An item that does not match and scores the same as the best match counts as ranked before it, so a scorer that
@@ -122,20 +154,46 @@ def recall_at(similarity: Floats, matches: Bools, ranks: Sequence[int] = RECALL_
     return np.array([(before < k).mean() for k in ranks])
 
 
-def _by_class(of_class: ClassFigure, truth: Bools, scores: Floats, weights: Floats | None) -> NDArray[np.float64]:
-    """Apply a figure to each class's weights of positives and of all items, summed over ties, best score first."""
-    weights = np.ones((1, len(truth))) if weights is None else weights
+@dataclass(frozen=True)
+class _Ranked:
+    """The items of one class, best score first.
+
+    Attributes:
+        positive: Which of them have the class.
+        member: Their clusters.
+        first: How many items score higher than each.
+        last: How many items score as high as each or higher.
+    """
+
+    positive: Bools
+    member: NDArray[np.integer]
+    first: NDArray[np.integer]
+    last: NDArray[np.integer]
+
+    def totals(self, which: Bools, draws: Draws) -> Array:
+        """Number of some of the items in each sample."""
+        return np.asarray(draws.counts @ np.bincount(self.member[which], minlength=draws.counts.shape[1]), dtype=float)
+
+
+def _by_class(of_class: Callable[[_Ranked, Draws], Array], truth: Bools, scores: Floats, draws: Draws | None) -> Array:
+    draws = draws or Draws.once(len(truth))
     columns = []
-    for positive, score in zip(truth.T, scores.T, strict=True):
-        order = np.argsort(-score, kind="stable")
-        starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
-        sorted_weights = weights[:, order]
-        everything = np.add.reduceat(sorted_weights, starts, axis=1)
-        columns.append(of_class(np.add.reduceat(sorted_weights * positive[order], starts, axis=1), everything))
+    for positive, score in zip(truth.T, -scores.T, strict=True):
+        order = np.argsort(score, kind="stable")
+        ranked = score[order]
+        first, last = (np.searchsorted(ranked, ranked, side=side) for side in ("left", "right"))
+        columns.append(of_class(_Ranked(positive[order], draws.member[order], first, last), draws))
     return np.stack(columns, axis=1)
 
 
-def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def _running_counts(member: NDArray[np.integer], which: Bools, clusters: int) -> Array:
+    """How many of some items of each cluster are among the first r items, [items + 1, clusters]."""
+    counts = np.zeros((len(member) + 1, clusters))
+    counts[np.flatnonzero(which) + 1, member[which]] = 1
+    return counts.cumsum(axis=0)
+
+
+def _divide(above: Array, below: Array) -> Array:
     """Quotient, NaN where the divisor is zero."""
     quotient = np.full(np.shape(above), np.nan)
     np.divide(above, below, out=quotient, where=below > 0)

@@ -312,7 +312,7 @@ def _compare(comparison: Comparison, groups: Groups, samples: int) -> _Compared:
 
 
 def _median_primary(entries: Sequence[_Entry]) -> float:
-    return float(np.median([entry.scored.primary(np.ones((1, len(entry.scored.item_ids))))[0] for entry in entries]))
+    return float(np.median([entry.scored.primary()[0] for entry in entries]))
 
 
 def _ranked(rows: Sequence[_Row], benchmark: str) -> list[_Row]:

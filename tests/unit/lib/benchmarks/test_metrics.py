@@ -1,10 +1,17 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
-from skyscript_assets.lib.benchmarks.metrics import average_precision, class_means, recall_at, roc_auc, top1_credit
+from skyscript_assets.lib.benchmarks.metrics import (
+    Draws,
+    average_precision,
+    class_means,
+    recall_at,
+    roc_auc,
+    top1_credit,
+)
 
 
 def drawn(seed: int, tied: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -15,6 +22,7 @@ def drawn(seed: int, tied: bool) -> tuple[np.ndarray, np.ndarray]:
     return truth, np.round(scores, 0) if tied else scores
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.booleans())
 def test_areas_agree_with_scikit_learn_with_and_without_ties(seed: int, tied: bool) -> None:
     truth, scores = drawn(seed, tied)
@@ -23,15 +31,18 @@ def test_areas_agree_with_scikit_learn_with_and_without_ties(seed: int, tied: bo
         np.testing.assert_allclose(ours(truth, scores)[0], expected, rtol=1e-12)
 
 
-@given(st.integers(0, 10_000))
-def test_weights_count_as_repeated_items(seed: int) -> None:
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 80))
+def test_a_drawn_cluster_counts_as_its_items_repeated(seed: int, clusters: int) -> None:
     truth, scores = drawn(seed, tied=True)
-    weights = np.random.default_rng(seed).integers(0, 4, (2, 80)).astype(float)
-    weights[:, :2] = 1
+    rng = np.random.default_rng(seed)
+    member = rng.integers(0, clusters, 80)
+    counts = rng.integers(0, 4, (2, clusters)).astype(float)
+    counts[:, member[:2]] = 1
     for ours, theirs in ((roc_auc, roc_auc_score), (average_precision, average_precision_score)):
-        values = ours(truth, scores, weights)
-        for row, w in zip(values, weights, strict=True):
-            expected = [theirs(truth[:, c], scores[:, c], sample_weight=w) for c in range(3)]
+        values = ours(truth, scores, Draws(member, counts))
+        for row, weights in zip(values, counts[:, member], strict=True):
+            expected = [theirs(truth[:, c], scores[:, c], sample_weight=weights) for c in range(3)]
             np.testing.assert_allclose(row, expected, rtol=1e-10)
 
 
