@@ -61,16 +61,22 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
     if not path.is_file():
         raise UpstreamMissingError(f"{path} does not exist: materialize its asset first")
     try:
-        table = pq.read_table(path, columns=list(columns) if columns else None)
+        known = pq.read_schema(path)
+        _check_columns(path, known, schema, columns)
+        return pq.read_table(path, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorruptInputError(f"{path} is not a whole Parquet file ({error}); materialize its asset again") from error
-    for field in schema or ():
-        if columns is not None and field.name not in columns:
-            continue
-        found = table.schema.field(field.name).type if field.name in table.schema.names else None
-        if found != field.type:
+
+
+def _check_columns(path: Path, known: pa.Schema, schema: pa.Schema | None, columns: Sequence[str] | None) -> None:
+    """Raise OutputSchemaError unless the wanted columns are in the file, of the types that `schema` gives them."""
+    wanted = dict.fromkeys(columns or ()) | {
+        field.name: field.type for field in schema or () if columns is None or field.name in columns
+    }
+    for name, kind in wanted.items():
+        found = known.field(name).type if name in known.names else None
+        if found is None or kind not in (None, found):
             raise OutputSchemaError(
-                f"{path}: column {field.name} should be {field.type}, found {found}; "
+                f"{path}: column {name} should be {kind or 'there'}, found {found}; "
                 "it was written by another version: materialize its asset again"
             )
-    return table

@@ -34,6 +34,9 @@ SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", 
 
 CHUNK_BYTES = 1 << 20
 
+STAMPED_WHOLE_BYTES = 1 << 24
+"""Extracts up to this size are stamped with the digest of all they hold, larger ones with that of their two ends."""
+
 _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0)})
 """Boxes that some programs write into the header where they know none."""
 
@@ -80,6 +83,29 @@ def read_header(path: Path) -> ExtractHeader:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
     timestamp = header.get("osmosis_replication_timestamp") or header.get("timestamp")
     return ExtractHeader(_usable_box(header.box()), timestamp or None, header.get("generator") or None)
+
+
+def extract_stamp(region: Region, settings: Settings) -> str | None:
+    """A short text that changes when a local extract does, None where there is no local file.
+
+    Of large files only the size and the first and last 8 MiB count: another state of a PBF differs there, as its header
+    holds the time of the data and its blocks change their sizes.
+    """
+    try:
+        path = _local_file("", region, settings)
+        if path is None:
+            return None
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= STAMPED_WHOLE_BYTES:
+                data = file.read()
+            else:
+                data = file.read(STAMPED_WHOLE_BYTES // 2)
+                file.seek(-STAMPED_WHOLE_BYTES // 2, 2)
+                data += file.read()
+    except (OSError, MissingInputError):
+        return None
+    return f"{size}-{hashlib.sha256(data).hexdigest()}"
 
 
 def stage_extract(

@@ -176,7 +176,7 @@ def _read(path: Path, progress: Progress) -> _Columns:
     if len(set(columns.object_ids)) < len(columns.object_ids):
         repeated, count = Counter(columns.object_ids).most_common(1)[0]
         raise CorruptInputError(
-            f"{path} holds {repeated} {count} times; give an extract without history or copies (`osmium merge` makes one)"
+            f"{path} holds {repeated} {count} times; give an extract without copies (`osmium merge` makes one)"
         )
     return columns
 

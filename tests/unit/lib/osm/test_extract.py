@@ -14,7 +14,8 @@ from skyscript_assets.lib.errors import (
     NotCoveredError,
     SettingsError,
 )
-from skyscript_assets.lib.osm.extract import ExtractHeader, read_header, stage_extract
+from skyscript_assets.lib.osm import extract
+from skyscript_assets.lib.osm.extract import ExtractHeader, extract_stamp, read_header, stage_extract
 from skyscript_assets.lib.settings import BBox, PackageFile, Region, Settings
 
 BOX = (10.0, 50.0, 10.5, 50.25)
@@ -206,3 +207,22 @@ def test_a_file_of_an_installed_package_is_found_without_importing_it(
 def test_a_package_that_is_not_installed_comes_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"pip install 'skyscript-assets\[demo\]'"):
         stage(tmp_path, package=PackageFile(package="no_such_package", file="a.osm.pbf"))
+
+
+@pytest.mark.parametrize("limit", [1 << 24, 1 << 8])
+def test_the_stamp_changes_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(extract, "STAMPED_WHOLE_BYTES", limit)
+    path = write_extract(tmp_path / "region.osm.pbf", nodes=2000)
+    region, settings = Region(title="Here", path="region.osm.pbf"), settings_in(tmp_path)
+    stamps = [extract_stamp(region, settings), extract_stamp(region, settings)]
+    write_extract(path, nodes=2001)
+    stamps.append(extract_stamp(region, settings))
+    assert stamps[0] == stamps[1] != stamps[2]
+
+
+def test_what_is_not_on_this_machine_has_no_stamp(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    assert extract_stamp(Region(title="Here", url="https://example.org/a.osm.pbf"), settings) is None
+    assert extract_stamp(Region(title="Here", path="gone.osm.pbf"), settings) is None
+    package = PackageFile(package="no_such_package", file="a.osm.pbf")
+    assert extract_stamp(Region(title="Here", package=package), settings) is None
