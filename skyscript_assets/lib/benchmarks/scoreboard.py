@@ -40,6 +40,7 @@ BOARD_SCHEMA = pa.schema(
         ("high", pa.float64()),
         ("items", pa.int64()),
         ("clusters", pa.int64()),
+        ("clustered_by", pa.string()),
     ]
 )
 """One row for each benchmark, figure and model (level `model`) or group (level `group`: median over seeds)."""
@@ -75,6 +76,11 @@ METRIC_NAMES = {
     "mean_per_class_recall": "mean per class recall",
 }
 """Figures shown in `scoreboard.md`, in this order; the Parquet file has all of them."""
+
+CLASS_FIGURES = {"mean_auc": "auc", "top1": "recall"}
+"""The figure of each class that `scoreboard.md` shows, by the benchmark's first figure."""
+
+MAX_SHOWN_CLASSES = 40
 
 READING = (
     "Medians over seeds. In brackets the 95 % interval: bootstrap over cells of ground, or over images where there are "
@@ -140,6 +146,7 @@ class _Row:
     high: float | None
     items: int
     clusters: int
+    clustered_by: str
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], settings: Settings,
             not_compared.append(f"{comparison.benchmark}: {comparison.group} > {comparison.against}")
     write_table(out / "scoreboard.parquet", rows_to_table([asdict(row) for row in rows], BOARD_SCHEMA))
     write_table(out / "comparisons.parquet", rows_to_table([asdict(row) for row in compared], COMPARISON_SCHEMA))
-    text = _markdown(rows, compared, not_compared, settings)
+    text = _markdown(benchmarks, rows, compared, not_compared, settings)
     (out / "scoreboard.md").write_text(text, encoding="utf-8")
     draw_panels([_panel(groups, rows) for groups in benchmarks.values()], out / "scoreboard.png")
     return ScoreboardSummary(
@@ -269,6 +276,7 @@ def _model_row(entry: _Entry, metric: str) -> _Row:
         high=figure.high,
         items=scores.items,
         clusters=scores.clusters,
+        clustered_by=scores.clustered_by,
     )
 
 
@@ -348,12 +356,17 @@ def _panel(groups: Groups, rows: Sequence[_Row]) -> Panel:
 
 
 def _markdown(
-    rows: Sequence[_Row], compared: Sequence[_Compared], not_compared: Sequence[str], settings: Settings
+    benchmarks: Mapping[str, Groups],
+    rows: Sequence[_Row],
+    compared: Sequence[_Compared],
+    not_compared: Sequence[str],
+    settings: Settings,
 ) -> str:
     lines = [f"# Scoreboard: {settings.plant.title}", "", READING]
-    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+    for benchmark, groups in benchmarks.items():
         lines += _benchmark_lines(benchmark, rows)
         lines += _comparison_lines([row for row in compared if row.benchmark == benchmark], rows)
+        lines += _class_lines(groups, _ranked(rows, benchmark))
     if not_compared:
         lines += ["", "Not compared, because a model has no score: " + "; ".join(not_compared) + "."]
     return "\n".join([*lines, *_published_lines(settings)]) + "\n"
@@ -371,7 +384,7 @@ def _benchmark_lines(benchmark: str, rows: Sequence[_Row]) -> list[str]:
     lines = ["", f"## {_heading(first)}", ""]
     if first.synthetic:
         lines += ["Painted from OpenStreetMap objects, not photographed: no figure here speaks of real imagery.", ""]
-    lines += [f"{first.items} test items in {first.clusters} independent clusters.", ""]
+    lines += [f"{first.items} test items, intervals over {first.clusters} {first.clustered_by}s.", ""]
     lines += _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics)])
     for row in ranked:
         title = f"*{row.title}*" if row.control else row.title
@@ -405,6 +418,25 @@ def _comparison_lines(compared: Sequence[_Compared], rows: Sequence[_Row]) -> li
         ]
         lines.append(_table_row(cells))
     return lines
+
+
+def _class_lines(groups: Groups, ranked: Sequence[_Row]) -> list[str]:
+    """The figure of each class, median over seeds, with a column for each group."""
+    scores = next(iter(groups.values()))[0].scores
+    name = CLASS_FIGURES[scores.primary]
+    if len(scores.classes) > MAX_SHOWN_CLASSES:
+        return []
+    lines = ["", f"By class: {name}.", "", *_table(["class", "positives", *(row.title for row in ranked)])]
+    for i, cls in enumerate(scores.classes):
+        shown = [_class_figure(groups[row.name], i, name, row.metric) for row in ranked]
+        lines.append(_table_row([cls.name, str(cls.positives), *shown]))
+    return lines
+
+
+def _class_figure(entries: Sequence[_Entry], index: int, name: str, metric: str) -> str:
+    values = [entry.scores.classes[index].figures[name].value for entry in entries]
+    known = [value for value in values if value is not None]
+    return _shown(metric, float(np.median(known)) if known else None)
 
 
 def _published_lines(settings: Settings) -> list[str]:

@@ -87,6 +87,8 @@ def test_the_table_names_synthetic_imagery_controls_and_published_figures(
     text = (tmp_path / "scoreboard.md").read_text()
     assert "## Cover (synthetic imagery)" in text
     assert "*Untrained*" in text
+    assert "By class: auc." in text
+    assert "| water | " in text
     assert "| Good \\| bold | 3 |" in text
     assert "SkyCLIP-50 | AID | top-1, % | 70.9 | table 2" in text
     assert "Not compared, because a model has no score: cover: good > odd." in text
