@@ -21,6 +21,7 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.settings import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.shards.tar import read_member
 from skyscript_assets.lib.tables import read_table
 
@@ -34,10 +35,15 @@ FOCUS, HALO = (255, 214, 10), (0, 0, 0)
 """Colours of the focus box and of the line around it that keeps it visible on any ground."""
 
 GAP_PX = 14
-CAPTION_LINES = 4
-MAX_CELL_PX = 1024
+"""Space around chips, pixels."""
 
-_CHIP_COLUMNS = ("chip_id", "status", "reason", "shard", "offset", "length", "attribution", "synthetic")
+CAPTION_LINES = 4
+"""Most lines of a caption; the rest of it is cut off."""
+
+MAX_CELL_PX = 1024
+"""Greatest side of a chip on a sheet, pixels."""
+
+_CHIP_COLUMNS = ("chip_id", "status", "reason", "shard", "offset", "length", "licence", "attribution", "synthetic")
 _PLAN_COLUMNS = ("chip_id", "region", "source", "gsd_m", "width", "height", "focus_box", "stratum", "split")
 
 
@@ -188,13 +194,14 @@ def _draw(
 
 
 def _header(rows: Sequence[Mapping[str, Any]], note: str) -> list[str]:
-    """Title, what is shown, and the credit lines of the imagery."""
+    """Title, note, and whose the imagery and the tags are."""
     if not rows:
         return ["No chips", note]
     places = sorted({f"{row['region']} · {row['source']}" for row in rows})
     synthetic = any(row["synthetic"] for row in rows)
     title = ", ".join(places) + (" · synthetic imagery" if synthetic else "")
-    return [title, note, "Imagery: " + "; ".join(sorted({row["attribution"] for row in rows}))]
+    credits = sorted({f"{row['attribution']} ({row['licence']})" for row in rows})
+    return [title, note, f"Imagery: {'; '.join(credits)} · Tags: {OSM_ATTRIBUTION} ({OSM_LICENCE})"]
 
 
 def _draw_chip(

@@ -75,7 +75,8 @@ def test_captions_choose_the_chips_and_stand_below_them(
     seen = drawn_text(monkeypatch)
     captions = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
     assert contact_sheet(*folders, tmp_path / "a.jpg", captions, note="A note") == 2
-    assert {"a house", "a tree", "A note", "Imagery: A surveyor", "here · S"} <= set(seen)
+    assert {"a house", "a tree", "A note", "here · S"} <= set(seen)
+    assert "Imagery: A surveyor (CC0-1.0) · Tags: © OpenStreetMap contributors (ODbL-1.0)" in seen
 
 
 def test_synthetic_imagery_is_called_so(

@@ -41,12 +41,14 @@ def test_what_lies_outside_the_scene_is_not_valid_and_black(
     with SceneReader(scene_of(write_raster(tmp_path / "a.tif", values))) as reader:
         corner = reader.read(*window(-10, -5))
         nowhere = reader.read(*window(5_000, 0))
+        off_the_globe = reader.read("EPSG:4326", (1.0, 0, 9, 0, -1.0, 200), 40, 30)
         elsewhere = reader.read("EPSG:32733", (0.5, 0, 500_000, 0, -0.5, 5_250_000), 40, 30)
     assert corner.valid.sum() == 25 * 30
     assert np.array_equal(corner.rgb[5:, 10:], np.moveaxis(values[:, :25, :30], 0, -1))
     assert not corner.rgb[~corner.valid].any()
     assert not nowhere.valid.any()
     assert not elsewhere.valid.any()
+    assert not off_the_globe.valid.any()
 
 
 def test_bands_are_mapped_in_the_order_of_the_scene(tmp_path: Path, write_raster: Factory, scene_of: Describe) -> None:
