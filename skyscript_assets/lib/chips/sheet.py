@@ -200,8 +200,8 @@ def _header(rows: Sequence[Mapping[str, Any]], note: str) -> list[str]:
     places = sorted({f"{row['region']} · {row['source']}" for row in rows})
     synthetic = any(row["synthetic"] for row in rows)
     title = ", ".join(places) + (" · synthetic imagery" if synthetic else "")
-    credits = sorted({f"{row['attribution']} ({row['licence']})" for row in rows})
-    return [title, note, f"Imagery: {'; '.join(credits)} · Tags: {OSM_ATTRIBUTION} ({OSM_LICENCE})"]
+    owners = sorted({f"{row['attribution']} ({row['licence']})" for row in rows})
+    return [title, note, f"Imagery: {'; '.join(owners)} · Tags: {OSM_ATTRIBUTION} ({OSM_LICENCE})"]
 
 
 def _draw_chip(

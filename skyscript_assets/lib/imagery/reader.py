@@ -273,6 +273,7 @@ class SceneReader:
     def _under(self, window: Window) -> tuple[int, int, int, int] | None:
         """(column, row, width, height) of the scene's pixels under a window, or None where there are none."""
         from affine import Affine
+        from rasterio._err import CPLE_BaseError
         from rasterio.warp import transform as warp_points
 
         # The outline bends in the scene's CRS: nine points a side follow it far within the margin for a chip.
@@ -281,7 +282,10 @@ class SceneReader:
         x, y = Affine(*window.transform) @ (columns.ravel(), rows.ravel())
         crs = self._crs(window.crs)
         if crs != self._dataset.crs:
-            x, y = warp_points(crs, self._dataset.crs, x, y)
+            try:
+                x, y = warp_points(crs, self._dataset.crs, x, y)
+            except CPLE_BaseError:  # what rasterio passes on, unwrapped, for places that PROJ refuses
+                return None
         column, row = ~self._dataset.transform @ (np.asarray(x), np.asarray(y))
         if not (np.isfinite(column).all() and np.isfinite(row).all()):
             return None
