@@ -145,6 +145,8 @@ def test_objects_outside_the_region_are_left_out_and_counted(tmp_path: Path) -> 
         ([way(100, (1, 1), highway="path")], "w100", "line of fewer than two places"),
         ([way(100, (), highway="path")], "w100", "line of fewer than two places"),
         ([way(100, (1, 99), highway="path")], "w100", "nodes missing from the extract"),
+        ([way(100, (99, 1, 2), highway="path")], "w100", "nodes missing from the extract"),
+        ([way(100, (1, 99, 2), highway="path")], "w100", "nodes missing from the extract"),
         ([way(100, (1, 2, 99, 1), building="yes")], "a100", "nodes missing from the extract"),
         ([way(100, (99, 1, 2, 3, 99), building="yes")], "a100", "nodes missing from the extract"),
         ([way(100, (1, 2, 1), building="yes")], "a100", "area of fewer than four nodes"),
