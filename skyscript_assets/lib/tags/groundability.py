@@ -52,14 +52,24 @@ DECIDERS: tuple[str, ...] = ("override", "label", "policy", "model", "unseen")
 FOLDS = 10
 """Folds of the cross-validation."""
 
-INVERSE_REGULARISATION = 30.0
-"""scikit-learn's C of both stages. Embeddings are three unit vectors side by side; between 3 and 100 the
-cross-validated figures move by less than their spread over fold assignments."""
+VISIBLE_C = 30.0
+"""scikit-learn's inverse regularisation C of stage I; between 10 and 100 the cross-validated F1 moves by less than its
+spread over assignments of folds."""
+
+COARSEST_C = 3.0
+"""The same of stage II; between 1 and 10 the mean error in steps moves by less than its spread."""
+
+THRESHOLD_SCALE = 5.0
+"""Value of stage II's indicator columns: the larger, the less the thresholds between steps are regularised."""
+
+THREADS = 1
+"""Threads of the linear algebra. The matrices are small: one thread is seven times as fast as two, and sums that are not
+split come out the same on every machine."""
 
 DOUBTFUL = 30
 """Tags that the report names for labelling next."""
 
-_STEPS = len(GSD_STEPS_M)
+_THRESHOLDS = len(GSD_STEPS_M) - 1
 
 
 @dataclass(frozen=True)
@@ -89,59 +99,22 @@ class GroundabilitySummary:
 
 
 @dataclass(frozen=True)
-class _Logistic:
-    """A binary logistic regression; a constant where its training data knew one class alone."""
+class _Embedded:
+    """Embeddings of some tags: the whole tag (N, dim), and whole, key and value side by side (N, 3 * dim).
 
-    weights: NDArray[np.float64]
-    bias: float
-
-    @staticmethod
-    def fit(features: NDArray[np.float64], truth: NDArray[np.bool_]) -> _Logistic:
-        if truth.all() or not truth.any():
-            return _Logistic(np.zeros(features.shape[1]), np.inf if truth.any() else -np.inf)
-        from sklearn.linear_model import LogisticRegression
-
-        model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000).fit(features, truth)
-        return _Logistic(model.coef_[0], float(model.intercept_[0]))
-
-    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of the class True, shape (N,)."""
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * (features @ self.weights + self.bias))), np.float64)
-
-
-@dataclass(frozen=True)
-class _Model:
-    """Both stages."""
-
-    visible: _Logistic
-    coarser: tuple[_Logistic, ...]
-
-    @staticmethod
-    def fit(features: NDArray[np.float64], visible: NDArray[np.bool_], steps: NDArray[np.int64]) -> _Model:
-        """Train.
-
-        Args:
-            features: (N, D) of the labelled tags.
-            visible: (N,) whether the tag can be seen.
-            steps: (N,) index into `GSD_STEPS_M`, read where visible.
-        """
-        seen, step = features[visible], steps[visible]
-        # Ordinal by one threshold model a step: "is it still seen at a coarser GSD than this?" (Frank and Hall 2001).
-        coarser = tuple(_Logistic.fit(seen, step > k) for k in range(_STEPS - 1))
-        return _Model(_Logistic.fit(features, visible), coarser)
-
-    def steps(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The median step of each tag, (N,)."""
-        above = np.stack([model.predict(features) for model in self.coarser], axis=1)
-        # Threshold models are fitted apart and may cross: a coarser step can never be the likelier one.
-        return np.asarray((np.minimum.accumulate(above, axis=1) > 0.5).sum(axis=1), np.int64)
-
-
-def _features(tags: Sequence[Tag], encode: Encode) -> NDArray[np.float64]:
-    """(N, 3 * dim): embeddings of the whole tag, of its key and of its value.
-
-    The value alone is what an unseen key shares with known ones (`yes`, `asphalt`, a number).
+    Stage I reads all three: the value alone is what an unseen key shares with known ones (`yes`, `asphalt`, a number).
+    Stage II has too few labels for so many columns and reads the whole tag.
     """
+
+    whole: NDArray[np.float64]
+    parts: NDArray[np.float64]
+
+    def at(self, rows: Any) -> _Embedded:
+        """The rows of an index or a mask."""
+        return _Embedded(self.whole[rows], self.parts[rows])
+
+
+def _embed(tags: Sequence[Tag], encode: Encode) -> _Embedded:
     texts = [
         *(tag_text(key, value) for key, value in tags),
         *(tag_text(key, "") for key, _ in tags),
@@ -150,7 +123,66 @@ def _features(tags: Sequence[Tag], encode: Encode) -> NDArray[np.float64]:
     distinct = sorted(set(texts))
     rows = np.asarray(encode(distinct), np.float64)
     place = {text: row for row, text in enumerate(distinct)}
-    return np.hstack(np.split(rows[[place[text] for text in texts]], 3)) if tags else np.zeros((0, 3 * rows.shape[1]))
+    whole, keys, values = np.split(rows[[place[text] for text in texts]], 3)
+    return _Embedded(whole, np.hstack([whole, keys, values]))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Both stages, linear in the embeddings.
+
+    Stage II is the proportional-odds model (McCullagh 1980): one direction "seen at coarser GSDs" for all steps, and a
+    threshold between each two of them.
+    """
+
+    visible_weights: NDArray[np.float64]
+    visible_bias: float
+    coarser_weights: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+    @staticmethod
+    def fit(tags: _Embedded, visible: NDArray[np.bool_], steps: NDArray[np.int64]) -> _Model:
+        """Train on N tags.
+
+        Args:
+            tags: Their embeddings.
+            visible: (N,) whether the tag can be seen; both answers occur.
+            steps: (N,) index into `GSD_STEPS_M`, read where visible.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        stage_1 = LogisticRegression(C=VISIBLE_C, solver="newton-cg", max_iter=500).fit(tags.parts, visible)
+        # Each visible tag answers five times "is it seen at a coarser GSD than this step?", with the step's indicator
+        # beside its embedding: a binary regression on these rows is the cumulative one on the steps.
+        seen, step = tags.whole[visible], steps[visible]
+        indicators = np.tile(np.eye(_THRESHOLDS) * THRESHOLD_SCALE, (len(seen), 1))
+        rows = np.hstack([np.repeat(seen, _THRESHOLDS, axis=0), indicators])
+        coarser = (step[:, None] > np.arange(_THRESHOLDS)).ravel()
+        stage_2 = LogisticRegression(C=COARSEST_C, solver="newton-cg", max_iter=500, fit_intercept=False)
+        weights = stage_2.fit(rows, coarser).coef_[0] if 0 < coarser.sum() < len(coarser) else _constant(rows, coarser)
+        return _Model(
+            stage_1.coef_[0],
+            float(stage_1.intercept_[0]),
+            weights[:-_THRESHOLDS],
+            weights[-_THRESHOLDS:] * THRESHOLD_SCALE,
+        )
+
+    def chance(self, tags: _Embedded) -> NDArray[np.float64]:
+        """Probability that each tag can be seen, (N,)."""
+        # tanh does not overflow where exp would.
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * (tags.parts @ self.visible_weights + self.visible_bias)))
+
+    def steps(self, tags: _Embedded) -> NDArray[np.int64]:
+        """The median step of each tag, (N,) index into `GSD_STEPS_M`."""
+        above = (tags.whole @ self.coarser_weights)[:, None] + self.thresholds
+        return np.asarray((above > 0).sum(axis=1), np.int64)
+
+
+def _constant(rows: NDArray[np.float64], coarser: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of a stage II whose labels all lie at the finest or all at the coarsest step."""
+    weights = np.zeros(rows.shape[1])
+    weights[-_THRESHOLDS:] = 1.0 if coarser.any() else -1.0
+    return weights
 
 
 # ----------------------------------------------------------------------------------------------------------- decisions
@@ -183,21 +215,25 @@ def decide_groundability(
     overrides = {} if overrides_path is None else _read_decisions(overrides_path)
     if len({label.visible for label in labels.values()}) < 2:
         raise SettingsError(f"{labels_path}: the model needs visible and invisible labels; add rows of both kinds")
+    from threadpoolctl import threadpool_limits
+
     counts, texts = _totals(vocabulary_folder)
     deciders = {tag: _decider(tag, n, labels, overrides, tags.min_count) for tag, n in counts.items()}
 
     labelled = list(labels)
     modelled = [tag for tag, who in deciders.items() if who not in ("policy", "unseen")]
     everything = sorted({*labelled, *modelled})
-    features = _features(everything, encode)
+    embedded = _embed(everything, encode)
     row = {tag: i for i, tag in enumerate(everything)}
     truth = _Truth.of(labels)
-    trained = features[[row[tag] for tag in labelled]]
-    model = _Model.fit(trained, truth.visible, truth.steps)
+    trained = embedded.at([row[tag] for tag in labelled])
+    with threadpool_limits(THREADS):
+        model = _Model.fit(trained, truth.visible, truth.steps)
+        validated = _cross_validate(trained, truth, tags.threshold)
 
-    asked = features[[row[tag] for tag in modelled]]
+    asked = embedded.at(np.array([row[tag] for tag in modelled], np.int64))
     # Rounded, so that the last bits of another machine's arithmetic do not make another file.
-    chances = dict(zip(modelled, np.round(model.visible.predict(asked), 6).tolist(), strict=True))
+    chances = dict(zip(modelled, np.round(model.chance(asked), 6).tolist(), strict=True))
     steps = dict(zip(modelled, model.steps(asked).tolist(), strict=True))
     rows = []
     for tag in sorted(counts):
@@ -219,7 +255,7 @@ def decide_groundability(
         "labels": _label_counts(labels, overrides),
         "decisions": _decision_counts(rows),
         "text_tags": dict(sorted(texts.items())),
-        **_cross_validate(trained, truth, tags.threshold),
+        **validated,
         "label_next": _doubtful(rows, counts, tags.threshold),
     }
     (out / REPORT_FILE).write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
@@ -317,7 +353,7 @@ def _folds(names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([fold[name] for name in names], np.int64)
 
 
-def _cross_validate(features: NDArray[np.float64], truth: _Truth, threshold: float) -> dict[str, Any]:
+def _cross_validate(tags: _Embedded, truth: _Truth, threshold: float) -> dict[str, Any]:
     """Figures of both stages and of their baselines, with held-out keys and with held-out tags of known keys."""
     protocols = {
         "unseen_keys": _folds([key for key, _ in truth.tags]),
@@ -326,7 +362,7 @@ def _cross_validate(features: NDArray[np.float64], truth: _Truth, threshold: flo
     policy = np.array([attribute_reason(key) is not None for key, _ in truth.tags], np.bool_)
     stage_1, stage_2 = {}, {}
     for name, folds in protocols.items():
-        said = _held_out(features, truth, folds)
+        said = _held_out(tags, truth, folds)
         model = said.chance >= threshold
         stage_1[name] = {
             "model": _binary_metrics(truth.visible, model),
@@ -347,7 +383,7 @@ def _cross_validate(features: NDArray[np.float64], truth: _Truth, threshold: flo
     return {"folds": FOLDS, "stage_1": stage_1, "stage_2": stage_2}
 
 
-def _held_out(features: NDArray[np.float64], truth: _Truth, folds: NDArray[np.int64]) -> _Predictions:
+def _held_out(tags: _Embedded, truth: _Truth, folds: NDArray[np.int64]) -> _Predictions:
     n = len(truth.tags)
     said = _Predictions(
         np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -355,11 +391,11 @@ def _held_out(features: NDArray[np.float64], truth: _Truth, folds: NDArray[np.in
     keys = np.array([key for key, _ in truth.tags], object)
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
-        if not train.any():
+        if len(set(truth.visible[train].tolist())) < 2:  # nothing to learn from: the zeros stand
             continue
-        model = _Model.fit(features[train], truth.visible[train], truth.steps[train])
-        said.chance[test] = model.visible.predict(features[test])
-        said.step[test] = model.steps(features[test])
+        model = _Model.fit(tags.at(train), truth.visible[train], truth.steps[train])
+        said.chance[test] = model.chance(tags.at(test))
+        said.step[test] = model.steps(tags.at(test))
         seen = train & truth.visible
         middle = _median(truth.steps[seen])
         said.middle_step[test] = middle

@@ -255,7 +255,7 @@ def _count(
             any_able=f"count_if({' OR '.join(f'p{i}' for i in range(max(1, len(gsds))))})",
             sums=", ".join(f"count_if(p{i}) AS p{i}" for i in range(max(1, len(gsds)))),
         )
-        counts: pa.Table = db.execute(query).to_arrow_table()
+        counts: pa.Table = db.sql(query).to_arrow_table()
         rows = db.execute(
             "SELECT objects.region, count(*) FROM objects LEFT JOIN shared ON objects.object_id = shared.object_id "
             "WHERE shared.region IS NULL OR shared.region = objects.region GROUP BY ALL ORDER BY ALL"
