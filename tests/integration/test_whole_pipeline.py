@@ -1,0 +1,193 @@
+"""The whole pipeline on a square kilometre, through the command line and through Dagster."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from skyscript_assets import backfill
+from skyscript_assets.assets import LEVELS, STAGES
+from skyscript_assets.cli import main
+from skyscript_assets.lib.storage import OutputKey
+from skyscript_assets.provenance import State, state_of
+from skyscript_assets.schedules import missing_pairs
+from skyscript_assets.stages import partitions_of
+from tests.workshop import Workshop, tiny_files, write_profile
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, demo_packages: None) -> Path:
+    """A folder in which the tiny profile was started, killed at a random moment, and run to its end."""
+    home = tmp_path_factory.mktemp("plant")
+    write_profile(home / "profile", tiny_files())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "skyscript_assets.cli", "demo"],
+        env=environment(home),
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    staging = home / "data" / "image_chips"
+    while process.poll() is None and not staging.exists():
+        time.sleep(0.05)
+    time.sleep(random.random() * 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    done = run(home, "demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SKYSCRIPT_SETTINGS": str(home / "profile"),
+        "SKYSCRIPT_DATA": str(home / "data"),
+        "DAGSTER_HOME": str(home / ".dagster"),
+        "COLUMNS": "200",
+    }
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "skyscript_assets.cli", *arguments],
+        env=environment(home),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def workshop(home: Path) -> Iterator[Workshop]:
+    instance = dg.DagsterInstance.local_temp(str(home / "reader"))
+    with instance:
+        yield Workshop(home / "profile", home / "data", instance)
+
+
+def test_a_run_killed_at_a_random_moment_continues_to_the_end(workshop: Workshop) -> None:
+    for stage in STAGES.values():
+        for parts in partitions_of(stage.scheme, workshop.settings):
+            assert state_of(stage, STAGES, workshop.settings, workshop.store, parts) is State.CURRENT, stage.name
+
+
+def test_nothing_is_left_in_staging(workshop: Workshop) -> None:
+    left = [path.name for path in (workshop.data / ".staging").iterdir() if path.is_dir()]
+    assert left == []
+
+
+def test_a_second_demo_starts_no_run_and_says_so(home: Path) -> None:
+    done = run(home, "demo")
+    assert done.returncode == 0
+    assert "nothing has changed" in done.stdout
+    assert "none started" in done.stdout
+
+
+def test_every_partition_is_materialized_in_the_instance_that_the_ui_shows(home: Path, workshop: Workshop) -> None:
+    with dg.DagsterInstance.from_config(str(home / ".dagster")) as instance:
+        for stage in STAGES.values():
+            if not stage.scheme.dimensions:
+                assert instance.get_latest_materialization_event(dg.AssetKey(stage.name)) is not None
+                continue
+            found = instance.get_materialized_partitions(dg.AssetKey(stage.name))
+            wanted = {"|".join(parts) for parts in partitions_of(stage.scheme, workshop.settings)}
+            assert wanted <= set(found), stage.name
+
+
+def test_every_check_passed(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home / ".dagster")) as instance:
+        records = instance.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION), limit=1000
+        )
+    evaluations = [r.event_log_entry.dagster_event.asset_check_evaluation_data for r in records]
+    failed = [f"{e.asset_key.to_user_string()}.{e.check_name}" for e in evaluations if not e.passed]
+    assert evaluations
+    assert [name for name in failed if not name.endswith(".fresh")] == []
+
+
+def test_chips_captions_and_shards_belong_together(workshop: Workshop) -> None:
+    pair = ("kotka", "SYN1")
+    folder = {
+        name: workshop.store.folder(OutputKey(name, pair)) for name in ("image_chips", "captions", "caption_shards")
+    }
+    chips = pq.read_table(folder["image_chips"] / "chips.parquet").to_pylist()
+    ok = [chip["chip_id"] for chip in chips if chip["status"] == "ok"]
+    captions = pq.read_table(folder["captions"] / "captions.parquet")["chip_id"].to_pylist()
+    samples = pq.read_table(folder["caption_shards"] / "samples.parquet")["chip_id"].to_pylist()
+    assert len(ok) > 20
+    assert ok == captions
+    assert sorted(samples) == sorted(ok)
+
+
+def test_the_scoreboard_shows_every_model_and_says_synthetic(workshop: Workshop) -> None:
+    text = (workshop.store.folder(OutputKey("scoreboard")) / "scoreboard.md").read_text(encoding="utf-8")
+    for model in workshop.settings.models.values():
+        assert model.title in text
+    assert "synthetic" in text.lower()
+
+
+def test_force_makes_an_output_again(home: Path, workshop: Workshop) -> None:
+    before = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    done = run(home, "run", "--force", "chip_plan/kotka/SYN1")
+    after = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    assert done.returncode == 0, done.stderr
+    assert before == after, "the same inputs give the same bytes"
+
+
+def test_status_counts_every_partition(home: Path) -> None:
+    done = run(home, "status")
+    assert done.returncode == 0
+    assert "image_chips" in done.stdout
+    assert "benchmark_scores" in done.stdout
+
+
+def test_the_schedule_has_nothing_to_request_when_all_is_current(workshop: Workshop) -> None:
+    context = dg.build_schedule_context(resources={"plant": workshop.plant})
+    (result,) = list(missing_pairs(context))
+    assert isinstance(result, dg.SkipReason)
+
+
+def test_the_schedule_requests_a_pair_whose_outputs_are_missing(workshop: Workshop, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for asset in ("osm_extract", "osm_objects", "sampling_snapshot", "caption_rules", "pretrained_weights"):
+        (data / asset).parent.mkdir(parents=True, exist_ok=True)
+        (data / asset).symlink_to(workshop.data / asset)
+    plant = workshop.plant.model_copy(update={"data": str(data)})
+    (request,) = list(missing_pairs(dg.build_schedule_context(resources={"plant": plant})))
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "kotka|SYN1"
+
+
+def test_a_level_s_job_exists_for_each_partition_scheme(workshop: Workshop) -> None:
+    names = {job.name for job in workshop.defs.resolve_all_job_defs()}
+    assert {level.name for level in LEVELS} <= names
+
+
+def test_a_partition_asked_for_before_its_upstream_names_what_to_run(
+    workshop: Workshop, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    fresh = Workshop(workshop.profile, tmp_path / "data", instance)
+    step = backfill.step_named("image_chips/kotka/SYN1", fresh.settings)
+    (result,) = backfill.run_all(fresh.defs, fresh.settings, fresh.store, instance, steps=[step])
+    assert result.error is not None
+    assert "skyscript run chip_plan/kotka/SYN1" in result.error
+
+
+def test_the_command_line_refuses_unknown_outputs(home: Path) -> None:
+    runner = CliRunner(env=environment(home))
+    assert "there is no asset" in runner.invoke(main, ["run", "nonsense"], catch_exceptions=False).output
+    assert "there are image_chips/kotka/SYN1" in runner.invoke(main, ["run", "image_chips/mars/SYN1"]).output

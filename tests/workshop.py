@@ -1,0 +1,59 @@
+"""Profiles for tests, and the pieces to run one with: settings, store, code location, instance."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from skyscript_assets.definitions import build_defs
+from skyscript_assets.lib.settings import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.storage import Store
+from skyscript_assets.resources import Plant
+
+
+class Workshop:
+    """A profile, its store, its code location and an instance of its own."""
+
+    def __init__(self, profile: Path, data: Path, instance: dg.DagsterInstance) -> None:
+        self.profile, self.data, self.instance = profile, data, instance
+        self.settings: Settings = load_settings(profile)
+        self.plant = Plant(settings_folder=str(profile), data=str(data))
+        self.store = Store(data)
+        self.defs = build_defs(self.settings, self.plant)
+
+
+def write_profile(folder: Path, files: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def demo_files() -> dict[str, Any]:
+    """The packaged demo as plain values, to be changed before it is written."""
+    folder = PACKAGED_PROFILES / "demo"
+    names = ("plant", "regions", "sources", "models", "benchmarks")
+    return {name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in names}
+
+
+def tiny_files() -> dict[str, Any]:
+    """The demo cut down: a square kilometre near Kotka at 1 m, one seed, few chips."""
+    files = demo_files()
+    files["plant"]["title"] = "tiny"
+    files["plant"]["chips"].update(snapshot="tiny-1", quota=6, part_size=25)
+    files["plant"]["scores"]["views"] = 1
+    kotka = files["regions"]["regions"]["kotka"]
+    kotka["bbox"] = {"west": 26.938, "south": 60.5235, "east": 26.9585, "north": 60.535}
+    files["regions"]["regions"] = {"kotka": kotka}
+    files["sources"]["sources"] = {"SYN1": files["sources"]["sources"]["SYN1"]}
+    models = files["models"]["models"]
+    kept = {name: dict(models[name]) for name in ("aligned-0", "untrained-0", "metadata-only", "linear-probe")}
+    kept["aligned-0"].update(sources=["SYN1"], recipe={"kind": "align", "epochs": 4, "batch_size": 16})
+    files["models"]["models"] = kept
+    ground_cover = files["benchmarks"]["benchmarks"]["ground-cover"]
+    ground_cover.update(sources=["SYN1"], window_px=96)
+    files["benchmarks"]["benchmarks"] = {"ground-cover": ground_cover}
+    files["benchmarks"]["comparisons"] = files["benchmarks"]["comparisons"][:1]
+    files["benchmarks"]["bootstrap"] = 100
+    return files
