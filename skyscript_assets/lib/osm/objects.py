@@ -90,7 +90,7 @@ class _Columns:
     versions: list[int] = field(default_factory=list)
     timestamps: list[dt.datetime | None] = field(default_factory=list)
     tags: list[dict[str, str]] = field(default_factory=list)
-    hex_wkb: list[str] = field(default_factory=list)
+    wkb: list[bytes] = field(default_factory=list)
     invalid: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, letter: str, osm_id: int, obj: Any, tags: dict[str, str], hex_wkb: str) -> None:
@@ -100,7 +100,7 @@ class _Columns:
         self.versions.append(obj.version)
         self.timestamps.append(None if stamp == _UNIX_EPOCH else stamp)
         self.tags.append(tags)
-        self.hex_wkb.append(hex_wkb)
+        self.wkb.append(bytes.fromhex(hex_wkb))
 
 
 def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) -> ObjectsSummary:
@@ -121,7 +121,7 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
     """
     path, bounds = _staged(extract_folder)
     columns = _read(path, progress)
-    geometries = shapely.from_wkb(np.array(columns.hex_wkb, dtype=object))
+    geometries = shapely.from_wkb(np.array(columns.wkb, dtype=object))
     single = (shapely.get_type_id(geometries) == shapely.GeometryType.MULTIPOLYGON) & (
         shapely.get_num_geometries(geometries) == 1
     )
