@@ -8,7 +8,7 @@ by natural tree; road of footway". Which objects lie around a chip belongs to `w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,14 +53,14 @@ class Phrase:
     Attributes:
         key: The tag's key.
         value: The tag's value.
-        alone: In a list of phrases, or as the main tag: "power pole", "surface is asphalt".
-        after_with: As an attribute of another tag: "surface of asphalt".
+        alone: In a list of phrases: "power pole", "surface is asphalt".
+        nominal: As a part of a clause: "power pole", "surface of asphalt".
     """
 
     key: str
     value: str
     alone: str
-    after_with: str
+    nominal: str
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def phrases(tags: Mapping[str, str], rules: CaptionRules) -> list[Phrase]:
 
 def clause(said: Sequence[Phrase]) -> str:
     """One object in a multi-object caption: "power minor line with cables of 3 and voltage of 16000"."""
-    attributes = " and ".join(phrase.after_with for phrase in said[1:])
-    return f"{said[0].alone} with {attributes}" if attributes else said[0].alone
+    attributes = " and ".join(phrase.nominal for phrase in said[1:])
+    return f"{said[0].nominal} with {attributes}" if attributes else said[0].nominal
 
 
 def caption_pair(
@@ -124,39 +124,44 @@ def caption_pair(
     max_surrounding: int = 4,
     max_length: int = 300,
 ) -> CaptionPair | None:
+    """Write both captions of a chip from tags: see `compose`."""
+    around = [phrases(tags, rules) for tags in surrounding]
+    return compose(phrases(center_tags, rules), around, max_surrounding, max_length)
+
+
+def compose(
+    said: Sequence[Phrase], around: Sequence[Sequence[Phrase]], max_surrounding: int, max_length: int
+) -> CaptionPair | None:
     """Write both captions of a chip.
 
     Args:
-        center_tags: Tags of the focus object that can be seen at the chip's GSD.
-        surrounding: Such tags of each object around it, the most prominent first; those that read like an earlier one
-            or like the focus object are passed over.
-        rules: Caption rules.
+        said: What the focus object says, by the tags that can be seen at the chip's GSD.
+        around: What each object around it says, the most prominent first; those that read like an earlier one or like
+            the focus object are passed over.
         max_surrounding: Surrounding objects named at most.
         max_length: Longest caption, characters; attributes and surroundings that do not fit are left out.
 
     Returns:
-        The captions, or None where the focus object has no tag that may be said.
+        The captions, or None where the focus object says nothing.
     """
-    said = phrases(center_tags, rules)
     if not said:
         return None
-    said = _fitting(said, lambda kept: max(len(_listed(kept)), len(clause(kept))) <= max_length)
-    focus = clause(said)
-    title, multi = _listed(said)[:max_length].rstrip(), focus[:max_length].rstrip()
-    trace = [TraceRow(p.key, p.value, p.alone, "attribute" if i else "main") for i, p in enumerate(said)]
-    texts = {focus}
+    kept = _fitting(said, max_length)
+    focus = clause(kept)
+    title, multi = _listed(kept)[:max_length].rstrip(), focus[:max_length].rstrip()
+    trace = [TraceRow(p.key, p.value, p.alone, "attribute" if i else "main") for i, p in enumerate(kept)]
+    texts = {focus, clause(said)}
     named: list[int] = []
-    for i, tags in enumerate(surrounding):
-        around = phrases(tags, rules)
-        text = clause(around) if around else focus
+    for i, other in enumerate(around):
+        if len(named) == max_surrounding:
+            break
+        text = clause(other) if other else focus
         longer = multi + ("; " if named else ", surrounded by ") + text
-        if len(named) < max_surrounding and text not in texts and len(longer) <= max_length:
+        if text not in texts and len(longer) <= max_length:
             multi = longer
             texts.add(text)
             named.append(i)
-            trace += [
-                TraceRow(p.key, p.value, p.after_with if j else p.alone, "surrounding") for j, p in enumerate(around)
-            ]
+            trace += [TraceRow(p.key, p.value, p.nominal, "surrounding") for p in other]
     return CaptionPair(title, multi, tuple(trace), tuple(named))
 
 
@@ -164,12 +169,13 @@ def _listed(said: Sequence[Phrase]) -> str:
     return ", ".join(phrase.alone for phrase in said)
 
 
-def _fitting(said: list[Phrase], fits: Callable[[list[Phrase]], bool]) -> list[Phrase]:
-    """The main phrase and every attribute, in order, with which the captions still fit."""
-    kept = said[:1]
+def _fitting(said: Sequence[Phrase], max_length: int) -> list[Phrase]:
+    """The main phrase and every attribute, in order, with which both captions still fit."""
+    kept = list(said[:1])
     for phrase in said[1:]:
-        if fits([*kept, phrase]):
-            kept.append(phrase)
+        longer = [*kept, phrase]
+        if max(len(_listed(longer)), len(clause(longer))) <= max_length:
+            kept = longer
     return kept
 
 

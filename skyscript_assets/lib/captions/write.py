@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.captions.compose import caption_pair, may_be_said
+from skyscript_assets.lib.captions.compose import Phrase, compose, may_be_said, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, read_snapshot
@@ -110,14 +110,25 @@ class _Level:
     """What can be seen on a group of chips of one CRS: the tag set of each object, and where these objects are.
 
     `chips` are rows of the accepted chips; `set_of` is the number of each object's set in `sets`, 0 for the empty set;
-    `candidates` are the objects large enough to surround another, and `tree` finds them.
+    `said` is what each set says; `candidates` are the objects large enough to surround another, and `tree` finds them.
     """
 
     chips: IntArray
     sets: list[TagSet]
+    said: list[list[Phrase]]
     set_of: IntArray
     candidates: IntArray
     tree: shapely.STRtree
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Parts of objects in chips: number of the chip, row of the object, box in chip pixels, square pixels taken."""
+
+    chip: IntArray
+    object: IntArray
+    boxes: IntArray
+    taken: FloatArray
 
 
 @dataclass(frozen=True)
@@ -168,13 +179,13 @@ def write_captions(
 
     rows: dict[int, dict[str, Any]] = {}
     done = 0
-    for level in _levels(chips, objects, snapshot):
+    for level in _levels(chips, objects, snapshot, rules):
         for batch in np.split(level.chips, range(BATCH, len(level.chips), BATCH)):
             surroundings = _surroundings(
                 [chips[i] for i in batch], objects, level, captions.max_surrounding * CANDIDATES
             )
             for i, near in zip(batch.tolist(), surroundings, strict=True):
-                row = _row(chips[i], near, objects, level, rules, captions)
+                row = _row(chips[i], near, objects, level, captions)
                 if row is not None:
                     rows[i] = row
             done += len(batch)
@@ -221,7 +232,9 @@ def _read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> _Objec
     )
 
 
-def _levels(chips: Sequence[Mapping[str, Any]], objects: _Objects, snapshot: Snapshot) -> Iterator[_Level]:
+def _levels(
+    chips: Sequence[Mapping[str, Any]], objects: _Objects, snapshot: Snapshot, rules: CaptionRules
+) -> Iterator[_Level]:
     """Group the chips by CRS and by what can be seen: tags that go at one GSD are a subset of those of a finer one."""
     groups: dict[tuple[int, str], list[int]] = {}
     for i, chip in enumerate(chips):
@@ -232,7 +245,12 @@ def _levels(chips: Sequence[Mapping[str, Any]], objects: _Objects, snapshot: Sna
         large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * finest)
         candidates = np.flatnonzero(large & (set_of > 0))
         yield _Level(
-            np.array(members, dtype=np.int64), sets, set_of, candidates, shapely.STRtree(objects.geometry[candidates])
+            chips=np.array(members, dtype=np.int64),
+            sets=sets,
+            said=[phrases(dict(tags), rules) for tags in sets],
+            set_of=set_of,
+            candidates=candidates,
+            tree=shapely.STRtree(objects.geometry[candidates]),
         )
 
 
@@ -255,62 +273,67 @@ def _surroundings(
     A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
     out. All chips are of one CRS.
     """
-    transforms = np.array([chip["transform"] for chip in chips])
-    sizes = np.array([(chip["width"], chip["height"]) for chip in chips], dtype=np.float64)
-    step, left, top = transforms[:, 0], transforms[:, 2], transforms[:, 5]
-    frames = np.column_stack([left, top - sizes[:, 1] * -transforms[:, 4], left + sizes[:, 0] * step, top])
-    transformer = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
-    near, which = level.tree.query(_outlines(frames, transformer), predicate="intersects")
-    found = level.candidates[which]
     focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
-    other = level.set_of[found] != level.set_of[focus[near]]
-    near, found = near[other], found[other]
-
-    used, place = np.unique(found, return_inverse=True)
-    projected = shapely.transform(
-        objects.geometry[used], lambda lonlat: np.column_stack(transformer.transform(*lonlat.T))
-    )
-    parts = _clip(projected[place], frames[near])
-    bounds = shapely.bounds(parts).reshape(-1, 4)
-    origin, scale = np.column_stack([left, top])[near], step[near][:, None]
-    boxes = np.column_stack([bounds[:, [0, 3]] - origin, bounds[:, [2, 1]] - origin]) / np.hstack([scale, -scale] * 2)
-    dimension = objects.dimension[found]
-    extent = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-    taken = np.select(
-        [dimension == 2, dimension == 1],
-        [shapely.area(parts) / scale[:, 0] ** 2, shapely.length(parts) / scale[:, 0] * LINE_WIDTH_PX],
-        POINT_AREA_PX,
-    )
-    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (extent >= MIN_OVERLAP_PX))
-    ranked = _ranked(near[shown], level.set_of[found[shown]], taken[shown], found[shown])
-    pixels = np.column_stack([np.floor(boxes[shown][:, :2]), np.ceil(boxes[shown][:, 2:])])
-    pixels = np.clip(pixels, 0, np.tile(sizes[near[shown]], 2)).astype(np.int64)
+    parts = _overlay(chips, objects, level, level.set_of[focus])
     answer: list[list[_Near]] = [[] for _ in chips]
-    for i in ranked.tolist():
-        chip = answer[near[shown][i]]
-        if len(chip) < limit:
-            chip.append(_Near(int(found[shown][i]), pixels[i].tolist()))
+    rows = _ranked(parts.chip, level.set_of[parts.object], parts.taken, parts.object)
+    for chip, row, box in zip(
+        parts.chip[rows].tolist(), parts.object[rows].tolist(), parts.boxes[rows].tolist(), strict=True
+    ):
+        if len(answer[chip]) < limit:
+            answer[chip].append(_Near(row, box))
     return answer
 
 
-def _outlines(frames: FloatArray, transformer: Transformer) -> npt.NDArray[np.object_]:
+def _overlay(chips: Sequence[Mapping[str, Any]], objects: _Objects, level: _Level, own_sets: IntArray) -> _Parts:
+    """The parts of candidates in chips that can be seen there; tag sets equal to the chip's own are left out."""
+    transforms = np.array([chip["transform"] for chip in chips])
+    sizes = np.array([(chip["width"], chip["height"]) for chip in chips])
+    corner, step = transforms[:, [2, 5]], transforms[:, [0, 4]]
+    opposite = corner + sizes * step
+    frames = np.concatenate([np.minimum(corner, opposite), np.maximum(corner, opposite)], axis=1)
+    to_crs = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
+    near, which = level.tree.query(_outlines(frames, to_crs), predicate="intersects")
+    found = level.candidates[which]
+    other = level.set_of[found] != own_sets[near]
+    near, found = near[other], found[other]
+
+    used, place = np.unique(found, return_inverse=True)
+    projected = shapely.transform(objects.geometry[used], lambda p: np.column_stack(to_crs.transform(*p.T)))
+    parts = _clip(projected[place], frames[near])
+    bounds = shapely.bounds(parts).reshape(-1, 4)
+    # Rows grow southward: a part's north-western corner is its first pixel.
+    boxes = (bounds[:, [0, 3, 2, 1]] - np.tile(corner[near], 2)) / np.tile(step[near], 2)
+    dimension, pixel = objects.dimension[found], step[near, 0]
+    taken = np.select(
+        [dimension == 2, dimension == 1],
+        [shapely.area(parts) / pixel**2, shapely.length(parts) / pixel * LINE_WIDTH_PX],
+        POINT_AREA_PX,
+    )
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
+    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (longer >= MIN_OVERLAP_PX))
+    boxes, size = boxes[shown], sizes[near[shown]]
+    first = np.clip(np.floor(boxes[:, :2]), 0, size - 1)
+    last = np.clip(np.ceil(boxes[:, 2:]), first + 1, size)
+    return _Parts(near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown])
+
+
+def _outlines(frames: FloatArray, to_crs: Transformer) -> npt.NDArray[np.object_]:
     """Chips (xmin, ymin, xmax, ymax), [n, 4], of a CRS as polygons in degrees."""
-    x = frames[:, [0, 2, 2, 0]]
-    y = frames[:, [1, 1, 3, 3]]
-    lon, lat = transformer.transform(x, y, direction="INVERSE")
+    lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
     return np.asarray(shapely.polygons(np.stack([lon, lat], axis=-1)))
 
 
 def _clip(geometry: npt.NDArray[np.object_], frames: FloatArray) -> npt.NDArray[np.object_]:
-    """Each geometry's part in its frame (xmin, ymin, xmax, ymax); most lie inside and need no overlay."""
+    """Each geometry's part in its frame (xmin, ymin, xmax, ymax), None where it leaves the CRS's domain."""
     bounds = shapely.bounds(geometry).reshape(-1, 4)
-    across = np.flatnonzero(~((bounds[:, :2] >= frames[:, :2]) & (bounds[:, 2:] <= frames[:, 2:])).all(axis=1))
+    finite = np.isfinite(bounds).all(axis=1)
+    inside = ((bounds[:, :2] >= frames[:, :2]) & (bounds[:, 2:] <= frames[:, 2:])).all(axis=1)
     parts = geometry.copy()
-    cutters = shapely.box(*frames[across].T)
-    try:
-        parts[across] = shapely.intersection(geometry[across], cutters)
-    except shapely.errors.GEOSException:  # a polygon that is valid in degrees may touch itself once it is projected
-        parts[across] = shapely.intersection(shapely.make_valid(geometry[across]), cutters)
+    parts[~finite] = None
+    across = np.flatnonzero(finite & ~inside)
+    # One call for each: shapely's clip takes one frame at a time and is still four times as fast as its intersection.
+    parts[across] = [shapely.clip_by_rect(geometry[i], *frames[i].tolist()) for i in across]
     return parts
 
 
@@ -336,28 +359,23 @@ def _ranked(chip: IntArray, tag_set: IntArray, taken: FloatArray, objects: IntAr
 
 
 def _row(
-    chip: Mapping[str, Any],
-    near: Sequence[_Near],
-    objects: _Objects,
-    level: _Level,
-    rules: CaptionRules,
-    captions: CaptionSettings,
+    chip: Mapping[str, Any], near: Sequence[_Near], objects: _Objects, level: _Level, captions: CaptionSettings
 ) -> dict[str, Any] | None:
     """One row of `captions.parquet`, None where the focus object has nothing to say."""
-    center = level.sets[level.set_of[objects.rows[chip["object_id"]]]]
-    around = [level.sets[level.set_of[one.object]] for one in near]
-    pair = caption_pair(
-        dict(center), [dict(tags) for tags in around], rules, captions.max_surrounding, captions.max_length
-    )
+    center = level.set_of[objects.rows[chip["object_id"]]]
+    around = [level.set_of[one.object] for one in near]
+    said = [level.said[number] for number in around]
+    pair = compose(level.said[center], said, captions.max_surrounding, captions.max_length)
     if pair is None:
         return None
     return {
         "chip_id": chip["chip_id"],
         "title": pair.title,
         "title_multi_objects": pair.title_multi_objects,
-        "center_tags": center,
+        "center_tags": level.sets[center],
         "surrounding": [
-            {"object_id": objects.ids[near[i].object], "tags": around[i], "box": near[i].box} for i in pair.named
+            {"object_id": objects.ids[near[i].object], "tags": level.sets[around[i]], "box": near[i].box}
+            for i in pair.named
         ],
         "trace": [vars(row) for row in pair.trace],
     }

@@ -352,10 +352,12 @@ def _report(
     rows = []
     for gsd in sorted({snapshot.nearest_gsd(gsd) for gsd in draws}):
         drawn: set[tuple[int, int]] = set()
+        visible = np.zeros(len(snapshot.keys), dtype=np.bool_)
         planned = np.zeros(len(snapshot.keys), dtype=np.int64)
         for scene_gsd, pairs in draws.items():
             if snapshot.nearest_gsd(scene_gsd) == gsd:
                 drawn.update(zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True))
+                visible |= snapshot.visible(scene_gsd)
                 here = [chip.object for chip in found if chip.scene.gsd_m == scene_gsd]
                 seen = snapshot.visible(scene_gsd)[objects.tags.tags] & np.isin(objects.tags.objects, here)
                 planned += np.bincount(objects.tags.tags[seen], minlength=len(snapshot.keys))
@@ -372,8 +374,7 @@ def _report(
                 "drawn": by_tag[tag],
                 "planned": int(planned[tag]),
             }
-            for tag in range(len(snapshot.keys))
-            if counts[tag] or by_tag[tag]
+            for tag in np.flatnonzero(visible & (counts > 0)).tolist()
         ]
     return rows
 

@@ -53,8 +53,15 @@ class Snapshot:
         return min(self.counts, key=lambda known: (abs(np.log(known / gsd_m)), known), default=gsd_m)
 
     def count_at(self, gsd_m: float) -> IntArray:
-        """Plannable objects of each tag at the nearest GSD that was counted, 0 where the snapshot knows none."""
-        return self.counts.get(self.nearest_gsd(gsd_m), np.zeros(len(self.keys), dtype=np.int64))
+        """Plannable objects of each tag at the nearest GSD that was counted, shape [tags].
+
+        A tag whose coarsest GSD lies just below (`GSD_TOLERANCE`) was not counted there: its largest count stands in. 0
+        where the region's snapshot does not know a tag.
+        """
+        nearest = self.nearest_gsd(gsd_m)
+        none = np.zeros(len(self.keys), dtype=np.int64)
+        left_out = self.coarsest_gsd_m < nearest
+        return np.where(left_out, np.max([none, *self.counts.values()], axis=0), self.counts.get(nearest, none))
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,14 @@ def test_a_tag_reads_like_this(key: str, value: str, words: str) -> None:
     assert captions({key: value}).title == words
 
 
-def test_after_with_an_attribute_takes_of() -> None:
+def test_in_a_clause_every_attribute_takes_of() -> None:
     tags = {"highway": "residential", "surface": "asphalt"}
     assert captions(tags).title == "road of residential, surface is asphalt"
     assert clause(phrases(tags, RULES)) == "road of residential with surface of asphalt"
+    part = {"roof:shape": "round", "roof:colour": "black"}
+    assert captions(tags, part).title_multi_objects.endswith(
+        "surrounded by roof shape of round with roof colour of black"
+    )
 
 
 @pytest.mark.parametrize(

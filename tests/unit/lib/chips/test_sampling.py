@@ -88,10 +88,17 @@ def test_a_tag_is_visible_up_to_its_coarsest_gsd_and_a_little_beyond() -> None:
 
 def test_counts_are_those_of_the_nearest_gsd() -> None:
     assert SNAPSHOT.nearest_gsd(0.298) == 0.3
-    assert SNAPSHOT.count_at(8.0).tolist() == [100, 0, 0]
+    assert SNAPSHOT.count_at(8.0)[TREES] == 100
     nothing = Snapshot((), (), np.zeros(0), {})
     assert nothing.nearest_gsd(0.5) == 0.5
     assert nothing.count_at(0.5).tolist() == []
+
+
+def test_a_tag_whose_coarsest_gsd_was_just_missed_has_its_count_at_another_gsd() -> None:
+    counts = {0.6: np.array([70, 70]), 1.02: np.array([0, 0])}
+    snapshot = Snapshot(("a", "b"), ("x", "x"), np.array([1.0, 10.0]), counts)
+    assert snapshot.visible(1.02).tolist() == [True, True]
+    assert snapshot.count_at(1.02).tolist() == [70, 0]
 
 
 def test_a_snapshot_is_read_for_one_region_or_for_its_tags_alone(tmp_path: Path) -> None:
@@ -106,7 +113,7 @@ def test_a_snapshot_is_read_for_one_region_or_for_its_tags_alone(tmp_path: Path)
     pq.write_table(pa.table(columns), tmp_path / "snapshot.parquet")
     here = read_snapshot(tmp_path, "here")
     assert (here.keys, here.values) == (("landuse", "road"), ("trees", "a"))
-    assert {gsd: counts.tolist() for gsd, counts in here.counts.items()} == {0.3: [0, 7]}
+    assert {gsd: n.tolist() for gsd, n in here.counts.items()} == {0.3: [0, 7]}
     assert read_snapshot(tmp_path).counts == {}
 
 
