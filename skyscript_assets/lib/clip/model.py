@@ -278,8 +278,9 @@ class ClipModel:
 
 def normalised(rows: Float32Array) -> Float32Array:
     """Rows of length one; rows of length zero stay."""
-    lengths: Float32Array = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.float32(1e-12))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+    unit: Float32Array = rows / np.maximum(lengths, np.float32(1e-12))
+    return unit
 
 
 def _image_head(network: Any) -> Head:

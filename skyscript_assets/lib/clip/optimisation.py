@@ -1,0 +1,60 @@
+"""What alignment and continual pre-training share: loss, optimiser, bound of the logit scale, all as in open_clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+MAX_LOGIT_SCALE = math.log(100)
+"""Bound of the learnt log scale (CLIP, section 2.5)."""
+
+BETAS = (0.9, 0.98)
+EPS = 1e-6
+"""AdamW's constants in the paper, used where a recipe does not name its own."""
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+    """open_clip's ClipLoss of embeddings (N, E), which are normalised here; row i of one belongs to row i of the other.
+
+    Args:
+        images: Image embeddings.
+        texts: Text embeddings.
+        logit_scale: The learnt log of the factor of the cosines.
+    """
+    from open_clip.loss import ClipLoss
+    from torch.nn.functional import normalize
+
+    loss: Tensor = ClipLoss()(normalize(images, dim=-1), normalize(texts, dim=-1), logit_scale.exp())
+    return loss
+
+
+def adamw(
+    parameters: Mapping[str, nn.Parameter],
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = BETAS,
+    eps: float = EPS,
+) -> torch.optim.AdamW:
+    """AdamW without decay on gains, biases and the logit scale, by open_clip_train's rule (main.py, `exclude`)."""
+    from torch.optim import AdamW
+
+    def undecayed(name: str, parameter: Any) -> bool:
+        return parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
+
+    plain = [p for name, p in parameters.items() if undecayed(name, p)]
+    decayed = [p for name, p in parameters.items() if not undecayed(name, p)]
+    groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+    return AdamW(groups, lr=lr, betas=betas, eps=eps)
+
+
+def bound_logit_scale(network: Any) -> None:
+    """Keep the log scale in [0, ln 100], as open_clip_train does after each step."""
+    import torch
+
+    with torch.no_grad():
+        network.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE)
