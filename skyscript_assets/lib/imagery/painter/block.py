@@ -18,6 +18,9 @@ from skyscript_assets.lib.imagery.painter.roofs import roof_pixels
 from skyscript_assets.lib.imagery.painter.sensor import average, expose
 from skyscript_assets.lib.imagery.painter.vegetation import CROWN_REACH_M, Canopy, grow, plant
 
+_VEIL = np.float32(0.14)
+"""Share of colour that air and camera take away."""
+
 _UNMAPPED = ("yard", "garden", "rough", "soil")
 """Materials of ground that nobody mapped."""
 
@@ -107,7 +110,7 @@ def paint_block(painting: Painting, window: tuple[int, int, int, int]) -> Painte
     crowns = _paint_crowns(painting, block, fields, canvas, (chances, taken))
     if painting.cells.random is not None:
         _recolour(canvas, painting.cells.random[painting.cells.index(block)], painting.cells.random.shape[1])
-    illuminate(canvas.albedo, canvas.height_m, block, painting.sun)
+    illuminate(canvas.albedo, canvas.height_m, canvas.surface == Surface.TREES, block, painting.sun)
     _tint(painting, block, canvas)
     factor = painting.grid.supersampling
     inner = (_finer(block.core[0], factor), _finer(block.core[1], factor))
@@ -126,8 +129,8 @@ def _fields(painting: Painting, block: Block) -> Fields:
     broad = around.vigour.at(block)
     broad += np.float32(2.0) * painting.cells.fields["vigour"].at(block)
     return Fields(
-        grain=wrap(painting.textures.grain, block).astype(np.float32, copy=False),
-        patch=wrap(painting.textures.patch, block).astype(np.float32, copy=False),
+        grain=wrap(painting.textures.grain, block),
+        patch=wrap(painting.textures.patch, block),
         broad=broad,
         growth=around.growth.at(block),
         settled=around.settled.at(block),
@@ -210,7 +213,7 @@ def _albedo(
 def _paint_ground(painting: Painting, block: Block, fields: Fields) -> tuple[Canvas, dict[str, F32]]:
     """The ground and, for every field of crowns, the chance of a crown at each pixel."""
     numbers = painting.ground.inside(block.bounds)
-    index = _fray(burn(painting.ground.polygons[numbers], block), fields, block)
+    index = _fray(painting, burn(painting.ground.polygons[numbers], block), block)
     table = _table(painting, painting.ground, numbers, _UNMAPPED)
     bare = index == 0
     if bare.any():
@@ -231,16 +234,16 @@ def _paint_ground(painting: Painting, block: Block, fields: Fields) -> tuple[Can
     return canvas, _chances(table, index, fields)
 
 
-def _fray(index: npt.NDArray[np.int32], fields: Fields, block: Block) -> npt.NDArray[np.int32]:
+def _fray(painting: Painting, index: npt.NDArray[np.int32], block: Block) -> npt.NDArray[np.int32]:
     """Shift pixels by noise of up to about a metre, so that the edges of plants and shores are not ruled lines."""
     if not index.any():
         return index
-    scale = np.float32(0.55 / block.pixel_m)
-    rows = np.clip(np.rint(fields.patch * scale).astype(np.int32) + np.arange(block.height)[:, None], 0, block.height - 1)
-    across = np.roll(fields.patch, 37, axis=1)
-    cols = np.clip(np.rint(across * scale).astype(np.int32) + np.arange(block.width)[None, :], 0, block.width - 1)
-    frayed: npt.NDArray[np.int32] = index.ravel()[rows * block.width + cols]
-    return frayed
+    down, right = painting.textures.fray
+    source = wrap(down, block) * block.width
+    source += wrap(right, block)
+    source += np.arange(index.size, dtype=np.int32).reshape(block.shape)
+    # A shift past the block's edge lands anywhere in its margin, which is not kept.
+    return index.ravel().take(source, mode="clip")
 
 
 def _unmapped(painting: Painting, block: Block, fields: Fields) -> npt.NDArray[np.int32]:
@@ -271,8 +274,8 @@ def _paint_rows(table: _Table, index: npt.NDArray[np.int32], block: Block, canva
     factor = 1 + look[:, 2] * visible * np.sin(2 * np.pi * phase).astype(np.float32)
     metres = phase * look[:, 3]
     off = np.abs(np.mod(metres, 18.0) - 9.0)
-    wheel = (np.abs(off - 0.9) < 0.28) & (look[:, 3] < 3.0)
-    factor[wheel] *= 0.86
+    wheel = (np.abs(off - 0.9) < 0.42) & (look[:, 3] < 3.0)
+    factor[wheel] *= 0.84
     for channel in range(3):
         canvas.albedo[channel].ravel()[pixels] *= factor
 
@@ -284,7 +287,7 @@ def _paint_water(painting: Painting, block: Block, water: npt.NDArray[np.bool_],
     """Paler, greener water along the shore, waves, and a few glints where waves face the sun."""
     pixels = np.flatnonzero(water)
     shore = painting.surroundings.shore.at(block).ravel()[pixels]
-    waves = wrap(painting.textures.waves, block).ravel()[pixels].astype(np.float32)
+    waves = wrap(painting.textures.waves, block).ravel()[pixels]
     shallow = np.float32(0.55) * shore**2
     ripple = np.float32(1.0) + np.float32(0.07) * waves
     glint = np.float32(0.035) * np.clip(waves - np.float32(2.5), 0, 2)
@@ -467,7 +470,11 @@ def _recolour(canvas: Canvas, colours: F32, codes: int) -> None:
 
 
 def _tint(painting: Painting, block: Block, canvas: Canvas) -> None:
-    """Brightness and warmth of the cell."""
+    """Brightness and warmth of the cell; the grey veil of the air between."""
+    grey = np.tensordot(_LUMA, canvas.albedo, axes=1)
+    grey *= _VEIL
+    canvas.albedo *= 1 - _VEIL
+    canvas.albedo += grey
     tone = np.float32(1.0) + painting.cells.fields["tone"].at(block)
     warmth = painting.cells.fields["warmth"].at(block)
     canvas.albedo[0] *= tone * (1 + warmth)

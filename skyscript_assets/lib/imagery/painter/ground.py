@@ -145,7 +145,7 @@ _PITCHES = {
     "running": "tartan",
     "basketball": "hard_court",
     "handball": "hard_court",
-    "multi": "hard_court",
+    "multi": "artificial",
     "padel": "hard_court",
     "skateboard": "hard_court",
     "roller_skating": "hard_court",
@@ -230,8 +230,8 @@ def _leaves(material: str, tags: Tags) -> str:
     return {"needleleaved": "conifers", "broadleaved": "broadleaves"}.get(tags.get("leaf_type", ""), "wood")
 
 
-_CROPS: tuple[RGB, ...] = ((150, 152, 86), (184, 170, 112), (112, 132, 68), (128, 140, 76), (163, 141, 112), (172, 164, 92))
-"""Colours of fields: unripe and ripe grain, green crops, bare soil, rape after flowering."""
+_CROPS: tuple[RGB, ...] = ((140, 146, 92), (176, 164, 116), (104, 124, 72), (122, 134, 82), (150, 134, 112), (168, 160, 106), (118, 126, 84))
+"""Colours of fields: unripe and ripe grain, green crops, bare soil, stubble."""
 
 
 def add_area(item: MapObject, ground: LayerBuilder, built: LayerBuilder, seed: int) -> str | None:
@@ -247,7 +247,7 @@ def add_area(item: MapObject, ground: LayerBuilder, built: LayerBuilder, seed: i
     if name in {"farmland", "turf", "orchard"}:
         frame = frames_of(np.array([item.geometry], dtype=object))
         angle = math.atan2(frame.uy[0], frame.ux[0])
-        period, stripes = {"farmland": (1.6, 0.07), "turf": (8.0, 0.035), "orchard": (5.0, 0.05)}[name]
+        period, stripes = {"farmland": (1.6, 0.06), "turf": (8.0, 0.035), "orchard": (5.0, 0.05)}[name]
     if name == "farmland":
         colour = _CROPS[int(unit_hash("crop", seed, item.object_id) * len(_CROPS))]
     style = Style(

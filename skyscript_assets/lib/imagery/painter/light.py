@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from skyscript_assets.lib.imagery.painter.cells import Cells
@@ -28,6 +29,8 @@ SUN_LIGHT = np.array([0.80, 0.775, 0.735], np.float32)
 SKY_LIGHT = np.array([0.20, 0.225, 0.265], np.float32)
 """Shares of direct sun and blue sky in the light on flat open ground; they add to one."""
 
+_LEAF_DEPTH_M = np.float32(1.3)
+_LEAF_SLOPE = np.float32(0.6)
 _WALL_SLOPE = 2.2
 """A steeper slope is a wall, which is not seen from above."""
 
@@ -100,21 +103,27 @@ def _lift(source: F32, result: F32, tile: _Tile, step: int, pixel_m: float) -> N
     np.maximum(here, source[top + down : bottom + down, left + right : right_end + right] - drop, out=here)
 
 
-def illuminate(colour: F32, height_m: F32, block: Block, sun: Sun) -> None:
+def illuminate(colour: F32, height_m: F32, leafy: npt.NDArray[np.bool_], block: Block, sun: Sun) -> None:
     """Turn the albedo of a block into the light it sends up, in place.
 
     Args:
         colour: (3, rows, columns) linear albedo; becomes radiance where flat open ground keeps its albedo.
         height_m: (rows, columns) height of the top surface.
+        leafy: Where the top surface is a crown: light enters it, so that its slopes and its own shadow are softer.
         block: The block.
         sun: The sun.
     """
     tiles = list(_tiles(block, sun))
     shadow = shadow_heights(height_m, tiles, block.pixel_m)
     shadow -= height_m
-    np.clip(shadow * np.float32(2.5), 0, 1, out=shadow)
+    shadow -= _LEAF_DEPTH_M * leafy
+    shadow *= np.float32(2.5)
+    np.clip(shadow, 0, 1, out=shadow)
     shadow = ndimage.uniform_filter(shadow, 3) if block.pixel_m < 0.4 else shadow
     slope_y, slope_x = _slopes(height_m, block.pixel_m)
+    softness = np.float32(1.0) - (1 - _LEAF_SLOPE) * leafy
+    slope_y *= softness
+    slope_x *= softness
     window = max(3, int(9.0 / block.pixel_m) | 1)
     around = ndimage.uniform_filter(height_m, window) - height_m
     open_sky = 1.0 / (1.0 + np.float32(0.085) * np.maximum(around, 0))
@@ -123,7 +132,7 @@ def illuminate(colour: F32, height_m: F32, block: Block, sun: Sun) -> None:
         sx, sy, sz = (np.float32(c) for c in tile.sun)
         facing = sz - sx * slope_x[at] - sy * slope_y[at]
         facing /= sz * np.sqrt(1 + slope_x[at] ** 2 + slope_y[at] ** 2)
-        np.clip(facing, 0.0, 1.7, out=facing)
+        np.maximum(facing, 0.0, out=facing)
         facing *= 1 - shadow[at]
         for channel in range(3):
             light = facing * SUN_LIGHT[channel] + open_sky[at] * SKY_LIGHT[channel]

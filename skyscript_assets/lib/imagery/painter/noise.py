@@ -6,6 +6,7 @@ Both are functions of place alone, so that neighbouring blocks agree.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,14 @@ def rng_of(*parts: object) -> np.random.Generator:
     return np.random.default_rng(int(unit_hash(*parts) * (1 << 53)))
 
 
-def wrap(tile: npt.NDArray[np.generic], block: Block) -> npt.NDArray[np.generic]:
+T = TypeVar("T", bound=np.generic)
+
+
+def wrap(tile: npt.NDArray[T], block: Block) -> npt.NDArray[T]:
     """The pixels of a repeating tile that fall on a block."""
     rows = np.arange(block.row, block.row + block.height) % tile.shape[0]
     cols = np.arange(block.col, block.col + block.width) % tile.shape[1]
-    return tile[rows[:, None], cols[None, :]]
+    return tile.take(rows, axis=0).take(cols, axis=1)
 
 
 def spectral_tile(

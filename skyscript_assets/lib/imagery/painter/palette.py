@@ -72,13 +72,13 @@ _S = Surface
 MATERIALS: tuple[Material, ...] = (
     # ground that nobody mapped: chosen by how built-up the surroundings are
     Material("yard", _S.PAVED, (128, 126, 123), (152, 147, 140), 0.05, 0.10, 0.6),
-    Material("garden", _S.GRASS, (99, 118, 70), (141, 142, 96), 0.10, 0.14, 0.6, 1.0, lone=0.42),
-    Material("rough", _S.GRASS, (100, 113, 68), (148, 142, 100), 0.12, 0.20, 0.8, 1.0, lone=0.25),
-    Material("soil", _S.BARE, (140, 125, 103), (165, 150, 128), 0.07, 0.12, 0.5),
+    Material("garden", _S.GRASS, (98, 115, 74), (134, 139, 98), 0.09, 0.08, 0.40, 1.0, lone=0.42),
+    Material("rough", _S.GRASS, (98, 110, 70), (138, 136, 98), 0.11, 0.11, 0.50, 1.0, lone=0.25),
+    Material("soil", _S.BARE, (138, 128, 106), (156, 146, 124), 0.07, 0.08, 0.5),
     # plants
-    Material("grass", _S.GRASS, (98, 124, 66), (138, 146, 92), 0.07, 0.10, 0.6, 1.0, lone=0.05),
-    Material("park", _S.GRASS, (92, 118, 64), (128, 137, 84), 0.07, 0.11, 0.6, 1.0, broadleaves=0.10, lone=0.55),
-    Material("meadow", _S.GRASS, (112, 126, 73), (157, 152, 102), 0.10, 0.17, 0.8, 1.0, lone=0.03),
+    Material("grass", _S.GRASS, (96, 119, 70), (130, 140, 94), 0.07, 0.07, 0.45, 1.0, lone=0.05),
+    Material("park", _S.GRASS, (92, 114, 68), (124, 134, 88), 0.07, 0.08, 0.45, 1.0, broadleaves=0.10, lone=0.55),
+    Material("meadow", _S.GRASS, (110, 122, 76), (148, 146, 104), 0.10, 0.11, 0.6, 1.0, lone=0.03),
     Material("scrub", _S.GRASS, (96, 110, 66), (131, 130, 88), 0.12, 0.20, 0.7, 1.0, broadleaves=0.30, lone=0.9),
     Material("heath", _S.GRASS, (110, 106, 78), (134, 116, 92), 0.12, 0.20, 0.8, 0.6, lone=0.2),
     Material("wood", _S.TREES, (62, 76, 44), (84, 90, 56), 0.14, 0.25, 0.6, 1.0, 0.72, 0.45),
@@ -88,11 +88,12 @@ MATERIALS: tuple[Material, ...] = (
     Material("allotments", _S.GRASS, (104, 116, 70), (146, 128, 96), 0.14, 0.24, 0.9, 1.0, lone=0.5),
     Material("cemetery", _S.GRASS, (100, 120, 70), (132, 136, 90), 0.09, 0.12, 0.5, 1.0, lone=0.6),
     Material("wetland", _S.GRASS, (98, 102, 66), (142, 128, 88), 0.12, 0.26, 0.9, 0.8, lone=0.08),
-    Material("farmland", _S.FARMLAND, (128, 134, 78), (158, 150, 98), 0.06, 0.09, 0.6, 0.7),
+    Material("farmland", _S.FARMLAND, (128, 134, 78), (158, 150, 98), 0.05, 0.04, 0.6, 0.7),
     Material("flowerbed", _S.GRASS, (110, 104, 74), (140, 108, 96), 0.22, 0.2, 0.5, 1.0),
     # bare ground
     Material("sand", _S.SAND, (205, 189, 153), (222, 208, 176), 0.04, 0.05, 0.4),
     Material("rock", _S.BARE, (150, 144, 137), (128, 122, 114), 0.10, 0.18, 0.7, lone=0.08),
+    Material("trackside", _S.BARE, (134, 124, 110), (120, 116, 96), 0.08, 0.10, 0.7),
     Material("gravel", _S.BARE, (168, 160, 147), (150, 141, 127), 0.06, 0.07, 0.5),
     Material("dirt", _S.BARE, (150, 131, 106), (133, 117, 95), 0.07, 0.12, 0.6),
     Material("farmyard", _S.BARE, (150, 139, 120), (132, 128, 100), 0.09, 0.18, 0.8, lone=0.15),

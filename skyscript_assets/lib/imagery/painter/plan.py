@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from skyscript_assets.lib.imagery.painter.cells import Cells, make_cells
@@ -17,7 +18,7 @@ from skyscript_assets.lib.imagery.painter.invent import Places, invent
 from skyscript_assets.lib.imagery.painter.layers import Layer, LayerBuilder, Style
 from skyscript_assets.lib.imagery.painter.light import Sun
 from skyscript_assets.lib.imagery.painter.markings import add_graves, add_parking, add_pitch_lines
-from skyscript_assets.lib.imagery.painter.noise import F32, rng_of, spectral_tile
+from skyscript_assets.lib.imagery.painter.noise import F32, CoarseField, rng_of, spectral_tile
 from skyscript_assets.lib.imagery.painter.objects import REACH_M, MapObject, level_of
 from skyscript_assets.lib.imagery.painter.palette import MATERIAL_INDEX, MATERIALS, Season, Surface, season_of
 from skyscript_assets.lib.imagery.painter.roofs import Buildings, make_buildings
@@ -39,11 +40,19 @@ from skyscript_assets.lib.settings import SyntheticSource
 
 @dataclass(frozen=True)
 class Textures:
-    """Repeating noise, mean 0 and deviation 1: from pixel to pixel, from metre to metre, and waves."""
+    """Repeating noise, mean 0 and deviation 1: from pixel to pixel, from metre to metre, and waves.
+
+    Attributes:
+        grain: (n, n) float32.
+        patch: (n, n) float32.
+        waves: (n, n) float32.
+        fray: Two (n, n) int32: by how many pixels the edges of soft areas are shifted, down and to the right.
+    """
 
     grain: F32
     patch: F32
     waves: F32
+    fray: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,13 @@ class Painting:
     invented: Counter[str]
 
 
+_FRAY_M = 0.5
+"""Deviation of the frayed edges of soft areas, metres."""
+
+_GROUNDWORK = {"building", "zone", "area", "stream", "coastline"}
+"""Roles that say what a place is like; they are sorted in first."""
+
+
 @dataclass
 class _Studio:
     """What the objects of a painting are sorted into."""
@@ -104,6 +120,7 @@ class _Studio:
     tracks: list[shapely.Geometry] = field(default_factory=list)
     water: list[shapely.Geometry] = field(default_factory=list)
     parked: int = 0
+    urban: CoarseField | None = None
 
     def take(self, item: MapObject) -> None:
         """Sort one object in."""
@@ -145,14 +162,15 @@ class _Studio:
             self.trees.add(f"{item.object_id}/{index}", float(x[index]), float(y[index]))
 
     def _road(self, item: MapObject) -> None:
-        add_road(item, self.ground, self.built, self.marks, self.seed)
+        assert self.urban is not None
+        add_road(item, self.ground, self.built, self.marks, self.urban, self.seed)
         if is_motor_road(item.tags):
             width = road_width_m(item.tags, road_class(item.tags)[1])
             level = max(0, level_of(item.tags))
             self.roads.extend((line, width, level) for line in line_parts(item.geometry))
 
     def _rail(self, item: MapObject) -> None:
-        add_rail(item, self.built, self.marks)
+        add_rail(item, self.ground, self.built, self.marks)
         if item.tags["railway"] != "tram":
             self.tracks.append(item.geometry)
 
@@ -172,9 +190,9 @@ def make_painting(
     seed, season = source.seed, season_of(source.datetime, latitude_deg)
     cells = make_cells(grid, split_zoom, seed, random_colours=source.colours == "random")
     studio = _Studio(seed, TreeBuilder(season, seed))
-    for item in objects:
+    first = [item for item in objects if item.role in _GROUNDWORK]
+    for item in first:
         studio.take(item)
-    add_crossings(studio.crossings, studio.roads, studio.marks)
     width, height = grid.size_m
     bounds = (-REACH_M, -REACH_M, width + REACH_M, height + REACH_M)
     sea = sea_polygons([item.geometry for item in studio.coast], bounds)
@@ -182,6 +200,11 @@ def make_painting(
     studio.water += sea + water_areas(studio.areas)
     outlines = [item.geometry for item in studio.buildings]
     surroundings = make_surroundings(grid, outlines, studio.zones, studio.water, seed)
+    studio.urban = surroundings.urban
+    for item in objects:
+        if item.role not in _GROUNDWORK:
+            studio.take(item)
+    add_crossings(studio.crossings, studio.roads, studio.marks)
     buildings = make_buildings(studio.buildings, surroundings.urban, studio.things, seed)
     invented = invent(grid, _places(studio, surroundings, outlines), source.invent_per_km2, studio.things, studio.trees, seed)
     invented["car"] += studio.parked
@@ -220,9 +243,13 @@ def _textures(pixel_m: float, seed: int) -> Textures:
     def tile(name: str, shortest_m: float, longest_m: float, stretch: tuple[float, float] = (1.0, 1.0)) -> F32:
         return spectral_tile(rng_of(seed, name), 1024, shortest_m / pixel_m, longest_m / pixel_m, stretch)
 
+    def shift(name: str) -> npt.NDArray[np.int32]:
+        return np.rint(tile(name, 0.8, 7.0) * _FRAY_M / pixel_m).astype(np.int32)
+
     return Textures(
         grain=spectral_tile(rng_of(seed, "grain"), 1024, 0.35, 3.0),
         patch=tile("patch", 0.8, 7.0),
         waves=tile("waves", 0.5, 4.0, (1.0, 2.2)),
+        fray=(shift("down"), shift("right")),
     )
 

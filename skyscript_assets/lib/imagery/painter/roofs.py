@@ -188,7 +188,7 @@ def make_buildings(items: list[MapObject], urban: CoarseField, things: LayerBuil
         for i, item in enumerate(items)
     ]
     for i, (item, look) in enumerate(zip(items, looks, strict=True)):
-        _furnish(item, look, float(areas[i]), things, seed)
+        _furnish(item, look, (float(areas[i]), float(frames.ux[i]), float(frames.uy[i])), things, seed)
     order = np.argsort(np.array([look.eaves_m + 0.5 * look.rise_m for look in looks]), kind="stable")
     return _columns(polygons, frames, looks, order)
 
@@ -283,14 +283,17 @@ def _colour(tags: Tags, shape: Roof, area: float, urban: float, chance: float) -
     return mix[-1][0]
 
 
-def _furnish(item: MapObject, look: _Look, area: float, things: LayerBuilder, seed: int) -> None:
+def _furnish(
+    item: MapObject, look: _Look, size: tuple[float, float, float], things: LayerBuilder, seed: int
+) -> None:
     """Chimneys on pitched roofs of houses, vents and machines on larger flat ones, where they fit."""
+    area, axis = size[0], size[1:]
     kind = item.tags.get("building", "")
     if area < 55 or kind in {"roof", "greenhouse", "glasshouse", "carport"} or look.shape in {Roof.DOME, Roof.ROUND}:
         return
     flat = look.shape == Roof.FLAT
     rng = rng_of(seed, "fittings", item.object_id)
-    wanted = int(rng.poisson(min(40.0, area / (120.0 if flat else 170.0)))) + (0 if flat else 1)
+    wanted = int(rng.poisson(min(40.0, area / (260.0 if flat else 190.0)))) + (0 if flat else 1)
     inner = shapely.buffer(item.geometry, -2.2 if flat else -0.25 * min(6.0, area**0.5))
     if wanted == 0 or inner.is_empty:
         return
@@ -298,7 +301,7 @@ def _furnish(item: MapObject, look: _Look, area: float, things: LayerBuilder, se
     places = rng.uniform((x0, y0), (x1, y1), (4 * wanted, 2))
     places = places[shapely.contains_xy(inner, places[:, 0], places[:, 1])][:wanted]
     top = look.eaves_m + (0.0 if flat else 0.75 * look.rise_m)
-    add_fittings(things, places, top, rng, flat=flat)
+    add_fittings(things, places, axis, top, rng, flat=flat)
 
 
 def _columns(

@@ -24,7 +24,7 @@ def _tone_curve() -> F32:
     radiance = np.linspace(0.0, _BRIGHTEST, _STEPS)
     display = np.where(radiance <= 0.0031308, 12.92 * radiance, 1.055 * np.maximum(radiance, 1e-9) ** (1 / 2.4) - 0.055)
     display = np.clip(display / display[-1] * 1.02, 0, 1)
-    curve = display + 0.10 * np.sin(2 * np.pi * (display - 0.5)) / (2 * np.pi) * 2
+    curve = display + 0.03 * np.sin(2 * np.pi * (display - 0.5)) / (2 * np.pi) * 2
     return (255.0 * np.clip(curve, 0, 1)).astype(np.float32)
 
 
@@ -61,8 +61,8 @@ def expose(radiance: F32, inner: tuple[slice, slice], rng: np.random.Generator) 
         seen *= np.float32(_TRANSMISSION)
         seen += _HAZE[channel]
         seen *= np.float32((_STEPS - 1) / _BRIGHTEST)
-        np.clip(seen, 0, _STEPS - 1, out=seen)
-        shown = _CURVE[seen.astype(np.int32)]
+        np.minimum(seen, _STEPS - 1, out=seen)
+        shown = _CURVE.take(seen.astype(np.int32))
         own = rng.standard_normal(shape, dtype=np.float32)
         shown += (shared * np.float32(1.0) + own * np.float32(0.9)) * (np.float32(0.75) + shown * np.float32(0.004))
         np.clip(shown + np.float32(0.5), 0, 255, out=shown)

@@ -164,13 +164,33 @@ def add_shed(things: LayerBuilder, rng: np.random.Generator, x: float, y: float)
         things.add(half, 3.0, style)
 
 
-def add_fittings(things: LayerBuilder, places: F64, height_m: float, rng: np.random.Generator, *, flat: bool) -> None:
-    """Chimneys on pitched roofs; vents, shafts and machines on flat ones, all on top of a roof of a height."""
-    for x, y in places:
-        size = float(rng.uniform(0.7, 2.2)) if flat else float(rng.uniform(0.35, 0.5))
-        shade = float(rng.integers(96, 205)) if flat else float(rng.integers(80, 130))
-        colour = (shade, shade - (2 if flat else 12), shade - (4 if flat else 18))
-        angle = float(rng.uniform(0, np.pi / 2))
-        box = rectangles(x, y, np.cos(angle), np.sin(angle), size, size * float(rng.uniform(0.5, 1.0)))[0]
-        rise = float(rng.uniform(0.5, 1.8)) if flat else 0.9
+def add_fittings(
+    things: LayerBuilder,
+    places: F64,
+    axis: tuple[float, float],
+    height_m: float,
+    rng: np.random.Generator,
+    *,
+    flat: bool,
+) -> None:
+    """Chimneys on pitched roofs; vents, shafts and machines on flat ones, square to the building's axis.
+
+    Args:
+        things: Layer that gets them.
+        places: (n, 2) local metres.
+        axis: Unit vector along the building.
+        height_m: Height of the roof.
+        rng: Where chance comes from.
+        flat: Whether the roof is flat.
+    """
+    for index, (x, y) in enumerate(places):
+        if flat:
+            half = float(rng.uniform(1.4, 3.2)) if index % 7 == 0 else float(rng.uniform(0.35, 0.9))
+            rise, shade = (2.2 if half > 1.3 else 0.8), float(rng.integers(92, 176))
+            colour = (shade, shade - 1, shade - 3)
+        else:
+            half, rise = float(rng.uniform(0.32, 0.48)), 0.9
+            shade = float(rng.integers(80, 130))
+            colour = (shade, shade - 12, shade - 18)
+        box = rectangles(x, y, *axis, half, half * float(rng.uniform(0.5, 1.0)))[0]
         things.add(box, 4.0, Style(-1, 1.0, 0, height_m + rise, colour))

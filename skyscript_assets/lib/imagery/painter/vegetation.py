@@ -51,17 +51,17 @@ class CrownTile:
 
     Attributes:
         height_m: (n, n) height of the canopy, 0 between crowns.
-        rows: (n, n) rows from a pixel to its crown's centre.
-        cols: The same for columns.
-        crown: (n, n) number of the crown, -1 between crowns.
+        crown: (n, n) number of the crown; the number of crowns itself where there is none.
+        over: (2, n, n) in -1, 0, 1: in which repetition, down and right, the pixel's crown has its centre.
+        centre: (crowns, 2) row and column of the centres.
         chance: One number in [0, 1) per crown: it stands where the chance of a crown is greater.
         colour: (crowns, 3) linear.
     """
 
     height_m: F32
-    rows: npt.NDArray[np.int32]
-    cols: npt.NDArray[np.int32]
     crown: npt.NDArray[np.int32]
+    over: npt.NDArray[np.int8]
+    centre: npt.NDArray[np.int32]
     chance: F32
     colour: F32
 
@@ -91,9 +91,9 @@ def make_crown_tile(name: str, pixel_m: float, season: Season, seed: int) -> Cro
     conifer = rng.random(len(x)) < kind.conifers
     tile = CrownTile(
         height_m=np.zeros((n, n), np.float32),
-        rows=np.zeros((n, n), np.int32),
-        cols=np.zeros((n, n), np.int32),
-        crown=np.full((n, n), -1, np.int32),
+        crown=np.full((n, n), len(x), np.int32),
+        over=np.zeros((2, n, n), np.int8),
+        centre=np.floor(np.column_stack([y, x])).astype(np.int32) % n,
         chance=rng.random(len(x)).astype(np.float32),
         colour=_crown_colours(rng, conifer, season),
     )
@@ -125,8 +125,9 @@ def _stamp(
     rows, cols = (grid[higher] for grid in np.broadcast_arrays(at[0], at[1]))
     tile.height_m[rows, cols] = height[higher]
     tile.crown[rows, cols] = index
-    tile.rows[rows, cols] = np.broadcast_to(-offsets[:, None], higher.shape)[higher]
-    tile.cols[rows, cols] = np.broadcast_to(-offsets[None, :], higher.shape)[higher]
+    over_rows, over_cols = row // n - (offsets + row) // n, col // n - (offsets + col) // n
+    tile.over[0, rows, cols] = np.broadcast_to(over_rows[:, None], higher.shape)[higher]
+    tile.over[1, rows, cols] = np.broadcast_to(over_cols[None, :], higher.shape)[higher]
 
 
 def _crown_colours(rng: np.random.Generator, conifer: npt.NDArray[np.bool_], season: Season) -> F32:
@@ -169,31 +170,36 @@ def grow(canopy: Canopy, tile: CrownTile, chance: F32, block: Block) -> int:
         chance: (rows, columns) chance of a crown with its centre there.
         block: The block.
     """
-    rows_any, cols_any = np.flatnonzero(chance.any(axis=1)), np.flatnonzero(chance.any(axis=0))
-    if len(rows_any) == 0:
+    if not chance.any():
         return 0
-    crown = wrap(tile.crown, block)
-    pixels = np.flatnonzero(crown >= 0)
-    rows, cols = np.divmod(pixels, block.width)
-    number_of = crown.ravel()[pixels]
-    tile_rows, tile_cols = (rows + block.row) % tile.crown.shape[0], (cols + block.col) % tile.crown.shape[1]
-    flat = tile_rows * tile.crown.shape[1] + tile_cols
-    down, right = tile.rows.ravel()[flat], tile.cols.ravel()[flat]
-    centre_rows = np.clip(rows + down, 0, block.height - 1)
-    centre_cols = np.clip(cols + right, 0, block.width - 1)
-    stands = tile.chance[number_of] < chance[centre_rows, centre_cols]
-    pixels, number_of, flat = pixels[stands], number_of[stands], flat[stands]
-    height = tile.height_m.ravel()[flat]
+    n, crowns = tile.crown.shape[0], len(tile.chance)
+    rows, cols = block.row + np.arange(block.height), block.col + np.arange(block.width)
+    first = rows[0] // n - 1, cols[0] // n - 1
+    repeats = rows[-1] // n + 2 - first[0], cols[-1] // n + 2 - first[1]
+    down = (np.arange(repeats[0]) + first[0])[:, None] * n + tile.centre[None, :, 0] - block.row
+    right = (np.arange(repeats[1]) + first[1])[:, None] * n + tile.centre[None, :, 1] - block.col
+    there = chance[np.clip(down, 0, block.height - 1)[:, None], np.clip(right, 0, block.width - 1)[None, :]]
+    stands = np.zeros((*repeats, crowns + 1), bool)
+    stands[:, :, :crowns] = tile.chance < there
+    # The number of a crown among all repetitions, less that of the repetition of the pixel itself.
+    code = tile.crown + (crowns + 1) * (tile.over[1] + repeats[1] * tile.over[0].astype(np.int32))
+    number_of = wrap(code, block)
+    number_of += ((rows // n - first[0]) * (repeats[1] * (crowns + 1))).astype(np.int32)[:, None]
+    number_of += ((cols // n - first[1]) * (crowns + 1)).astype(np.int32)[None, :]
+    pixels = np.flatnonzero(stands.ravel().take(number_of))
+    at_row, at_col = np.divmod(pixels, block.width)
+    height = tile.height_m[(at_row + block.row) % n, (at_col + block.col) % n]
     higher = height > canopy.height_m.ravel()[pixels]
-    pixels, number_of = pixels[higher], number_of[higher]
+    pixels = pixels[higher]
+    which = number_of.ravel()[pixels] % (crowns + 1)
     canopy.height_m.ravel()[pixels] = height[higher]
     for channel in range(3):
-        canopy.colour[channel].ravel()[pixels] = tile.colour[number_of, channel]
-    is_centre = (down[stands] == 0) & (right[stands] == 0)
+        canopy.colour[channel].ravel()[pixels] = tile.colour[which, channel]
     core_rows, core_cols = block.core
-    at_rows, at_cols = rows[stands][is_centre], cols[stands][is_centre]
-    in_core = (at_rows >= core_rows.start) & (at_rows < core_rows.stop)
-    return int((in_core & (at_cols >= core_cols.start) & (at_cols < core_cols.stop)).sum())
+    inside = ((down >= core_rows.start) & (down < core_rows.stop))[:, None] & (
+        (right >= core_cols.start) & (right < core_cols.stop)
+    )[None, :]
+    return int((stands[:, :, :crowns] & inside).sum())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import shapely
 
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.imagery.painter.layers import LayerBuilder, Style
+from skyscript_assets.lib.imagery.painter.noise import CoarseField
 from skyscript_assets.lib.imagery.painter.objects import MapObject, Tags, is_yes, level_of, number
 from skyscript_assets.lib.imagery.painter.palette import MATERIAL_INDEX, MATERIALS, RGB, Surface
 from skyscript_assets.lib.imagery.painter.shapes import line_parts, rectangles, stations, strips
@@ -126,8 +127,10 @@ def road_width_m(tags: Tags, road: RoadClass) -> float:
     return road.width_m
 
 
-def add_road(item: MapObject, ground: LayerBuilder, built: LayerBuilder, marks: LayerBuilder, seed: int) -> None:
-    """Add a road or path: verge, kerb, body, lane marks."""
+def add_road(
+    item: MapObject, ground: LayerBuilder, built: LayerBuilder, marks: LayerBuilder, urban: CoarseField, seed: int
+) -> None:
+    """Add a road or path: verge, kerb, body, lane marks; `urban` says where there are pavements in place of verges."""
     name, road = road_class(item.tags)
     material = road_material(item.tags, road)
     width, level = road_width_m(item.tags, road), max(0, level_of(item.tags))
@@ -150,7 +153,10 @@ def add_road(item: MapObject, ground: LayerBuilder, built: LayerBuilder, marks: 
     elif not road.kerbed and road.order >= 25:
         built.add_all(strips(lines, width + 2.4), order - 15, Style(MATERIAL_INDEX["gravel"], 0.9, surface=10))
     if road.order >= 23 and not bridge:
-        ground.add_all(strips(lines, width + 7.0), 0.5, Style(MATERIAL_INDEX["grass"], 0.97, surface=7))
+        middle = shapely.line_interpolate_point(lines[0], 0.5, normalized=True)
+        town = urban.value(middle.x, middle.y) > 0.3
+        verge = Style(MATERIAL_INDEX["square" if town else "grass"], 0.97, surface=11 if town else 7)
+        ground.add_all(strips(lines, width + (6.0 if town else 7.0)), 0.5, verge)
     style = Style(MATERIAL_INDEX[material], tone, level, height, surface=surface)
     built.add_all(strips(lines, width, flat=bridge), order, style)
     if road.order >= 20 and surface == Surface.ROAD:
@@ -206,7 +212,7 @@ def _offset(line: shapely.Geometry, distance: float) -> shapely.Geometry:
     return line if parallel is None or parallel.is_empty else parallel
 
 
-def add_rail(item: MapObject, built: LayerBuilder, marks: LayerBuilder) -> None:
+def add_rail(item: MapObject, ground: LayerBuilder, built: LayerBuilder, marks: LayerBuilder) -> None:
     """Add a track: ballast, sleepers, rails; a tram has rails in the street alone."""
     lines = np.array(line_parts(item.geometry), dtype=object)
     if len(lines) == 0:
@@ -216,6 +222,8 @@ def add_rail(item: MapObject, built: LayerBuilder, marks: LayerBuilder) -> None:
     if kind not in {"tram"}:
         style = Style(MATERIAL_INDEX["ballast"], 1.0, level, DECK_M * level, surface=int(Surface.RAIL))
         built.add_all(strips(lines, 4.4, flat=level > 0), 100.0 * level + 10.0, style)
+        if level == 0:
+            ground.add_all(strips(lines, 11.0), 0.6, Style(MATERIAL_INDEX["trackside"]))
         marks.add_all(strips(lines, 2.6, flat=True), level - 0.4, Style(-1, 1, level, 0, (96, 84, 74), 0.40))
     else:
         marks.add_all(strips(lines, 2.4, flat=True), level + 0.3, Style(-1, 1, level, 0, (150, 145, 138), 0.28, 4))
