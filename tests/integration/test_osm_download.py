@@ -219,6 +219,13 @@ def test_an_extract_is_downloaded_and_checked(tmp_path: Path, server: Server, ex
     assert names(tmp_path) == ["extract.json", "extract.osm.pbf"]
 
 
+def test_a_whole_download_of_an_earlier_call_is_not_repeated(tmp_path: Path, server: Server, extract: bytes) -> None:
+    (tmp_path / "extract.osm.pbf").write_bytes(extract)
+    facts = stage(tmp_path, server.url("a.osm.pbf"))
+    assert facts["sha256"] == hashlib.sha256(extract).hexdigest()
+    assert server.asked == []
+
+
 def test_a_wrong_md5_is_a_mismatch_and_the_file_is_not_kept(tmp_path: Path, server: Server, extract: bytes) -> None:
     server.files |= {"a.osm.pbf": extract, "a.md5": b""}
     with pytest.raises(DigestMismatchError, match=r"/a\.md5 promises nothing"):

@@ -139,7 +139,9 @@ def stage_extract(
     else:
         origin = str(region.url)
         target = out / f"extract{_suffix(key, urlsplit(origin).path)}"
-        download(origin, target, progress)
+        # It has its name only when it is whole: a run that was killed while it was examined left it here.
+        if not target.exists():
+            download(origin, target, progress)
     try:
         summary = _examine(key, region, origin, target)
     except SkyScriptError:
