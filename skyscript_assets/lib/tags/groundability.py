@@ -63,8 +63,8 @@ THRESHOLD_SCALE = 5.0
 """Value of stage II's indicator columns: the larger, the less the thresholds between steps are regularised."""
 
 THREADS = 1
-"""Threads of the linear algebra. The matrices are small: one thread is seven times as fast as two, and sums that are not
-split come out the same on every machine."""
+"""Threads of the linear algebra. The matrices are small: one thread is seven times as fast as two, and sums that are
+not split come out the same on every machine."""
 
 DOUBTFUL = 30
 """Tags that the report names for labelling next."""

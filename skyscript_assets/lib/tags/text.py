@@ -90,6 +90,7 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
         "rating of a route": "sac_scale mtb trail_visibility",
         "engineering value": "gauge voltage frequency level layer",
         "lighting": "lit",
+        "not there, or not any more": "proposed planned razed demolished removed destroyed dismantled vacant not",
     }.items()
     for key in keys.split()
 }
