@@ -78,9 +78,7 @@ def benchmark_scores(run: StageRun) -> Counts:
     benchmark, model = run.parts
     settings = run.settings
     described = settings.models[model]
-    encoder = load_checkpoint(
-        run.input("trained_checkpoint"), settings.bases[described.base], settings.weights, described.seed
-    )
+    encoder = load_checkpoint(run.input("trained_checkpoint"), settings.bases[described.base], settings.weights)
     return vars(
         evaluate(
             benchmark,

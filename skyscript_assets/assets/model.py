@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.clip.align import train_alignment
-from skyscript_assets.lib.clip.checkpoint import plot_history, write_baseline
+from skyscript_assets.lib.clip.checkpoint import plot_history, write_untrained
 from skyscript_assets.lib.clip.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.clip.model import load_base
 from skyscript_assets.lib.clip.scores import SCORE_SCHEMA, write_scores
@@ -137,4 +137,4 @@ def trained_checkpoint(run: StageRun) -> Counts:
             chips = run.store.asset_folder("image_chips")
             return vars(train_clip(manifest, chips, base, model, run.out, run.progress))
         case _:
-            return vars(write_baseline(base, model, run.out))
+            return vars(write_untrained(base, model, run.out))

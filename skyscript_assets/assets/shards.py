@@ -26,7 +26,7 @@ def _shards_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="captions",
     kinds=["tar"],
-    upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
+    upstream=("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects"),
     tables={"samples.parquet": SAMPLE_SCHEMA},
     reads=_reads_shards,
     unique="chip_id",
@@ -44,6 +44,7 @@ def caption_shards(run: StageRun) -> Counts:
             run.settings.plant.shards,
             run.out,
             run.progress,
+            run.input("osm_objects"),
         )
     )
 
@@ -78,7 +79,6 @@ def _count(run: StageRun, parts: Parts) -> int:
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
     tables={"manifest.parquet": MANIFEST_SCHEMA},
-    unique="chip_id",
     preview=_manifest_preview,
 )
 def training_manifest(run: StageRun) -> Counts:

@@ -59,11 +59,13 @@ class _Chip:
         return decode_image(read_member(self.shard, self.offset, self.length), f"{self.shard.name}: {self.chip_id}")
 
 
+FEATURE_KEYS = pa.schema([("chip_id", pa.string()), ("view", pa.int8())])
+"""The columns of `features.parquet` that do not depend on the tower."""
+
+
 def feature_schema(dim: int) -> pa.Schema:
     """Columns of `features.parquet` for features of `dim` numbers."""
-    return pa.schema(
-        [("chip_id", pa.string()), ("view", pa.int8()), ("features", pa.list_(pa.float16(), dim))],
-    )
+    return FEATURE_KEYS.append(pa.field("features", pa.list_(pa.float16(), dim)))
 
 
 def write_chip_features(
