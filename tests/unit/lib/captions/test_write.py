@@ -1,0 +1,251 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from pyproj import Transformer
+
+import skyscript_assets
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.settings import CaptionSettings
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
+
+RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"
+OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+DEFAULTS = CaptionSettings()
+LEFT, TOP = 400_000.0, 5_200_000.0
+VISIBLE = {
+    ("building", "yes"): 10.0,
+    ("highway", "path"): 1.0,
+    ("landuse", "forest"): 30.0,
+    ("landuse", "meadow"): 30.0,
+    ("man_made", "pier"): 10.0,
+    ("name", "Villa Rosa"): 30.0,
+    ("natural", "tree"): 0.6,
+    ("surface", "gravel"): 0.6,
+}
+
+
+def ground(geometry: shapely.Geometry, gsd_m: float = 0.5, crs: str = "EPSG:32632") -> shapely.Geometry:
+    """From pixels of the grid of a GSD to degrees."""
+    back = Transformer.from_crs(crs, 4326, always_xy=True)
+    return shapely.transform(
+        geometry, lambda p: np.column_stack(back.transform(LEFT + p[:, 0] * gsd_m, TOP - p[:, 1] * gsd_m))
+    )
+
+
+@dataclass
+class World:
+    """A region's objects and a few chips of it, in a folder."""
+
+    folder: Path
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    chips: list[dict[str, Any]] = field(default_factory=list)
+    status: list[str] = field(default_factory=list)
+
+    def add(self, object_id: str, geometry: shapely.Geometry, **tags: str) -> None:
+        geometry = ground(geometry)
+        box = dict(zip(("xmin", "ymin", "xmax", "ymax"), shapely.bounds(geometry).tolist(), strict=True))
+        row = {"object_id": object_id, "tags": tags, "geometry": shapely.to_wkb(geometry), "bbox": box}
+        self.objects.append(row)
+
+    def chip(self, object_id: str, x: int = 0, y: int = 0, gsd_m: float = 0.5, status: str = "ok", **more: Any) -> None:
+        """A chip of 200 x 100 pixels."""
+        row: dict[str, Any] = dict.fromkeys(PLAN_SCHEMA.names)
+        row |= {
+            "chip_id": f"{object_id}_{x}_{y}_{gsd_m:g}",
+            "object_id": object_id,
+            "crs": "EPSG:32632",
+            "transform": [gsd_m, 0.0, LEFT + x * gsd_m, 0.0, -gsd_m, TOP - y * gsd_m],
+            "width": 200,
+            "height": 100,
+            "gsd_m": gsd_m,
+        }
+        self.chips.append({**row, **more})
+        self.status.append(status)
+
+    def write(self, settings: CaptionSettings = DEFAULTS, rules: Path = RULES, **more: Any) -> CaptionSummary:
+        here = self.folder
+        write_table(here / "objects.parquet", rows_to_table(self.objects, OBJECTS))
+        write_table(here / "plan.parquet", rows_to_table(self.chips, PLAN_SCHEMA))
+        ids = [chip["chip_id"] for chip in self.chips]
+        pq.write_table(
+            pa.table({"chip_id": pa.array(ids, pa.string()), "status": pa.array(self.status, pa.string())}),
+            here / "chips.parquet",
+        )
+        tags = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), gsd in VISIBLE.items()]
+        pq.write_table(pa.Table.from_pylist(tags), here / "tags.parquet")
+        counts = [{"key": "landuse", "value": "forest", "region": "r", "gsd_m": 0.5, "n_plannable": 1}]
+        pq.write_table(pa.Table.from_pylist(counts), here / "snapshot.parquet")
+        return write_captions(here, here, here / "objects.parquet", here, rules, settings, here, **more)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_table(self.folder / "captions.parquet", CAPTION_SCHEMA).to_pylist()
+
+    def only(self) -> dict[str, Any]:
+        (row,) = self.rows()
+        return row
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.add("a1", shapely.box(80, 40, 120, 60), building="yes")
+    return made
+
+
+def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -> None:
+    world.add("a2", shapely.box(-500, -500, 50, 500), landuse="forest")
+    world.add("w3", shapely.LineString([(150, -50), (150, 300)]), highway="path", surface="gravel")
+    world.add("n4", shapely.Point(60, 20), natural="tree")
+    world.chip("a1")
+    assert world.write() == CaptionSummary(
+        chips=1, captions=1, without_caption=0, with_surrounding=1, distinct_titles=1, distinct_multi=1, longest=92
+    )
+    row = world.only()
+    assert row["title"] == "building"
+    assert (
+        row["title_multi_objects"]
+        == ("building, surrounded by landuse of forest; road of path with surface of gravel; natural tree")[
+            : len(row["title_multi_objects"])
+        ]
+    )
+    assert row["center_tags"] == [("building", "yes")]
+    assert [(near["object_id"], near["tags"], near["box"]) for near in row["surrounding"]] == [
+        ("a2", [("landuse", "forest")], [0, 0, 50, 100]),
+        ("w3", [("highway", "path"), ("surface", "gravel")], [150, 0, 151, 100]),
+        ("n4", [("natural", "tree")], [60, 20, 61, 21]),
+    ]
+    assert [(step["phrase"], step["role"]) for step in row["trace"]][:2] == [
+        ("building", "main"),
+        ("landuse of forest", "surrounding"),
+    ]
+
+
+def test_only_tags_that_can_be_seen_at_the_chips_gsd_are_said(world: World) -> None:
+    world.add("n4", shapely.Point(100, 50), natural="tree")
+    world.add("w3", shapely.LineString([(0, 50), (900, 50)]), highway="path", surface="gravel")
+    for gsd_m in (0.5, 1.0, 5.0):
+        world.chip("a1", gsd_m=gsd_m)
+    world.write()
+    assert [row["title_multi_objects"] for row in world.rows()] == [
+        "building, surrounded by road of path with surface of gravel; natural tree",
+        "building, surrounded by road of path",
+        "building",
+    ]
+
+
+def test_names_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 200, 100), name="Villa Rosa")
+    world.add("a3", shapely.box(0, 0, 60, 60), name="Villa Rosa", man_made="pier")
+    world.chip("a1")
+    world.chip("a2")
+    assert world.write().without_caption == 1
+    row = world.only()
+    assert row["title_multi_objects"] == "building, surrounded by man made pier"
+    assert "Villa" not in str(row)
+
+
+def test_the_object_that_takes_most_of_the_chip_comes_first_and_few_are_named(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 20, 20), man_made="pier")
+    world.add("a3", shapely.box(0, 60, 60, 100), landuse="forest")
+    world.add("a4", shapely.box(130, 0, 200, 100), landuse="meadow")
+    world.chip("a1")
+    world.write(CaptionSettings(max_surrounding=2))
+    assert [near["object_id"] for near in world.only()["surrounding"]] == ["a4", "a3"]
+    world.write(CaptionSettings(max_surrounding=0))
+    assert world.only()["title_multi_objects"] == "building"
+
+
+def test_equal_objects_count_together_and_the_largest_stands_for_them(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 20), man_made="pier")
+    for i in range(5):
+        world.add(f"a1{i}", shapely.box(0, 30 + 12 * i, 20 + i, 41 + 12 * i), landuse="meadow")
+    world.chip("a1")
+    world.write()
+    assert [near["object_id"] for near in world.only()["surrounding"]] == ["a14", "a2"]
+
+
+def test_an_object_that_shows_too_little_of_itself_is_not_named(world: World) -> None:
+    world.add("a2", shapely.box(-300, -300, 5, 5), landuse="forest")
+    world.add("w3", shapely.LineString([(197, 0), (250, 0)]), highway="path")
+    world.add("a4", shapely.box(-300, -300, 9, 3), landuse="meadow")
+    world.chip("a1")
+    world.write()
+    assert [near["object_id"] for near in world.only()["surrounding"]] == ["a4"]
+
+
+def test_objects_with_the_tags_of_the_focus_object_are_not_named_again(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 40, 40), building="yes")
+    world.chip("a1")
+    assert world.write().with_surrounding == 0
+
+
+def test_rejected_chips_get_no_caption_and_the_others_keep_the_order_of_the_plan(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 40, 40), landuse="forest")
+    world.chip("a2", gsd_m=5.0)
+    world.chip("a1", 40, status="rejected")
+    world.chip("a1", 30)
+    world.chip("a2", 0)
+    assert world.write().captions == 3
+    assert [row["chip_id"] for row in world.rows()] == ["a2_0_0_5", "a1_30_0_0.5", "a2_0_0_0.5"]
+
+
+def test_chips_of_several_crs_see_the_same_ground(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 100), landuse="forest")
+    west, north = shapely.get_coordinates(ground(shapely.Point(0, 0)))[0]
+    x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(west, north)
+    world.chip("a1")
+    world.chip("a1", 1, crs="EPSG:3857", transform=[0.75, 0.0, x, 0.0, -0.75, y])
+    world.write()
+    here, there = (row["surrounding"][0] for row in world.rows())
+    assert here["object_id"] == there["object_id"] == "a2"
+    assert np.abs(np.subtract(here["box"], there["box"])).max() <= 12
+
+
+def test_an_object_beyond_the_domain_of_the_crs_is_passed_over(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 100), landuse="forest")
+    world.objects[-1]["geometry"] = shapely.to_wkb(shapely.box(-170.0, -90.0, 179.0, 90.0))
+    world.chip("a1", crs="EPSG:3857", transform=[1.0, 0.0, 1e6, 0.0, -1.0, 6e6])
+    world.write()
+    assert world.only()["title"] == "building"
+
+
+def test_a_second_writing_is_equal_to_the_byte(world: World, tmp_path: Path) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 100), landuse="forest")
+    world.chip("a1")
+    first = world.write()
+    content = (tmp_path / "captions.parquet").read_bytes()
+    assert world.write() == first
+    assert (tmp_path / "captions.parquet").read_bytes() == content
+
+
+def test_no_chips_make_an_empty_table_and_progress_counts_chips(world: World) -> None:
+    assert world.write().captions == 0
+    assert world.rows() == []
+    world.chip("a1")
+    told: list[tuple[int, int, str]] = []
+    world.write(progress=lambda *news: told.append(news))
+    assert told == [(1, 1, "chips")]
+
+
+def test_bad_input_is_named(world: World, tmp_path: Path) -> None:
+    world.chip("a7")
+    with pytest.raises(CorruptInputError, match="lacks objects that the plan names"):
+        world.write()
+    world.objects[0]["geometry"] = b"no"
+    world.chips.clear()
+    world.status.clear()
+    world.chip("a1")
+    with pytest.raises(CorruptInputError, match="a geometry is broken"):
+        world.write()
+    with pytest.raises(SettingsError, match=r"none\.yaml"):
+        world.write(rules=tmp_path / "none.yaml")
+    with pytest.raises(UpstreamMissingError, match=r"chips\.parquet"):
+        write_captions(tmp_path, tmp_path / "x", tmp_path, tmp_path, RULES, CaptionSettings(), tmp_path)
