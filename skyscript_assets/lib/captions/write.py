@@ -20,7 +20,7 @@ from pyproj import Transformer
 
 from skyscript_assets.lib.captions.compose import Phrase, compose, may_be_said, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
-from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
+from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, read_snapshot
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.progress import Progress, silent
@@ -303,7 +303,7 @@ def _overlay(chips: Sequence[Mapping[str, Any]], objects: _Objects, level: _Leve
     parts = _clip(projected[place], frames[near])
     bounds = shapely.bounds(parts).reshape(-1, 4)
     # Rows grow southward: a part's north-western corner is its first pixel.
-    boxes = (bounds[:, [0, 3, 2, 1]] - np.tile(corner[near], 2)) / np.tile(step[near], 2)
+    boxes = np.round((bounds[:, [0, 3, 2, 1]] - np.tile(corner[near], 2)) / np.tile(step[near], 2), PIXEL_DECIMALS)
     dimension, pixel = objects.dimension[found], step[near, 0]
     taken = np.select(
         [dimension == 2, dimension == 1],

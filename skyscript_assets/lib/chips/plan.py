@@ -89,6 +89,9 @@ RANDOM_SHIFTS = 4
 FAR_SHIFT = 0.4
 """Share of the free margin by which a chip that would touch two splits may move at most, from the centre."""
 
+PIXEL_DECIMALS = 3
+"""Places in pixels are rounded to this before they become whole: what a projection adds in noise is far below."""
+
 _DIRECTIONS = np.array([(x, y) for x in (0, -1, 1) for y in (0, -1, 1) if (x, y) != (0, 0)], dtype=np.float64)
 
 FloatArray = npt.NDArray[np.float64]
@@ -441,7 +444,7 @@ def _pixel_boxes(grid: Grid, focus: _Focus, members: IntArray) -> FloatArray:
     boxes = np.concatenate([points, points], axis=1)
     areas = np.flatnonzero(focus.kinds[members] == "area")
     boxes[areas] = shapely.bounds(shapely.transform(focus.geometry[members[areas]], grid.pixels)).reshape(-1, 4)
-    return boxes
+    return np.round(boxes, PIXEL_DECIMALS)
 
 
 def _tiles(boxes: FloatArray, area: BoolArray, chips: ChipSettings) -> _Tiles:
