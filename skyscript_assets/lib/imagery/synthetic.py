@@ -199,9 +199,7 @@ class _Overview:
         step = self._step
         row_starts, rows = _starts(row, picture.shape[1], step)
         col_starts, cols = _starts(col, picture.shape[2], step)
-        sums = np.add.reduceat(
-            np.add.reduceat(picture.astype(np.uint32), row_starts, axis=1), col_starts, axis=2
-        )
+        sums = np.add.reduceat(np.add.reduceat(picture.astype(np.uint32), row_starts, axis=1), col_starts, axis=2)
         at = np.ix_(rows, cols)
         for channel in range(3):
             self._sum[channel][at] += sums[channel]

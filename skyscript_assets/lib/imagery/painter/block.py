@@ -109,7 +109,7 @@ def paint_block(painting: Painting, window: tuple[int, int, int, int]) -> Painte
     taken |= ndimage.maximum_filter(roofed, max(1, round(2.4 / block.pixel_m) | 1))
     crowns = _paint_crowns(painting, block, fields, canvas, (chances, taken))
     if painting.cells.random is not None:
-        _recolour(canvas, painting.cells.random[painting.cells.index(block)], painting.cells.random.shape[1])
+        _recolour(canvas, painting.cells.random, painting.cells.index(block))
     illuminate(canvas.albedo, canvas.height_m, canvas.surface == Surface.TREES, block, painting.sun)
     _tint(painting, block, canvas)
     factor = painting.grid.supersampling
@@ -137,7 +137,7 @@ def _fields(painting: Painting, block: Block) -> Fields:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- ground, made ground
+# ------------------------------------------------------------------------------------------------- ground, made ground
 
 
 @dataclass(frozen=True)
@@ -193,18 +193,18 @@ def _table(painting: Painting, layer: Layer, numbers: npt.NDArray[np.intp], extr
 
 
 def _albedo(
-    table: _Table, index: npt.NDArray[np.int32], noise: tuple[F32, F32, F32], ramp: F32 | None = None
+    table: _Table, index: npt.NDArray[np.intp], noise: tuple[F32, F32, F32], ramp: F32 | None = None
 ) -> tuple[F32, F32]:
     """(position in the materials' mix, brightness factor) of pixels by their rows in a table and their noise."""
     grain, patch, broad = noise
     position = broad + np.float32(0.6) * patch
-    position *= table.mix[index]
+    position *= table.mix.take(index)
     position += np.float32(0.5)
     np.clip(position, -0.2, 1.2, out=position)
-    bright = table.grain[index] * grain
-    bright += table.patch[index] * patch
+    bright = table.grain.take(index) * grain
+    bright += table.patch.take(index) * patch
     bright += np.float32(1.0)
-    bright *= table.tone[index]
+    bright *= table.tone.take(index)
     if ramp is not None:
         bright *= ramp
     return position, bright
@@ -213,24 +213,24 @@ def _albedo(
 def _paint_ground(painting: Painting, block: Block, fields: Fields) -> tuple[Canvas, dict[str, F32]]:
     """The ground and, for every field of crowns, the chance of a crown at each pixel."""
     numbers = painting.ground.inside(block.bounds)
-    index = _fray(painting, burn(painting.ground.polygons[numbers], block), block)
+    index = _fray(painting, burn(painting.ground.polygons[numbers], block), block).astype(np.intp)
     table = _table(painting, painting.ground, numbers, _UNMAPPED)
     bare = index == 0
     if bare.any():
         index = np.where(bare, len(numbers) + 1 + _unmapped(painting, block, fields), index)
     position, bright = _albedo(table, index, (fields.grain, fields.patch, fields.broad))
     canvas = Canvas(
-        np.empty((3, *block.shape), np.float32), np.zeros(block.shape, np.float32), table.surface[index]
+        np.empty((3, *block.shape), np.float32), np.zeros(block.shape, np.float32), table.surface.take(index)
     )
     for channel in range(3):
         plane = canvas.albedo[channel]
-        np.multiply(table.rise[:, channel][index], position, out=plane)
-        plane += table.a[:, channel][index]
+        np.multiply(table.rise[:, channel].take(index), position, out=plane)
+        plane += table.a[:, channel].take(index)
         plane *= bright
     _paint_rows(table, index, block, canvas)
-    water = np.isin(table.material[index], [MATERIAL_INDEX["water"]])
+    water = (table.material == MATERIAL_INDEX["water"]).take(index)
     if water.any():
-        _paint_water(painting, block, water, canvas)
+        _paint_water(painting, block, np.flatnonzero(water), canvas)
     return canvas, _chances(table, index, fields)
 
 
@@ -239,31 +239,31 @@ def _fray(painting: Painting, index: npt.NDArray[np.int32], block: Block) -> npt
     if not index.any():
         return index
     down, right = painting.textures.fray
-    source = wrap(down, block) * block.width
+    source = wrap(down, block) * np.intp(block.width)
     source += wrap(right, block)
-    source += np.arange(index.size, dtype=np.int32).reshape(block.shape)
+    source += np.arange(index.size, dtype=np.intp).reshape(block.shape)
     # A shift past the block's edge lands anywhere in its margin, which is not kept.
     return index.ravel().take(source, mode="clip")
 
 
-def _unmapped(painting: Painting, block: Block, fields: Fields) -> npt.NDArray[np.int32]:
+def _unmapped(painting: Painting, block: Block, fields: Fields) -> npt.NDArray[np.intp]:
     """Which of the unmapped materials lies at each pixel: paved where built-up or industrial, else garden or wild."""
     around = painting.surroundings
     paved = around.urban.at(block) * np.float32(1.2)
     paved += around.works.at(block) * np.float32(0.85)
     paved += np.float32(0.16) * fields.broad
     paved += np.float32(0.05) * fields.patch
-    kind = np.where(fields.settled > 0.3, 1, 2).astype(np.int32)
-    kind[(fields.broad + np.float32(0.5) * fields.patch) > 2.3] = 3
+    kind = np.where(fields.settled > 0.3, 1, 2).astype(np.intp)
+    kind[(fields.broad + np.float32(0.5) * fields.patch) > 2.7] = 3
     kind[paved > 0.62] = 0
     return kind
 
 
-def _paint_rows(table: _Table, index: npt.NDArray[np.int32], block: Block, canvas: Canvas) -> None:
+def _paint_rows(table: _Table, index: npt.NDArray[np.intp], block: Block, canvas: Canvas) -> None:
     """Rows of crops, stripes of mowing, and the wheel tracks of tractors every 18 m."""
     if not (table.rows[:, 2] > 0).any():
         return
-    pixels = np.flatnonzero(table.rows[:, 2][index])
+    pixels = np.flatnonzero(table.rows[:, 2].take(index))
     if len(pixels) == 0:
         return
     rows, cols = np.divmod(pixels, block.width)
@@ -283,9 +283,8 @@ def _paint_rows(table: _Table, index: npt.NDArray[np.int32], block: Block, canva
 _SHALLOWS = srgb_to_linear((78, 92, 76))
 
 
-def _paint_water(painting: Painting, block: Block, water: npt.NDArray[np.bool_], canvas: Canvas) -> None:
+def _paint_water(painting: Painting, block: Block, pixels: npt.NDArray[np.intp], canvas: Canvas) -> None:
     """Paler, greener water along the shore, waves, and a few glints where waves face the sun."""
-    pixels = np.flatnonzero(water)
     shore = painting.surroundings.shore.at(block).ravel()[pixels]
     waves = wrap(painting.textures.waves, block).ravel()[pixels]
     shallow = np.float32(0.55) * shore**2
@@ -296,20 +295,18 @@ def _paint_water(painting: Painting, block: Block, water: npt.NDArray[np.bool_],
         plane[pixels] = (plane[pixels] * (1 - shallow) + _SHALLOWS[channel] * shallow) * ripple + glint
 
 
-def _chances(table: _Table, index: npt.NDArray[np.int32], fields: Fields) -> dict[str, F32]:
+def _chances(table: _Table, index: npt.NDArray[np.intp], fields: Fields) -> dict[str, F32]:
     """Chance of crowns by field: by material, gathered by noise; wild ground grows groves where noise is high."""
-    chances: dict[str, F32] = {}
-    gather = np.clip(np.float32(0.75) + np.float32(0.45) * fields.growth, 0.1, 1.6)
-    wild = table.material[index] == MATERIAL_INDEX["rough"]
-    grove = np.clip(np.float32(1.1) * fields.growth - np.float32(0.15), 0, 0.9)
-    for name in ("conifers", "broadleaves", "lone"):
-        by_material = np.array([getattr(m, name) for m in MATERIALS], np.float32)[table.material]
-        chance = by_material[index]
-        if name == "lone":
-            chance = chance * gather
-        else:
-            chance = np.where(wild, grove * np.float32(0.62), chance)
-        chances[name] = chance
+    by_row = {
+        name: np.array([getattr(m, name) for m in MATERIALS], np.float32)[table.material]
+        for name in ("conifers", "broadleaves", "lone")
+    }
+    chances = {name: values.take(index) for name, values in by_row.items()}
+    chances["lone"] *= np.clip(np.float32(0.75) + np.float32(0.45) * fields.growth, 0.1, 1.6)
+    wild = np.flatnonzero((table.material == MATERIAL_INDEX["rough"]).take(index))
+    grove = np.clip(np.float32(0.68) * fields.growth.ravel()[wild] - np.float32(0.093), 0, 0.56)
+    for name in ("conifers", "broadleaves"):
+        chances[name].ravel()[wild] = grove
     return chances
 
 
@@ -326,14 +323,15 @@ def _paint_built(painting: Painting, block: Block, fields: Fields, canvas: Canva
         lines = drawn[marks.level[drawn] == level]
         if len(lines):
             _overlay(marks, lines, block, canvas)
-    return taken | (canvas.surface == Surface.WATER)
+    taken |= canvas.surface == Surface.WATER
+    return taken
 
 
 def _paint_level(
     painting: Painting, block: Block, fields: Fields, canvas: Canvas, what: tuple[npt.NDArray[np.intp], F32]
 ) -> npt.NDArray[np.bool_]:
     numbers, age = what
-    index = burn(painting.built.polygons[numbers], block)
+    index = burn(painting.built.polygons[numbers], block).astype(np.intp)
     table = _table(painting, painting.built, numbers)
     pixels = np.flatnonzero(index)
     row = index.ravel()[pixels]
@@ -341,17 +339,19 @@ def _paint_level(
     position, bright = _albedo(table, row, (noise[0], noise[1], noise[2]), age.ravel()[pixels])
     for channel in range(3):
         canvas.albedo[channel].ravel()[pixels] = (
-            table.rise[:, channel][row] * position + table.a[:, channel][row]
+            table.rise[:, channel].take(row) * position + table.a[:, channel].take(row)
         ) * bright
     canvas.surface.ravel()[pixels] = table.surface[row]
     canvas.height_m.ravel()[pixels] = table.height_m[row]
     _paint_rows(table, index, block, canvas)
-    grassy = np.isin(table.surface, [Surface.GRASS])
-    return (index > 0) & ~grassy[index]
+    hard = table.surface != Surface.GRASS
+    hard[0] = False
+    covered: npt.NDArray[np.bool_] = hard.take(index)
+    return covered
 
 
-def _overlay(layer: Layer, numbers: npt.NDArray[np.intp], block: Block, canvas: Canvas) -> npt.NDArray[np.intp]:
-    """Blend the colours of polygons over the canvas; returns the pixels they cover."""
+def _overlay(layer: Layer, numbers: npt.NDArray[np.intp], block: Block, canvas: Canvas) -> None:
+    """Blend the colours of polygons over the canvas."""
     index = burn(layer.polygons[numbers], block)
     pixels = np.flatnonzero(index)
     which = numbers[index.ravel()[pixels] - 1]
@@ -362,10 +362,9 @@ def _overlay(layer: Layer, numbers: npt.NDArray[np.intp], block: Block, canvas: 
     surface = layer.surface[which]
     given = surface > 0
     canvas.surface.ravel()[pixels[given]] = surface[given]
-    return pixels
 
 
-# --------------------------------------------------------------------------------------------------- roofs, things, crowns
+# ---------------------------------------------------------------------------------------------- roofs, things, crowns
 
 
 def _paint_roofs(painting: Painting, block: Block, fields: Fields, canvas: Canvas) -> npt.NDArray[np.bool_]:
@@ -418,7 +417,7 @@ def _paint_crowns(
     canvas: Canvas,
     where: tuple[dict[str, F32], npt.NDArray[np.bool_]],
 ) -> int:
-    """Crowns of the fields and single trees, where they rise above what is there; returns the crowns of the fields."""
+    """Crowns of the fields and single trees, where they rise above what is there; returns the fields' crowns."""
     chances, taken = where
     canopy = Canopy(np.zeros(block.shape, np.float32), np.zeros((3, *block.shape), np.float32))
     crowns = 0
@@ -441,7 +440,7 @@ def _paint_crowns(
     return crowns
 
 
-# ------------------------------------------------------------------------------------------------------------ colour, tone
+# ------------------------------------------------------------------------------------------------------- colour, tone
 
 
 def _nominal_luminance() -> F32:
@@ -458,15 +457,20 @@ def _nominal_luminance() -> F32:
 _NOMINAL = _nominal_luminance()
 
 
-def _recolour(canvas: Canvas, colours: F32, codes: int) -> None:
-    """Give every surface of a cell its random colour, keeping texture: the ratio to the class's usual brightness."""
-    luminance = np.tensordot(_LUMA, canvas.albedo, axes=1)
-    ratio = np.clip(luminance / _NOMINAL[canvas.surface], 0.45, 2.2).astype(np.float32)
-    chosen = np.take_along_axis(
-        colours.reshape(*canvas.surface.shape, codes, 3), canvas.surface[:, :, None, None].astype(np.intp), axis=2
-    )[:, :, 0, :]
+def _recolour(canvas: Canvas, colours: F32, cell: npt.NDArray[np.intp]) -> None:
+    """Give every surface of a cell its random colour, keeping texture: the ratio to the class's usual brightness.
+
+    Args:
+        canvas: Changed in place.
+        colours: (cells, surface codes, 3) linear.
+        cell: (rows, columns) number of the cell.
+    """
+    ratio = np.tensordot(_LUMA, canvas.albedo, axes=1)
+    ratio /= _NOMINAL[canvas.surface]
+    np.clip(ratio, 0.45, 2.2, out=ratio)
+    row = cell * colours.shape[1] + canvas.surface
     for channel in range(3):
-        np.multiply(chosen[:, :, channel], ratio, out=canvas.albedo[channel])
+        np.multiply(colours[:, :, channel].ravel().take(row), ratio, out=canvas.albedo[channel])
 
 
 def _tint(painting: Painting, block: Block, canvas: Canvas) -> None:

@@ -20,7 +20,7 @@ _STEP_M = 24.0
 _MARGIN_M = 200.0
 
 _SPREADS = {"tone": 0.05, "warmth": 0.02, "vigour": 0.28, "age": 0.10, "azimuth": 6.0, "elevation": 2.5}
-"""Greatest departure from the mean: brightness and warmth as shares, vigour and age of a mix in 0..1, angles in degrees."""
+"""Greatest departure from the mean: brightness, warmth and age as shares, vigour in deviations, angles in degrees."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
-from shapely.ops import linemerge, polygonize
+from shapely.ops import polygonize
 
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.painter.shapes import line_parts
+from skyscript_assets.lib.imagery.painter.shapes import F64, line_parts
+
+_BESIDE_M = 0.2
+"""How far from the line its two sides are looked at."""
 
 
 def sea_polygons(coastlines: list[shapely.Geometry], bounds: Bounds) -> list[shapely.Polygon]:
@@ -23,20 +26,22 @@ def sea_polygons(coastlines: list[shapely.Geometry], bounds: Bounds) -> list[sha
     if not lines:
         return []
     network = shapely.node(shapely.MultiLineString([*lines, shapely.boundary(box)]))
-    merged = linemerge(shapely.MultiLineString(lines)) if len(lines) > 1 else lines[0]
-    tree = shapely.STRtree(line_parts(merged))
-    pieces = np.array(line_parts(merged), dtype=object)
-    return [part for part in polygonize(shapely.get_parts(network)) if _is_sea(part, tree, pieces)]
+    right, left = _beside(lines, _BESIDE_M), _beside(lines, -_BESIDE_M)
+    return [
+        part
+        for part in polygonize(shapely.get_parts(network))
+        if shapely.contains_xy(part, right).sum() > shapely.contains_xy(part, left).sum()
+    ]
 
 
-def _is_sea(polygon: shapely.Polygon, tree: shapely.STRtree, pieces: np.ndarray) -> bool:  # type: ignore[type-arg]
-    """Whether a part lies to the right of the coastline nearest to a place in it, seen from the line's direction."""
-    place = polygon.representative_point()
-    line = pieces[tree.nearest(place)]
-    at = float(shapely.line_locate_point(line, place))
-    length = shapely.length(line)
-    step = min(0.5, length / 4)
-    before, after = shapely.line_interpolate_point(line, [max(0.0, at - step), min(length, at + step)])
-    # With y to the south the cross product is positive on the right.
-    cross = (after.x - before.x) * (place.y - before.y) - (after.y - before.y) * (place.x - before.x)
-    return bool(cross > 0)
+def _beside(lines: list[shapely.LineString], distance: float) -> F64:
+    """Places beside the middle of every segment, to the right of its direction; negative distances to the left."""
+    places = []
+    for line in lines:
+        xy = shapely.get_coordinates(line)
+        along = np.diff(xy, axis=0)
+        # With y to the south, (-dy, dx) points to the right.
+        across = np.column_stack([-along[:, 1], along[:, 0]])
+        length = np.maximum(np.hypot(*along.T), 1e-9)[:, None]
+        places.append((xy[:-1] + xy[1:]) / 2 + distance * across / length)
+    return np.concatenate(places)

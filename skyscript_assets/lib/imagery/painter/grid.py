@@ -18,7 +18,10 @@ from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import Bounds, utm_crs
 
 BLOCK_PX = 1536
-"""Side of a block of painted pixels without its margins; a multiple of every tile side times every supersampling."""
+"""Side of a block without its margins, about, in painted pixels."""
+
+FILE_TILE_PX = 256
+"""Side of the tiles of the finished files, pixels; every one is written once."""
 
 MAX_PIXELS = 400_000_000
 """Most pixels that a painting may have, those of supersampling included."""
@@ -147,9 +150,15 @@ class Grid:
     def blocks(self) -> Iterator[tuple[int, int, int, int]]:
         """The blocks without margins as (row, column, height, width) in painted pixels, row by row."""
         rows, cols = self.height * self.supersampling, self.width * self.supersampling
-        for row in range(0, rows, BLOCK_PX):
-            for col in range(0, cols, BLOCK_PX):
-                yield row, col, min(BLOCK_PX, rows - row), min(BLOCK_PX, cols - col)
+        tall, wide = self._block_side(rows), self._block_side(cols)
+        for row in range(0, rows, tall):
+            for col in range(0, cols, wide):
+                yield row, col, min(tall, rows - row), min(wide, cols - col)
+
+    def _block_side(self, pixels: int) -> int:
+        """An even division of a side into blocks whose edges are edges of the file's tiles."""
+        step = FILE_TILE_PX * self.supersampling
+        return -(-pixels // (-(-pixels // BLOCK_PX) * step)) * step
 
 
 def supersampling_of(gsd_m: float) -> int:
@@ -172,7 +181,7 @@ def make_grid(bbox: Bounds, gsd_m: float, where: str) -> Grid:
     if not (west < east and south < north):
         raise SceneError(f"{where}: there is no ground to paint in the box {bbox}; check the region's bbox")
     crs = utm_crs((west + east) / 2, (south + north) / 2)
-    epsg = crs.to_epsg()
+    epsg = int(crs.to_epsg() or 0)
     transformer = Transformer.from_crs(4326, crs, always_xy=True)
     xmin, ymin, xmax, ymax = transformer.transform_bounds(west, south, east, north, densify_pts=21)
     if not np.isfinite([xmin, ymin, xmax, ymax]).all():

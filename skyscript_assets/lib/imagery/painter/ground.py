@@ -196,7 +196,7 @@ def pitch_material(tags: Tags) -> str:
 
 
 def area_material(tags: Tags) -> tuple[str, bool, float] | None:
-    """(material, whether it is made by people and has crisp edges, painting order), or None for no ground of its own."""
+    """(material, whether people made it, so that its edges are crisp, painting order), or None."""
     if tags.get("leisure") in {"pitch", "track"} or (
         tags.get("leisure") == "stadium" and "building" not in tags and "sport" in tags
     ):
@@ -230,7 +230,15 @@ def _leaves(material: str, tags: Tags) -> str:
     return {"needleleaved": "conifers", "broadleaved": "broadleaves"}.get(tags.get("leaf_type", ""), "wood")
 
 
-_CROPS: tuple[RGB, ...] = ((140, 146, 92), (176, 164, 116), (104, 124, 72), (122, 134, 82), (150, 134, 112), (168, 160, 106), (118, 126, 84))
+_CROPS: tuple[RGB, ...] = (
+    (140, 146, 92),
+    (176, 164, 116),
+    (104, 124, 72),
+    (122, 134, 82),
+    (150, 134, 112),
+    (168, 160, 106),
+    (118, 126, 84),
+)
 """Colours of fields: unripe and ripe grain, green crops, bare soil, stubble."""
 
 

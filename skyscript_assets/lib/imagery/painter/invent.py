@@ -11,11 +11,15 @@ import shapely
 
 from skyscript_assets.lib.imagery.painter.grid import Grid
 from skyscript_assets.lib.imagery.painter.ground import Surroundings
-from skyscript_assets.lib.imagery.painter.layers import LayerBuilder
+from skyscript_assets.lib.imagery.painter.layers import LayerBuilder, Style
 from skyscript_assets.lib.imagery.painter.noise import rng_of
+from skyscript_assets.lib.imagery.painter.palette import MATERIAL_INDEX, Surface
 from skyscript_assets.lib.imagery.painter.shapes import stations
 from skyscript_assets.lib.imagery.painter.things import add_boat, add_cars, add_shed, add_truck
 from skyscript_assets.lib.imagery.painter.vegetation import TreeBuilder
+
+DRIVEWAYS = 0.65
+"""Share of houses that get a driveway to the nearest road."""
 
 SHARES: dict[str, float] = {"car": 0.45, "tree": 0.30, "shed": 0.13, "lorry": 0.05, "boat": 0.07}
 """How the invented objects divide into kinds; a kind without a place to stand is not painted."""
@@ -33,6 +37,7 @@ class Places:
         taken: Buildings, roads, tracks and water: nothing grows or is built there.
         water: Water.
         yards: Works' grounds.
+        buildings: Ground plans of buildings.
         surroundings: Coarse maps.
     """
 
@@ -40,11 +45,17 @@ class Places:
     taken: list[shapely.Geometry]
     water: list[shapely.Geometry]
     yards: list[shapely.Geometry]
+    buildings: list[shapely.Geometry]
     surroundings: Surroundings
 
 
 def invent(
-    grid: Grid, places: Places, per_km2: float, things: LayerBuilder, trees: TreeBuilder, seed: int
+    grid: Grid,
+    places: Places,
+    per_km2: float,
+    layers: tuple[LayerBuilder, LayerBuilder],
+    trees: TreeBuilder,
+    seed: int,
 ) -> Counter[str]:
     """Add invented objects and return how many of each kind found a place.
 
@@ -52,14 +63,17 @@ def invent(
         grid: The canvas.
         places: Where they may stand.
         per_km2: Objects wanted per square kilometre.
-        things: Layer that gets vehicles, boats and sheds.
+        layers: Layers that get driveways (made ground), and vehicles, boats and sheds (things).
         trees: Gets trees.
         seed: Seed of the painting.
     """
     made: Counter[str] = Counter()
     wanted = {kind: round(per_km2 * grid.area_km2 * share) for kind, share in SHARES.items()}
+    built, things = layers
     free = _Ground(places.taken)
-    made["car"] = _cars(grid, places, wanted["car"], things, seed)
+    if per_km2 > 0:
+        made["driveway"], made["car"] = _driveways(places, built, things, seed)
+    made["car"] += _cars(grid, places, wanted["car"], things, seed)
     for x, y in _open_places(grid, free, wanted["tree"], 2.5, rng_of(seed, "trees")):
         trees.add(f"invented/{made['tree']}", x, y)
         made["tree"] += 1
@@ -113,6 +127,35 @@ def _cars(grid: Grid, places: Places, wanted: int, things: LayerBuilder, seed: i
     # y grows southward, so that (-uy, ux) points to the right of the heading.
     add_cars(things, rng, table[:, 0] - uy * side, table[:, 1] + ux * side, ux, uy)
     return len(table)
+
+
+def _driveways(places: Places, built: LayerBuilder, things: LayerBuilder, seed: int) -> tuple[int, int]:
+    """Ways from houses outside towns to the nearest road, with a car on some; returns (driveways, cars)."""
+    if not places.roads:
+        return 0, 0
+    rng = rng_of(seed, "driveways")
+    tree = shapely.STRtree([line for line, _ in places.roads])
+    made = cars = 0
+    for house in places.buildings:
+        chance, paved, parked = rng.random(3)
+        if not 60 < house.area < 420 or chance > DRIVEWAYS:
+            continue
+        centre = house.centroid
+        line, width = places.roads[int(tree.nearest(centre))]
+        way = shapely.shortest_line(house, line)
+        if not width / 2 + 3 < way.length < 38 or places.surroundings.urban.value(centre.x, centre.y) > 0.4:
+            continue
+        (x, y), (x1, y1) = way.coords[0], way.coords[-1]
+        ux, uy = (x1 - x) / way.length, (y1 - y) / way.length
+        name = "parking" if paved < 0.35 else "gravel"
+        polygon = shapely.buffer(way, 1.7, cap_style="flat")
+        built.add(polygon, 1.5, Style(MATERIAL_INDEX[name], 0.9 + 0.2 * paved, surface=int(Surface.PAVED)))
+        made += 1
+        if parked < 0.4:
+            spot = np.array([[x + 3.2 * ux, y + 3.2 * uy, ux, uy]])
+            add_cars(things, rng, *spot.T)
+            cars += 1
+    return made, cars
 
 
 def _lorries(places: Places, free: _Ground, wanted: int, things: LayerBuilder, seed: int) -> int:

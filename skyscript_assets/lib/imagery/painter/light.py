@@ -172,4 +172,3 @@ def margins_px(reach_m: float, sun: Sun, pixel_m: float, least_m: float) -> tupl
             shares.append(max(0.0, math.sin(azimuth) * x - math.cos(azimuth) * y))
         margins[side] = math.ceil((least_m + reach_m * max(shares)) / pixel_m)
     return margins["top"], margins["bottom"], margins["left"], margins["right"]
-

@@ -15,7 +15,7 @@ from skyscript_assets.lib.imagery.painter.things import add_cars
 
 _CHALK: RGB = (232, 232, 226)
 _LINE_M = 0.3
-"""Painted width of lines: real ones of 5 to 12 cm are drawn wider and fainter, so that every GSD shows what it would."""
+"""Painted width of lines: real ones of 5 to 12 cm are drawn wider and fainter, as a pixel blends them."""
 
 
 def add_pitch_lines(item: MapObject, material: str, marks: LayerBuilder, things: LayerBuilder) -> None:
@@ -69,7 +69,7 @@ def _rectangle(a: float, b: float, x: float = 0.0) -> shapely.Geometry:
 
 
 def _football(a: float, b: float) -> list[shapely.Geometry]:
-    """Laws of the Game, law 1: penalty area 16.5 m, goal area 5.5 m, centre circle 9.15 m; scaled down on small pitches."""
+    """Laws of the Game, law 1: areas of 16.5 and 5.5 m, circle of 9.15 m; smaller on small pitches."""
     length, width = a - 2.0, b - 2.0
     scale = min(1.0, length / 50.0, width / 30.0)
     lines = [
@@ -78,8 +78,8 @@ def _football(a: float, b: float) -> list[shapely.Geometry]:
         shapely.boundary(shapely.buffer(shapely.Point(0, 0), 9.15 * scale, quad_segs=12)),
     ]
     for depth, half in ((16.5, 20.16), (5.5, 9.16)):
-        for side in (-1, 1):
-            lines.append(_rectangle(depth * scale / 2, half * scale, side * (length - depth * scale / 2)))
+        middle = length - depth * scale / 2
+        lines.extend(_rectangle(depth * scale / 2, half * scale, side * middle) for side in (-1, 1))
     return lines
 
 
@@ -140,9 +140,7 @@ def add_parking(item: MapObject, marks: LayerBuilder, things: LayerBuilder, seed
     taken = rng.random(len(x)) < 0.30 + 0.5 * unit_hash("occupancy", seed, item.object_id)
     turn = np.where(rng.random(len(x)) < 0.5, 1.0, -1.0)
     slack = rng.normal(0, 0.12, (2, len(x)))
-    add_cars(
-        things, rng, (x + slack[0])[taken], (y + slack[1])[taken], (bay_ux * turn)[taken], (bay_uy * turn)[taken]
-    )
+    add_cars(things, rng, (x + slack[0])[taken], (y + slack[1])[taken], (bay_ux * turn)[taken], (bay_uy * turn)[taken])
     return int(taken.sum())
 
 

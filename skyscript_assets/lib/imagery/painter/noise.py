@@ -29,7 +29,8 @@ def wrap(tile: npt.NDArray[T], block: Block) -> npt.NDArray[T]:
     """The pixels of a repeating tile that fall on a block."""
     rows = np.arange(block.row, block.row + block.height) % tile.shape[0]
     cols = np.arange(block.col, block.col + block.width) % tile.shape[1]
-    return tile.take(rows, axis=0).take(cols, axis=1)
+    part: npt.NDArray[T] = tile.take(rows, axis=0).take(cols, axis=1)
+    return part
 
 
 def spectral_tile(
@@ -54,7 +55,8 @@ def spectral_tile(
     gain = np.exp(-((frequency * shortest) ** 2)) / np.maximum(frequency, 1.0 / longest)
     gain[0, 0] = 0.0
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * gain, s=(size, size))
-    return (field / field.std()).astype(np.float32)
+    noise: F32 = (field / field.std()).astype(np.float32)
+    return noise
 
 
 @dataclass(frozen=True)

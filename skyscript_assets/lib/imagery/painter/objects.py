@@ -134,7 +134,9 @@ def read_objects(
     touched = shapely.intersects(local, shapely.box(0, 0, width, height))
     objects = []
     for object_id, pairs, geometry, inside in zip(ids, tags, local, touched, strict=True):
-        item = _decide(object_id, dict(pairs or ()), geometry, (seed, omit_share, displace_share), counts, inside=inside)
+        item = _decide(
+            object_id, dict(pairs or ()), geometry, (seed, omit_share, displace_share), counts, inside=inside
+        )
         if item is not None:
             objects.append(item)
     return objects, counts
@@ -155,13 +157,18 @@ def _decide(
     if role is None:
         counts.unseen += int(inside)
         return None
+    if role == "coastline":  # A gap would turn land into sea.
+        omit_share = displace_share = 0.0
     if unit_hash("omit", seed, object_id) < omit_share:
         counts.omitted[role] += int(inside)
         return None
     counts.painted[role] += int(inside)
     if unit_hash("displace", seed, object_id) < displace_share:
         counts.displaced[role] += int(inside)
-        angle, distance = 2 * math.pi * unit_hash("angle", seed, object_id), 3 + 6 * unit_hash("metres", seed, object_id)
+        angle, distance = (
+            2 * math.pi * unit_hash("angle", seed, object_id),
+            3 + 6 * unit_hash("metres", seed, object_id),
+        )
         shift = np.array([math.cos(angle), math.sin(angle)]) * distance
         geometry = shapely.transform(geometry, lambda xy: xy + shift)
     return MapObject(object_id, tags, geometry, role)

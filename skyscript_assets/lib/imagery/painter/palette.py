@@ -71,10 +71,10 @@ class Material:
 _S = Surface
 MATERIALS: tuple[Material, ...] = (
     # ground that nobody mapped: chosen by how built-up the surroundings are
-    Material("yard", _S.PAVED, (128, 126, 123), (152, 147, 140), 0.05, 0.10, 0.6),
+    Material("yard", _S.PAVED, (128, 126, 123), (152, 147, 140), 0.05, 0.055, 0.6),
     Material("garden", _S.GRASS, (98, 115, 74), (134, 139, 98), 0.09, 0.08, 0.40, 1.0, lone=0.42),
     Material("rough", _S.GRASS, (98, 110, 70), (138, 136, 98), 0.11, 0.11, 0.50, 1.0, lone=0.25),
-    Material("soil", _S.BARE, (138, 128, 106), (156, 146, 124), 0.07, 0.08, 0.5),
+    Material("soil", _S.BARE, (132, 126, 100), (148, 140, 114), 0.07, 0.08, 0.5),
     # plants
     Material("grass", _S.GRASS, (96, 119, 70), (130, 140, 94), 0.07, 0.07, 0.45, 1.0, lone=0.05),
     Material("park", _S.GRASS, (92, 114, 68), (124, 134, 88), 0.07, 0.08, 0.45, 1.0, broadleaves=0.10, lone=0.55),
@@ -99,7 +99,7 @@ MATERIALS: tuple[Material, ...] = (
     Material("farmyard", _S.BARE, (150, 139, 120), (132, 128, 100), 0.09, 0.18, 0.8, lone=0.15),
     Material("construction", _S.BARE, (170, 149, 119), (142, 128, 110), 0.08, 0.22, 0.9),
     Material("quarry", _S.BARE, (182, 172, 157), (152, 142, 129), 0.09, 0.22, 0.9),
-    Material("works", _S.PAVED, (143, 139, 133), (162, 154, 141), 0.06, 0.15, 0.8, lone=0.02),
+    Material("works", _S.PAVED, (143, 139, 133), (162, 154, 141), 0.06, 0.09, 0.8, lone=0.02),
     # water
     Material("water", _S.WATER, (41, 62, 66), (52, 74, 70), 0.0, 0.0, 0.4),
     Material("pool", _S.WATER, (92, 180, 196), (104, 190, 203), 0.03, 0.05, 0.2),

@@ -46,13 +46,13 @@ class Textures:
         grain: (n, n) float32.
         patch: (n, n) float32.
         waves: (n, n) float32.
-        fray: Two (n, n) int32: by how many pixels the edges of soft areas are shifted, down and to the right.
+        fray: Two (n, n) integers: by how many pixels the edges of soft areas are shifted, down and to the right.
     """
 
     grain: F32
     patch: F32
     waves: F32
-    fray: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+    fray: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,9 @@ def make_painting(
             studio.take(item)
     add_crossings(studio.crossings, studio.roads, studio.marks)
     buildings = make_buildings(studio.buildings, surroundings.urban, studio.things, seed)
-    invented = invent(grid, _places(studio, surroundings, outlines), source.invent_per_km2, studio.things, studio.trees, seed)
+    places = _places(studio, surroundings, outlines)
+    layers = (studio.built, studio.things)
+    invented = invent(grid, places, source.invent_per_km2, layers, studio.trees, seed)
     invented["car"] += studio.parked
     return Painting(
         grid=grid,
@@ -231,10 +233,12 @@ def _places(studio: _Studio, surroundings: Surroundings, outlines: list[shapely.
     ground_roads = [(line, width) for line, width, level in studio.roads if level == 0]
     bodies = [shapely.buffer(line, width / 2 + 0.5) for line, width, _ in studio.roads]
     tracks = [shapely.buffer(track, 3.0) for track in studio.tracks]
-    paved = {Surface.PAVED, Surface.PITCH, Surface.PATH, Surface.ROAD}
+    paved = {Surface.PAVED, Surface.PITCH, Surface.PATH, Surface.ROAD, Surface.FARMLAND}
     made = [geometry for name, geometry in studio.areas if MATERIALS[MATERIAL_INDEX[name]].surface in paved]
     yards = [zone.geometry for zone in studio.zones if zone.tags.get("landuse") in {"industrial", "retail", "port"}]
-    return Places(ground_roads, outlines + bodies + tracks + made + studio.water, studio.water, yards, surroundings)
+    return Places(
+        ground_roads, outlines + bodies + tracks + made + studio.water, studio.water, yards, outlines, surroundings
+    )
 
 
 def _textures(pixel_m: float, seed: int) -> Textures:
@@ -243,8 +247,9 @@ def _textures(pixel_m: float, seed: int) -> Textures:
     def tile(name: str, shortest_m: float, longest_m: float, stretch: tuple[float, float] = (1.0, 1.0)) -> F32:
         return spectral_tile(rng_of(seed, name), 1024, shortest_m / pixel_m, longest_m / pixel_m, stretch)
 
-    def shift(name: str) -> npt.NDArray[np.int32]:
-        return np.rint(tile(name, 0.8, 7.0) * _FRAY_M / pixel_m).astype(np.int32)
+    def shift(name: str) -> npt.NDArray[np.intp]:
+        pixels: npt.NDArray[np.intp] = np.rint(tile(name, 0.8, 7.0) * _FRAY_M / pixel_m).astype(np.intp)
+        return pixels
 
     return Textures(
         grain=spectral_tile(rng_of(seed, "grain"), 1024, 0.35, 3.0),
@@ -252,4 +257,3 @@ def _textures(pixel_m: float, seed: int) -> Textures:
         waves=tile("waves", 0.5, 4.0, (1.0, 2.2)),
         fray=(shift("down"), shift("right")),
     )
-

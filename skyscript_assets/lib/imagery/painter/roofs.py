@@ -1,7 +1,8 @@
-"""Buildings seen from above: heights, roof shapes, materials and colours by tag, else drawn by hash from plausible mixes."""
+"""Buildings from above: heights, roof shapes, materials and colours by tag, else by hash from plausible mixes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +19,8 @@ from skyscript_assets.lib.imagery.painter.objects import MapObject, Tags, is_yes
 from skyscript_assets.lib.imagery.painter.palette import RGB, parse_colour, srgb_to_linear
 from skyscript_assets.lib.imagery.painter.shapes import Frames, frames_of
 from skyscript_assets.lib.imagery.painter.things import add_fittings
+
+Reals = npt.NDArray[np.floating]
 
 
 class Roof(IntEnum):
@@ -283,9 +286,7 @@ def _colour(tags: Tags, shape: Roof, area: float, urban: float, chance: float) -
     return mix[-1][0]
 
 
-def _furnish(
-    item: MapObject, look: _Look, size: tuple[float, float, float], things: LayerBuilder, seed: int
-) -> None:
+def _furnish(item: MapObject, look: _Look, size: tuple[float, float, float], things: LayerBuilder, seed: int) -> None:
     """Chimneys on pitched roofs of houses, vents and machines on larger flat ones, where they fit."""
     area, axis = size[0], size[1:]
     kind = item.tags.get("building", "")
@@ -379,13 +380,13 @@ def roof_pixels(buildings: Buildings, numbers: npt.NDArray[np.intp], block: Bloc
     return RoofPixels(pixels, building, height.astype(np.float32), edge, np.where(flat, 0.5, relative), along)
 
 
-def _relative_height(buildings: Buildings, building: npt.NDArray[np.intp], u: F32, v: F32) -> F32:
+def _relative_height(buildings: Buildings, building: npt.NDArray[np.intp], u: Reals, v: Reals) -> F32:
     """Height above the eaves as a share of the rise, by shape, at u, v in -1..1 along and across."""
     au, av = np.abs(u), np.abs(v)
     shape = buildings.shape[building]
     ratio = (buildings.frames.a[building] / buildings.frames.b[building]).astype(np.float32)
     relative = np.zeros(len(u), np.float32)
-    forms = {
+    forms: dict[Roof, Callable[[npt.NDArray[np.intp]], Reals]] = {
         Roof.GABLED: lambda i: 1 - av[i],
         Roof.HIPPED: lambda i: np.minimum(1 - av[i], (1 - au[i]) * ratio[i]),
         Roof.PYRAMIDAL: lambda i: np.minimum(1 - av[i], 1 - au[i]),

@@ -11,7 +11,9 @@ _STEPS = 4096
 _HAZE = np.array([0.0125, 0.0150, 0.0195], np.float32)
 """Path radiance of a clear day, as reflectance: more in the blue."""
 
-_TRANSMISSION = 0.96
+_EXPOSURE = 1.02
+"""Gain of the camera."""
+
 _BRIGHTEST = 1.05
 """Radiance that saturates."""
 
@@ -20,12 +22,13 @@ _SIDE_TAP = 0.17
 
 
 def _tone_curve() -> F32:
-    """Display value in 0..255 of a radiance in 0.._BRIGHTEST: sRGB's curve with a little more contrast in the middle."""
+    """Display value in 0..255 of a radiance in 0.._BRIGHTEST: sRGB's curve with slightly more contrast."""
     radiance = np.linspace(0.0, _BRIGHTEST, _STEPS)
     display = np.where(radiance <= 0.0031308, 12.92 * radiance, 1.055 * np.maximum(radiance, 1e-9) ** (1 / 2.4) - 0.055)
-    display = np.clip(display / display[-1] * 1.02, 0, 1)
-    curve = display + 0.03 * np.sin(2 * np.pi * (display - 0.5)) / (2 * np.pi) * 2
-    return (255.0 * np.clip(curve, 0, 1)).astype(np.float32)
+    display = np.clip(1.04 * display / display[-1], 0, 1)
+    curve = display + 0.0095 * np.sin(2 * np.pi * (display - 0.5))
+    shown: F32 = (255.0 * np.clip(curve, 0, 1)).astype(np.float32)
+    return shown
 
 
 _CURVE = _tone_curve()
@@ -36,8 +39,11 @@ def average(image: npt.NDArray[np.float32], factor: int) -> F32:
     if factor == 1:
         return image
     *front, rows, cols = image.shape
-    squares = image.reshape(*front, rows // factor, factor, cols // factor, factor)
-    averaged: F32 = squares.mean(axis=(-3, -1), dtype=np.float32)
+    averaged = np.zeros((*front, rows // factor, cols // factor), np.float32)
+    for down in range(factor):
+        for right in range(factor):
+            averaged += image[..., down::factor, right::factor]
+    averaged *= np.float32(1.0 / factor**2)
     return averaged
 
 
@@ -58,11 +64,11 @@ def expose(radiance: F32, inner: tuple[slice, slice], rng: np.random.Generator) 
     picture = np.empty((3, *shape), np.uint8)
     for channel in range(3):
         seen = _blur(radiance[channel], rows, cols)
-        seen *= np.float32(_TRANSMISSION)
+        seen *= np.float32(_EXPOSURE)
         seen += _HAZE[channel]
         seen *= np.float32((_STEPS - 1) / _BRIGHTEST)
         np.minimum(seen, _STEPS - 1, out=seen)
-        shown = _CURVE.take(seen.astype(np.int32))
+        shown = _CURVE.take(seen.astype(np.intp))
         own = rng.standard_normal(shape, dtype=np.float32)
         shown += (shared * np.float32(1.0) + own * np.float32(0.9)) * (np.float32(0.75) + shown * np.float32(0.004))
         np.clip(shown + np.float32(0.5), 0, 255, out=shown)

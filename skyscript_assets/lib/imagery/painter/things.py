@@ -31,21 +31,25 @@ POINT_THINGS: dict[tuple[str, str | None], PointThing] = {
     ("power", "pole"): PointThing((0.2, 0.2), 10.0, (110, 96, 82)),
     ("man_made", "mast"): PointThing((0.6, 0.6), 28.0, (170, 168, 165)),
     ("man_made", "tower"): PointThing((2.0, 2.0), 26.0, (165, 160, 155), surface=int(Surface.BUILDING)),
-    ("man_made", "water_tower"): PointThing((6.0, 6.0), 30.0, (188, 186, 180), True, int(Surface.BUILDING)),
-    ("man_made", "chimney"): PointThing((1.6, 1.6), 34.0, (150, 110, 95), True, int(Surface.BUILDING)),
-    ("man_made", "storage_tank"): PointThing((5.0, 5.0), 8.0, (206, 206, 202), True, int(Surface.BUILDING)),
-    ("man_made", "silo"): PointThing((3.0, 3.0), 14.0, (186, 186, 182), True, int(Surface.BUILDING)),
+    ("man_made", "water_tower"): PointThing(
+        (6.0, 6.0), 30.0, (188, 186, 180), round=True, surface=int(Surface.BUILDING)
+    ),
+    ("man_made", "chimney"): PointThing((1.6, 1.6), 34.0, (150, 110, 95), round=True, surface=int(Surface.BUILDING)),
+    ("man_made", "storage_tank"): PointThing(
+        (5.0, 5.0), 8.0, (206, 206, 202), round=True, surface=int(Surface.BUILDING)
+    ),
+    ("man_made", "silo"): PointThing((3.0, 3.0), 14.0, (186, 186, 182), round=True, surface=int(Surface.BUILDING)),
     ("man_made", "street_cabinet"): PointThing((0.6, 0.3), 1.3, (120, 126, 120)),
-    ("man_made", "advertising"): PointThing((0.6, 0.6), 3.0, (120, 120, 118), True),
-    ("amenity", "fountain"): PointThing((2.6, 2.6), 0.5, (140, 172, 178), True, int(Surface.WATER)),
+    ("man_made", "advertising"): PointThing((0.6, 0.6), 3.0, (120, 120, 118), round=True),
+    ("amenity", "fountain"): PointThing((2.6, 2.6), 0.5, (140, 172, 178), round=True, surface=int(Surface.WATER)),
     ("amenity", "shelter"): PointThing((2.2, 1.3), 2.5, (120, 122, 124)),
     ("amenity", "kiosk"): PointThing((2.0, 1.6), 3.0, (130, 124, 116)),
     ("amenity", "charging_station"): PointThing((0.4, 0.3), 1.6, (210, 214, 214)),
     ("amenity", "recycling"): PointThing((2.2, 0.7), 1.6, (70, 100, 78)),
     ("historic", "monument"): PointThing((1.6, 1.6), 6.0, (150, 146, 140)),
     ("historic", "memorial"): PointThing((0.7, 0.7), 2.4, (120, 118, 114)),
-    ("natural", "stone"): PointThing((0.8, 0.7), 0.9, (150, 146, 140), True),
-    ("natural", "rock"): PointThing((1.5, 1.2), 1.3, (146, 140, 133), True),
+    ("natural", "stone"): PointThing((0.8, 0.7), 0.9, (150, 146, 140), round=True),
+    ("natural", "rock"): PointThing((1.5, 1.2), 1.3, (146, 140, 133), round=True),
     ("barrier", "block"): PointThing((0.6, 0.4), 0.8, (176, 172, 165)),
     ("power", "transformer"): PointThing((1.4, 1.1), 2.2, (140, 146, 140)),
 }
@@ -91,7 +95,7 @@ POINT_THINGS[("power", "tower")] = PointThing((3.0, 3.0), 30.0, (150, 152, 152))
 def _add_pylon(point: shapely.Point, things: LayerBuilder) -> None:
     """Four legs, diagonals and two cross-arms."""
     steel = Style(-1, 1.0, 0, 9.0, (142, 144, 144), 0.75)
-    corners = np.array([(-3, -3), (3, -3), (3, 3), (-3, 3)]) + (point.x, point.y)
+    corners = np.array([(-3, -3), (3, -3), (3, 3), (-3, 3)]) + np.array([point.x, point.y])
     for first, second in ((0, 2), (1, 3), (0, 1), (1, 2), (2, 3), (3, 0)):
         things.add(shapely.buffer(shapely.LineString([corners[first], corners[second]]), 0.17), 2.0, steel)
     arm = Style(-1, 1.0, 0, 26.0, (158, 160, 160), 0.9)

@@ -67,7 +67,7 @@ class CrownTile:
 
 
 def crown_profile(
-    dx: npt.NDArray[np.float64], dy: npt.NDArray[np.float64], phase: tuple[float, float], *, conifer: bool
+    dx: npt.NDArray[np.floating], dy: npt.NDArray[np.floating], phase: tuple[float, float], *, conifer: bool
 ) -> npt.NDArray[np.float64]:
     """Relative height of a crown at offsets in radii: a cone or a dome with a lobed outline; negative outside."""
     angle = np.arctan2(dy, dx)
@@ -111,7 +111,7 @@ def _stamp(
     radius_px: float,
     height_m: float,
     phase: npt.NDArray[np.float64],
-    conifer: bool,  # noqa: FBT001
+    conifer: bool,
 ) -> None:
     """Draw one crown into a tile, across its edges; the higher crown wins."""
     n, reach = tile.height_m.shape[0], math.ceil(radius_px * 1.25) + 1
@@ -132,9 +132,7 @@ def _stamp(
 
 def _crown_colours(rng: np.random.Generator, conifer: npt.NDArray[np.bool_], season: Season) -> F32:
     mix = rng.random(len(conifer))
-    colours = [
-        _crown_colour(float(t), season, conifer=bool(needles)) for t, needles in zip(mix, conifer, strict=True)
-    ]
+    colours = [_crown_colour(float(t), season, conifer=bool(needles)) for t, needles in zip(mix, conifer, strict=True)]
     return srgb_to_linear(np.array(colours).reshape(-1, 3))
 
 
@@ -162,7 +160,7 @@ class Canopy:
 
 
 def grow(canopy: Canopy, tile: CrownTile, chance: F32, block: Block) -> int:
-    """Add the crowns of a field whose centres have a chance greater than their own number; returns how many in the core.
+    """Add the crowns of a field whose centres have a chance greater than their own number; returns those in the core.
 
     Args:
         canopy: Changed in place.
@@ -183,9 +181,9 @@ def grow(canopy: Canopy, tile: CrownTile, chance: F32, block: Block) -> int:
     stands[:, :, :crowns] = tile.chance < there
     # The number of a crown among all repetitions, less that of the repetition of the pixel itself.
     code = tile.crown + (crowns + 1) * (tile.over[1] + repeats[1] * tile.over[0].astype(np.int32))
-    number_of = wrap(code, block)
-    number_of += ((rows // n - first[0]) * (repeats[1] * (crowns + 1))).astype(np.int32)[:, None]
-    number_of += ((cols // n - first[1]) * (crowns + 1)).astype(np.int32)[None, :]
+    number_of = wrap(code.astype(np.intp), block)
+    number_of += ((rows // n - first[0]) * (repeats[1] * (crowns + 1)))[:, None]
+    number_of += ((cols // n - first[1]) * (crowns + 1))[None, :]
     pixels = np.flatnonzero(stands.ravel().take(number_of))
     at_row, at_col = np.divmod(pixels, block.width)
     height = tile.height_m[(at_row + block.row) % n, (at_col + block.col) % n]
@@ -249,7 +247,15 @@ class TreeBuilder:
     def freeze(self) -> Trees:
         """The trees as columns."""
         table = np.array(self._rows, np.float32).reshape(-1, 9)
-        return Trees(*table[:, :5].T, table[:, 5] > 0.5, srgb_to_linear(table[:, 6:9]))
+        return Trees(
+            x=table[:, 0],
+            y=table[:, 1],
+            radius_m=table[:, 2],
+            height_m=table[:, 3],
+            phase=table[:, 4],
+            conifer=table[:, 5] > 0.5,
+            colour=srgb_to_linear(table[:, 6:9]),
+        )
 
 
 def plant(canopy: Canopy, trees: Trees, block: Block) -> None:

@@ -12,7 +12,7 @@ from skyscript_assets.lib.imagery.painter.layers import LayerBuilder, Style
 from skyscript_assets.lib.imagery.painter.noise import CoarseField
 from skyscript_assets.lib.imagery.painter.objects import MapObject, Tags, is_yes, level_of, number
 from skyscript_assets.lib.imagery.painter.palette import MATERIAL_INDEX, MATERIALS, RGB, Surface
-from skyscript_assets.lib.imagery.painter.shapes import line_parts, rectangles, stations, strips
+from skyscript_assets.lib.imagery.painter.shapes import Geometries, line_parts, rectangles, stations, strips
 
 DECK_M = 5.5
 """Height of a bridge above what it crosses, per level."""
@@ -151,12 +151,17 @@ def add_road(
     elif road.kerbed and road.order >= 22:
         built.add_all(strips(lines, width + 0.7), order - 15, Style(MATERIAL_INDEX["platform"], 1.05, surface=surface))
     elif not road.kerbed and road.order >= 25:
-        built.add_all(strips(lines, width + 2.4), order - 15, Style(MATERIAL_INDEX["gravel"], 0.9, surface=10))
+        built.add_all(
+            strips(lines, width + 2.4), order - 15, Style(MATERIAL_INDEX["gravel"], 0.9, surface=int(Surface.BARE))
+        )
     if road.order >= 23 and not bridge:
         middle = shapely.line_interpolate_point(lines[0], 0.5, normalized=True)
-        town = urban.value(middle.x, middle.y) > 0.3
-        verge = Style(MATERIAL_INDEX["square" if town else "grass"], 0.97, surface=11 if town else 7)
-        ground.add_all(strips(lines, width + (6.0 if town else 7.0)), 0.5, verge)
+        if urban.value(middle.x, middle.y) > 0.5:
+            pavement = Style(MATERIAL_INDEX["square"], 0.97, surface=int(Surface.PAVED))
+            built.add_all(strips(lines, width + 5.6), -5.0, pavement)
+        else:
+            verge = Style(MATERIAL_INDEX["grass"], 0.97, surface=int(Surface.GRASS))
+            ground.add_all(strips(lines, width + 7.0), 0.5, verge)
     style = Style(MATERIAL_INDEX[material], tone, level, height, surface=surface)
     built.add_all(strips(lines, width, flat=bridge), order, style)
     if road.order >= 20 and surface == Surface.ROAD:
@@ -167,16 +172,18 @@ def add_road(
         _add_treads(lines, width, level, marks)
 
 
-def _add_wear(lines: np.ndarray, width: float, level: int, marks: LayerBuilder, tone: float) -> None:  # type: ignore[type-arg]
+def _add_wear(lines: Geometries, width: float, level: int, marks: LayerBuilder, tone: float) -> None:
     """Darker or paler bands where wheels run: old, pale roads darken, new, dark ones pale."""
     colour: RGB = (92, 91, 90) if tone > 0.98 else (150, 148, 145)
     for offset in (-0.25, 0.25):
         for line in lines:
             band = _offset(line, offset * width)
-            marks.add(shapely.buffer(band, 0.13 * width, quad_segs=2), level - 0.5, Style(-1, 1, level, 0, colour, 0.13))
+            marks.add(
+                shapely.buffer(band, 0.13 * width, quad_segs=2), level - 0.5, Style(-1, 1, level, 0, colour, 0.13)
+            )
 
 
-def _add_lane_marks(lines: np.ndarray, tags: Tags, width: float, level: int, marks: LayerBuilder) -> None:  # type: ignore[type-arg]
+def _add_lane_marks(lines: Geometries, tags: Tags, width: float, level: int, marks: LayerBuilder) -> None:
     """Dashes between lanes, lines along the edges of the larger roads."""
     lanes = int(number(tags, "lanes", 1, 10) or (2 if width >= 6 else 1))
     dash = Style(-1, 1.0, level, 0.0, _WHITE, 0.75)
@@ -193,7 +200,7 @@ def _add_lane_marks(lines: np.ndarray, tags: Tags, width: float, level: int, mar
                 marks.add(shapely.buffer(edge, 0.13, quad_segs=1), level, Style(-1, 1, level, 0, _WHITE, 0.55))
 
 
-def _add_treads(lines: np.ndarray, width: float, level: int, marks: LayerBuilder) -> None:  # type: ignore[type-arg]
+def _add_treads(lines: Geometries, width: float, level: int, marks: LayerBuilder) -> None:
     """Dark edges of steps, wide enough to be seen."""
     for line in lines:
         x, y, ux, uy = stations(line, 1.0, 0.4)
@@ -226,7 +233,9 @@ def add_rail(item: MapObject, ground: LayerBuilder, built: LayerBuilder, marks: 
             ground.add_all(strips(lines, 11.0), 0.6, Style(MATERIAL_INDEX["trackside"]))
         marks.add_all(strips(lines, 2.6, flat=True), level - 0.4, Style(-1, 1, level, 0, (96, 84, 74), 0.40))
     else:
-        marks.add_all(strips(lines, 2.4, flat=True), level + 0.3, Style(-1, 1, level, 0, (150, 145, 138), 0.28, 4))
+        marks.add_all(
+            strips(lines, 2.4, flat=True), level + 0.3, Style(-1, 1, level, 0, (150, 145, 138), 0.28, int(Surface.RAIL))
+        )
     steel = (118, 96, 80) if kind in {"abandoned", "disused"} else _STEEL
     for line in lines:
         for side in (-0.76, 0.76):
