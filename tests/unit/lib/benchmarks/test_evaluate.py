@@ -147,24 +147,6 @@ def test_the_linear_probe_learns_from_train_windows(
     assert set(read_scores(out).notes) == {"inverse_penalty"}
 
 
-def test_a_probe_without_validation_windows_uses_the_fixed_penalty(
-    scenes: dict[tuple[str, str], Path],
-    ground_cover: Callable[..., GroundCoverBenchmark],
-    colour_model: type[Model],
-    tmp_path: Path,
-) -> None:
-    from skyscript_assets.lib.benchmarks.controls import DEFAULT_REGULARISATION, probe_scores
-
-    rng = np.random.default_rng(0)
-    truth = rng.random((40, 3)) < 0.5
-    truth[:, 2] = True
-    features = truth[:, :2] + rng.normal(scale=0.1, size=(40, 2))
-    scores, chosen = probe_scores((features, truth), (np.zeros((0, 2)), truth[:0]), features)
-    assert chosen == DEFAULT_REGULARISATION
-    assert roc_auc_score(truth[:, 0], scores[:, 0]) > 0.9
-    assert (scores[:, 2] == 0).all()
-
-
 def test_retrieval_texts_name_the_classes_of_a_window() -> None:
     assert set_caption(["building", "road", "trees"]) == "a satellite image of building, road and trees"
     assert set_caption(["road"]) == "a satellite image of road"
