@@ -14,10 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from skyscript_assets.lib.clip.checkpoint import load_checkpoint
-
 from skyscript_assets.lib.benchmarks.evaluate import ScoreSummary, evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.clip.checkpoint import load_checkpoint
 from skyscript_assets.lib.clip.model import ClipModel, load_base
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 from skyscript_assets.lib.settings import PACKAGED_PROFILES, ImageFolderBenchmark, NoRecipe, Settings, load_settings
@@ -72,7 +71,7 @@ def load(settings: Settings, store: Store, key: str) -> ClipModel:
     base = settings.bases[model.base]
     if isinstance(model.recipe, NoRecipe):
         return load_base(base, settings.weights, model.seed)
-    return load_checkpoint(store.folder(OutputKey("trained_checkpoint", (key,))), base, settings.weights, model.seed)
+    return load_checkpoint(store.folder(OutputKey("trained_checkpoint", (key,))), base, settings.weights)
 
 
 def run(settings: Settings, store: Store, data: Path, models: list[str]) -> None:

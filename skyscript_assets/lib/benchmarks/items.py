@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -290,7 +291,7 @@ def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
     """Encoded images of some splits in the order of the table, in lists of bounded length."""
     with pq.ParquetFile(folder / ITEMS_FILE) as table:
         for batch in table.iter_batches(batch_size=ROWS_AT_ONCE // 4, columns=["image", "split"]):
-            images = batch.filter(pa.compute.is_in(batch["split"], pa.array(splits)))["image"].to_pylist()
+            images = batch.filter(pc.is_in(batch["split"], pa.array(splits)))["image"].to_pylist()
             if images:
                 yield images
 
@@ -350,7 +351,7 @@ def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
 
 def clusters_of(items: pa.Table) -> tuple[str, ...]:
     """The bootstrap's cluster of each item: its cell, or its id where it has none."""
-    return tuple(pa.compute.coalesce(items["cell"], items["item_id"]).to_pylist())
+    return tuple(pc.coalesce(items["cell"], items["item_id"]).to_pylist())
 
 
 def _rounded(value: float | None) -> float | None:

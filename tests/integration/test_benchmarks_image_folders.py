@@ -1,0 +1,31 @@
+"""Published image folders are packed as they are."""
+
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.benchmarks.features import decode
+from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.items import iter_images, read_items, read_spec
+from skyscript_assets.lib.settings import PACKAGED_PROFILES, ImageFolderBenchmark, load_settings
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("name", "images", "classes"), [("eurosat", 2700, 10), ("ucmerced", 1050, 21)])
+def test_a_published_folder_is_packed_whole(
+    shared_data: Path, tmp_path: Path, name: str, images: int, classes: int
+) -> None:
+    folder = shared_data / "benchmarks" / name
+    if not folder.is_dir():
+        pytest.skip(f"the published set is absent: {folder} does not exist")
+    benchmark = ImageFolderBenchmark(
+        title=name, csv=str(folder / f"{name}_test.csv"), classnames=str(folder / "classnames.txt")
+    )
+    summary = build_image_folder(benchmark, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    assert summary.items == {"test": images}
+    assert len(summary.positives) == classes == len(read_spec(tmp_path).classes)
+    assert not summary.synthetic
+    items = read_items(tmp_path)
+    first = decode(next(iter_images(tmp_path, ["test"]))[0])
+    assert first.shape == (items["height"][0].as_py(), items["width"][0].as_py(), 3)
+    assert sum(len(batch) for batch in iter_images(tmp_path, ["test"])) == images
