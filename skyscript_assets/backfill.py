@@ -149,7 +149,10 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
         if event.is_step_success and event.step_key in STAGES:
             seconds[event.step_key] = event.step_success_data.duration_ms / 1000
         if event.is_step_failure and error is None:
-            error = f"{event.step_key}: {_message(event.step_failure_data)}"
+            failure = event.step_failure_data
+            if failure.error is not None and failure.error.cls_name == "DagsterExecutionInterruptedError":
+                raise KeyboardInterrupt
+            error = f"{event.step_key}: {_message(failure)}"
     if error is None and not result.success:
         error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
     failed = tuple(
