@@ -110,6 +110,7 @@ def paint_scene(
         SceneError: the ground is empty or too large for one painting.
         UpstreamMissingError: there is no `objects.parquet`.
         CorruptInputError: it is damaged.
+        OutputSchemaError: another version wrote it.
     """
     grid = make_grid(bbox, source.gsd_m, f"{region} x {key}")
     objects, counts = read_objects(objects_path, grid, source.seed, source.omit_share, source.displace_share)

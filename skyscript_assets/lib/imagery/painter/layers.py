@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from skyscript_assets.lib.imagery.painter.noise import F32
 from skyscript_assets.lib.imagery.painter.palette import RGB, srgb_to_linear
 
 Polygons = npt.NDArray[np.object_]
+
+_BURNING = threading.Lock()
+"""Rasterio swaps the warning filters of the whole process while it burns, which only one thread at a time may do."""
 
 _CLIP_FROM = 40
 """Polygons of more vertices are clipped to a block before they are burnt."""
@@ -102,6 +106,19 @@ class LayerBuilder:
         for polygon in polygons:
             self.add(polygon, order, style)
 
+    def widen(self, metres: float) -> None:
+        """Widen all polygons and thin out their colour by as much, so that no line falls between pixels."""
+        if metres <= 0 or not self._polygons:
+            return
+        before = np.array(self._polygons, dtype=object)
+        after = shapely.buffer(before, metres, quad_segs=1, join_style="mitre")
+        shares = shapely.area(before) / np.maximum(shapely.area(after), 1e-9)
+        self._polygons = list(after)
+        self._styles = [
+            replace(style, opacity=style.opacity * float(share))
+            for style, share in zip(self._styles, shares, strict=True)
+        ]
+
     def freeze(self, bounds: Bounds) -> Layer:
         """The layer, clipped to a box in local metres."""
         polygons = np.array(self._polygons, dtype=object)
@@ -141,9 +158,10 @@ def burn(polygons: Polygons, block: Block) -> npt.NDArray[np.int32]:
     ]
     if not kept:
         return np.zeros(block.shape, np.int32)
-    burnt: npt.NDArray[np.int32] = rasterize(
-        kept, out_shape=block.shape, transform=Affine(*block.transform), fill=0, dtype="int32"
-    )
+    with _BURNING:
+        burnt: npt.NDArray[np.int32] = rasterize(
+            kept, out_shape=block.shape, transform=Affine(*block.transform), fill=0, dtype="int32"
+        )
     return burnt
 
 

@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.imagery.painter.grid import Grid
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import TAGS_TYPE, read_table
 
 Tags = Mapping[str, str]
 
 REACH_M = 120.0
 """Objects this far outside the canvas are still looked at: their shadows or crowns may fall onto it."""
+
+_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary())])
+"""What the painter reads of `objects.parquet`."""
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)")
 
@@ -118,9 +122,11 @@ def read_objects(
         displace_share: Share of visible objects moved by 3 to 9 metres.
 
     Raises:
-        CorruptInputError: a geometry of the table is not WKB.
+        UpstreamMissingError: the table does not exist.
+        OutputSchemaError: another version wrote it.
+        CorruptInputError: it is damaged, or a geometry in it is not WKB.
     """
-    table = read_table(path, columns=["object_id", "tags", "geometry"]).sort_by("object_id")
+    table = read_table(path, _SCHEMA, _SCHEMA.names).sort_by("object_id")
     try:
         geometries = shapely.from_wkb(np.array(table["geometry"].to_pylist(), dtype=object))
     except shapely.errors.GEOSException as error:

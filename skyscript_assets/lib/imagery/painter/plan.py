@@ -94,6 +94,9 @@ class Painting:
     invented: Counter[str]
 
 
+MARK_M = 0.3
+"""Width of the thinnest marks; where pixels are larger, marks are drawn wider and fainter."""
+
 _FRAY_M = 0.5
 """Deviation of the frayed edges of soft areas, metres."""
 
@@ -206,6 +209,7 @@ def make_painting(
             studio.take(item)
     add_crossings(studio.crossings, studio.roads, studio.marks)
     buildings = make_buildings(studio.buildings, surroundings.urban, studio.things, seed)
+    studio.marks.widen((grid.pixel_m - MARK_M) / 2)
     places = _places(studio, surroundings, outlines)
     layers = (studio.built, studio.things)
     invented = invent(grid, places, source.invent_per_km2, layers, studio.trees, seed)
