@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.imagery.painter.grid import Grid
+from skyscript_assets.lib.imagery.painter.layers import clip
 from skyscript_assets.lib.tables import TAGS_TYPE, read_table
 
 Tags = Mapping[str, str]
@@ -25,6 +27,9 @@ REACH_M = 120.0
 
 _SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary())])
 """What the painter reads of `objects.parquet`."""
+
+_FAR_DEG = 0.05
+"""How far beyond the canvas an object is kept whole, degrees."""
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)")
 
@@ -134,7 +139,7 @@ def read_objects(
     counts = Counts()
     degrees = shapely.buffer(grid.footprint(), 2 * REACH_M / 111_000.0 / max(0.05, _cosine(grid)))
     near = np.flatnonzero(shapely.intersects(geometries, degrees))
-    local = grid.to_local(geometries[near])
+    local = grid.to_local(_cut(geometries[near], shapely.bounds(degrees)))
     ids, tags = table["object_id"].take(near).to_pylist(), table["tags"].take(near).to_pylist()
     width, height = grid.size_m
     touched = shapely.intersects(local, shapely.box(0, 0, width, height))
@@ -178,6 +183,15 @@ def _decide(
         shift = np.array([math.cos(angle), math.sin(angle)]) * distance
         geometry = shapely.transform(geometry, lambda xy: xy + shift)
     return MapObject(object_id, tags, geometry, role)
+
+
+def _cut(geometries: npt.NDArray[np.object_], bounds: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    """Cut what reaches far beyond the canvas: a projection's zone ends somewhere."""
+    west, south, east, north = bounds
+    box = (west - _FAR_DEG, south - _FAR_DEG, east + _FAR_DEG, north + _FAR_DEG)
+    far = ~shapely.within(geometries, shapely.box(*box))
+    geometries[far] = clip(geometries[far], box)
+    return geometries
 
 
 def _cosine(grid: Grid) -> float:

@@ -270,7 +270,13 @@ def test_progress_is_told_block_by_block(objects: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(painter_grid, "BLOCK_PX", 256)
     told: list[tuple[int, int, str]] = []
     paint_scene(
-        "village", "SYN", source(), BBOX, objects, tmp_path, progress=lambda done, total, unit: told.append((done, total, unit))
+        "village",
+        "SYN",
+        source(),
+        BBOX,
+        objects,
+        tmp_path,
+        progress=lambda done, total, unit: told.append((done, total, unit)),
     )
     assert told == [(n, 4, "blocks") for n in (1, 2, 3, 4)]
 
@@ -281,6 +287,18 @@ def test_a_place_without_objects_is_painted_as_wild_ground(tmp_path: Path) -> No
     assert summary.painted == {}
     assert summary.surface_share["grass"] + summary.surface_share["trees"] > 0.9
     assert read_scenes(folder)[0].synthetic
+
+
+def test_an_object_that_spans_a_continent_is_cut_before_it_is_projected(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    rows = [
+        {"object_id": "r1", "tags": {"natural": "wood"}, "geometry": shapely.to_wkb(shapely.box(-120, -80, 150, 85))},
+        {"object_id": "a2", "tags": {"building": "yes"}, "geometry": shapely.to_wkb(degrees(HOUSE))},
+    ]
+    write_table(tmp_path / "objects" / "objects.parquet", rows_to_table(rows, SCHEMA))
+    folder, summary = paint(tmp_path / "out", tmp_path / "objects" / "objects.parquet")
+    assert summary.surface_share["trees"] > 0.8
+    assert surface_at(folder, 50, 46) == "building"
 
 
 def test_a_painting_that_is_too_large_is_refused_with_the_remedy(objects: Path, tmp_path: Path) -> None:
