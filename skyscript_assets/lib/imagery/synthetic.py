@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from PIL import Image
 
 from skyscript_assets.lib.geometry import Bounds
@@ -114,14 +115,13 @@ def paint_scene(
     """
     grid = make_grid(bbox, source.gsd_m, f"{region} x {key}")
     objects, counts = read_objects(objects_path, grid, source.seed, source.omit_share, source.displace_share)
-    painting = make_painting(grid, objects, source, split_zoom, (bbox[1] + bbox[3]) / 2)
-    date = source.datetime
-    scene_id = f"{region}_{key}_{date:%Y%m%d}"
+    painting = make_painting(grid, objects, source, split_zoom, bbox)
+    scene_id = _scene_id(region, key, source)
     crowns, pixels = _paint(painting, out, scene_id, progress)
     summary = _summary(scene_id, grid, counts, painting, crowns, pixels)
     _write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})
     _write_json(out / REPORT_FILE, _report(region, key, source, summary))
-    write_scenes(out, [_scene(region, key, source, grid, scene_id, out / SCENE_FILE)])
+    write_scenes(out, [_scene(region, key, source, grid, bbox, out / SCENE_FILE)])
     return summary
 
 
@@ -260,7 +260,8 @@ def _report(region: str, key: str, source: SyntheticSource, summary: PaintingSum
     }
 
 
-def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, scene_id: str, picture: Path) -> Scene:
+def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, bbox: Bounds, picture: Path) -> Scene:
+    """The scene; its footprint is the region's box, since the canvas beyond it lacks the objects of the neighbours."""
     when = source.datetime
     if not isinstance(when, dt.datetime):
         when = dt.datetime(when.year, when.month, when.day, 10, tzinfo=dt.UTC)
@@ -268,11 +269,11 @@ def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, scene_id:
     with picture.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Scene(
-        scene_id=scene_id,
+        scene_id=_scene_id(region, key, source),
         region=region,
         source=key,
         datetime=when,
-        footprint=grid.footprint(),
+        footprint=shapely.box(*bbox),
         cloud_share=0.0,
         gsd_m=grid.gsd_m,
         crs=grid.crs,
@@ -285,6 +286,10 @@ def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, scene_id:
         attribution=source.attribution,
         synthetic=True,
     )
+
+
+def _scene_id(region: str, key: str, source: SyntheticSource) -> str:
+    return f"{region}_{key}_{source.datetime:%Y%m%d}"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -6,32 +6,37 @@ import numpy as np
 import shapely
 from shapely.ops import polygonize
 
-from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.painter.shapes import F64, line_parts
 
 _BESIDE_M = 0.2
 """How far from the line its two sides are looked at."""
 
 
-def sea_polygons(coastlines: list[shapely.Geometry], bounds: Bounds) -> list[shapely.Polygon]:
-    """The parts of a box that lie on the right of the coastlines in it (OSM wiki, Tag:natural=coastline).
+def sea_polygons(
+    coastlines: list[shapely.Geometry], ground: shapely.Polygon, beyond_m: float = 0.0
+) -> list[shapely.Geometry]:
+    """The parts of the ground that lie on the right of the coastlines in it (OSM wiki, Tag:natural=coastline).
 
     Args:
         coastlines: Lines in local metres, whose y grows southward.
-        bounds: The box.
+        ground: Where the coastlines are known without gaps; beyond it a missing line would turn land into sea.
+        beyond_m: How far the sea goes on where it reaches the edge of the ground.
     """
-    box = shapely.box(*bounds)
-    inside = [shapely.intersection(line, box) for line in coastlines if shapely.intersects(line, box)]
-    lines = [part for geometry in inside for part in line_parts(geometry) if shapely.length(part) > 0]
+    touching = [line for line in coastlines if shapely.intersects(line, ground)]
+    lines = [part for geometry in touching for part in line_parts(geometry) if shapely.length(part) > 0]
     if not lines:
         return []
-    network = shapely.node(shapely.MultiLineString([*lines, shapely.boundary(box)]))
+    network = shapely.node(shapely.MultiLineString([*lines, shapely.boundary(ground)]))
     right, left = _beside(lines, _BESIDE_M), _beside(lines, -_BESIDE_M)
-    return [
+    sea = [
         part
         for part in polygonize(shapely.get_parts(network))
-        if shapely.contains_xy(part, right).sum() > shapely.contains_xy(part, left).sum()
+        if shapely.contains(ground, part.representative_point())
+        and shapely.contains_xy(part, right).sum() > shapely.contains_xy(part, left).sum()
     ]
+    if beyond_m > 0 and sea:
+        sea.append(shapely.difference(shapely.buffer(shapely.union_all(sea), beyond_m, join_style="mitre"), ground))
+    return sea
 
 
 def _beside(lines: list[shapely.LineString], distance: float) -> F64:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.painter.cells import Cells, make_cells
 from skyscript_assets.lib.imagery.painter.coast import sea_polygons
 from skyscript_assets.lib.imagery.painter.grid import Grid
@@ -179,7 +180,7 @@ class _Studio:
 
 
 def make_painting(
-    grid: Grid, objects: list[MapObject], source: SyntheticSource, split_zoom: int, latitude_deg: float
+    grid: Grid, objects: list[MapObject], source: SyntheticSource, split_zoom: int, bbox: Bounds
 ) -> Painting:
     """Decide everything about a painting.
 
@@ -188,9 +189,9 @@ def make_painting(
         objects: What is painted, sorted by id.
         source: Date, sun, seed, colours and rates.
         split_zoom: Zoom of the Web Mercator cells by which palette and sun vary.
-        latitude_deg: Latitude of the region's centre, for the season.
+        bbox: Ground of the region in degrees, where objects are known without gaps.
     """
-    seed, season = source.seed, season_of(source.datetime, latitude_deg)
+    seed, season = source.seed, season_of(source.datetime, (bbox[1] + bbox[3]) / 2)
     cells = make_cells(grid, split_zoom, seed, random_colours=source.colours == "random")
     studio = _Studio(seed, TreeBuilder(season, seed))
     first = [item for item in objects if item.role in _GROUNDWORK]
@@ -198,7 +199,8 @@ def make_painting(
         studio.take(item)
     width, height = grid.size_m
     bounds = (-REACH_M, -REACH_M, width + REACH_M, height + REACH_M)
-    sea = sea_polygons([item.geometry for item in studio.coast], bounds)
+    (ground,) = grid.to_local(np.array([shapely.segmentize(shapely.box(*bbox), 0.001)], dtype=object))
+    sea = sea_polygons([item.geometry for item in studio.coast], ground, REACH_M)
     studio.ground.add_all(sea, -1.0, Style(MATERIAL_INDEX["water"], surface=int(Surface.WATER)))
     studio.water += sea + water_areas(studio.areas)
     outlines = [item.geometry for item in studio.buildings]

@@ -120,14 +120,17 @@ def _stamp(
     dy = (offsets + row + 0.5 - centre[0])[:, None] / radius_px
     dx = (offsets + col + 0.5 - centre[1])[None, :] / radius_px
     height = crown_profile(dx, dy, (float(phase[0]), float(phase[1])), conifer=conifer) * height_m
-    at = np.ix_((offsets + row) % n, (offsets + col) % n)
-    higher = height > tile.height_m[at]
-    rows, cols = (grid[higher] for grid in np.broadcast_arrays(at[0], at[1]))
-    tile.height_m[rows, cols] = height[higher]
-    tile.crown[rows, cols] = index
-    over_rows, over_cols = row // n - (offsets + row) // n, col // n - (offsets + col) // n
-    tile.over[0, rows, cols] = np.broadcast_to(over_rows[:, None], higher.shape)[higher]
-    tile.over[1, rows, cols] = np.broadcast_to(over_cols[None, :], higher.shape)[higher]
+    at_rows, at_cols = offsets + row, offsets + col
+    at = (at_rows % n)[:, None] * n + (at_cols % n)[None, :]
+    higher = height > tile.height_m.ravel()[at]
+    pixels = at[higher]
+    tile.height_m.ravel()[pixels] = height[higher]
+    tile.crown.ravel()[pixels] = index
+    over = tile.over.reshape(2, -1)
+    over[:, pixels] = 0
+    if not (reach <= row < n - reach and reach <= col < n - reach):
+        down, right = np.meshgrid(row // n - at_rows // n, col // n - at_cols // n, indexing="ij")
+        over[0, pixels], over[1, pixels] = down[higher], right[higher]
 
 
 def _crown_colours(rng: np.random.Generator, conifer: npt.NDArray[np.bool_], season: Season) -> F32:

@@ -405,16 +405,19 @@ def test_stations_follow_a_line() -> None:
 def test_the_sea_lies_to_the_right_of_the_coast() -> None:
     # Local y grows southward: walking east, the right-hand side is south.
     eastward = shapely.LineString([(-10, 50), (40, 60), (110, 50)])
-    (sea,) = sea_polygons([eastward], (0, 0, 100, 100))
+    (sea,) = sea_polygons([eastward], shapely.box(0, 0, 100, 100))
     assert shapely.contains_xy(sea, 50, 90)
     assert not shapely.contains_xy(sea, 50, 10)
-    (other,) = sea_polygons([shapely.reverse(eastward)], (0, 0, 100, 100))
+    (other,) = sea_polygons([shapely.reverse(eastward)], shapely.box(0, 0, 100, 100))
     assert shapely.contains_xy(other, 50, 10)
-    assert sea_polygons([], (0, 0, 100, 100)) == []
+    wider = shapely.union_all(sea_polygons([eastward], shapely.box(0, 0, 100, 100), 30.0))
+    assert shapely.contains_xy(wider, 50, 120)
+    assert not shapely.contains_xy(wider, 50, -10)
+    assert sea_polygons([], shapely.box(0, 0, 100, 100)) == []
 
 
 def test_an_island_is_land_in_the_sea() -> None:
     # With land on the left and y to the south, an island is walked around this way in local metres.
     island = shapely.LinearRing([(40, 40), (40, 60), (60, 60), (60, 40)])
-    sea = sea_polygons([shapely.LineString(island.coords)], (0, 0, 100, 100))
+    sea = sea_polygons([shapely.LineString(island.coords)], shapely.box(0, 0, 100, 100))
     assert shapely.area(shapely.union_all(sea)) == pytest.approx(9600)
