@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.errors import TooLittleDataError
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tags.groundability import GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA
 from skyscript_assets.lib.tags.vocabulary import PLANNABLE_FILE, PLANNABLE_SCHEMA
@@ -54,6 +55,7 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
         UpstreamMissingError: an input does not exist.
         CorruptInputError: an input is not a whole Parquet file.
         OutputSchemaError: an input lacks a column.
+        TooLittleDataError: nothing would be frozen, for as long as the snapshot has this name.
     """
     decisions = read_table(groundability_folder / GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA)
     counts = read_table(vocabulary_folder / PLANNABLE_FILE, PLANNABLE_SCHEMA)
@@ -63,6 +65,11 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
         tags, ["key", "value"], join_type="inner"
     )
     seen = joined.filter(pc.less_equal(joined["gsd_m"], joined["coarsest_gsd_m"])).select(SNAPSHOT_SCHEMA.names)
+    if seen.num_rows == 0:
+        raise TooLittleDataError(
+            f"none of {tags.num_rows} visible tags is on an object that could become a chip at the sources' GSDs: "
+            "give larger regions or finer sources, or lower chips.min_object_px in plant.yaml"
+        )
     seen = seen.sort_by([*order, ("region", "ascending"), ("gsd_m", "ascending")]).cast(SNAPSHOT_SCHEMA)
     write_table(out / TAGS_FILE, tags.combine_chunks().cast(TAGS_SCHEMA))
     write_table(out / SNAPSHOT_FILE, seen.combine_chunks())

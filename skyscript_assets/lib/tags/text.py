@@ -88,13 +88,16 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
             "ownership timezone population protect_class protection_title iata icao"
         ),
         "rating of a route": "sac_scale mtb trail_visibility",
-        "engineering value": "gauge voltage frequency level layer",
+        "engineering value": "gauge voltage frequency level layer railway:signal railway:radio railway:track_class",
+        "parking rule": "parking:condition parking:ticket",
+        "profession or offer": "healthcare social_facility community_centre club government clothes",
+        "device": "surveillance camera acoustic",
         "lighting": "lit",
         "not there, or not any more": "proposed planned razed demolished removed destroyed dismantled vacant not",
     }.items()
     for key in keys.split()
 }
-"""Attributes that no picture taken from above shows, by a key's first part (up to `:`)."""
+"""Attributes that no picture taken from above shows, by a key's first part or first two parts (between `:`)."""
 
 
 def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
@@ -176,7 +179,9 @@ def attribute_reason(key: str) -> str | None:
     These tags are classes: the label file carries the frequent ones, with reasons, and the policy covers the rest, so
     that a model never has to guess about `religion=hindu`.
     """
-    return _ATTRIBUTE_KEYS.get(key.partition(":")[0])
+    first, *others = key.split(":")
+    reason = _ATTRIBUTE_KEYS.get(first)
+    return reason if reason is not None or not others else _ATTRIBUTE_KEYS.get(f"{first}:{others[0]}")
 
 
 def excluded_reason(key: str, value: str) -> str | None:

@@ -311,6 +311,7 @@ def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
         widths = np.array([counts[tag].get(region, 0) for tag in top], float)
         axes.barh(names, widths, left=left, label=region)
         left += widths
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("objects")
     axes.set_title(f"The {len(top)} most frequent tags" if top else "No tags")

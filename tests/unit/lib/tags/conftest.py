@@ -1,0 +1,63 @@
+"""Small tables of objects, and an encoder that needs no weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
+
+SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
+DEGREE_M = 111_319.49079327358
+"""A degree on the sphere of radius 6,378,137 m."""
+
+ObjectRow = tuple[str, Mapping[str, str], float, float]
+"""(object id, tags, width in metres, height in metres)."""
+
+
+@pytest.fixture(scope="session")
+def write_objects_table() -> Callable[[Path, Sequence[ObjectRow]], Path]:
+    """Writes `objects.parquet` with boxes of given size on the equator, only the columns that are counted."""
+
+    def write(path: Path, rows: Sequence[ObjectRow]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = [
+            {
+                "object_id": object_id,
+                "tags": tags,
+                "bbox": {"xmin": 0.0, "ymin": 0.0, "xmax": width / DEGREE_M, "ymax": height / DEGREE_M},
+            }
+            for object_id, tags, width, height in rows
+        ]
+        write_table(path, rows_to_table(table, SCHEMA))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def chip_settings() -> Callable[..., ChipSettings]:
+    def make(**changes: Any) -> ChipSettings:
+        return ChipSettings(**({"snapshot": "test", "quota": 10} | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bag_of_words() -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """An encoder: the normalised sum of a fixed random vector for each word."""
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = np.zeros((len(texts), 64), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.split():
+                row += np.random.default_rng(int(unit_hash("word", word) * 2**53)).normal(size=64)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+    return encode

@@ -1,0 +1,215 @@
+"""Counting tags, and the size rule as SQL and as Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tags.vocabulary import (
+    PLANNABLE_SCHEMA,
+    VOCABULARY_SCHEMA,
+    count_vocabulary,
+    plannable,
+    plot_tag_counts,
+)
+
+Writer = Callable[..., Path]
+Chips = Callable[..., ChipSettings]
+
+
+def folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def vocabulary_of(out: Path) -> dict[tuple[str, str, str, str], tuple[int, int]]:
+    rows = pq.read_table(out / "vocabulary.parquet").to_pylist()
+    return {(r["key"], r["value"], r["region"], r["kind"]): (r["n"], r["n_plannable"]) for r in rows}
+
+
+def test_tags_are_counted_by_region_and_kind(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
+    objects = {
+        "b": write_objects_table(tmp_path / "b/objects.parquet", [("n7", {"natural": "tree"}, 0, 0)]),
+        "a": write_objects_table(
+            tmp_path / "a/objects.parquet",
+            [
+                ("n1", {"natural": "tree", "name": "Oak"}, 0, 0),
+                ("w1", {"natural": "tree_row"}, 20, 0),
+                ("a1", {"building": "yes"}, 20, 10),
+                ("r1", {"building": "yes"}, 5, 2),
+            ],
+        ),
+    }
+    out = folder(tmp_path / "out")
+    summary = count_vocabulary(objects, [1.0, 0.3, 1.0], chip_settings(), out)
+    assert vocabulary_of(out) == {
+        ("building", "yes", "a", "area"): (2, 2),
+        ("name", "Oak", "a", "node"): (1, 1),
+        ("natural", "tree", "a", "node"): (1, 1),
+        ("natural", "tree", "b", "node"): (1, 1),
+        ("natural", "tree_row", "a", "line"): (1, 1),
+    }
+    assert pq.read_schema(out / "vocabulary.parquet").equals(VOCABULARY_SCHEMA)
+    rows = pq.read_table(out / "plannable.parquet", schema=PLANNABLE_SCHEMA).to_pylist()
+    assert {(r["key"], r["region"], r["gsd_m"]): r["n"] for r in rows if r["value"] == "yes"} == {
+        ("building", "a", 0.3): 2,
+        ("building", "a", 1.0): 1,
+    }
+    assert summary.objects == {"a": 4, "b": 1}
+    assert (summary.tags, summary.text_tags, summary.rare_tags, summary.occurrences) == (4, 1, 2, 6)
+    assert summary.plannable == {"0.3": 6, "1": 5}
+
+
+def test_the_text_of_a_tag_is_in_plain_words(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
+    path = write_objects_table(tmp_path / "a/objects.parquet", [("n1", {"roof:shape": "half_hipped"}, 0, 0)])
+    out = folder(tmp_path / "out")
+    count_vocabulary({"a": path}, [1.0], chip_settings(), out)
+    assert pq.read_table(out / "vocabulary.parquet")["text"].to_pylist() == ["roof shape half hipped"]
+
+
+def test_an_object_in_two_regions_belongs_to_the_first_by_name(
+    tmp_path: Path, write_objects_table: Writer, chip_settings: Chips
+) -> None:
+    tree, wall = ("n1", {"natural": "tree"}, 0, 0), ("w1", {"barrier": "wall"}, 30, 0)
+    objects = {
+        "west": write_objects_table(tmp_path / "w/objects.parquet", [tree, wall, ("n2", {"natural": "tree"}, 0, 0)]),
+        "east": write_objects_table(tmp_path / "e/objects.parquet", [wall, tree]),
+        "mid": write_objects_table(tmp_path / "m/objects.parquet", [tree]),
+    }
+    out = folder(tmp_path / "out")
+    summary = count_vocabulary(objects, [1.0], chip_settings(), out)
+    assert vocabulary_of(out) == {
+        ("barrier", "wall", "east", "line"): (1, 1),
+        ("natural", "tree", "east", "node"): (1, 1),
+        ("natural", "tree", "west", "node"): (1, 1),
+    }
+    assert summary.shared_objects == 2
+    assert summary.objects == {"east": 2, "mid": 0, "west": 1}
+
+
+@pytest.mark.parametrize("rule", ["focus", "paper"])
+def test_sql_and_python_agree_on_what_is_plannable(
+    tmp_path: Path, write_objects_table: Writer, chip_settings: Chips, rule: str
+) -> None:
+    rng = np.random.default_rng(7)
+    sides = np.concatenate([rng.uniform(0, 40, 300), rng.uniform(0, 1200, 300), [0.0, 4.8, 16.0, 100.0]])
+    rows = [
+        (f"{letter}{i}", {"kind": letter}, side, side / 2)
+        for letter in "nwar"
+        for i, side in enumerate(sides.tolist())
+    ]
+    chips = chip_settings(rule=rule, context=1.3)
+    out = folder(tmp_path / "out")
+    path = write_objects_table(tmp_path / "a/objects.parquet", rows)
+    count_vocabulary({"a": path}, [0.3, 1.0, 10.0], chips, out)
+    # The sides that DuckDB sees went through degrees and back.
+    box = pq.read_table(path)["bbox"].to_pylist()[: len(sides)]
+    metres = np.array([b["xmax"] * 111_319.49079327358 * np.cos(np.radians(b["ymax"] / 2)) for b in box])
+    found = {
+        (r["value"], r["gsd_m"]): r["n"] for r in pq.read_table(out / "plannable.parquet").to_pylist() if r["n"]
+    }
+    for letter, kind in (("n", "node"), ("w", "line"), ("a", "area"), ("r", "area")):
+        for gsd in (0.3, 1.0, 10.0):
+            assert found.get((letter, gsd), 0) == plannable(kind, metres, gsd, chips).sum()
+
+
+def test_nodes_always_suit_and_areas_must_be_neither_small_nor_large(chip_settings: Chips) -> None:
+    sides = np.array([0.0, 15.9, 16.0, 666.0, 667.0])
+    chips = chip_settings()
+    assert plannable("node", sides, 1.0, chips).tolist() == [True] * 5
+    assert plannable("line", sides, 1.0, chips).tolist() == [False, False, True, True, True]
+    assert plannable("area", sides, 1.0, chips).tolist() == [False, False, True, True, False]
+
+
+def test_the_paper_rule_wants_areas_between_the_tile_sizes(chip_settings: Chips) -> None:
+    sides = np.array([0.0, 99.0, 100.0, 1000.0, 1001.0])
+    chips = chip_settings(rule="paper")
+    assert plannable("line", sides, 1.0, chips).tolist() == [True] * 5
+    assert plannable("area", sides, 1.0, chips).tolist() == [False, False, True, True, False]
+
+
+def test_the_width_of_a_box_shrinks_with_latitude(tmp_path: Path, chip_settings: Chips) -> None:
+    box = {"xmin": 20.0, "xmax": 20.0 + 30 / 111_319.5, "ymin": 60.0, "ymax": 60.0}
+    schema = pq.read_schema(written_empty(tmp_path))
+    path = tmp_path / "objects.parquet"
+    write_table(path, pa.Table.from_pylist([{"object_id": "w1", "tags": [("a", "b")], "bbox": box}], schema=schema))
+    out = folder(tmp_path / "out")
+    # 30 m on the equator are 15 m at 60 degrees: fewer than 16 px of 1 m.
+    assert count_vocabulary({"a": path}, [1.0], chip_settings(), out).plannable == {"1": 0}
+
+
+def written_empty(tmp_path: Path) -> Path:
+    from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
+
+    path = tmp_path / "empty.parquet"
+    schema = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
+    write_table(path, schema.empty_table())
+    return path
+
+
+def test_no_objects_no_regions_and_no_gsds_make_empty_tables(tmp_path: Path, chip_settings: Chips) -> None:
+    for name, objects, gsds in (
+        ("no_objects", {"a": written_empty(tmp_path)}, [1.0]),
+        ("no_regions", {}, [1.0]),
+        ("no_gsds", {"a": written_empty(tmp_path)}, []),
+    ):
+        out = folder(tmp_path / name)
+        summary = count_vocabulary(objects, gsds, chip_settings(), out)
+        assert summary.tags == 0
+        assert pq.read_table(out / "vocabulary.parquet").num_rows == 0
+        assert pq.read_table(out / "plannable.parquet", schema=PLANNABLE_SCHEMA).num_rows == 0
+        plot_tag_counts(out, out / "plot.png")
+
+
+def test_equal_inputs_make_equal_bytes(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(f"n{i}", {f"k{rng.integers(40)}": f"v{rng.integers(40)}"}, 0, 0) for i in range(5000)]
+    path = write_objects_table(tmp_path / "a/objects.parquet", rows)
+    first, second = folder(tmp_path / "1"), folder(tmp_path / "2")
+    for out in (first, second):
+        count_vocabulary({"a": path}, [0.3, 1.0], chip_settings(), out)
+    for name in ("vocabulary.parquet", "plannable.parquet"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_a_missing_broken_or_foreign_table_is_named(tmp_path: Path, chip_settings: Chips) -> None:
+    with pytest.raises(UpstreamMissingError, match="materialize osm_objects first"):
+        count_vocabulary({"a": tmp_path / "absent.parquet"}, [1.0], chip_settings(), tmp_path)
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 and no more")
+    with pytest.raises(CorruptInputError, match=r"broken\.parquet"):
+        count_vocabulary({"a": broken}, [1.0], chip_settings(), tmp_path)
+    foreign = tmp_path / "foreign.parquet"
+    write_table(foreign, pa.table({"object_id": ["n1"]}))
+    with pytest.raises(OutputSchemaError, match="column tags should be map"):
+        count_vocabulary({"a": foreign}, [1.0], chip_settings(), tmp_path)
+
+
+def test_a_table_cut_in_the_middle_is_named(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
+    rows = [(f"n{i}", {"k": f"value {i}"}, 0, 0) for i in range(20_000)]
+    path = write_objects_table(tmp_path / "a/objects.parquet", rows)
+    data = bytearray(path.read_bytes())
+    data[200:4000] = bytes(3800)
+    path.write_bytes(data)
+    with pytest.raises(CorruptInputError, match="cannot be counted"):
+        count_vocabulary({"a": path}, [1.0], chip_settings(), tmp_path)
+
+
+def test_the_plot_of_counts_is_a_small_png(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
+    rows = [(f"n{i}", {f"k{i % 50}": "yes", "name": f"n{i}"}, 0, 0) for i in range(500)]
+    objects = {
+        "a": write_objects_table(tmp_path / "a/objects.parquet", rows[:300]),
+        "b": write_objects_table(tmp_path / "b/objects.parquet", rows[300:]),
+    }
+    out = folder(tmp_path / "out")
+    count_vocabulary(objects, [1.0], chip_settings(), out)
+    plot_tag_counts(out, tmp_path / "counts.png")
+    data = (tmp_path / "counts.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert len(data) < 100_000
