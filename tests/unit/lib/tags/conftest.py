@@ -54,10 +54,10 @@ def bag_of_words() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """An encoder: the normalised sum of a fixed random vector for each word."""
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = np.zeros((len(texts), 64), np.float32)
+        rows = np.zeros((len(texts), 512), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in text.split():
-                row += np.random.default_rng(int(unit_hash("word", word) * 2**53)).normal(size=64)
+                row += np.random.default_rng(int(unit_hash("word", word) * 2**53)).normal(size=512)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
     return encode

@@ -100,9 +100,7 @@ def test_sql_and_python_agree_on_what_is_plannable(
     rng = np.random.default_rng(7)
     sides = np.concatenate([rng.uniform(0, 40, 300), rng.uniform(0, 1200, 300), [0.0, 4.8, 16.0, 100.0]])
     rows = [
-        (f"{letter}{i}", {"kind": letter}, side, side / 2)
-        for letter in "nwar"
-        for i, side in enumerate(sides.tolist())
+        (f"{letter}{i}", {"kind": letter}, side, side / 2) for letter in "nwar" for i, side in enumerate(sides.tolist())
     ]
     chips = chip_settings(rule=rule, context=1.3)
     out = folder(tmp_path / "out")
@@ -111,9 +109,7 @@ def test_sql_and_python_agree_on_what_is_plannable(
     # The sides that DuckDB sees went through degrees and back.
     box = pq.read_table(path)["bbox"].to_pylist()[: len(sides)]
     metres = np.array([b["xmax"] * 111_319.49079327358 * np.cos(np.radians(b["ymax"] / 2)) for b in box])
-    found = {
-        (r["value"], r["gsd_m"]): r["n"] for r in pq.read_table(out / "plannable.parquet").to_pylist() if r["n"]
-    }
+    found = {(r["value"], r["gsd_m"]): r["n"] for r in pq.read_table(out / "plannable.parquet").to_pylist() if r["n"]}
     for letter, kind in (("n", "node"), ("w", "line"), ("a", "area"), ("r", "area")):
         for gsd in (0.3, 1.0, 10.0):
             assert found.get((letter, gsd), 0) == plannable(kind, metres, gsd, chips).sum()

