@@ -338,8 +338,10 @@ class AlignRecipe(Model):
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
     shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
-    column: Literal["title", "title_multi_objects", "both"] = Field(
-        "title", description="Caption that is trained on; `both` draws one of the two for each pair and epoch."
+    column: Literal["title", "title_multi_objects", "both", "statements"] = Field(
+        "title",
+        description="Caption that is trained on; `both` draws one of the two for each pair and epoch, `statements` one "
+        "thing that the multi-object caption states, and every chip of which it is true counts as its match.",
     )
     prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
 
@@ -360,7 +362,7 @@ class ClipRecipe(Model):
         "title", description="Caption that is trained on (paper: one column per run)."
     )
     prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
-    checkpoint_steps: int = Field(500, ge=1, description="Steps between two states that a killed run can continue from.")
+    checkpoint_steps: int = Field(500, ge=1, description="Steps between states that a killed run continues from.")
     precision: Literal["fp32", "amp", "amp_bf16"] = Field("amp", description="Arithmetic; the CPU always runs fp32.")
 
 

@@ -40,6 +40,9 @@ BASIC_COLOURS: dict[str, tuple[int, int, int]] = {
 }
 """Names for `#rrggbb`, by the nearest in RGB (CSS Color Module Level 4, section 6.1)."""
 
+_WITH, _SURROUNDED, _NEXT = " with ", ", surrounded by ", "; "
+"""What joins a multi-object caption; a value that holds one of them only makes a statement shorter."""
+
 _HEX_COLOUR = re.compile(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
 _NUMBER = re.compile(r"(\d+)(?:\.(\d+))?")
 _COLON = re.compile(r"(?<!\d):|:(?!\d)")
@@ -114,7 +117,7 @@ def phrases(tags: Mapping[str, str], rules: CaptionRules) -> list[Phrase]:
 def clause(said: Sequence[Phrase]) -> str:
     """One object in a multi-object caption: "power minor line with cables of 3 and voltage of 16000"."""
     attributes = " and ".join(phrase.nominal for phrase in said[1:])
-    return f"{said[0].nominal} with {attributes}" if attributes else said[0].nominal
+    return f"{said[0].nominal}{_WITH}{attributes}" if attributes else said[0].nominal
 
 
 def caption_pair(
@@ -156,13 +159,33 @@ def compose(
         if len(named) == max_surrounding:
             break
         text = clause(other) if other else focus
-        longer = multi + ("; " if named else ", surrounded by ") + text
+        longer = multi + (_NEXT if named else _SURROUNDED) + text
         if text not in texts and len(longer) <= max_length:
             multi = longer
             texts.add(text)
             named.append(i)
             trace += [TraceRow(p.key, p.value, p.nominal, "surrounding") for p in other]
     return CaptionPair(title, multi, tuple(trace), tuple(named))
+
+
+def statements_of(multi: str) -> list[tuple[str, ...]]:
+    """What a multi-object caption states, object by object, from its whole clause to its bare key.
+
+    "building of office with roof shape of flat" states just that, and so "building of office", and so "building": each
+    is true of the chip whatever else is in it.
+
+    Args:
+        multi: A caption written by `compose`.
+
+    Returns:
+        For each object its statements, the longest first, each once.
+    """
+    focus, _, around = multi.partition(_SURROUNDED)
+    found = []
+    for text in (focus, *(around.split(_NEXT) if around else ())):
+        main = text.partition(_WITH)[0]
+        found.append(tuple(dict.fromkeys((text, main, main.partition(" of ")[0]))))
+    return found
 
 
 def _listed(said: Sequence[Phrase]) -> str:

@@ -416,7 +416,6 @@ def _load_open_clip(base: OpenClipBase, seed: int) -> ClipModel:
         check_sha256(path, base.sha256, path.name)
     try:
         network, _, _ = open_clip.create_model_and_transforms(base.name, pretrained=base.pretrained)
-        tokenizer = open_clip.get_tokenizer(base.name)
     except (RuntimeError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise PretrainedWeightsError(
             f"{base.name} with weights {base.pretrained}: cannot be loaded ({error}); a tag needs the internet, "
@@ -427,6 +426,7 @@ def _load_open_clip(base: OpenClipBase, seed: int) -> ClipModel:
     side = size[0] if isinstance(size, tuple | list) else size
     if getattr(network, "logit_bias", None) is not None or preprocessing.get("resize_mode", "shortest") != "shortest":
         raise SettingsError(f"models.yaml: {base.name} is a SigLIP-like model; the plant trains and scores CLIP models")
+    tokenizer = open_clip.get_tokenizer(base.name)
     return ClipModel(network, tokenizer, int(side), preprocessing["mean"], preprocessing["std"], seed)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import skyscript_assets
-from skyscript_assets.lib.captions.compose import CaptionPair, caption_pair, clause, may_be_said, phrases
+from skyscript_assets.lib.captions.compose import CaptionPair, caption_pair, clause, may_be_said, phrases, statements_of
 from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
 
 RULES = read_rules(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml")
@@ -175,3 +175,16 @@ def test_the_trace_tells_where_each_phrase_comes_from() -> None:
 def test_a_value_of_nothing_says_nothing() -> None:
     assert caption_pair({"landuse": " ; "}, [], RULES) is None
     assert caption_pair({}, [], CaptionRules()) is None
+
+
+def test_a_multi_object_caption_is_taken_apart_into_what_it_states() -> None:
+    caption = "building of office with roof shape of flat, surrounded by natural tree; road of footway"
+    assert statements_of(caption) == [
+        ("building of office with roof shape of flat", "building of office", "building"),
+        ("natural tree",),
+        ("road of footway", "road"),
+    ]
+
+
+def test_a_caption_of_one_object_states_that_object() -> None:
+    assert statements_of("building") == [("building",)]
