@@ -28,13 +28,14 @@ class SentenceEncoder:
         dim: Length of an embedding, 384 for MiniLM-L6.
     """
 
-    def __init__(self, folder: Path, batch_size: int = 64, threads: int = 2) -> None:
+    def __init__(self, folder: Path, batch_size: int = 64, threads: int = 1) -> None:
         """Load the encoder.
 
         Args:
             folder: Holds `NEEDED_FILES`.
             batch_size: Texts in one forward pass.
-            threads: Threads of the forward pass.
+            threads: Threads of the forward pass. Tags are so short that on a busy machine two threads wait for each
+                other longer than one works.
 
         Raises:
             PretrainedWeightsError: a file is missing or cannot be loaded.
