@@ -202,3 +202,7 @@ def _show_scoreboard(store: Store) -> None:
         f"\nchips and captions: {store.local / 'caption_shards'}\nscoreboard:         {folder / 'scoreboard.md'}\n"
         "lineage and runs:   `make ui`, then open http://127.0.0.1:3000"
     )
+
+
+if __name__ == "__main__":
+    main()

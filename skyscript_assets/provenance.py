@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,9 @@ def materialize(
     key = stage.key(settings, parts)
     provenance = provenance_of(stage, stages, settings, store, parts)
     if provenance.required:
-        raise UpstreamMissingError(_missing_message(key, provenance.required))
+        order = list(stages)
+        missing = sorted(provenance.required, key=lambda item: order.index(item.asset))
+        raise UpstreamMissingError(_missing_message(key, missing))
     manifest = store.manifest(key)
     if manifest is None or manifest.fingerprint != provenance.fingerprint or force:
         reused = False
@@ -152,7 +154,9 @@ def _run(
     )
 
 
-def _missing_message(key: OutputKey, missing: tuple[OutputKey, ...]) -> str:
+def _missing_message(key: OutputKey, missing: Sequence[OutputKey]) -> str:
     names = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     commands = " && ".join(f"skyscript run {item}" for item in missing[:3])
-    return f"{key} is made from {names}, not materialized yet. Materialize first: {commands}"
+    return (
+        f"{key} is made from {names}, not materialized yet. Materialize first: {commands} (all in order: skyscript run)"
+    )

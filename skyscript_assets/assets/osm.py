@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from skyscript_assets import metadata
+from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
 from skyscript_assets.lib.osm.extract import extract_stamp, stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.settings import Settings
@@ -51,9 +52,20 @@ def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     upstream=("osm_extract",),
     tables={"objects.parquet": OBJECT_SCHEMA, "invalid.parquet": INVALID_SCHEMA},
     unique="object_id",
-    may_be_empty=True,
     preview=_objects_preview,
 )
 def osm_objects(run: StageRun) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
-    return vars(write_objects(run.input("osm_extract"), run.out, run.progress))
+    (region,) = run.parts
+    summary = write_objects(run.input("osm_extract"), run.out, run.progress)
+    if summary.outside and not summary.objects:
+        raise NotCoveredError(
+            f"region {region}: none of the extract's {summary.outside} tagged objects lies in its ground "
+            f"{run.region_bbox()}; correct regions.{region}.bbox in regions.yaml"
+        )
+    if not summary.objects:
+        raise TooLittleDataError(
+            f"region {region}: its extract holds no tagged object; give another extract, or take the region out of "
+            "regions.yaml"
+        )
+    return vars(summary)

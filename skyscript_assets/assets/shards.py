@@ -51,11 +51,11 @@ def caption_shards(run: StageRun) -> Counts:
 
 def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     table = str(run.out / "manifest.parquet")
-    summary = duckdb.execute(
+    summary = duckdb.sql(
         "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
         "count(DISTINCT title) AS captions, count(DISTINCT cell) AS cells "
         "FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
-        [table],
+        params=[table],
     ).to_arrow_table()
     partitions = {
         "present": sorted("|".join(parts) for parts, folder in run.folders("chip_plan").items()),

@@ -50,8 +50,8 @@ def tag_labels(run: StageRun) -> Counts:
 
 
 def _reads_vocabulary(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    chips = settings.plant.chips
-    return {"gsds_m": _gsds_m(settings), "px": (chips.min_object_px, chips.max_tile_px, chips.context)}
+    sizes = {"rule", "min_object_px", "min_tile_px", "max_tile_px", "context"}
+    return {"gsds_m": _gsds_m(settings), "sizes": settings.plant.chips.model_dump(include=sizes)}
 
 
 def _gsds_m(settings: Settings) -> list[float]:

@@ -153,11 +153,11 @@ class Store:
             StorageError: the data folder cannot be read.
         """
         folder = self._local_folder(key)
-        if self.is_local and not folder.exists():
-            self._recover(key)
         source = UPath(folder) if self.is_local else self.root.joinpath(key.asset, *key.parts)
         path = source / _MANIFEST
         try:
+            if self.is_local and not folder.exists():
+                self._recover(key)
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -222,25 +222,31 @@ class Store:
         Raises:
             OutputBusyError: another process is writing the same output.
             NoSpaceError: the disk is full or nearly so.
+            StorageError: something in the data folder cannot be read or written.
         """
         staging = self._staging(key)
-        with self._lock(key):
-            self._need_space(key)
-            note = staging.with_name(f"{staging.name}.json")
-            same = note.is_file() and note.read_text(encoding="utf-8") == fingerprint
-            if not same or (staging / _MANIFEST).exists():
-                shutil.rmtree(staging, ignore_errors=True)
-                note.write_text(fingerprint, encoding="utf-8")
-            staging.mkdir(parents=True, exist_ok=True)
-            try:
+        try:
+            with self._lock(key):
+                self._need_space(key)
+                note = staging.with_name(f"{staging.name}.json")
+                same = note.is_file() and note.read_text(encoding="utf-8") == fingerprint
+                if not same or (staging / _MANIFEST).exists():
+                    shutil.rmtree(staging, ignore_errors=True)
+                    note.write_text(fingerprint, encoding="utf-8")
+                staging.mkdir(parents=True, exist_ok=True)
                 yield staging
-            except OSError as error:
-                if error.errno in _FULL:
-                    raise NoSpaceError(
-                        f"no space is left in {self.local} while writing {key}; free some and run again: "
-                        "finished parts are kept"
-                    ) from error
-                raise
+        except OSError as error:
+            if error.errno in _FULL:
+                raise NoSpaceError(
+                    f"no space is left in {self.local} while writing {key}; free some and run again: "
+                    "finished parts are kept"
+                ) from error
+            if error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(self.local):
+                raise StorageError(
+                    f"{error.filename} cannot be used ({error.strerror}) while making {key}; let this user read and "
+                    "write it, or set SKYSCRIPT_DATA"
+                ) from error
+            raise
 
     def complete(
         self,

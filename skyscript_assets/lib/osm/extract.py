@@ -220,6 +220,9 @@ def _examine(key: str, region: Region, origin: str, path: Path) -> ExtractSummar
     except CorruptInputError as error:
         problem = str(error).replace(str(path), origin)
         raise CorruptInputError(f"region {key}: {problem}") from error
+    if next(iter(osmium.FileProcessor(path)), None) is None:
+        # A PBF has no mark of its end: cut after its header it looks whole.
+        raise CorruptInputError(f"region {key}: {origin} holds no object; get the extract again")
     return ExtractSummary(
         file=path.name,
         bbox=_ground(key, region, header, origin),
