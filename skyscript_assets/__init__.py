@@ -2,6 +2,6 @@
 
 import os
 
-# Threads of a matrix library wait by spinning, and take the processor from every other run on the machine: two runs side
-# by side were several times slower than one after the other. libgomp reads this when torch is first imported.
+# Threads of a matrix library wait by spinning, and take the processor from every other run on the machine: two runs
+# side by side were several times slower than one after the other. libgomp reads this when torch is first imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")

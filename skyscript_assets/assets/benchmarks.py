@@ -44,15 +44,18 @@ def _data_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     needs=_needs_scenes,
     tables={"items.parquet": ITEM_SCHEMA},
     reads=_reads_benchmark,
-    unique=None,
     preview=_data_preview,
 )
 def benchmark_data(run: StageRun) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
     benchmark = run.settings.benchmarks.benchmarks[run.parts[0]]
     if isinstance(benchmark, GroundCoverBenchmark):
-        return vars(build_ground_cover(benchmark, run.pairs("scene_index"), run.settings.plant.split.zoom, run.out))
-    return vars(build_image_folder(benchmark, run.settings, run.out))
+        return vars(
+            build_ground_cover(
+                benchmark, run.pairs("scene_index"), run.settings.plant.split.zoom, run.out, run.progress
+            )
+        )
+    return vars(build_image_folder(benchmark, run.settings, run.out, run.progress))
 
 
 def _reads_evaluation(settings: Settings, parts: Parts) -> Any:

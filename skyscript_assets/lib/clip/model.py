@@ -373,7 +373,7 @@ def _load_by_order(trunk: Any, timm_name: str, path: Path) -> None:
 
     try:
         found = list(torch.load(path, map_location="cpu", weights_only=True).items())
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, OSError) as error:
         raise PretrainedWeightsError(f"{path.name}: cannot be read as weights ({error})") from error
     with torch.device("meta"):
         expected = list(timm.create_model(timm_name).state_dict().items())

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -198,7 +199,8 @@ class _Run:
         import torch
 
         self._identity = identity
-        if not self._state_path.is_file():
+        # torch.save writes zip archives; anything else is no state, and torch's old reader fails on it in many ways.
+        if not zipfile.is_zipfile(self._state_path):
             return
         try:
             state = torch.load(self._state_path, map_location="cpu", weights_only=True)

@@ -6,7 +6,6 @@ How weights become a model is told in `lib.clip.model`; downloads by tag belong 
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from skyscript_assets.lib import storage
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError
 from skyscript_assets.lib.settings import JointBase, OpenClipBase, PackagedWeights
 
@@ -39,8 +39,7 @@ def file_sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (size and time are the cache's key)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return storage.file_sha256(path)
 
 
 def locate_weights(weights: PackagedWeights) -> Path:

@@ -124,7 +124,7 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
     write_table(town.captions / "captions.parquet", pa.table(captions))
     manifest = {
         **captions,
-        "title_multi_objects": [f"{title}, surrounded by road" for title in town.titles],
+        "title_multi_objects": [f"{title}, surrounded by natural tree" for title in town.titles],
         "region": [KEY[0]] * count,
         "source": [KEY[1]] * count,
         "image_shard": [f"{KEY[0]}/{KEY[1]}/part-00000.tar"] * count,
