@@ -103,9 +103,9 @@ def _previews_nothing(run: StageRun) -> Mapping[str, dg.MetadataValue]:  # noqa:
     return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
-    """One asset of the plant.
+    """One asset of the plant; there is one object for each.
 
     Attributes:
         name: Asset key.

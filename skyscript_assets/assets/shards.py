@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow.parquet as pq
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.settings import Settings
@@ -50,27 +51,23 @@ def caption_shards(run: StageRun) -> Counts:
 
 
 def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
-    table = str(run.out / "manifest.parquet")
-    summary = duckdb.sql(
-        "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
-        "count(DISTINCT title) AS captions, count(DISTINCT cell) AS cells "
-        "FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
-        params=[table],
-    ).to_arrow_table()
+    with duckdb.connect() as db:
+        summary = db.sql(
+            "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
+            "count(DISTINCT title) AS captions, count(DISTINCT cell) AS cells "
+            "FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            params=[str(run.out / "manifest.parquet")],
+        ).to_arrow_table()
+    rows = {
+        parts: pq.read_metadata(folder / "captions.parquet").num_rows
+        for parts, folder in run.folders("captions").items()
+    }
     partitions = {
-        "present": sorted("|".join(parts) for parts, folder in run.folders("chip_plan").items()),
-        "empty": sorted(
-            "|".join(key.parts) for key in run.inputs if key.asset == "captions" and not _count(run, key.parts)
-        ),
+        "present": ["|".join(parts) for parts, count in rows.items() if count],
+        "empty": ["|".join(parts) for parts, count in rows.items() if not count],
         "missing": list(run.missing),
     }
     return {"pairs": metadata.rows(summary, limit=50), "partitions": dg.MetadataValue.json(partitions)}
-
-
-def _count(run: StageRun, parts: Parts) -> int:
-    path = str(run.folders("captions")[parts] / "captions.parquet")
-    row = duckdb.execute("SELECT count(*) FROM read_parquet(?)", [path]).fetchone()
-    return int(row[0]) if row else 0
 
 
 @stage(

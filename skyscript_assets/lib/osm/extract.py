@@ -78,7 +78,7 @@ def read_header(path: Path) -> ExtractHeader:
         with osmium.io.Reader(path, osmium.osm.NOTHING) as reader:
             header = reader.header()
     except RuntimeError as error:
-        raise CorruptInputError(f"{path} is no OSM extract ({error})") from error
+        raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
     if header.has_multiple_object_versions:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
     timestamp = header.get("osmosis_replication_timestamp") or header.get("timestamp")

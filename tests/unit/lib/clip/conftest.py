@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import simplejpeg
 
+from skyscript_assets.lib.clip.features import write_chip_features
 from skyscript_assets.lib.clip.model import ClipModel, load_base
 from skyscript_assets.lib.settings import JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.shards.tar import TarShard
@@ -145,6 +146,16 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
 def town_of(tmp_path: Path) -> Callable[..., Town]:
     """Makes a town below the test's own folder."""
     return lambda count=48, **columns: make_town(tmp_path / "data", count, **columns)
+
+
+@pytest.fixture(scope="session")
+def featured_town(tmp_path_factory: pytest.TempPathFactory, joint_model: ClipModel) -> Town:
+    """A town of 60 chips with the features of two views, which is copied and never changed."""
+    town = make_town(tmp_path_factory.mktemp("featured") / "data", 60)
+    folder = town.root / "features"
+    folder.mkdir()
+    write_chip_features(town.chips, town.plan, joint_model, 2, 0, folder)
+    return town
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from skyscript_assets.lib.clip.checkpoint import (
     plot_history,
     write_untrained,
 )
-from skyscript_assets.lib.clip.features import write_chip_features
 from skyscript_assets.lib.clip.model import load_base
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -41,12 +41,9 @@ def aligned(seed: int = 0, **recipe: object) -> TrainedModel:
 
 
 @pytest.fixture
-def town(town_of: Callable, joint_model):
-    town = town_of(60)
-    folder = town.root / "features"
-    folder.mkdir()
-    write_chip_features(town.chips, town.plan, joint_model, 2, 0, folder)
-    return town
+def town(featured_town, tmp_path: Path):
+    root = shutil.copytree(featured_town.root, tmp_path / "data")
+    return replace(featured_town, root=root, manifest=root / "manifest.parquet")
 
 
 @pytest.fixture

@@ -36,9 +36,17 @@ def train(town, base, out: Path, settings: TrainedModel, **arguments):
     )
 
 
-def test_real_steps_of_both_towers_lower_the_loss(town, tiny_base, out: Path):
+@pytest.fixture(scope="module")
+def whole(tiny_base, tmp_path_factory):
+    """A finished run: its town, summary and folder."""
+    root = tmp_path_factory.mktemp("whole")
+    town = make_town(root / "data", 48)
+    return town, train(town, tiny_base, root / "out", recipe(), threads=1), root / "out"
+
+
+def test_real_steps_of_both_towers_lower_the_loss(whole, tiny_base):
     before = load_base(tiny_base, {}, 3)
-    summary = train(town, tiny_base, out, recipe())
+    _, summary, out = whole
     assert (summary.pairs, summary.captions, summary.val_pairs) == (36, 4, 8)
     assert (summary.steps, summary.epochs, summary.best_epoch) == (24, 6, 6)
     assert summary.train_loss < 0.85 * summary.first_loss
@@ -48,8 +56,8 @@ def test_real_steps_of_both_towers_lower_the_loss(town, tiny_base, out: Path):
     assert sorted(path.name for path in out.iterdir()) == ["history.parquet", "model.json", "model.safetensors"]
 
 
-def test_the_trained_model_is_read_back(town, tiny_base, out: Path):
-    train(town, tiny_base, out, recipe())
+def test_the_trained_model_is_read_back(whole, tiny_base):
+    town, _, out = whole
     model = load_checkpoint(out, tiny_base, {})
     names = sorted(set(town.titles))
     texts = model.encode_texts([f"a satellite image of {name}" for name in names])
@@ -57,9 +65,8 @@ def test_the_trained_model_is_read_back(town, tiny_base, out: Path):
     assert np.mean([names[i] == title for i, title in zip(found, town.titles, strict=True)]) > 0.6
 
 
-def test_history_has_steps_epochs_and_the_cosine(town, tiny_base, out: Path):
-    train(town, tiny_base, out, recipe())
-    rows = read_table(out / "history.parquet", HISTORY_SCHEMA).to_pylist()
+def test_history_has_steps_epochs_and_the_cosine(whole):
+    rows = read_table(whole[2] / "history.parquet", HISTORY_SCHEMA).to_pylist()
     steps = [row for row in rows if row["split"] == "train"]
     assert [row["step"] for row in steps] == list(range(1, 25))
     assert [row["epoch"] for row in steps] == [1 + i // 4 for i in range(24)]
@@ -69,9 +76,9 @@ def test_history_has_steps_epochs_and_the_cosine(town, tiny_base, out: Path):
 
 
 @pytest.mark.parametrize("killed_at", [7, 13])
-def test_a_killed_and_continued_run_equals_an_uninterrupted_one(town, tiny_base, tmp_path: Path, killed_at: int):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(town, tiny_base, whole, recipe(), threads=1)
+def test_a_killed_and_continued_run_equals_an_uninterrupted_one(whole, tiny_base, tmp_path: Path, killed_at: int):
+    town, _, finished = whole
+    killed = tmp_path / "killed"
 
     def kill(done: int, total: int, unit: str) -> None:
         if done == killed_at:
@@ -84,7 +91,7 @@ def test_a_killed_and_continued_run_equals_an_uninterrupted_one(town, tiny_base,
     train(town, tiny_base, killed, recipe(), progress=lambda done, total, unit: taken.append(done))
     assert taken[0] == killed_at // 5 * 5 + 1
     for name in ("model.safetensors", "history.parquet", "model.json"):
-        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+        assert (finished / name).read_bytes() == (killed / name).read_bytes()
 
 
 def test_a_state_of_another_run_or_a_broken_one_is_not_continued(town, tiny_base, out: Path):
@@ -92,9 +99,9 @@ def test_a_state_of_another_run_or_a_broken_one_is_not_continued(town, tiny_base
         if done == 6:
             raise KeyboardInterrupt
 
-    for settings, spoil in ((recipe(lr=1e-4), False), (recipe(), True)):
+    for settings, spoil in ((recipe(epochs=2, lr=1e-4), False), (recipe(epochs=2), True)):
         with pytest.raises(KeyboardInterrupt):
-            train(town, tiny_base, out, recipe(), progress=kill)
+            train(town, tiny_base, out, recipe(epochs=2), progress=kill)
         if spoil:
             (out / "state.pt").write_bytes(b"half a state")
         taken = []
