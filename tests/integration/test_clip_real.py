@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +38,10 @@ IMAGES = 400
 
 
 @pytest.fixture(scope="module")
-def eurosat(shared_data: Path) -> list[tuple[np.ndarray, str]]:
+def eurosat(shared_data: Path, demo_packages: None) -> list[tuple[np.ndarray, str]]:
     folder = shared_data / "benchmarks" / "eurosat"
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist")
-    if any(find_spec(weights.package) is None for weights in WEIGHTS.values()):
-        pytest.skip("the pretrained towers are not installed (extra demo)")
     with (folder / "eurosat_test.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     chosen = np.random.default_rng(0).permutation(len(rows))[:IMAGES]

@@ -142,6 +142,12 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
     return town
 
 
+@pytest.fixture(scope="session")
+def town_at() -> Callable[..., Town]:
+    """Makes a town in a given folder."""
+    return make_town
+
+
 @pytest.fixture
 def town_of(tmp_path: Path) -> Callable[..., Town]:
     """Makes a town below the test's own folder."""

@@ -37,10 +37,10 @@ def train(town, base, out: Path, settings: TrainedModel, **arguments):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_base, tmp_path_factory):
+def whole(tiny_base, town_at: Callable, tmp_path_factory: pytest.TempPathFactory):
     """A finished run: its town, summary and folder."""
     root = tmp_path_factory.mktemp("whole")
-    town = make_town(root / "data", 48)
+    town = town_at(root / "data", 48)
     return town, train(town, tiny_base, root / "out", recipe(), threads=1), root / "out"
 
 
