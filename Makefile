@@ -31,7 +31,7 @@ ui: install  ## Serve the Dagster UI on http://127.0.0.1:$(PORT)
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 test: install  ## Run every test with coverage of the library
-	$(BIN)/python -m pytest --cov=skyscript_assets --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --cov=skyscript_assets --cov-report=term:skip-covered --cov-fail-under=85
 
 lint: install  ## Check lint, formatting and types
 	$(BIN)/ruff check .
