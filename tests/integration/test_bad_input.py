@@ -247,7 +247,7 @@ def test_a_source_whose_files_lie_elsewhere_is_explicitly_empty(extracted: Site)
     assert (manifest.counts["scenes"], manifest.counts["outside"]) == (0, 1)
 
 
-# ------------------------------------------------------------------------------------- settings, disk, order of the runs
+# ----------------------------------------------------------------------- settings, disk, order of the runs
 
 
 def skyscript(site: Site, profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -279,8 +279,10 @@ def test_a_typo_in_the_settings(extracted: Site) -> None:
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         f"error: the settings in {workshop.profile} have 2 problems:",
-        "  - plant.yaml: split.zoom: Input should be a valid integer, unable to parse string as an integer "
-        "(found 'sixteen')",
+        (
+            "  - plant.yaml: split.zoom: Input should be a valid integer, unable to parse string as an integer "
+            "(found 'sixteen')"
+        ),
         "  - plant.yaml: chips.min_objekt_px: unknown key (found 12); did you mean 'min_object_px'?",
     ]
     assert contents(extracted.data) == before
