@@ -22,7 +22,7 @@ from rich.table import Table
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
-from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.settings import FilesSource, Settings, SyntheticSource, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.provenance import state_of
@@ -125,9 +125,16 @@ def _plain_errors() -> Iterator[None]:
 def _instance() -> Iterator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME; by default one in ./.dagster with the settings of ./dagster.yaml."""
     home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
-        shutil.copyfile("dagster.yaml", home / "dagster.yaml")
+    config = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not config.exists() and Path("dagster.yaml").exists():
+            shutil.copyfile("dagster.yaml", config)
+        elif not config.exists():
+            # Without a file Dagster would collect usage statistics, and say so at length.
+            config.write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"the folder of run records {home} cannot be used ({error}); set DAGSTER_HOME") from error
     os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.get() as instance:
         yield instance

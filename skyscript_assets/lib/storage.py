@@ -241,7 +241,8 @@ class Store:
                     f"no space is left in {self.local} while writing {key}; free some and run again: "
                     "finished parts are kept"
                 ) from error
-            if error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(self.local):
+            # A file that is not there is a mistake of the stage, not of the folder.
+            if not isinstance(error, FileNotFoundError) and self._is_inside(error.filename):
                 raise StorageError(
                     f"{error.filename} cannot be used ({error.strerror}) while making {key}; let this user read and "
                     "write it, or set SKYSCRIPT_DATA"
@@ -311,6 +312,9 @@ class Store:
             if whole.exists() and not folder.exists():
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(whole, folder)
+
+    def _is_inside(self, name: object) -> bool:
+        return isinstance(name, str | bytes) and Path(os.fsdecode(name)).is_relative_to(self.local)
 
     def _need_space(self, key: OutputKey) -> None:
         free = shutil.disk_usage(self.local).free

@@ -16,6 +16,7 @@ import dagster as dg
 import osmium
 import pytest
 import yaml
+from affine import Affine
 from osmium.osm.mutable import Node
 
 from skyscript_assets import backfill
@@ -39,7 +40,7 @@ class Site:
         self.folder, self.instance = folder, instance
         self.extract, self.image, self.data = folder / "here.osm.pbf", folder / "image.tif", folder / "data"
         write_extract(self.extract, HERE)
-        # The image's upper left corner is at 9 degrees east and 47.403 north.
+        # The fixture's upper left corner is at 9 degrees east and 47.403 north, its pixels are half a metre wide.
         self.raster = {"path": self.image, "values": textured(700, 700)}
         self.write_raster = write_raster
         write_raster(**self.raster)
@@ -89,15 +90,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, instance: dg.DagsterInstance, write_raster: Callable, textured: Callable) -> Site:
-    write = lambda **raster: write_raster(  # noqa: E731
-        raster.pop("path"), raster.pop("values"), **{"transform": TRANSFORM} | raster
-    )
-    return Site(tmp_path, instance, write, textured)
-
-
-from affine import Affine  # noqa: E402
-
-TRANSFORM = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
+    return Site(tmp_path, instance, write_raster, textured)
 
 
 def write_extract(path: Path, box: dict[str, float] | None, *, trees: int = 50) -> None:
@@ -298,6 +291,16 @@ def test_a_failure_in_the_terminal(extracted: Site) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: regions here: osm_extract: region here: {extracted.extract} is ")
     assert contents(extracted.data) == before
+
+
+def test_run_records_that_cannot_be_written(extracted: Site) -> None:
+    home = extracted.folder / ".dagster"
+    home.write_text("not a folder", "utf-8")
+    done = skyscript(extracted, extracted.workshop().profile, "run", "--force", "osm_extract/here")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: the folder of run records {home} cannot be used (")
+    assert line.endswith("); set DAGSTER_HOME")
 
 
 def test_no_space_on_the_disk(extracted: Site, monkeypatch: pytest.MonkeyPatch) -> None:

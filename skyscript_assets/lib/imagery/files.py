@@ -121,12 +121,13 @@ def files_of(source: FilesSource, settings: Settings) -> list[Path]:
 
 
 def _matches(pattern: str, folder: Path) -> list[Path]:
-    """The files that a path or glob of the settings names; relative ones start at the settings' folder."""
-    plain = folder / pattern
+    """The files that a path or glob of the settings names: `~` is expanded, relative ones start at their folder."""
+    wanted = Path(pattern).expanduser()
+    plain = folder / wanted
     # A path that exists is meant as it stands, even where its name holds a bracket.
     if plain.is_file() or not glob.has_magic(pattern):
         return [plain.resolve()]
-    found = glob.glob(str(Path(glob.escape(str(folder)), pattern)), recursive=True)  # noqa: PTH207 - may be absolute
+    found = glob.glob(str(Path(glob.escape(str(folder)), wanted)), recursive=True)  # noqa: PTH207 - may be absolute
     return [path.resolve() for match in found if (path := Path(match)).is_file()]
 
 
@@ -136,7 +137,7 @@ def _existing_files(key: str, source: FilesSource, folder: Path) -> list[Path]:
         matches = _matches(pattern, folder)
         if not matches or not matches[0].is_file():
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-            raise MissingInputError(f"sources.yaml: {key}.paths: {folder / pattern} {what}")
+            raise MissingInputError(f"sources.yaml: {key}.paths: {folder / Path(pattern).expanduser()} {what}")
     return sorted({path for pattern in source.paths for path in _matches(pattern, folder)})
 
 

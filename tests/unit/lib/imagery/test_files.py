@@ -81,6 +81,16 @@ def test_paths_and_globs_start_at_the_settings_folder_and_each_file_counts_once(
     assert index(tmp_path, source).scenes == 2
 
 
+def test_a_path_may_start_at_home(tmp_path: Path, write_raster: Factory, textured: Callable, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    image = write_raster(tmp_path / "home/a.tif", textured())
+    for pattern in ("~/a.tif", "~/*.tif"):
+        assert files_of(files_source(pattern), profile(tmp_path)) == [image]
+    with pytest.raises(MissingInputError, match=f"{tmp_path}/home/b.tif does not exist"):
+        index(tmp_path, files_source("~/b.tif"))
+
+
 def test_the_files_of_a_source_can_be_listed_before_they_exist(tmp_path: Path) -> None:
     assert files_of(files_source("later.tif", "*.tif"), profile(tmp_path)) == [tmp_path / "later.tif"]
 
