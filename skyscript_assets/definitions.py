@@ -52,7 +52,7 @@ def build_defs(settings: Settings, plant: Plant, **overrides: Any) -> dg.Definit
     return dg.Definitions(
         assets=[_asset(stage, by_scheme) for stage in STAGES.values()],
         asset_checks=checks.all_checks(STAGES),
-        jobs=jobs.all_jobs(by_scheme),
+        jobs=jobs.all_jobs(),
         schedules=[schedules.missing_pairs],
         resources={"plant": plant, **overrides},
     )

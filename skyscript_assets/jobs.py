@@ -5,21 +5,17 @@ Across levels, use an asset backfill in the UI, or `skyscript run`, which walks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import dagster as dg
 
 from skyscript_assets.assets import LEVELS
-from skyscript_assets.stages import Scheme
 
 
-def all_jobs(by_scheme: Mapping[Scheme, dg.PartitionsDefinition | None]) -> list[dg.UnresolvedAssetJobDefinition]:
-    """A job a level, named after it, over the level's assets and their checks."""
+def all_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """A job a level, named after it, over the level's assets and their checks; partitions are those of the assets."""
     return [
         dg.define_asset_job(
             name=level.name,
             selection=dg.AssetSelection.assets(*(stage.name for stage in level.stages)),
-            partitions_def=by_scheme[level.scheme],
             description=level.description,
         )
         for level in LEVELS

@@ -349,4 +349,4 @@ def test_the_manifest_lists_the_empty_partition(san_francisco: Pairs) -> None:
     partitions = event.asset_materialization.metadata["partitions"].value
     assert partitions["missing"] == []
     assert "kampala|L7" in partitions["empty"]
-    assert len(partitions["present"]) == 4
+    assert len(partitions["present"]) == 3

@@ -19,6 +19,7 @@ from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.cli import main
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.provenance import State, state_of
+from skyscript_assets.resources import Plant
 from skyscript_assets.schedules import missing_pairs
 from skyscript_assets.stages import partitions_of
 from tests.workshop import Workshop, tiny_files, write_profile
@@ -74,8 +75,7 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def workshop(home: Path) -> Iterator[Workshop]:
-    instance = dg.DagsterInstance.local_temp(str(home / "reader"))
-    with instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Workshop(home / "profile", home / "data", instance)
 
 
@@ -166,7 +166,7 @@ def test_the_schedule_requests_a_pair_whose_outputs_are_missing(workshop: Worksh
     for asset in ("osm_extract", "osm_objects", "sampling_snapshot", "caption_rules", "pretrained_weights"):
         (data / asset).parent.mkdir(parents=True, exist_ok=True)
         (data / asset).symlink_to(workshop.data / asset)
-    plant = workshop.plant.model_copy(update={"data": str(data)})
+    plant = Plant(settings_folder=str(workshop.profile), data=str(data))
     (request,) = list(missing_pairs(dg.build_schedule_context(resources={"plant": plant})))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "kotka|SYN1"
