@@ -24,7 +24,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["demo", "skyscript"])
+@pytest.mark.parametrize("name", ["demo", "skyscript", "template"])
 def test_the_packaged_profiles_are_valid(name: str) -> None:
     settings = load_settings(PACKAGED_PROFILES / name)
     assert settings.plant.title == name
