@@ -67,6 +67,7 @@ def status() -> None:
     with _plain_errors():
         settings, store = _settings_and_store()
         table = Table("asset", "current", "stale", "missing", "waiting", "not covered", "no longer in the settings")
+        table.columns[0].no_wrap = True
         for stage in STAGES.values():
             known = partitions_of(stage.scheme, settings)
             states = Counter(state_of(stage, STAGES, settings, store, parts).value for parts in known)

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from skyscript_assets import metadata
+from skyscript_assets.lib.errors import TooLittleDataError
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.shards.caption_shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.shards.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
@@ -86,4 +87,10 @@ def training_manifest(run: StageRun) -> Counts:
         for pair, plan in run.pairs("chip_plan").items()
         if pair in chips and pair in captions and pair in scores
     }
-    return vars(write_manifest(folders, run.out))
+    summary = write_manifest(folders, run.out)
+    if not summary.pairs:
+        raise TooLittleDataError(
+            f"none of {len(folders)} partitions has a chip with a caption: the reports of chip_plan tell what was "
+            "wanted and planned, image_chips why chips were rejected"
+        )
+    return vars(summary)
