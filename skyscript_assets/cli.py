@@ -16,6 +16,7 @@ import click
 import dagster as dg
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -93,7 +94,7 @@ def sources() -> None:
                 FilesSource: "its files on this machine",
                 SyntheticSource: "nothing: painted from OSM objects, no photograph",
             }.get(type(source), "a later version: described here, not read yet; use kind `files`")
-            table.add_row(key, source.title, f"{source.gsd_m:g}", source.kind, needs, source.licence)
+            table.add_row(key, escape(source.title), f"{source.gsd_m:g}", source.kind, needs, escape(source.licence))
         console.print(table)
 
 
@@ -115,7 +116,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except SkyScriptError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("stopped; finished parts are kept: the same command continues")
@@ -194,12 +195,12 @@ def _report(settings: Settings, store: Store, started: float, ran: int, steps: i
     if ran:
         seconds = time.monotonic() - started
         console.print(
-            f"\n{ran} of {steps} runs of profile [bold]{settings.plant.title}[/] in {seconds:.0f} s, "
-            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {store.local}"
+            f"\n{ran} of {steps} runs of profile [bold]{escape(settings.plant.title)}[/] in {seconds:.0f} s, "
+            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {escape(str(store.local))}"
         )
     else:
         console.print(
-            f"nothing has changed: all {steps} runs of profile {settings.plant.title} are current, none started"
+            f"nothing has changed: all {steps} runs of profile {escape(settings.plant.title)} are current, none started"
         )
 
 

@@ -117,12 +117,19 @@ class Store:
         scratch: Local folder for staging and for copies of remote outputs; needed for a remote root only.
 
     Raises:
-        StorageError: the root cannot be created or written.
+        StorageError: the root is no address, needs a package that is not installed, or cannot be created or written.
     """
 
     def __init__(self, root: str | Path, scratch: Path | None = None) -> None:
-        self.root = UPath(root)
-        self.is_local = self.root.protocol in ("", "file", "local")
+        try:
+            self.root = UPath(root)
+            self.is_local = self.root.protocol in ("", "file", "local")
+            if not self.is_local:
+                _ = self.root.fs  # finds out whether the package for it is installed
+        except ImportError as error:
+            raise StorageError(f"{root}: {error} (for s3: pip install 'skyscript-assets[s3]')") from error
+        except ValueError as error:
+            raise StorageError(f"{root} is no address of a data folder ({error}); set SKYSCRIPT_DATA") from error
         if not self.is_local and scratch is None:
             raise StorageError(f"{root} is remote: give a local scratch folder as well")
         self.local = Path(str(self.root.path if self.is_local else scratch)).absolute()

