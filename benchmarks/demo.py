@@ -36,7 +36,7 @@ def main() -> None:
         seconds: dict[str, float] = defaultdict(float)
         runs: dict[str, int] = defaultdict(int)
         started = time.monotonic()
-        with dg.DagsterInstance.local_temp(temporary) as instance:
+        with dg.DagsterInstance.local_temp(temporary, overrides={"telemetry": {"enabled": False}}) as instance:
             for result in backfill.run_all(defs, settings, store, instance):
                 if result.error or result.failed_checks:
                     raise SystemExit(f"{result.step.title}: {result.error or result.failed_checks}")
