@@ -38,7 +38,7 @@ TEXT_CONTEXT = 128
 """Word pieces that a Hugging Face text tower reads at most; the longest captions (300 characters) need about 100."""
 
 CPU_BATCH = 8
-"""Images in a forward pass on a CPU: activations stay in the cache; 32 are a third slower (docs/benchmarks.md)."""
+"""Images in a forward pass on a CPU: activations stay in the cache; 32 are slower (docs/benchmarks.md)."""
 
 GPU_BATCH = 256
 TEXT_BATCH = 64
