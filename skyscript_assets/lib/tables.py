@@ -18,6 +18,9 @@ BBOX_TYPE = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax",
 
 TAGS_TYPE = pa.map_(pa.string(), pa.string())
 
+ROW_GROUP_ROWS = 65_536
+"""Rows in a row group of a Parquet file."""
+
 
 def write_table(path: Path, table: pa.Table, geometry: str | None = None, geometry_types: Sequence[str] = ()) -> None:
     """Write a table under a temporary name and rename it.
@@ -33,7 +36,7 @@ def write_table(path: Path, table: pa.Table, geometry: str | None = None, geomet
         metadata = {**(table.schema.metadata or {}), b"geo": geo_metadata(table.schema, geometry, geometry_types)}
         table = table.replace_schema_metadata(metadata)
     temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)
+    pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     os.replace(temporary, path)
 
 

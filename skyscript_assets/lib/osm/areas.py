@@ -5,12 +5,22 @@ polygon-feature list (wiki page "Overpass turbo/Polygon Features", used by osmto
 differences: walls, hedges and ditches stay lines, as the wiki asks for `area=yes` where their area is meant; some keys
 that editors treat as areas (wiki page "Area", iD's area keys) are added; and a way that has tags of both sorts, such as
 a fenced pitch, becomes both a line and an area, as `osmium export` does with `linear_tags` and `area_tags`.
+
+The rules are told once, as the two tables below. `closed_way_kind` reads them for one way, `closed_way_kinds` for the
+many of a block, and `osmium_export_config` writes them down for osmium.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.osm.pbf.blocks import Tags
 
 ClosedWayKind = Literal["line", "area", "both"]
 
@@ -91,3 +101,54 @@ def closed_way_kind(tags: Mapping[str, str]) -> ClosedWayKind:
     if area:
         return "both" if line else "area"
     return "line"
+
+
+_AREA, _LINE, _YES, _NO = 1, 2, 4, 8
+"""What a tag says of a closed way, as bits that are gathered over its tags."""
+
+_KEYS = pa.array([*AREA_UNLESS, *AREA_ONLY, "area"], pa.string())
+_VALUES = pa.array(sorted({"yes", "no"}.union(*AREA_UNLESS.values(), *AREA_ONLY.values())), pa.string())
+
+
+def _verdicts() -> NDArray[np.uint8]:
+    """What each key says with each value: [keys + 1, values + 1], the last of either for all others."""
+    values = [*_VALUES.to_pylist(), None]
+    said = np.zeros((len(_KEYS) + 1, len(values)), np.uint8)
+    for row, key in enumerate(_KEYS.to_pylist()):
+        for column, value in enumerate(values):
+            if key == "area":
+                said[row, column] = {"yes": _YES, "no": _NO}.get(value or "", 0)
+            elif value != "no":
+                is_area = value in AREA_ONLY[key] if key in AREA_ONLY else value not in AREA_UNLESS[key]
+                said[row, column] = _AREA if is_area else _LINE
+    return said
+
+
+_VERDICTS = _verdicts()
+
+
+def closed_way_kinds(tags: Tags) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of many closed ways are areas, and which are lines: `closed_way_kind` for [n] ways at once."""
+    key, value = (
+        pc.fill_null(pc.index_in(tags.strings, value_set=known), len(known)).to_numpy() for known in (_KEYS, _VALUES)
+    )
+    said = np.append(_VERDICTS[key[tags.keys], value[tags.values]], np.uint8(0))
+    some = tags.offsets[1:] > tags.offsets[:-1]
+    bits = np.zeros(len(some), np.uint8)
+    bits[some] = np.bitwise_or.reduceat(said, tags.offsets[:-1][some])
+    area = ((bits & _YES) != 0) | ((bits & (_AREA | _NO)) == _AREA)
+    line = ~area | ((bits & (_LINE | _YES)) == _LINE)
+    return area, line
+
+
+def osmium_export_config() -> dict[str, Any]:
+    """These rules as the configuration of `osmium export` (its manual, "CONFIG FILE" and "AREA HANDLING").
+
+    One thing cannot be said there: that a closed way of which no tag says anything is a line. With `linear_tags` set to
+    null, osmium makes lines of just those and of what is a line alone; the lists add what is both.
+    """
+    linear = [f"{key}={','.join(sorted(lines))}" for key, lines in AREA_UNLESS.items() if lines]
+    linear += [f"{key}!={','.join(sorted({*areas, 'no'}))}" for key, areas in AREA_ONLY.items()]
+    area = [f"{key}!={','.join(sorted({*lines, 'no'}))}" for key, lines in AREA_UNLESS.items()]
+    area += [f"{key}={','.join(sorted(areas))}" for key, areas in AREA_ONLY.items() if areas]
+    return {"attributes": {"type": True, "id": True}, "linear_tags": linear, "area_tags": area}

@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import random
 from pathlib import Path
 
 import osmium
@@ -173,15 +174,121 @@ def test_what_has_no_geometry_is_listed_with_its_reason(
     assert (summary.objects, summary.invalid, summary.invalid_reasons) == (0, 1, {reason: 1})
 
 
+def test_an_area_that_was_made_is_not_listed_as_invalid(tmp_path: Path) -> None:
+    members = [("w", 100, "outer"), ("w", 102, "inner")]
+    parts = [way(100, SQUARE, natural="wood"), way(102, HOLE, natural="water")]
+    folder = staged(tmp_path, *parts, relation(200, members, type="multipolygon", landuse="forest"))
+    assert sorted(objects_of(folder)) == ["a100", "a102", "r200"]
+    assert invalid_of(folder) == {}
+
+
+@pytest.mark.parametrize("swap", [(0, 1), (1, 2), (0, 2)])
+def test_an_extract_that_is_not_sorted_by_kind_is_refused(tmp_path: Path, swap: tuple[int, int]) -> None:
+    kinds = [NODES, way(100, SQUARE, building="yes"), relation(200, [("w", 100, "outer")], type="boundary", a="b")]
+    kinds[swap[0]], kinds[swap[1]] = kinds[swap[1]], kinds[swap[0]]
+    (tmp_path / "extract.osm").write_text(f'<osm version="0.6">{"".join(kinds)}</osm>')
+    (tmp_path / "extract.json").write_text(json.dumps({"file": "extract.osm", "bbox": [0, 0, 1, 1]}))
+    with pytest.raises(CorruptInputError, match=r"not sorted.*osmium sort"):
+        write_objects(tmp_path, tmp_path)
+
+
+def test_an_extract_that_is_not_sorted_by_id_is_refused(tmp_path: Path) -> None:
+    folder = staged(tmp_path, way(101, SQUARE, building="yes"), way(100, HOLE, building="yes"))
+    with pytest.raises(CorruptInputError, match=r"not sorted.*osmium sort"):
+        write_objects(folder, folder)
+
+
+def test_ids_beyond_the_whole_numbers_of_a_float_are_kept(tmp_path: Path) -> None:
+    large = (1 << 53) + 1
+    node = f'<node id="{large}" lat="0.5" lon="0.25" version="1"><tag k="a" v="b"/></node>'
+    row = objects_of(staged(tmp_path, node, way(large, SQUARE, building="yes")))
+    assert {f"n{large}", f"a{large}"} == set(row)
+    assert row[f"a{large}"]["osm_id"] == large
+
+
+def test_ids_of_an_editor_are_negative_and_found(tmp_path: Path) -> None:
+    nodes = "".join(
+        f'<node id="{-i}" lat="{lat}" lon="{lon}"/>' for i, lon, lat in [(1, 0.1, 0.1), (2, 0.2, 0.1), (3, 0.2, 0.2)]
+    )
+    text = f'<osm version="0.6">{nodes}{way(-5, (-1, -2, -3, -1), building="yes")}</osm>'
+    (tmp_path / "extract.osm").write_text(text)
+    (tmp_path / "extract.json").write_text(json.dumps({"file": "extract.osm", "bbox": [0, 0, 1, 1]}))
+    row = objects_of(tmp_path)["a-5"]
+    assert row["geometry"].equals(shapely.Polygon([(0.1, 0.1), (0.2, 0.1), (0.2, 0.2)]))
+
+
+def test_text_of_every_kind_is_kept_to_the_letter(tmp_path: Path) -> None:
+    odd = {"name": "\u202eעברית\u200b", "note": "x" * 255, "a=b,c %": "tab\tand\u0001 @ = %", "ключ": "日本 \U0001f3e0"}
+    path = tmp_path / "extract.osm.pbf"
+    with osmium.SimpleWriter(path) as writer:
+        writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(0.5, 0.5), tags=odd))
+    (tmp_path / "extract.json").write_text(json.dumps({"file": path.name, "bbox": [0, 0, 1, 1]}))
+    assert dict(objects_of(tmp_path)["n1"]["tags"]) == odd
+
+
+def test_a_relation_of_ten_thousand_members_is_one_area(tmp_path: Path) -> None:
+    count = 10_000
+    nodes, ways, members = [], [], []
+    for i in range(count):
+        x, y = i % 100 / 100, i // 100 / 100
+        corners = [(x, y), (x + 0.004, y), (x, y + 0.004)]
+        first = 100 + 3 * i
+        nodes += [osmium.osm.mutable.Node(id=first + k, version=1, location=c) for k, c in enumerate(corners)]
+        ways.append(osmium.osm.mutable.Way(id=i + 1, version=1, nodes=[first, first + 1, first + 2, first]))
+        members.append(("w", i + 1, "outer"))
+    path = tmp_path / "extract.osm.pbf"
+    with osmium.SimpleWriter(path) as writer:
+        for node in nodes:
+            writer.add_node(node)
+        for item in ways:
+            writer.add_way(item)
+        tags = {"type": "multipolygon", "natural": "wood"}
+        writer.add_relation(osmium.osm.mutable.Relation(id=1, version=1, members=members, tags=tags))
+    (tmp_path / "extract.json").write_text(json.dumps({"file": path.name, "bbox": [0, 0, 2, 2]}))
+    row = objects_of(tmp_path)["r1"]
+    assert len(row["geometry"].geoms) == count
+    assert row["geometry"].area == pytest.approx(count * 0.004**2 / 2)
+
+
+def test_the_ground_may_be_a_polygon(tmp_path: Path) -> None:
+    folder = staged(
+        tmp_path,
+        way(100, SQUARE, building="yes"),
+        way(101, (21, 22, 23), highway="path"),
+        way(102, HOLE, natural="water"),
+    )
+    facts = {"file": "extract.osm", "bbox": [0.0, 0.0, 0.2, 0.2]}
+    corner = shapely.Polygon([(0.0, 0.0), (0.22, 0.0), (0.0, 0.22)])
+    (folder / "extract.json").write_text(json.dumps(facts | {"polygon": json.loads(shapely.to_geojson(corner))}))
+    assert list(objects_of(folder)) == ["a100"]
+    assert write_objects(folder, folder).outside == 2
+
+
+def test_many_buckets_give_the_table_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(5)
+    nodes = "".join(
+        f'<node id="{100 + i}" lat="{rng.random():.7f}" lon="{rng.random():.7f}"><tag k="a" v="{i}"/></node>'
+        for i in range(500)
+    )
+    one, many = tmp_path / "one", tmp_path / "many"
+    for folder in (one, many):
+        folder.mkdir()
+        write_objects(staged(folder, nodes, way(7, SQUARE, building="yes")), folder)
+        monkeypatch.setattr("skyscript_assets.lib.osm.objects.BUCKET_BYTES", 2000)
+    tables = [pq.read_table(folder / "objects.parquet") for folder in (one, many)]
+    assert tables[0].equals(tables[1])
+    assert sorted(path.name for path in many.iterdir()) == sorted(path.name for path in one.iterdir())
+
+
 def test_an_extract_that_holds_a_way_twice_is_refused(tmp_path: Path) -> None:
     path = way(100, SQUARE[:3], highway="path")
-    with pytest.raises(CorruptInputError, match=r"twice.*osmium sort"):
+    with pytest.raises(CorruptInputError, match=r"holds w100 more than once.*osmium merge"):
         objects_of(staged(tmp_path, path, path))
 
 
 def test_an_extract_that_holds_a_node_twice_is_refused(tmp_path: Path) -> None:
     node = '<node id="30" lat="0.5" lon="0.25" version="7"><tag k="natural" v="tree"/></node>'
-    with pytest.raises(CorruptInputError, match=r"extract\.osm holds n30 2 times"):
+    with pytest.raises(CorruptInputError, match=r"holds n30 more than once"):
         objects_of(staged(tmp_path, node, node))
 
 
@@ -220,11 +327,13 @@ def test_neighbours_on_the_ground_are_near_in_the_table(tmp_path: Path) -> None:
     assert abs(order.index("n31") - order.index("n33")) == 1
 
 
-def test_progress_ends_with_all_objects(tmp_path: Path) -> None:
+def test_progress_ends_with_all_blocks(tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
     folder = staged(tmp_path, way(7, SQUARE, building="yes"))
     write_objects(folder, folder, lambda *args: told.append(args))
-    assert told == [(2, 2, "objects")]
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1][0] == told[-1][1] > 0
+    assert {unit for _, _, unit in told} == {"blocks"}
 
 
 def test_a_missing_stage_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""A GeoParquet table in Hilbert order, written from batches in any order, in bounded memory.
+
+Batches are dealt out to buckets, each of which is a stretch of the Hilbert curve; a bucket that has come to be sorted
+fits into memory. Small tables have one bucket, which never leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.tables import ROW_GROUP_ROWS, geo_metadata
+
+Keys = NDArray[np.uint64]
+
+_STATISTICS = ("object_id", "osm_id", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax", "area_m2", "length_m")
+_REPEATING = ("osm_type", "version", "tags.key_value.key", "tags.key_value.value")
+_COMPRESSION_LEVEL = 1
+
+
+class HilbertTable:
+    """Writes one table; use it as a context manager, which removes what was spilled.
+
+    Attributes:
+        rows: Rows added so far.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, scratch: Path, borders: Keys) -> None:
+        """Begin an empty table.
+
+        Args:
+            path: Where the table ends.
+            schema: Its columns, with `geometry` (WKB, EPSG:4326) and `bbox`.
+            scratch: Existing folder for what does not fit into memory.
+            borders: [buckets - 1] places on the curve where one bucket ends and the next begins, rising.
+        """
+        self._path, self._schema, self._borders = path, schema, borders
+        self._spilled = [scratch / f"bucket-{i:05d}.arrow" for i in range(len(borders) + 1)] if len(borders) else []
+        self._sinks = [pa.ipc.new_stream(str(file), _with_key(schema)) for file in self._spilled]
+        self._kept: list[pa.Table] = []
+        self.rows = 0
+
+    def __enter__(self) -> HilbertTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sink in self._sinks:
+            sink.close()
+        for file in self._spilled:
+            file.unlink(missing_ok=True)
+
+    def add(self, table: pa.Table, keys: Keys) -> None:
+        """Add rows.
+
+        Args:
+            table: Rows of the schema.
+            keys: [rows] their places on the Hilbert curve.
+        """
+        self.rows += len(table)
+        table = table.append_column("hilbert", pa.array(keys))
+        if not self._sinks:
+            self._kept.append(table)
+            return
+        bucket = np.searchsorted(self._borders, keys, side="right")
+        order = np.argsort(bucket, kind="stable")
+        ends = np.searchsorted(bucket[order], np.arange(len(self._sinks)), side="right")
+        table = table.take(order)
+        start = 0
+        for sink, end in zip(self._sinks, ends.tolist(), strict=True):
+            if end > start:
+                sink.write_table(table.slice(start, end - start).combine_chunks())
+            start = end
+
+    def finish(self, geometry_types: Sequence[str]) -> None:
+        """Sort all rows by their place on the curve (equal ones stay in the order in which they came) and write them.
+
+        Args:
+            geometry_types: GeoParquet geometry types present.
+        """
+        for sink in self._sinks:
+            sink.close()
+        schema = self._schema.with_metadata({b"geo": geo_metadata(self._schema, "geometry", geometry_types)})
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        writer = pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            compression_level=_COMPRESSION_LEVEL,
+            use_dictionary=list(_REPEATING),
+            write_statistics=list(_STATISTICS),
+        )
+        with writer, ThreadPoolExecutor(1) as ahead:
+            # One bucket is sorted while the one before it is packed.
+            following = ahead.submit(self._bucket, 0)
+            for i in range(max(1, len(self._spilled))):
+                table = following.result()
+                if i + 1 < len(self._spilled):
+                    following = ahead.submit(self._bucket, i + 1)
+                writer.write_table(table.cast(schema), row_group_size=ROW_GROUP_ROWS)
+        os.replace(temporary, self._path)
+
+    def _bucket(self, number: int) -> pa.Table:
+        if self._spilled:
+            with pa.ipc.open_stream(pa.OSFile(str(self._spilled[number]))) as stream:
+                table = stream.read_all()
+            self._spilled[number].unlink()
+        else:
+            table = pa.concat_tables(self._kept or [_with_key(self._schema).empty_table()])
+            self._kept = []
+        order = pc.array_sort_indices(table["hilbert"].combine_chunks())
+        return table.drop_columns(["hilbert"]).combine_chunks().take(order)
+
+
+def _with_key(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field("hilbert", pa.uint64()))

@@ -1,0 +1,73 @@
+"""Where every node of an extract lies: a sorted index on disk, looked up for many nodes at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE
+
+Int64 = NDArray[np.int64]
+Places = NDArray[np.int32]
+
+
+def order_of(ids: Int64) -> Int64:
+    """Numbers in whose order ids stand in a sorted file: negative ids come first, by their size (libosmium)."""
+    return np.where(ids < 0, -ids - (1 << 62), ids)
+
+
+class NodeLocations:
+    """Locations of nodes, added in the order of their ids.
+
+    The index is two files that the operating system holds in memory as far as there is room: 16 bytes a node, with
+    no limit to their number.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make an empty index.
+
+        Args:
+            folder: Existing folder for its files.
+        """
+        self._paths = folder / "node_ids.bin", folder / "node_places.bin"
+        self._files = [path.open("wb") for path in self._paths]
+        self._ids: Int64 = np.zeros(0, np.int64)
+        self._places: Places = np.zeros((0, 2), np.int32)
+
+    def add(self, ids: Int64, places: Places) -> None:
+        """Add nodes whose ids follow those that are there.
+
+        Args:
+            ids: [n] OSM ids.
+            places: [n, 2] longitudes and latitudes, 1e-7 degrees.
+        """
+        order_of(ids).tofile(self._files[0])
+        places.tofile(self._files[1])
+
+    def finish(self) -> None:
+        """Make the index ready to be read; nothing can be added any more."""
+        for file in self._files:
+            file.close()
+        if self._paths[0].stat().st_size:
+            self._ids = np.memmap(self._paths[0], np.int64, "r")
+            self._places = np.memmap(self._paths[1], np.int32, "r").reshape(-1, 2)
+
+    def find(self, ids: Int64) -> Places:
+        """Locations of nodes, `NOWHERE` for those that are not there.
+
+        Args:
+            ids: [n] OSM ids, in any order, repeated or not.
+
+        Returns:
+            [n, 2] longitudes and latitudes, 1e-7 degrees.
+        """
+        if len(self._ids) == 0:
+            return np.full((len(ids), 2), NOWHERE, np.int32)
+        wanted = order_of(ids)
+        rows = np.searchsorted(self._ids, wanted)
+        rows[rows == len(self._ids)] = 0
+        places: Places = self._places[rows]
+        places[self._ids[rows] != wanted] = NOWHERE
+        return places

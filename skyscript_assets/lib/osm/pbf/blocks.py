@@ -1,0 +1,384 @@
+"""What the blocks of an OSM PBF hold: columns of ids, places, refs and tags, of many blocks at once.
+
+What the objects mean is not decided here, nor where blocks lie in a file.
+
+Format: OSM wiki, "PBF Format", and osmformat.proto of openstreetmap/OSM-binary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.osm.pbf.wire import (
+    Int64,
+    Messages,
+    column,
+    deltas,
+    fields,
+    running,
+    signed,
+    varint,
+)
+from skyscript_assets.lib.osm.runs import offsets_of, ranges, rises
+
+Kind = Literal["nodes", "dense", "ways", "relations", "changesets"]
+
+NANODEGREES = 100
+"""Nanodegrees in one unit of location, 1e-7 degrees; also the format's default granularity."""
+
+MAX_LONGITUDE, MAX_LATITUDE = 1_800_000_000, 900_000_000
+"""Greatest valid place, 1e-7 degrees."""
+
+NOWHERE = -(1 << 31)
+"""Longitude and latitude of a node without a valid place."""
+
+_KINDS: dict[int, Kind] = {1: "nodes", 2: "dense", 3: "ways", 4: "relations", 5: "changesets"}
+_WAY_MEMBER = 1
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of n objects, one run of keys and values behind the other.
+
+    Attributes:
+        offsets: [n + 1] where each object's tags begin.
+        keys: [tags] place of the key in `strings`.
+        values: [tags] place of the value in `strings`.
+        strings: Strings of the blocks they come from; not yet known to be UTF-8, and not all of them are text.
+    """
+
+    offsets: Int64
+    keys: Int64
+    values: Int64
+    strings: pa.StringArray
+
+    def at(self, rows: Int64) -> Tags:
+        """The tags of some objects."""
+        counts = self.offsets[rows + 1] - self.offsets[rows]
+        taken = ranges(self.offsets[rows], counts)
+        return Tags(offsets_of(counts), self.keys[taken], self.values[taken], self.strings)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects of one kind in the order of the file.
+
+    Attributes:
+        ids: [n] OSM ids.
+        versions: [n], 0 where the file has none.
+        timestamps_ms: [n] milliseconds since 1970, 0 where the file has none.
+        tags: Their tags.
+        refs: [refs] node ids of ways, way ids of relations, empty for nodes.
+        ref_offsets: [n + 1] where each object's refs begin.
+        roles: [refs] place of a member's role in `tags.strings`, empty but for relations.
+    """
+
+    ids: Int64
+    versions: Int64
+    timestamps_ms: Int64
+    tags: Tags
+    refs: Int64
+    ref_offsets: Int64
+    roles: Int64
+
+    def at(self, rows: Int64) -> Objects:
+        """Some of the objects, with their tags and refs."""
+        counts = self.ref_offsets[rows + 1] - self.ref_offsets[rows]
+        taken = ranges(self.ref_offsets[rows], counts)
+        return Objects(
+            self.ids[rows],
+            self.versions[rows],
+            self.timestamps_ms[rows],
+            self.tags.at(rows),
+            self.refs[taken],
+            offsets_of(counts),
+            self.roles[taken] if len(self.roles) else self.roles,
+        )
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """All nodes of some blocks, and the tagged ones among them.
+
+    Attributes:
+        ids: [n] OSM ids.
+        places: [n, 2] longitude and latitude, 1e-7 degrees.
+        tagged: The nodes that have tags.
+        rows: [tagged] their rows in `ids`.
+    """
+
+    ids: Int64
+    places: NDArray[np.int32]
+    tagged: Objects
+    rows: Int64
+
+
+@dataclass(frozen=True)
+class Block:
+    """One PrimitiveBlock: its string table, its groups, and how its numbers are to be read."""
+
+    strings: memoryview
+    groups: list[tuple[Kind, memoryview]]
+    granularity: int
+    offsets_deg9: tuple[int, int]
+    date_granularity_ms: int
+
+    @staticmethod
+    def of(raw: bytes) -> Block:
+        """Take a block apart, but for the content of its groups.
+
+        Raises:
+            ValueError: it is not OSM data.
+            IndexError: it is cut off.
+        """
+        strings = memoryview(b"")
+        groups: list[tuple[Kind, memoryview]] = []
+        numbers = {17: NANODEGREES, 18: 1000, 19: 0, 20: 0}
+        for number, value in fields(memoryview(raw)):
+            if isinstance(value, int):
+                numbers[number] = value if value < 1 << 63 else value - (1 << 64)
+            elif number == 1:
+                strings = value
+            elif number == 2 and len(value):
+                kind = _KINDS.get(value[0] >> 3)
+                if kind is None:
+                    raise ValueError(f"it has a group of kind {value[0] >> 3}")
+                groups.append((kind, value))
+        return Block(strings, groups, numbers[17], (numbers[20], numbers[19]), numbers[18])
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Groups of one kind from several blocks.
+
+    Attributes:
+        parts: [parts] content of each group.
+        blocks: [parts] the block it is from.
+        strings: Strings of all blocks.
+        first_string: [parts] place in `strings` of the first string of the group's block.
+        strings_of: [parts] how many strings the block has.
+    """
+
+    parts: list[memoryview]
+    blocks: list[Block]
+    strings: pa.StringArray
+    first_string: Int64
+    strings_of: Int64
+
+    @staticmethod
+    def of(blocks: Iterable[Block], kind: Kind) -> _Groups:
+        """The groups of one kind."""
+        pairs = [(part, block) for block in blocks for found, part in block.groups if found == kind]
+        tables = {id(block): block.strings for _, block in pairs}
+        strings, firsts = _strings(list(tables.values()))
+        place = {key: i for i, key in enumerate(tables)}
+        rows = np.array([place[id(block)] for _, block in pairs], np.int64)
+        return _Groups(
+            [part for part, _ in pairs],
+            [block for _, block in pairs],
+            strings,
+            firsts[:-1][rows],
+            np.diff(firsts)[rows],
+        )
+
+    def string_places(self, numbers: Int64, part: Int64) -> Int64:
+        """Place in `strings` of string numbers of groups."""
+        if np.any((numbers < 0) | (numbers >= self.strings_of[part])):
+            raise ValueError("an object has a string that its block lacks")
+        return 2 * (self.first_string[part] + numbers)
+
+
+def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, Int64]:
+    """The strings of several string tables, and which of them is the first of each table.
+
+    String i is entry 2 * i of the array: the bytes of the format that lie between two strings are entries as well,
+    which spares a copy of all text.
+    """
+    data = b"".join(tables)
+    borders: list[int] = []
+    firsts = [0]
+    at = 0
+    for table in tables:
+        end = at + len(table)
+        while at < end:
+            if data[at] != 0x0A:
+                raise ValueError("its string table holds something else")
+            size, at = (data[at + 1], at + 2) if data[at + 1] < 128 else varint(data, at + 1)
+            borders.append(at)
+            at += size
+            borders.append(at)
+        if at != end:
+            raise ValueError("a string is longer than its table")
+        firsts.append(len(borders) // 2)
+    offsets = pa.py_buffer(np.array(borders or [0], np.int32))
+    array = pa.StringArray.from_buffers(max(0, len(borders) - 1), offsets, pa.py_buffer(data))
+    return array, np.array(firsts, np.int64)
+
+
+def nodes_of(blocks: Sequence[Block]) -> Nodes:
+    """Nodes of some blocks.
+
+    Raises:
+        ValueError: they are not OSM data, or mix dense and plain nodes.
+    """
+    dense, plain = _Groups.of(blocks, "dense"), _Groups.of(blocks, "nodes")
+    if not plain.parts:
+        return _dense_nodes(dense)
+    if dense.parts:
+        raise ValueError("it mixes dense and plain nodes")
+    return _plain_nodes(plain)
+
+
+def _dense_nodes(groups: _Groups) -> Nodes:
+    """DenseNodes: a column for each attribute (osmformat.proto)."""
+    columns = [_one_message(group) for group in groups.parts]
+    infos = [dict(fields(part.get(5, _NOTHING))) for part in columns]
+    ids, offsets = deltas([part.get(1, _NOTHING) for part in columns])
+    part = np.repeat(np.arange(len(columns), dtype=np.int64), np.diff(offsets))
+    lat, lon = (_same(deltas([part.get(n, _NOTHING) for part in columns]), offsets) for n in (8, 9))
+    versions = _optional(column([_run(info.get(1)) for info in infos]), offsets)
+    stamps = _optional(deltas([_run(info.get(2)) for info in infos]), offsets)
+    pairs, pair_offsets = column([part.get(10, _NOTHING) for part in columns])
+    tags, rows = _dense_tags(groups, pairs, pair_offsets, offsets)
+    return Nodes(ids, _places(groups, part, lon, lat), _tagged(groups, ids, versions, stamps, part, rows, tags), rows)
+
+
+def _dense_tags(groups: _Groups, pairs: Int64, pair_offsets: Int64, offsets: Int64) -> tuple[Tags, Int64]:
+    """Tags of the tagged nodes, and which nodes these are.
+
+    `pairs` holds key, value, key, value, ... and a 0 after each node; a group without any tag may leave it out.
+    """
+    ends = np.flatnonzero(pairs == 0)
+    group = np.searchsorted(pair_offsets, ends, side="right") - 1
+    seen = np.bincount(group, minlength=len(groups.parts))
+    if np.any((seen != np.diff(offsets)) & (np.diff(pair_offsets) != 0)):
+        raise ValueError("it has tags for other nodes than it holds")
+    # The nodes that have an end in `pairs`: all of the groups that have one.
+    rows = ranges(offsets[:-1][seen > 0], seen[seen > 0])
+    counts = np.diff(ends, prepend=-1) - 1
+    tagged = counts > 0
+    if np.any(counts & 1):
+        raise ValueError("a key has no value")
+    texts = np.delete(pairs, ends)
+    places = groups.string_places(texts, np.repeat(group, counts))
+    return Tags(offsets_of(counts[tagged] // 2), places[::2], places[1::2], groups.strings), rows[tagged]
+
+
+def _plain_nodes(groups: _Groups) -> Nodes:
+    """Node messages, as few programs write them today."""
+    messages = Messages.of(groups.parts)
+    ids = signed(messages.number(1))
+    lat, lon = signed(messages.number(8)), signed(messages.number(9))
+    objects = _objects(groups, messages, ids)
+    rows = np.flatnonzero(np.diff(objects.tags.offsets))
+    return Nodes(ids, _places(groups, messages.part, lon, lat), objects.at(rows), rows)
+
+
+def ways_of(blocks: Iterable[Block]) -> Objects:
+    """Ways of some blocks, with the ids of their nodes.
+
+    Raises:
+        ValueError: they are not OSM data.
+    """
+    groups = _Groups.of(blocks, "ways")
+    messages = Messages.of(groups.parts)
+    steps, offsets = messages.run(8)
+    objects = _objects(groups, messages, messages.number(1))
+    return replace(objects, refs=running(signed(steps), offsets), ref_offsets=offsets)
+
+
+def relations_of(blocks: Iterable[Block]) -> Objects:
+    """Relations of some blocks, with the ids and roles of those of their members that are ways.
+
+    Raises:
+        ValueError: they are not OSM data.
+    """
+    groups = _Groups.of(blocks, "relations")
+    messages = Messages.of(groups.parts)
+    objects = _objects(groups, messages, messages.number(1))
+    steps, offsets = messages.run(9)
+    members = running(signed(steps), offsets)
+    kinds, kind_offsets = messages.run(10)
+    roles, role_offsets = messages.run(8)
+    if not (np.array_equal(offsets, kind_offsets) and np.array_equal(offsets, role_offsets)):
+        raise ValueError("a relation has more members than roles")
+    roles = groups.string_places(roles, np.repeat(messages.part, np.diff(offsets)))
+    ways = kinds == _WAY_MEMBER
+    return replace(objects, refs=members[ways], ref_offsets=rises(ways, offsets), roles=roles[ways])
+
+
+def _objects(groups: _Groups, messages: Messages, ids: Int64) -> Objects:
+    """What all kinds of messages share: id, tags, version and time."""
+    keys, offsets = messages.run(2)
+    values, value_offsets = messages.run(3)
+    if not np.array_equal(offsets, value_offsets):
+        raise ValueError("an object has more keys than values")
+    part = np.repeat(messages.part, np.diff(offsets))
+    tags = Tags(offsets, groups.string_places(keys, part), groups.string_places(values, part), groups.strings)
+    info = messages.inner(4)
+    stamps = info.number(2) * _per_part(groups, messages.part, "date_granularity_ms")
+    return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids)))
+
+
+def _tagged(
+    groups: _Groups, ids: Int64, versions: Int64, stamps: Int64, part: Int64, rows: Int64, tags: Tags
+) -> Objects:
+    stamps_ms = stamps[rows] * _per_part(groups, part[rows], "date_granularity_ms")
+    return Objects(ids[rows], versions[rows], stamps_ms, tags, *_no_refs(len(rows)))
+
+
+def _places(groups: _Groups, part: Int64, lon: Int64, lat: Int64) -> NDArray[np.int32]:
+    """[n, 2] longitude and latitude, 1e-7 degrees (osmformat.proto: offset + granularity * value, in nanodegrees)."""
+    if any(block.granularity != NANODEGREES or block.offsets_deg9 != (0, 0) for block in groups.blocks):
+        scale = _per_part(groups, part, "granularity")
+        east = np.array([block.offsets_deg9[0] for block in groups.blocks], np.int64)[part]
+        north = np.array([block.offsets_deg9[1] for block in groups.blocks], np.int64)[part]
+        lon, lat = (east + scale * lon) // NANODEGREES, (north + scale * lat) // NANODEGREES
+    inside = (np.abs(lon) <= MAX_LONGITUDE) & (np.abs(lat) <= MAX_LATITUDE)
+    places = np.stack((lon, lat), axis=1)
+    places[~inside] = NOWHERE
+    return places.astype(np.int32)
+
+
+def _per_part(groups: _Groups, part: Int64, name: str) -> Int64:
+    return np.array([getattr(block, name) for block in groups.blocks], np.int64)[part]
+
+
+def _no_refs(n: int) -> tuple[Int64, Int64, Int64]:
+    return np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(0, np.int64)
+
+
+def _one_message(group: memoryview) -> dict[int, memoryview]:
+    """The columns of the one DenseNodes message of a group."""
+    (message,) = (_run(value) for _, value in fields(group))
+    return {number: _run(value) for number, value in fields(message)}
+
+
+def _run(value: int | memoryview | None) -> memoryview:
+    return value if isinstance(value, memoryview) else _NOTHING
+
+
+def _same(column: tuple[Int64, Int64], offsets: Int64) -> Int64:
+    if not np.array_equal(column[1], offsets):
+        raise ValueError("it has more ids than places")
+    return column[0]
+
+
+def _optional(column: tuple[Int64, Int64], offsets: Int64) -> Int64:
+    """A column that some groups may lack; those get zeros."""
+    values, own = column
+    if np.array_equal(own, offsets):
+        return values
+    lacking = np.diff(own) == 0
+    if np.any((np.diff(own) != np.diff(offsets)) & ~lacking):
+        raise ValueError("it has more ids than versions")
+    answer = np.zeros(offsets[-1], np.int64)
+    answer[np.repeat(~lacking, np.diff(offsets))] = values
+    return answer

@@ -1,0 +1,253 @@
+"""The Protocol Buffers wire format as far as OSM PBF uses it, read many messages at a time with numpy.
+
+Within a PrimitiveGroup everything is a varint or a run of varints behind its length (osmformat.proto), so that a whole
+group can be taken apart as one stream of varints: only the chain from message to message is walked.
+
+Format: protobuf.dev, "Encoding".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.osm.runs import offsets_of, ranges
+
+Int64 = NDArray[np.int64]
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Fields of a short protobuf message, one after the other.
+
+    Raises:
+        ValueError: the message does not follow the protobuf encoding.
+        IndexError: it is cut off.
+    """
+    at, end = 0, len(message)
+    while at < end:
+        tag, at = varint(message, at)
+        value, at = varint(message, at)
+        if tag & 7 == 0:
+            yield tag >> 3, value
+        elif tag & 7 == 2:
+            if at + value > end:
+                raise ValueError("a field is longer than its message")
+            yield tag >> 3, message[at : at + value]
+            at += value
+        else:
+            raise ValueError(f"field {tag >> 3} has a type that the format does not use")
+
+
+def varint(message: memoryview | bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a byte, and where the next one begins.
+
+    Raises:
+        ValueError: it is longer than ten bytes.
+        IndexError: it is cut off.
+    """
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is longer than ten bytes")
+
+
+@dataclass(frozen=True)
+class Varints:
+    """A run of bytes read as varints (Protocol Buffers, "Encoding": base 128, least significant group first).
+
+    Attributes:
+        values: [n] unsigned values modulo 2^64, seen as signed.
+        stops: [n] byte behind each.
+    """
+
+    values: Int64
+    stops: Int64
+
+    @staticmethod
+    def of(data: bytes | memoryview) -> Varints:
+        """Read all varints of a run.
+
+        Raises:
+            ValueError: the run ends inside a varint, or one is longer than ten bytes.
+        """
+        octets = np.frombuffer(data, np.uint8)
+        if len(octets) == 0:
+            return Varints(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        if octets[-1] >= 128:
+            raise ValueError("its numbers are cut off")
+        lasts = np.flatnonzero(octets < 128)
+        values = octets[lasts].astype(np.int64)
+        lengths = np.empty_like(lasts)
+        lengths[0] = lasts[0] + 1
+        np.subtract(lasts[1:], lasts[:-1], out=lengths[1:])
+        longer = np.flatnonzero(lengths > 1)
+        back = 1
+        while len(longer):
+            if back > 9:
+                raise ValueError("a number is longer than ten bytes")
+            values[longer] = (values[longer] << 7) | (octets[lasts[longer] - back] & 127)
+            back += 1
+            longer = longer[lengths[longer] > back]
+        return Varints(values, lasts + 1)
+
+
+def signed(values: Int64) -> Int64:
+    """Zigzag encoded numbers (Protocol Buffers, "Signed Integers")."""
+    return (values >> 1 & 0x7FFF_FFFF_FFFF_FFFF) ^ -(values & 1)
+
+
+def running(steps: Int64, offsets: Int64) -> Int64:
+    """Numbers of several runs, each the sum of the steps of its run so far; `offsets` tells where runs begin."""
+    sums = np.cumsum(steps)
+    before = np.concatenate((np.zeros(1, np.int64), sums))[offsets[:-1]]
+    return sums - np.repeat(before, np.diff(offsets))
+
+
+def column(parts: Sequence[memoryview]) -> tuple[Int64, Int64]:
+    """Packed numbers of several fields, and where each field's begin."""
+    numbers = Varints.of(b"".join(parts))
+    ends = np.cumsum([len(part) for part in parts])
+    offsets = np.concatenate((np.zeros(1, np.int64), np.searchsorted(numbers.stops, ends, side="right")))
+    if len(ends) and np.any(np.concatenate((np.zeros(1, np.int64), numbers.stops))[offsets[1:]] != ends):
+        raise ValueError("its numbers are cut off")
+    return numbers.values, offsets
+
+
+def deltas(parts: Sequence[memoryview]) -> tuple[Int64, Int64]:
+    """Delta encoded numbers of several fields, and where each field's begin."""
+    values, offsets = column(parts)
+    return running(signed(values), offsets), offsets
+
+
+class Messages:
+    """Messages that hold nothing but varints and runs of varints, such as Way and Info, many side by side.
+
+    Attributes:
+        part: [n] which group a message is from.
+    """
+
+    def __init__(self, numbers: Varints, index: NDArray[np.int32], first: Int64, last: Int64, part: Int64) -> None:
+        """Messages in a run of varints.
+
+        Args:
+            numbers: The run.
+            index: Which varint begins at each byte of the run.
+            first: [n] varint at which each message begins.
+            last: [n] varint behind it.
+            part: [n] which group each is from.
+        """
+        self._numbers, self._index, self._first, self._last, self.part = numbers, index, first, last, part
+        self._found: dict[int, tuple[Int64, Int64, Int64]] = {}
+        self._scan()
+
+    @staticmethod
+    def of(groups: Sequence[memoryview]) -> Messages:
+        """The messages of some groups."""
+        data = b"".join(groups)
+        numbers = Varints.of(data)
+        index = np.zeros(len(data) + 1, np.int32)
+        index[numbers.stops] = 1
+        np.cumsum(index, out=index)
+        # Where a message begins stands its group's field number and then its length: the place behind it is worked out
+        # for all varints that look so, and the chain of messages is then a matter of following places.
+        begins = np.cumsum([0, *(len(part) for part in groups)])
+        tag = groups[0][0] if groups else 0
+        tags = np.flatnonzero(numbers.values[:-1] == tag)
+        ends = numbers.stops[tags + 1] + numbers.values[tags + 1]
+        inside = (numbers.values[tags + 1] >= 0) & (ends <= len(data))
+        tags, ends = tags[inside], ends[inside]
+        following = np.zeros(len(numbers.values) + 1, np.int32)
+        following[tags] = index[ends]
+        following[tags[numbers.stops[index[ends] - 1] != ends]] = 0
+        chain = following.data
+        firsts: list[int] = []
+        counts: list[int] = []
+        at = 0
+        for end in index[begins[1:]].tolist():
+            before = len(firsts)
+            while at < end:
+                firsts.append(at)
+                at = chain[at] or len(following)
+            if at != end:
+                raise ValueError("an object is longer than its group, or of another kind")
+            counts.append(len(firsts) - before)
+        first = np.array(firsts, np.int64)
+        part = np.repeat(np.arange(len(counts), dtype=np.int64), np.array(counts, np.int64))
+        return Messages(numbers, index, first + 2, following[first].astype(np.int64), part)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def _scan(self) -> None:
+        """Note the fields of all messages: first the first field of each, then the second, and so on."""
+        values = self._numbers.values
+        seen: dict[int, list[tuple[Int64, Int64, Int64]]] = {}
+        rows = np.flatnonzero(self._first < self._last)
+        at = self._first[rows]
+        while len(rows):
+            if np.any(at + 2 > self._last[rows]):
+                raise ValueError("an object is cut off")
+            first, last = self._extent(at)
+            if np.any(last > self._last[rows]):
+                raise ValueError("a field is longer than its object")
+            field = values[at] >> 3
+            if field.min() == field.max():
+                seen.setdefault(int(field[0]), []).append((rows, first, last))
+            else:
+                for number in np.unique(field).tolist():
+                    of = field == number
+                    seen.setdefault(number, []).append((rows[of], first[of], last[of]))
+            going = last < self._last[rows]
+            rows, at = (rows, last) if going.all() else (rows[going], last[going])
+        for number, found in seen.items():
+            row, first, last = (np.concatenate(columns) for columns in zip(*found, strict=True))
+            self._found[number] = (row, first, last)
+
+    def _extent(self, at: Int64) -> tuple[Int64, Int64]:
+        """First varint of the content of each field, and the one behind it; `at` are the fields' tags."""
+        wire = self._numbers.values[at] & 7
+        runs = wire == 2
+        if np.any(~runs & (wire != 0)):
+            raise ValueError("an object has a field of a type that the format does not use")
+        last = at + 2
+        if not runs.any():
+            return at + 1, last
+        length, begin = self._numbers.values[at[runs] + 1], self._numbers.stops[at[runs] + 1]
+        if np.any((length < 0) | (length > len(self._index) - 1 - begin)):
+            raise ValueError("a field is longer than its object")
+        last[runs] = self._index[begin + length]
+        if np.any(self._numbers.stops[last[runs] - 1] != begin + length):
+            raise ValueError("a field ends inside a number")
+        return at + 1 + runs, last
+
+    def number(self, field: int, default: int = 0) -> Int64:
+        """[n] a plain number of each message; where it stands twice the later one counts."""
+        answer = np.full(len(self), default, np.int64)
+        if field in self._found:
+            rows, first, _ = self._found[field]
+            answer[rows] = self._numbers.values[first]
+        return answer
+
+    def run(self, field: int) -> tuple[Int64, Int64]:
+        """Packed numbers of each message, one run behind the other, and where each message's begin: [n + 1]."""
+        first, count = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
+        if field in self._found:
+            rows, firsts, lasts = self._found[field]
+            first[rows], count[rows] = firsts, lasts - firsts
+        return self._numbers.values[ranges(first, count)], offsets_of(count)
+
+    def inner(self, field: int) -> Messages:
+        """[n] the message in a field of each; an empty one where there is none."""
+        first, last = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
+        if field in self._found:
+            rows, first[rows], last[rows] = self._found[field]
+        return Messages(self._numbers, self._index, first, last, self.part)

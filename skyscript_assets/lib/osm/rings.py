@@ -1,0 +1,116 @@
+"""Which closed ways are plain rings: those of which an area can be made without looking for rings in them.
+
+A ring is plain if no two of its edges meet but neighbours at their common node. libosmium's area assembler makes
+exactly one outer ring of such a way, so that the result is known without running it; every other way is left to it.
+All tests are in whole numbers, and where they cannot tell they say no.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.osm.runs import ranges
+
+Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PAIRWISE_NODES = 32
+"""Rings of up to so many nodes have all pairs of their edges tested; larger ones are left to GEOS."""
+
+WIDEST = 1 << 30
+"""Rings wider or higher than this, 1e-7 degrees, are not tested: products of their sides might overflow."""
+
+_CHUNK = 1 << 21
+"""Pairs of edges tested at once."""
+
+
+def plain_rings(places: NDArray[np.int32], offsets: Int64) -> Bools:
+    """Which closed ways are plain rings.
+
+    Args:
+        places: [m, 2] longitudes and latitudes of the ways' nodes, 1e-7 degrees; a way ends where it begins.
+        offsets: [n + 1] where each way begins; each has four nodes or more.
+
+    Returns:
+        [n] whether a way is a plain ring.
+    """
+    plain = np.zeros(len(offsets) - 1, np.bool_)
+    nodes = np.diff(offsets) - 1
+    x, y = places[:, 0].astype(np.int64), places[:, 1].astype(np.int64)
+    for count in np.unique(nodes[nodes <= PAIRWISE_NODES]).tolist():
+        of = np.flatnonzero(nodes == count)
+        # Around the ring, and one node further.
+        around = np.arange(count + 2) % count
+        for start in range(0, len(of), _CHUNK // (count * count)):
+            rows = of[start : start + _CHUNK // (count * count)]
+            node = offsets[rows][:, None] + around
+            plain[rows] = _plain(x[node], y[node])
+    large = np.flatnonzero(nodes > PAIRWISE_NODES)
+    if len(large):
+        plain[large] = _valid(places, offsets, large)
+    return plain
+
+
+def _plain(x: Int64, y: Int64) -> Bools:
+    """Whether rings of one number of nodes are plain: [k, nodes + 2] coordinates, the first two repeated -> [k]."""
+    small = (np.ptp(x, axis=1) < WIDEST) & (np.ptp(y, axis=1) < WIDEST)
+    dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
+    turn = dx[:, :-1] * dy[:, 1:] - dy[:, :-1] * dx[:, 1:]
+    convex = ((turn > 0).all(axis=1) | (turn < 0).all(axis=1)) & (_changes(dx) == 2)
+    plain: Bools = small & convex
+    rest = np.flatnonzero(small & ~convex)
+    if len(rest):
+        x, y, dx, dy, turn = (column[rest] for column in (x, y, dx, dy, turn))
+        folded = (turn == 0) & (dx[:, :-1] * dx[:, 1:] + dy[:, :-1] * dy[:, 1:] <= 0)
+        plain[rest] = ~folded.any(axis=1) & ~_meeting(x[:, :-1], y[:, :-1], dx[:, :-1], dy[:, :-1])
+    return plain
+
+
+def _changes(step: Int64) -> Int64:
+    """How often the sign changes around rings, zeros not counted: [k, nodes + 1], the first repeated -> [k].
+
+    The direction of a ring that always turns the same way passes north and south once for each time around. Such a ring
+    has no two zeros in a row.
+    """
+    sign = np.sign(step).astype(np.int8)
+    before = np.where(sign[:, :-1] == 0, np.roll(sign[:, :-1], 1, axis=1), sign[:, :-1])
+    changes: Int64 = np.count_nonzero(before * sign[:, 1:] < 0, axis=1)
+    return changes
+
+
+def _meeting(x: Int64, y: Int64, dx: Int64, dy: Int64) -> Bools:
+    """Whether two edges that are no neighbours meet, or might.
+
+    Args:
+        x: [k, nodes + 1] the nodes, the first repeated.
+        y: Likewise.
+        dx: [k, nodes] the edges from each node to the next.
+        dy: Likewise.
+
+    Returns:
+        [k] booleans.
+    """
+    count = dx.shape[1]
+    # On which side of the line through edge i does node j lie?
+    side = dx[:, :, None] * (y[:, None, :] - y[:, :-1, None]) - dy[:, :, None] * (x[:, None, :] - x[:, :-1, None])
+    sign = np.sign(side).astype(np.int8)
+    # The ends of edge j do not both lie strictly on one side of edge i, and the other way round.
+    straddles = sign[:, :, :-1] * sign[:, :, 1:] <= 0
+    both = straddles & straddles.transpose(0, 2, 1)
+    place = np.arange(count)
+    apart = (place[:, None] - place[None, :]) % count
+    return np.asarray((both & ((apart > 1) & (apart < count - 1))).any(axis=(1, 2)), np.bool_)
+
+
+def _valid(places: NDArray[np.int32], offsets: Int64, rows: Int64) -> Bools:
+    """What GEOS says of the polygons of large rings, on coordinates that are whole numbers."""
+    counts = offsets[rows + 1] - offsets[rows]
+    points = places[ranges(offsets[rows], counts)].astype(np.float64)
+    owner = np.repeat(np.arange(len(rows)), counts)
+    same = np.zeros(len(points), np.bool_)
+    same[1:] = (points[1:] == points[:-1]).all(axis=1) & (owner[1:] == owner[:-1])
+    repeats = np.bincount(owner, weights=same, minlength=len(rows)) > 0
+    rings = shapely.linearrings(points, indices=owner)
+    return np.asarray(shapely.is_valid(shapely.polygons(rings)) & ~repeats, np.bool_)
