@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import re
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,6 +59,7 @@ class Server(ThreadingHTTPServer):
         self.knows_ranges = True
         self.knows_if_range = True
         self.surplus = b""
+        self.chunked = False
         self.hold = threading.Event()
         self.hold.set()
         self.paths: list[str] = []
@@ -104,7 +107,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": "0", **(headers or {})}.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
 
     def send_file(self, data: bytes) -> None:
@@ -118,9 +122,13 @@ class Handler(BaseHTTPRequestHandler):
         headers = names | {"Content-Length": str(len(data) - start)}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self.answer(206 if start else 200, headers)
         end = start + self.server.cuts.pop(0) if self.server.cuts else len(data)
-        self.wfile.write(data[start:end] + (self.server.surplus if end >= len(data) else b""))
+        body = data[start:end] + (self.server.surplus if end >= len(data) else b"")
+        if self.server.chunked:
+            headers = {"Transfer-Encoding": "chunked", **headers, "Content-Length": ""}
+            body = b"%x\r\n%b" % (len(data) - start, body) + (b"\r\n0\r\n\r\n" if end >= len(data) else b"")
+        self.answer(206 if start else 200, headers)
+        self.wfile.write(body)
         self.server.hold.wait()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is that of the base class
@@ -295,6 +303,37 @@ def test_more_than_was_announced_is_an_error(tmp_path: Path, server: Server, pau
     with pytest.raises(MissingInputError, match="at last with: the server sent more than the 1000 bytes"):
         download(server.url("a"), tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_what_follows_the_file_on_a_connection_that_stays_open_is_not_its_own(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
+    server.files["a"], server.surplus = b"z" * 1000, b"!"
+    download(server.url("a"), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == server.files["a"]
+
+
+def test_a_download_in_chunks_that_is_cut_continues(
+    tmp_path: Path, server: Server, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
+    server.files["a"], server.cuts, server.chunked = bytes(range(256)) * 400, [60_000], True
+    download(server.url("a"), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == server.files["a"]
+    assert server.asked == [None, "bytes=60000-"]
+
+
+def test_a_certificate_that_is_not_trusted_ends_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+
+    def refuse(*options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(MissingInputError, match=r"certificate is not trusted \(self-signed certificate\)"):
+        download("https://127.0.0.1:9/a", tmp_path / "a")
 
 
 def test_less_than_was_announced_is_an_error(tmp_path: Path, server: Server, pauses: list[float]) -> None:

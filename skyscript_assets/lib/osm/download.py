@@ -245,7 +245,7 @@ def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         HTTPError: the server refuses for good, or with another status that only the caller understands.
         _PassingError: the server or the network refuses for now.
     """
-    agent = {"User-Agent": "skyscript-assets", "Accept-Encoding": "identity", "Connection": "close"}
+    agent = {"User-Agent": "skyscript-assets", "Accept-Encoding": "identity"}
     try:
         request = urllib.request.Request(url, headers=agent | headers)  # noqa: S310  (_persist() checks the scheme)
         response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S)
