@@ -6,6 +6,7 @@ Everything that runs goes through `materialize`; `skyscript status`, the schedul
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import logging
 from collections.abc import Mapping, Sequence
@@ -130,7 +131,8 @@ def _make(
 ) -> Manifest:
     key = stage.key(settings, parts)
     with store.writing(key, provenance.fingerprint) as out:
-        counts = stage.build(_run(settings, store, parts, provenance, out, progress))
+        run = _run(settings, store, parts, provenance, out, progress)
+        counts = stage.build(run if store.manifest(key) is None else dataclasses.replace(run, previous=key))
         return store.complete(
             key,
             code_version=stage.code_version,

@@ -54,6 +54,7 @@ class StageRun:
         missing: Names of inputs that the settings allow to be missing.
         store: The store, for caches and asset folders.
         progress: Listener.
+        previous: The complete output that this run replaces, where there is one.
     """
 
     settings: Settings
@@ -63,6 +64,7 @@ class StageRun:
     missing: tuple[str, ...]
     store: Store
     progress: Progress = silent
+    previous: OutputKey | None = None
 
     def folders(self, asset: str) -> dict[Parts, Path]:
         """Folders of an input by partition, sorted."""

@@ -9,20 +9,27 @@ import dagster as dg
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
-from skyscript_assets.lib.osm.extract import extract_stamp, stage_extract
+from skyscript_assets.lib.osm.extract import Earlier, read_of_region, stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 
 def _reads_extract(settings: Settings, parts: Parts) -> Any:
-    region = settings.regions[parts[0]]
-    return {"region": region.model_dump(mode="json", exclude={"title"}), "file": extract_stamp(region, settings)}
+    return read_of_region(settings.regions[parts[0]], settings)
 
 
 def _extract_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     facts = json.loads((run.out / "extract.json").read_text(encoding="utf-8"))
+    facts.pop("polygon", None)  # it may be too long for the event log
     return {"header": dg.MetadataValue.json(facts)}
+
+
+def _earlier(run: StageRun) -> Earlier | None:
+    """The output that the run replaces."""
+    key = run.previous
+    manifest = run.store.manifest(key) if key is not None else None
+    return None if key is None or manifest is None else Earlier(manifest.counts, lambda: run.store.folder(key))
 
 
 @stage(
@@ -33,11 +40,13 @@ def _extract_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     preview=_extract_preview,
     pool="download",
     retries=3,
+    code_version="2",
 )
 def osm_extract(run: StageRun) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
     (region,) = run.parts
-    return vars(stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress))
+    staged = stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress, _earlier(run))
+    return staged.counts()
 
 
 def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

@@ -23,11 +23,16 @@ SourceKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_len
 ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
 BenchmarkKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
+GeofabrikName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_length=128)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
+
+GEOFABRIK = "https://download.geofabrik.de"
+"""Where Geofabrik's extracts are."""
 
 OSM_LICENCE = "ODbL-1.0"
 OSM_ATTRIBUTION = "© OpenStreetMap contributors"
@@ -82,17 +87,37 @@ class Region(Model):
     """A region: one OSM extract and the ground that is used of it."""
 
     title: str = Field(description="Name shown to people.")
-    path: str | None = Field(None, description="A local extract: absolute, or relative to the settings folder.")
-    url: str | None = Field(None, description="Where to download the extract (http or https).")
+    path: str | None = Field(
+        None,
+        description="A local extract (PBF, or XML: .osm, .osm.bz2, .osm.gz): absolute, or from the settings folder.",
+    )
+    url: WebAddress | None = Field(None, description="Where to download the extract (http or https).")
+    geofabrik: GeofabrikName | None = Field(
+        None,
+        description="Name of an extract at Geofabrik, such as europe/liechtenstein; its latest state is downloaded.",
+    )
     package: PackageFile | None = Field(None, description="An extract that an installed Python package carries.")
     sha256: Sha256 | None = Field(None, description="Expected digest of the extract.")
-    md5_url: str | None = Field(None, description="Address of an .md5 file beside the download.")
+    md5_url: WebAddress | None = Field(
+        None,
+        description="Address of a file with the extract's MD5; default for downloads without `sha256`: the .md5 file "
+        "beside the download, where there is one.",
+    )
     bbox: BBox | None = Field(None, description="Ground to use; default: the box in the extract's header.")
+    polygon: str | None = Field(
+        None,
+        description="Or: a file with the polygon of the ground to use (.poly, .geojson), absolute or from the settings "
+        "folder.",
+    )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Region:
-        if sum(origin is not None for origin in (self.path, self.url, self.package)) != 1:
-            raise ValueError("give exactly one of path, url, package")
+    def _one_of_each(self) -> Region:
+        if sum(origin is not None for origin in (self.path, self.url, self.geofabrik, self.package)) != 1:
+            raise ValueError("give exactly one of path, url, geofabrik, package")
+        if self.bbox is not None and self.polygon is not None:
+            raise ValueError("give bbox or polygon, not both")
+        if self.geofabrik is not None and self.geofabrik.endswith("-latest"):
+            raise ValueError("give the name at Geofabrik without -latest, such as europe/liechtenstein")
         return self
 
 
@@ -462,6 +487,9 @@ class BenchmarksFile(Model):
 class RegionsFile(Model):
     """`regions.yaml`."""
 
+    geofabrik_mirror: WebAddress = Field(
+        GEOFABRIK, description="Address that the names under `geofabrik` start at: Geofabrik's or a mirror's."
+    )
     regions: dict[RegionKey, Region] = Field(min_length=1, description="Regions by key.")
 
 
@@ -477,6 +505,7 @@ class Settings(Model):
     folder: Path
     plant: PlantSettings
     regions: dict[str, Region]
+    geofabrik_mirror: str = GEOFABRIK
     sources: dict[str, Source]
     weights: dict[str, PackagedWeights]
     bases: dict[str, Base]
@@ -566,6 +595,7 @@ def load_settings(folder: Path) -> Settings:
             folder=folder.resolve(),
             plant=plant,
             regions=regions.regions,
+            geofabrik_mirror=regions.geofabrik_mirror,
             sources=sources.sources,
             weights=models.weights,
             bases=models.bases,

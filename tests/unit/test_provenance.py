@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,16 @@ def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, 
 def test_heavy_partitions_come_first(settings: Settings) -> None:
     gsds = [settings.sources[source].gsd_m for _, source in partitions_of(Scheme.REGION_SOURCE, settings)]
     assert gsds == sorted(gsds)
+
+
+def test_a_stage_is_told_which_output_it_replaces(settings: Settings, store: Store) -> None:
+    told: list[OutputKey | None] = []
+
+    def build(run: StageRun) -> Counts:
+        told.append(run.previous)
+        return {}
+
+    telling = dataclasses.replace(extract, build=build)
+    for _ in range(2):
+        materialize(telling, STAGES, settings, store, ("kotka",), force=True)
+    assert told == [None, OutputKey("extract", ("kotka",))]

@@ -1,19 +1,26 @@
 """A region's OSM extract: found or downloaded, checked to be whole, and staged with the facts of its header.
 
-Which ground a region covers is settled here, once: the box of the settings, else the box in the extract's header.
+Which ground a region covers is settled here, once: the polygon or box of the settings, else the box in the extract's
+header.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
+import os
+import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import osmium
+import shapely
 
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -22,12 +29,14 @@ from skyscript_assets.lib.errors import (
     NoSpaceError,
     NotCoveredError,
     SettingsError,
-    SkyScriptError,
 )
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.osm.download import download
+from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_small
+from skyscript_assets.lib.osm.pbf import SORTED, check_blocks, read_features
+from skyscript_assets.lib.osm.polygons import polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import BBox, PackageFile, Region, Settings
+from skyscript_assets.lib.settings import PackageFile, Region, Settings
+from skyscript_assets.lib.storage import file_sha256
 
 SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", ".osm.gz": ".osm.gz", ".osm": ".osm"}
 """Endings of file names that are read, and the suffix that the staged extract gets."""
@@ -37,6 +46,9 @@ CHUNK_BYTES = 1 << 20
 STAMPED_WHOLE_BYTES = 1 << 24
 """Extracts up to this size are stamped with the digest of all they hold, larger ones with that of their two ends."""
 
+MD5_FILE_BYTES = 4096
+"""What is read of an .md5 file: more than a digest and a file name need."""
+
 _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0)})
 """Boxes that some programs write into the header where they know none."""
 
@@ -45,24 +57,104 @@ _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 
 class ExtractHeader:
     """What an extract says about itself."""
 
-    bbox: Bounds | None
+    bbox: Bounds | None = None
     """(west, south, east, north) in degrees, None where the header states no box of use."""
-    timestamp: str | None
+    timestamp: str | None = None
     """Time of the data (replication timestamp), ISO 8601."""
-    generator: str | None
+    replication_url: str | None = None
+    """Where the changes since then are published."""
+    replication_sequence: int | None = None
+    """Number of the last change that the data holds."""
+    generator: str | None = None
+    required_features: tuple[str, ...] = ()
+    """Features of a PBF that its readers must know."""
+    optional_features: tuple[str, ...] = ()
+    """Features of a PBF that its readers may pass over."""
+
+    @property
+    def sorted(self) -> bool:
+        """Whether the header promises nodes first, then ways, then relations, each by id."""
+        return SORTED in self.optional_features
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a staged extract came from, and how far it was checked on the way.
+
+    Attributes:
+        name: Path or address.
+        sha256: Digest of the extract.
+        checksum: The promise that it kept: `sha256` of the settings, a publisher's `md5`, or `none`.
+        version: The server's names for this state of a download.
+        not_modified: Whether a download was spared because the server still had what the earlier output holds.
+    """
+
+    name: str
+    sha256: str
+    checksum: str
+    version: Version = UNKNOWN
+    not_modified: bool = False
 
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """A staged extract: what `extract.json` holds."""
+    """A staged extract.
+
+    Attributes:
+        file: Name of the extract in its folder.
+        bbox: Box of the ground to use: (west, south, east, north) in degrees.
+        polygon: The ground itself where the settings name a polygon, EPSG:4326.
+        header: What the extract says about itself.
+        origin: Where it came from.
+        size_bytes: Its size.
+    """
 
     file: str
     bbox: Bounds
-    header_bbox: Bounds | None
-    timestamp: str | None
-    generator: str | None
-    sha256: str
+    polygon: shapely.Polygon | shapely.MultiPolygon | None
+    header: ExtractHeader
+    origin: Origin
     size_bytes: int
+
+    def facts(self) -> dict[str, Any]:
+        """What `extract.json` holds: content alone, so that an equal extract from elsewhere changes nothing."""
+        header = dataclasses.asdict(self.header)
+        facts = {
+            "file": self.file,
+            "bbox": list(self.bbox),
+            "header_bbox": header.pop("bbox"),
+            **header,
+            "sorted": self.header.sorted,
+            "sha256": self.origin.sha256,
+            "size_bytes": self.size_bytes,
+        }
+        return facts if self.polygon is None else facts | {"polygon": polygon_json(self.polygon)}
+
+    def counts(self) -> dict[str, Any]:
+        """The facts and how the extract was come by, for the manifest; of a polygon the number of its vertices."""
+        vertices = None if self.polygon is None else int(shapely.get_num_coordinates(self.polygon))
+        return self.facts() | {
+            "polygon": vertices,
+            "origin": self.origin.name,
+            "checksum": self.origin.checksum,
+            "etag": self.origin.version.etag,
+            "last_modified": self.origin.version.last_modified,
+            "not_modified": self.origin.not_modified,
+        }
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The output that a staged extract replaces: the counts of its manifest, and a function that finds its folder."""
+
+    counts: Mapping[str, Any]
+    folder: Callable[[], Path]
+
+    def version(self, address: str) -> Version:
+        """The version that was downloaded from an address, unknown where it came from elsewhere."""
+        if self.counts.get("origin") != address:
+            return UNKNOWN
+        return Version(self.counts.get("etag"), self.counts.get("last_modified"))
 
 
 def read_header(path: Path) -> ExtractHeader:
@@ -81,8 +173,31 @@ def read_header(path: Path) -> ExtractHeader:
         raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
     if header.has_multiple_object_versions:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
-    timestamp = header.get("osmosis_replication_timestamp") or header.get("timestamp")
-    return ExtractHeader(_usable_box(header.box()), timestamp or None, header.get("generator") or None)
+    features = read_features(path)
+    sequence = header.get("osmosis_replication_sequence_number")
+    return ExtractHeader(
+        bbox=_usable_box(header.box()),
+        timestamp=header.get("osmosis_replication_timestamp") or header.get("timestamp") or None,
+        replication_url=header.get("osmosis_replication_base_url") or None,
+        replication_sequence=int(sequence) if sequence.isdecimal() else None,
+        generator=header.get("generator") or None,
+        required_features=features.required,
+        optional_features=features.optional,
+    )
+
+
+def read_of_region(region: Region, settings: Settings) -> dict[str, Any]:
+    """Everything outside the store that shapes a region's staged extract, digests of the user's files among it."""
+    try:
+        polygon = file_sha256(settings.resolve(region.polygon)) if region.polygon is not None else None
+    except OSError:
+        polygon = None
+    return {
+        "region": region.model_dump(mode="json", exclude={"title"}),
+        "file": extract_stamp(region, settings),
+        "address": _address(region, settings),
+        "polygon": polygon,
+    }
 
 
 def extract_stamp(region: Region, settings: Settings) -> str | None:
@@ -109,12 +224,18 @@ def extract_stamp(region: Region, settings: Settings) -> str | None:
 
 
 def stage_extract(
-    key: str, region: Region, settings: Settings, out: Path, progress: Progress = silent
+    key: str,
+    region: Region,
+    settings: Settings,
+    out: Path,
+    progress: Progress = silent,
+    earlier: Earlier | None = None,
 ) -> ExtractSummary:
     """Bring a region's extract into `out` as `extract{suffix}` and write `extract.json`.
 
     Files are copied, so that the staged extract stays what it was when the original is overwritten. A download that was
-    cut continues when the function is called again with the same `out`.
+    cut continues when the function is called again with the same `out`; one that the earlier output holds in the state
+    that the server still has is taken from there.
 
     Args:
         key: The region's key, for messages.
@@ -122,34 +243,38 @@ def stage_extract(
         settings: The profile; relative paths start at its folder.
         out: Existing folder.
         progress: Told the bytes downloaded or copied.
+        earlier: The region's output so far.
 
     Raises:
-        MissingInputError: the file, package or address is not there.
-        DigestMismatchError: the file is not the one the settings promise.
-        CorruptInputError: the file is empty, truncated or of another format.
+        MissingInputError: the file, package or address is not there, or the polygon is not.
+        DigestMismatchError: the file is not the one that the settings or its publisher promise.
+        CorruptInputError: the file is empty, truncated or of another format, or the polygon is.
         SettingsError: the name's ending is not known, or neither settings nor header state a box.
-        NotCoveredError: the box of the settings and that of the header share no ground.
+        NotCoveredError: the ground of the settings and the box of the header share nothing.
         NoSpaceError: the disk has no room for it.
     """
+    polygon = read_polygon(settings.resolve(region.polygon)) if region.polygon is not None else None
     source = _local_file(key, region, settings)
-    if source is not None:
-        origin = str(source)
-        target = out / f"extract{_suffix(key, source.name)}"
-        _copy(key, source, target, progress)
-    else:
-        origin = str(region.url)
-        target = out / f"extract{_suffix(key, urlsplit(origin).path)}"
-        # It has its name only when it is whole: a run that was killed while it was examined left it here.
-        if not target.exists():
-            download(origin, target, progress)
+    name = str(source or _address(region, settings))
+    target = out / f"extract{_suffix(key, source.name if source is not None else urlsplit(name).path)}"
+    note = out / "extract.version.json"
     try:
-        summary = _examine(key, region, origin, target)
-    except SkyScriptError:
-        target.unlink()
+        if source is not None:
+            _copy(key, source, target, progress)
+            origin = _checked(region, Origin(name, file_sha256(target), "none"), target, region.md5_url)
+        else:
+            origin = _fetch(region, name, target, note, progress, earlier)
+        summary = _examine(key, region, polygon, origin, target)
+    except (DigestMismatchError, CorruptInputError, NotCoveredError, SettingsError):
+        target.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
         raise
-    facts = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(summary).items()}
-    (out / "extract.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (out / "extract.json").write_text(json.dumps(summary.facts(), indent=2) + "\n", encoding="utf-8")
+    note.unlink(missing_ok=True)
     return summary
+
+
+# ---------------------------------------------------------------------------------------------------------- where it is
 
 
 def _suffix(key: str, name: str) -> str:
@@ -157,6 +282,13 @@ def _suffix(key: str, name: str) -> str:
         if name.lower().endswith(ending):
             return suffix
     raise SettingsError(f"regions.yaml: regions.{key}: {name} is none of {', '.join(SUFFIXES)}")
+
+
+def _address(region: Region, settings: Settings) -> str | None:
+    """Where the extract is downloaded, None where it lies on this machine."""
+    if region.geofabrik is not None:
+        return f"{settings.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
+    return region.url
 
 
 def _local_file(key: str, region: Region, settings: Settings) -> Path | None:
@@ -204,74 +336,171 @@ def _copy(key: str, source: Path, target: Path, progress: Progress) -> None:
         raise MissingInputError(f"region {key}: {source} cannot be opened ({error.strerror})") from error
 
 
-def _examine(key: str, region: Region, origin: str, path: Path) -> ExtractSummary:
-    """Check a staged extract from its digest to its ground."""
-    size = path.stat().st_size
-    if size == 0:
-        raise CorruptInputError(f"region {key}: {origin} is empty; get the extract again")
-    sha256 = _check_digests(region, origin, path)
+# ------------------------------------------------------------------------------------------------- downloads, checksums
+
+
+def _fetch(
+    region: Region, address: str, target: Path, note: Path, progress: Progress, earlier: Earlier | None
+) -> Origin:
+    """Download an extract, or take the earlier one, and check it; what does not match its MD5 is fetched afresh once.
+
+    Between a publisher's new extract and its new .md5 file some time passes, and what was read in between matches
+    neither.
+    """
+    origin = _brought(address, target, note, progress, earlier)
+    md5_url = region.md5_url
+    if md5_url is None and region.sha256 is None:
+        md5_url = _beside(address)
     try:
-        header = read_header(path)
-        with osmium.io.Reader(path) as reader:
-            # Every block is decompressed and parsed, and no object leaves osmium.
-            osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
-    except RuntimeError as error:
-        raise CorruptInputError(f"region {key}: {origin} is not whole ({error}); get the extract again") from error
-    except CorruptInputError as error:
-        problem = str(error).replace(str(path), origin)
-        raise CorruptInputError(f"region {key}: {problem}") from error
-    if next(iter(osmium.FileProcessor(path)), None) is None:
-        # A PBF has no mark of its end: cut after its header it looks whole.
-        raise CorruptInputError(f"region {key}: {origin} holds no object; get the extract again")
-    return ExtractSummary(
-        file=path.name,
-        bbox=_ground(key, region, header, origin),
-        header_bbox=header.bbox,
-        timestamp=header.timestamp,
-        generator=header.generator,
-        sha256=sha256,
-        size_bytes=size,
-    )
+        return _checked(region, origin, target, md5_url)
+    except DigestMismatchError:
+        if md5_url is None:
+            raise
+    target.unlink()
+    note.unlink(missing_ok=True)
+    return _checked(region, _brought(address, target, note, progress, None), target, md5_url)
 
 
-def _check_digests(region: Region, origin: str, path: Path) -> str:
-    """SHA-256 of a file, after it and, where the settings name one, the MD5 file have agreed."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if region.sha256 is not None and sha256 != region.sha256:
-        raise DigestMismatchError(f"{origin} has sha256 {sha256}, the settings promise {region.sha256}")
-    if region.md5_url is not None:
-        listing = path.with_name("extract.md5")
-        download(region.md5_url, listing)
-        promised = listing.read_text(encoding="utf-8", errors="replace").split()[:1]
-        listing.unlink()
+def _brought(address: str, target: Path, note: Path, progress: Progress, earlier: Earlier | None) -> Origin:
+    """A download or the earlier output's, under the target's name."""
+    if target.exists():
+        # It has its name only when it is whole: a run that was killed while it was examined left it here.
+        version = Version(**json.loads(note.read_text(encoding="utf-8"))) if note.is_file() else UNKNOWN
+        return Origin(address, file_sha256(target), "none", version)
+    known = UNKNOWN if earlier is None else earlier.version(address)
+    found = download(address, target, progress, known=known)
+    if found is None and earlier is not None:
+        _link(earlier.folder() / target.name, target)
+        sha256 = file_sha256(target) if target.exists() else None
+        if sha256 == earlier.counts.get("sha256"):
+            return Origin(address, str(sha256), "none", known, not_modified=True)
+        # Something has happened to the earlier output: it is no longer what was downloaded.
+        target.unlink(missing_ok=True)
+        found = download(address, target, progress)
+    version = found or UNKNOWN
+    note.write_text(json.dumps(dataclasses.asdict(version)), encoding="utf-8")
+    return Origin(address, file_sha256(target), "none", version)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links. Nothing where it is missing."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        return
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _beside(address: str) -> str:
+    """Address of the .md5 file beside a download."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(path=f"{parts.path}.md5"))
+
+
+def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) -> Origin:
+    """The origin with the promise that the file has kept.
+
+    Raises:
+        DigestMismatchError: it has broken one.
+    """
+    checksum = "none"
+    promised = _promised_md5(md5_url, required=region.md5_url is not None) if md5_url is not None else None
+    if promised is not None:
         with path.open("rb") as file:
             # Publishers of extracts state MD5; it guards against a bad transfer and nothing else.
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if promised != [md5]:
+        if promised != md5:
             raise DigestMismatchError(
-                f"{origin} has md5 {md5}, {region.md5_url} promises {' '.join(promised) or 'nothing'}"
+                f"{origin.name} has md5 {md5}, {md5_url} promises {promised or 'nothing'}; run again later: "
+                "a new extract may just be published"
             )
-    return sha256
+        checksum = "md5"
+    if region.sha256 is not None:
+        if origin.sha256 != region.sha256:
+            raise DigestMismatchError(
+                f"{origin.name} has sha256 {origin.sha256}, the settings promise {region.sha256}; get the extract "
+                "again, or correct sha256 in regions.yaml"
+            )
+        checksum = "sha256"
+    return dataclasses.replace(origin, checksum=checksum)
 
 
-def _ground(key: str, region: Region, header: ExtractHeader, origin: str) -> Bounds:
-    """The box to use: that of the settings, else that of the header."""
-    if region.bbox is None:
+def _promised_md5(md5_url: str, *, required: bool) -> str | None:
+    """The digest that an .md5 file states; None where it is not required and there is none."""
+    data = read_small(md5_url, MD5_FILE_BYTES)
+    if data is None and required:
+        raise MissingInputError(f"{md5_url} does not exist; correct md5_url in regions.yaml, or take it out")
+    stated = re.match(rb"[0-9a-fA-F]{32}(?=\s|$)", (data or b"").strip())
+    if stated is None:
+        return "" if required else None
+    return stated[0].decode().lower()
+
+
+# ------------------------------------------------------------------------------------------------- wholeness and ground
+
+
+def _examine(
+    key: str, region: Region, polygon: shapely.Polygon | shapely.MultiPolygon | None, origin: Origin, path: Path
+) -> ExtractSummary:
+    """Check a staged extract from its header to its ground."""
+    size = path.stat().st_size
+    if size == 0:
+        raise CorruptInputError(f"region {key}: {origin.name} is empty; get the extract again")
+    try:
+        header = read_header(path)
+        check_blocks(path)
+        holds_objects = _read_through(path)
+    except RuntimeError as error:
+        raise CorruptInputError(f"region {key}: {origin.name} is not whole ({error}); get the extract again") from error
+    except CorruptInputError as error:
+        problem = str(error).replace(str(path), origin.name)
+        raise CorruptInputError(f"region {key}: {problem}") from error
+    if not holds_objects:
+        # A PBF has no mark of its end: cut after its header it looks whole.
+        raise CorruptInputError(f"region {key}: {origin.name} holds no object; get the extract again")
+    bbox = _ground(key, region, polygon, header, origin.name)
+    return ExtractSummary(path.name, bbox, polygon, header, origin, size)
+
+
+def _read_through(path: Path) -> bool:
+    """Decompress and parse every block; whether they hold any object.
+
+    Raises:
+        RuntimeError: the file is not whole.
+    """
+    with osmium.io.Reader(path) as reader:
+        if next(iter(osmium.OsmFileIterator(reader)), None) is None:
+            return False
+        # The iterator has taken the first objects; none of the rest leaves osmium.
+        osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
+    return True
+
+
+def _ground(
+    key: str,
+    region: Region,
+    polygon: shapely.Polygon | shapely.MultiPolygon | None,
+    header: ExtractHeader,
+    origin: str,
+) -> Bounds:
+    """The box to use: that of the settings' polygon, that of the settings, else that of the header."""
+    wanted, what = polygon, f"polygon {region.polygon}"
+    if region.bbox is not None:
+        wanted, what = shapely.box(*region.bbox.bounds), f"box {region.bbox.bounds}"
+    if wanted is None:
         if header.bbox is None:
             raise SettingsError(
                 f"region {key}: the header of {origin} states no box; "
                 f"give regions.{key}.bbox (west, south, east, north) in regions.yaml"
             )
         return header.bbox
-    if header.bbox is not None:
-        west, south, east, north = header.bbox
-        if not region.bbox.intersects(BBox(west=west, south=south, east=east, north=north)):
-            raise NotCoveredError(
-                f"region {key}: the box {region.bbox.bounds} of regions.yaml shares no ground with {origin}, "
-                f"which covers {header.bbox}"
-            )
-    return region.bbox.bounds
+    if header.bbox is not None and shapely.intersection(wanted, shapely.box(*header.bbox)).area == 0:
+        raise NotCoveredError(
+            f"region {key}: the {what} of regions.yaml shares no ground with {origin}, which covers {header.bbox}"
+        )
+    west, south, east, north = map(float, wanted.bounds)
+    return west, south, east, north
 
 
 def _usable_box(box: osmium.osm.Box) -> Bounds | None:

@@ -2,11 +2,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings import (
     PACKAGED_PROFILES,
     BBox,
+    Region,
     SyntheticSource,
     load_settings,
     packaged_or_path,
@@ -106,7 +108,7 @@ def test_an_empty_file_misses_its_keys(profile: Path) -> None:
 
 def test_a_region_has_one_origin(profile: Path) -> None:
     edit(profile / "regions.yaml", "    title: Helsinki", "    path: a.osm.pbf\n    title: Helsinki")
-    with pytest.raises(SettingsError, match="exactly one of path, url, package"):
+    with pytest.raises(SettingsError, match="exactly one of path, url, geofabrik, package"):
         load_settings(profile)
 
 
@@ -140,3 +142,36 @@ def test_a_profile_s_own_file_wins_over_the_packaged_one(profile: Path) -> None:
     assert packaged_or_path(settings, "mine.csv") == (profile / "mine.csv").resolve()
     with pytest.raises(SettingsError, match="nothing.csv"):
         packaged_or_path(settings, "nothing.csv")
+
+
+@pytest.mark.parametrize("name", ["europe/liechtenstein", "russia", "north-america/us/rhode-island"])
+def test_a_name_at_geofabrik_is_an_origin(name: str) -> None:
+    assert Region(title="Here", geofabrik=name).geofabrik == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Europe", "/europe", "europe/", "europe//andorra", "../secret", "europe/andorra.osm.pbf", "andorra-latest"],
+)
+def test_what_is_no_name_at_geofabrik_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Region(title="Here", geofabrik=name)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/a.osm.pbf", "example.org/a.osm.pbf", "http:///a", "file:///a"])
+def test_an_address_that_is_not_of_the_web_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Region(title="Here", url=url)
+
+
+def test_the_ground_is_a_box_or_a_polygon(profile: Path) -> None:
+    ground = "    bbox: {west: 1, south: 1, east: 2, north: 2}\n    polygon: a.poly\n    title: Helsinki"
+    edit(profile / "regions.yaml", "    title: Helsinki", ground)
+    with pytest.raises(SettingsError, match="give bbox or polygon, not both"):
+        load_settings(profile)
+
+
+def test_a_mirror_of_geofabrik_can_be_named(profile: Path) -> None:
+    assert load_settings(profile).geofabrik_mirror == "https://download.geofabrik.de"
+    edit(profile / "regions.yaml", "regions:", "geofabrik_mirror: http://mirror.example.org/osm\nregions:")
+    assert load_settings(profile).geofabrik_mirror == "http://mirror.example.org/osm"

@@ -2,10 +2,14 @@ import bz2
 import gzip
 import hashlib
 import json
+import struct
 from pathlib import Path
 
 import osmium
 import pytest
+import shapely.geometry
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -15,7 +19,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
 )
 from skyscript_assets.lib.osm import extract
-from skyscript_assets.lib.osm.extract import ExtractHeader, extract_stamp, read_header, stage_extract
+from skyscript_assets.lib.osm.extract import extract_stamp, read_header, read_of_region, stage_extract
 from skyscript_assets.lib.settings import BBox, PackageFile, Region, Settings
 
 BOX = (10.0, 50.0, 10.5, 50.25)
@@ -59,7 +63,21 @@ def test_the_header_is_read_of_every_format(tmp_path: Path, suffix: str) -> None
 @pytest.mark.parametrize("box", [None, (0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0), (1.0, 1.0, 1.0, 2.0)])
 def test_a_box_that_says_nothing_counts_as_none(tmp_path: Path, box: tuple[float, float, float, float] | None) -> None:
     path = write_extract(tmp_path / "a.osm.pbf", box)
-    assert read_header(path) == ExtractHeader(None, "2024-05-06T07:08:09Z", "a test")
+    assert read_header(path).bbox is None
+
+
+def test_the_header_s_replication_and_order_are_read(tmp_path: Path) -> None:
+    header = osmium.io.Header()
+    header.set("osmosis_replication_sequence_number", "3402")
+    header.set("osmosis_replication_base_url", "https://example.org/updates")
+    header.set("sorting", "Type_then_ID")
+    with osmium.SimpleWriter(tmp_path / "a.osm.pbf", header=header) as writer:
+        writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(10, 50)))
+    found = read_header(tmp_path / "a.osm.pbf")
+    assert (found.replication_url, found.replication_sequence) == ("https://example.org/updates", 3402)
+    assert found.sorted
+    assert found.required_features == ("OsmSchema-V0.6", "DenseNodes")
+    assert found.optional_features == ("Sort.Type_then_ID",)
 
 
 def test_a_local_extract_is_staged_with_its_facts(tmp_path: Path) -> None:
@@ -70,7 +88,12 @@ def test_a_local_extract_is_staged_with_its_facts(tmp_path: Path) -> None:
         "bbox": pytest.approx(list(BOX)),
         "header_bbox": pytest.approx(list(BOX)),
         "timestamp": "2024-05-06T07:08:09Z",
+        "replication_url": None,
+        "replication_sequence": None,
         "generator": "a test",
+        "required_features": ["OsmSchema-V0.6", "DenseNodes"],
+        "optional_features": [],
+        "sorted": False,
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "size_bytes": source.stat().st_size,
     }
@@ -121,6 +144,48 @@ def test_without_any_box_the_settings_are_asked_for_one(tmp_path: Path) -> None:
     assert stage(tmp_path, path="region.osm.pbf", bbox=bbox)["header_bbox"] is None
 
 
+SQUARE = {"type": "Polygon", "coordinates": [[[10.1, 50.1], [10.3, 50.1], [10.3, 50.2], [10.1, 50.1]]]}
+
+
+def test_the_polygon_of_the_settings_is_the_ground(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf")
+    (tmp_path / "ground.geojson").write_text(json.dumps(SQUARE))
+    facts = stage(tmp_path, path="region.osm.pbf", polygon="ground.geojson")
+    assert facts["bbox"] == [10.1, 50.1, 10.3, 50.2]
+    assert shapely.geometry.shape(facts["polygon"]).equals(shapely.geometry.shape(SQUARE))
+
+
+def test_the_counts_of_a_polygon_are_its_vertices(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf")
+    (tmp_path / "ground.geojson").write_text(json.dumps(SQUARE))
+    region = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson")
+    counts = stage_extract("here", region, settings_in(tmp_path), tmp_path).counts()
+    assert (counts["polygon"], counts["checksum"], counts["etag"]) == (4, "none", None)
+
+
+def test_a_polygon_elsewhere_is_not_covered(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm.pbf", box=(20.0, 50.0, 21.0, 51.0))
+    (tmp_path / "ground.geojson").write_text(json.dumps(SQUARE))
+    with pytest.raises(NotCoveredError, match=r"the polygon ground\.geojson of regions\.yaml shares no ground with"):
+        stage(tmp_path, path="region.osm.pbf", polygon="ground.geojson")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_wrong_polygon_is_found_before_anything_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "ground.poly").write_text("here\nEND\n")
+    with pytest.raises(CorruptInputError, match=r"ground\.poly: there is no ring"):
+        stage(tmp_path, path="gone.osm.pbf", polygon="ground.poly")
+
+
+def test_what_a_region_reads_changes_with_its_polygon(tmp_path: Path) -> None:
+    region, settings = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson"), settings_in(tmp_path)
+    read = [read_of_region(region, settings)]
+    for content in (SQUARE, {"type": "Polygon", "coordinates": []}):
+        (tmp_path / "ground.geojson").write_text(json.dumps(content))
+        read += [read_of_region(region, settings)]
+    assert len({facts["polygon"] for facts in read}) == 3
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"gone\.osm\.pbf does not exist.*regions\.here\.path"):
         stage(tmp_path, path="gone.osm.pbf")
@@ -135,6 +200,39 @@ def test_an_unknown_ending_is_refused_before_anything_is_copied(tmp_path: Path) 
     (tmp_path / "region.zip").write_bytes(b"PK")
     with pytest.raises(SettingsError, match=r"region\.zip is none of \.osm\.pbf"):
         stage(tmp_path, path="region.zip")
+
+
+def blocks_end_at(data: bytes) -> set[int]:
+    """Where a PBF's blocks end: cut there it looks whole."""
+    ends, position = set(), 0
+    while position < len(data):
+        length = struct.unpack_from(">I", data, position)[0]
+        # The blob's length is the last field of its header, a number of seven bits a byte.
+        size = shift = 0
+        for byte in data[position + 4 : position + 4 + length].rpartition(b"\x18")[2]:
+            size, shift = size | (byte & 127) << shift, shift + 7
+        position += 4 + length + size
+        ends.add(position)
+    return ends
+
+
+@pytest.fixture(scope="module")
+def three_blocks(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_extract(tmp_path_factory.mktemp("blocks") / "a.osm.pbf", nodes=17_000).read_bytes()
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_a_pbf_cut_at_any_byte_is_corrupt(
+    tmp_path_factory: pytest.TempPathFactory, three_blocks: bytes, data: st.DataObject
+) -> None:
+    ends = sorted(blocks_end_at(three_blocks))
+    assert (len(ends), ends[-1]) == (4, len(three_blocks))
+    folder = tmp_path_factory.mktemp("cut")
+    cut = data.draw(st.integers(0, len(three_blocks) - 1).filter(lambda cut: cut not in ends[1:]))
+    (folder / "a.osm.pbf").write_bytes(three_blocks[:cut])
+    with pytest.raises(CorruptInputError, match=f"region here: {folder}/a.osm.pbf .*get the extract again"):
+        stage(folder, path="a.osm.pbf")
 
 
 @pytest.mark.parametrize("cut", [1, 100, 0.5])
