@@ -51,7 +51,10 @@ def osm_extract(run: StageRun) -> Counts:
 
 def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     columns = ["object_id", "version", "timestamp", "tags", "area_m2", "length_m"]
-    return {"preview": metadata.parquet_rows(run.out / "objects.parquet", columns)}
+    return {
+        "preview": metadata.parquet_rows(run.out / "objects.parquet", columns),
+        "invalid": metadata.parquet_rows(run.out / "invalid.parquet"),
+    }
 
 
 @stage(
@@ -62,6 +65,7 @@ def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     tables={"objects.parquet": OBJECT_SCHEMA, "invalid.parquet": INVALID_SCHEMA},
     unique="object_id",
     preview=_objects_preview,
+    code_version="2",
 )
 def osm_objects(run: StageRun) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
@@ -70,7 +74,7 @@ def osm_objects(run: StageRun) -> Counts:
     if summary.outside and not summary.objects:
         raise NotCoveredError(
             f"region {region}: none of the extract's {summary.outside} tagged objects lies in its ground "
-            f"{run.region_bbox()}; correct regions.{region}.bbox in regions.yaml"
+            f"{run.region_bbox()}; correct bbox or polygon of regions.{region} in regions.yaml"
         )
     if not summary.objects:
         raise TooLittleDataError(

@@ -32,7 +32,7 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_small
-from skyscript_assets.lib.osm.pbf import SORTED, check_blocks, read_features
+from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import PackageFile, Region, Settings
@@ -173,7 +173,8 @@ def read_header(path: Path) -> ExtractHeader:
         raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
     if header.has_multiple_object_versions:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
-    features = read_features(path)
+    # osmium tells nothing of a PBF's features, and takes up to three odd bytes for its end.
+    pbf = PbfFile(path) if path.suffix == ".pbf" else None
     sequence = header.get("osmosis_replication_sequence_number")
     return ExtractHeader(
         bbox=_usable_box(header.box()),
@@ -181,8 +182,8 @@ def read_header(path: Path) -> ExtractHeader:
         replication_url=header.get("osmosis_replication_base_url") or None,
         replication_sequence=int(sequence) if sequence.isdecimal() else None,
         generator=header.get("generator") or None,
-        required_features=features.required,
-        optional_features=features.optional,
+        required_features=pbf.required if pbf else (),
+        optional_features=pbf.optional if pbf else (),
     )
 
 
@@ -449,7 +450,6 @@ def _examine(
         raise CorruptInputError(f"region {key}: {origin.name} is empty; get the extract again")
     try:
         header = read_header(path)
-        check_blocks(path)
         holds_objects = _read_through(path)
     except RuntimeError as error:
         raise CorruptInputError(f"region {key}: {origin.name} is not whole ({error}); get the extract again") from error
