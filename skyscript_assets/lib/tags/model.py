@@ -147,15 +147,16 @@ def decided_steps(chances: Float) -> NDArray[np.int64]:
 
 
 def _logistic(said: Float, truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and bias of Platt's curve; its targets are smoothed as he does, here by a weak prior on the slope."""
+    """Slope and bias of Platt's curve. It never falls: where more said is less true, only the bias is fitted."""
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=CALIBRATION_C, solver="newton-cg").fit(said[:, None], truth)
-    return max(0.0, float(fitted.coef_[0, 0])), float(fitted.intercept_[0])
+    slope, bias = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return (slope, bias) if slope >= 0.0 else _logistic(np.zeros_like(said), truth)
 
 
 def _ordinal(said: Float, steps: NDArray[np.int64]) -> Float:
-    """Slope and thresholds (falling) of the proportional-odds model "coarser than step j" on one number.
+    """Slope, never below 0, and falling thresholds of the proportional-odds model "coarser than step j" on one number.
 
     Each label answers once for each threshold, with the threshold's indicator beside the number: a binary regression
     on these rows is the cumulative one on the steps.
@@ -168,8 +169,10 @@ def _ordinal(said: Float, steps: NDArray[np.int64]) -> Float:
     rows = np.hstack([np.repeat(said[:, None], _THRESHOLDS, axis=0), np.tile(np.eye(_THRESHOLDS), (len(said), 1))])
     fitted = LogisticRegression(C=CALIBRATION_C, solver="newton-cg", fit_intercept=False, max_iter=500)
     slope, *thresholds = fitted.fit(rows, coarser).coef_[0].tolist()
+    if slope < 0.0:
+        return _ordinal(np.zeros_like(said), steps)
     # Thresholds that no label separates may come out of order.
-    return np.array([max(0.0, slope), *np.minimum.accumulate(thresholds)])
+    return np.array([slope, *np.minimum.accumulate(thresholds)])
 
 
 def _sigmoid(x: Float) -> Float:

@@ -38,7 +38,7 @@ def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
     report = read_report(groundability_folder)
     found = Counter(zip(table["decided_by"].to_pylist(), table["coarsest_gsd_m"].to_pylist(), strict=True))
     with plt.rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7, "legend.frameon": False}):
-        figure, axes = plt.subplots(2, 3, figsize=(13.0, 7.4), dpi=90)
+        figure, axes = plt.subplots(2, 3, figsize=(13.0, 7.4), dpi=90, layout="constrained")
         _decisions(axes[0, 0], found)
         _baselines(axes[0, 1], report)
         _precision_recall(axes[0, 2], report)
@@ -47,7 +47,6 @@ def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
         _label_next(axes[1, 2], report["label_next"])
         for panel in axes.flat:
             panel.spines[["top", "right"]].set_visible(False)
-        figure.tight_layout()
         figure.savefig(png_path, metadata={"Software": None})
         plt.close(figure)
 
@@ -80,7 +79,7 @@ def _decisions(panel: Any, found: Counter[tuple[str, float | None]]) -> None:
     # Most tags are rare and unused: on a linear axis the steps would not be seen.
     panel.set_yscale("symlog", linthresh=100)
     panel.set_xlabel("coarsest GSD, m")
-    panel.set_ylabel("tags")
+    panel.set_ylabel("tags (logarithmic above 100)")
     panel.set_title("Decisions")
     panel.legend(loc="upper left")
 

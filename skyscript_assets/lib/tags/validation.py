@@ -297,27 +297,30 @@ def _calibration(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
     visible = truth.visible[asked]
     chances = [said.chance[asked] for said in runs]
     base = float(visible.mean())
-    figures = [
-        {"brier": round(float(((p - visible) ** 2).mean()), 4), "expected_error": round(_expected_error(p, visible), 4)}
-        for p in chances
-    ]
     return {
         "labels": int(asked.sum()),
-        **_averaged(figures),
+        **_averaged([calibration_figures(p, visible) for p in chances]),
         "brier_of_the_share_of_visible_labels": round(base * (1 - base), 4),
         "reliability": _reliability(chances[0], visible),
     }
 
 
-def _bins(chance: NDArray[np.float64]) -> Ints:
-    return np.minimum((chance * BINS).astype(np.int64), BINS - 1)
+def calibration_figures(chance: NDArray[np.float64], visible: Bools) -> dict[str, float]:
+    """Brier score and expected calibration error of (N,) probabilities.
 
-
-def _expected_error(chance: NDArray[np.float64], visible: Bools) -> float:
-    """Expected calibration error (Naeini et al. 2015): mean distance of a bin's mean probability and its share."""
+    The Brier score is the mean squared difference to 0 or 1; the expected error (Naeini et al. 2015) is the mean
+    distance of a bin's mean probability from its share, weighted by labels.
+    """
     bins = _bins(chance)
     gaps = [abs(float((chance[bins == b] - visible[bins == b]).sum())) for b in range(BINS)]
-    return sum(gaps) / max(1, len(chance))
+    return {
+        "brier": round(float(((chance - visible) ** 2).mean()), 4),
+        "expected_error": round(sum(gaps) / max(1, len(chance)), 4),
+    }
+
+
+def _bins(chance: NDArray[np.float64]) -> Ints:
+    return np.minimum((chance * BINS).astype(np.int64), BINS - 1)
 
 
 def _reliability(chance: NDArray[np.float64], visible: Bools) -> list[dict[str, float]]:
