@@ -4,9 +4,9 @@
     python benchmarks/groundability.py data/tag_vocabulary --labels my_labels.csv --assignments 5
 
 The folder holds extracts, which are counted first, or a vocabulary. Prints Markdown: figures with whole keys held out,
-as means and deviations over assignments of keys to folds, for the model, for the model with fewer features, and for
-baselines. With `--not-among`, figures are counted on keys that another label file does not have: those on which no
-choice of the model can have been made if that file holds the labels that were known when it was made.
+as means and deviations over assignments of keys to folds, for the model, for the model with fewer features or labels of
+fewer keys, and for baselines. With `--not-among`, figures are counted on keys that another label file does not have: if
+it holds the labels that were known when the model was designed, no choice can have been made on the keys counted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings, Region, load_settings
@@ -48,6 +49,9 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "no text": ("geometry", "shape"),
     **{f"all but {name}": tuple(block for block in BLOCKS if block != name) for name in BLOCKS},
 }
+SHARES = (0.4, 0.6, 0.8)
+"""Shares of the keys on which the model is tried too: what more labels may bring."""
+
 COLUMNS = ("I: F1", "I: F1, model alone", "I: Brier", "II: exact", "II: within one", "II: steps off")
 
 
@@ -79,6 +83,10 @@ def main() -> None:
             print(_line(name, [_figures(truth, said, counted) for said in runs]), flush=True)
             if name == "all features":
                 whole = runs
+        similar = kernel(features.rows, features.rows)
+        for share in SHARES:
+            figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
+            print(_line(f"all features, labels of {share:.0%} of the keys", figures), flush=True)
     for name, figures in _baselines(truth, whole, counted).items():
         print(_line(name, figures))
 
@@ -118,6 +126,18 @@ def _figures(truth: Truth, said: HeldOut, counted: NDArray[np.bool_]) -> list[fl
         calibration_figures(said.chance[counted & ~truth.ruled], truth.visible[counted & ~truth.ruled])["brier"],
         *(steps[name] for name in ("exact", "within_one_step", "mean_steps_off")),
     ]
+
+
+def _of_fewer_keys(
+    share: float, similar: NDArray[np.float64], truth: Truth, counted: NDArray[np.bool_], seed: int
+) -> list[float]:
+    """Figures of a model that knows, and is asked about, the labels of some keys alone."""
+    drawn = {key for key in set(truth.keys) if unit_hash("fewer keys", seed, key) < share}
+    kept = np.array([key in drawn for key in truth.keys], np.bool_)
+    tags = tuple(tag for tag in truth.tags if tag[0] in drawn)
+    fewer = Truth(tags, truth.visible[kept], truth.steps[kept], truth.ruled[kept])
+    said = hold_out(similar[np.ix_(kept, kept)], fewer, assign_folds(fewer.keys, seed))
+    return _figures(fewer, said, counted[kept])
 
 
 def _baselines(truth: Truth, runs: Sequence[HeldOut], counted: NDArray[np.bool_]) -> dict[str, list[list[float]]]:
