@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.clip.weights import locate_weights
 from skyscript_assets.lib.settings import Settings, packaged_or_path
 from skyscript_assets.lib.storage import file_sha256
-from skyscript_assets.lib.tags.embedding import SentenceEncoder
-from skyscript_assets.lib.tags.groundability import GROUNDABILITY_SCHEMA, decide_groundability, plot_groundability
+from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
+from skyscript_assets.lib.tags.embedding import load_encoder
+from skyscript_assets.lib.tags.groundability import (
+    DOUBTFUL_SCHEMA,
+    GROUNDABILITY_SCHEMA,
+    LabelFiles,
+    decide_groundability,
+)
 from skyscript_assets.lib.tags.labels import read_labels
+from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot
+from skyscript_assets.lib.tags.validation import FIGURES_SCHEMA, figure_rows
 from skyscript_assets.lib.tags.vocabulary import (
     PLANNABLE_SCHEMA,
     VOCABULARY_SCHEMA,
@@ -29,10 +36,13 @@ from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 def _label_files(settings: Settings) -> dict[str, Path]:
     tags = settings.plant.tags
-    files = {"labels.csv": packaged_or_path(settings, tags.labels)}
-    if tags.overrides is not None:
-        files["overrides.csv"] = packaged_or_path(settings, tags.overrides)
-    return files
+    named = {
+        "labels.csv": tags.labels,
+        "overrides.csv": tags.overrides,
+        "first_pass.csv": tags.first_pass,
+        "second_pass.csv": tags.second_pass,
+    }
+    return {name: packaged_or_path(settings, path) for name, path in named.items() if path is not None}
 
 
 def _reads_labels(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
@@ -83,18 +93,33 @@ def tag_vocabulary(run: StageRun) -> Counts:
 
 def _reads_groundability(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     tags = settings.plant.tags
-    return {"min_count": tags.min_count, "threshold": tags.threshold, "encoder": settings.weights[tags.encoder].sha256}
+    given = {**settings.weights, **settings.bases}
+    return {
+        "min_count": tags.min_count,
+        "threshold": tags.threshold,
+        "encoder": given[tags.encoder].model_dump(mode="json"),
+    }
 
 
 def _groundability_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     with tempfile.TemporaryDirectory() as folder:
         plot = Path(folder) / "groundability.png"
         plot_groundability(run.out, plot)
-        shown = metadata.image(plot, "Decisions by coarsest GSD")
-    report = json.loads((run.out / "report.json").read_text(encoding="utf-8"))
+        shown = metadata.image(plot, "Decisions, and the model on unseen keys")
+    report = read_report(run.out)
+    shown_rows = {
+        "label next": (report["label_next"], DOUBTFUL_SCHEMA),
+        "cross-validation": (figure_rows(report), FIGURES_SCHEMA),
+        "disagreements": ((report["agreement"] or {}).get("disagreements", []), DISAGREEMENT_SCHEMA),
+    }
     return {
         "decisions": shown,
-        "cross-validation": dg.MetadataValue.json(report),
+        **{
+            name: metadata.rows(pa.Table.from_pylist(found, schema), limit=30)
+            for name, (found, schema) in shown_rows.items()
+            if found
+        },
+        "report": dg.MetadataValue.json(report),
         "preview": metadata.parquet_rows(run.out / "groundability.parquet"),
     }
 
@@ -104,26 +129,18 @@ def _groundability_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="tags",
     kinds=["scikitlearn", "parquet"],
     upstream=("tag_vocabulary", "tag_labels", "pretrained_weights"),
+    code_version="2",
     tables={"groundability.parquet": GROUNDABILITY_SCHEMA},
     reads=_reads_groundability,
     preview=_groundability_preview,
 )
 def tag_groundability(run: StageRun) -> Counts:
     """Whether each tag can be seen in an image, and at which resolution at the coarsest: the paper's two stages."""
-    labels = run.input("tag_labels")
+    folder = run.input("tag_labels")
     tags = run.settings.plant.tags
-    encoder = SentenceEncoder(locate_weights(run.settings.weights[tags.encoder]).parent)
-    overrides = labels / "overrides.csv"
-    return vars(
-        decide_groundability(
-            run.input("tag_vocabulary"),
-            labels / "labels.csv",
-            overrides if overrides.exists() else None,
-            encoder.encode,
-            tags,
-            run.out,
-        )
-    )
+    given = {name: path for name in LabelFiles.__dataclass_fields__ if (path := folder / f"{name}.csv").exists()}
+    encoder = load_encoder(tags.encoder, run.settings.weights, run.settings.bases)
+    return vars(decide_groundability(run.input("tag_vocabulary"), LabelFiles(**given), encoder.encode, tags, run.out))
 
 
 def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

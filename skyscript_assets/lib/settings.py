@@ -219,9 +219,20 @@ class TagSettings(Model):
 
     labels: str = Field("tag_labels.csv", description="Hand-made labels: a packaged file's name, or a path.")
     overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
-    encoder: str = Field("minilm-l6-v2", description="Name under `weights` of the text encoder that embeds tags.")
+    first_pass: str | None = Field("tag_labels_first.csv", description="Labels of the first labeller, where two labelled the same tags.")
+    second_pass: str | None = Field("tag_labels_second.csv", description="Labels of the second, who did not know the first's.")
+    encoder: str = Field(
+        "minilm-l6-v2",
+        description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",
+    )
     min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
+
+    @model_validator(mode="after")
+    def _two_passes(self) -> TagSettings:
+        if (self.first_pass is None) != (self.second_pass is None):
+            raise ValueError("give both first_pass and second_pass, or neither")
+        return self
 
 
 class SplitSettings(Model):
@@ -532,7 +543,7 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
     """Every name that one part of a profile uses of another: where it stands, the name, the names there are."""
     bases, sources, benchmarks = settings.bases, settings.sources, settings.benchmarks.benchmarks
     yield "plant.yaml: scores.scorer", settings.plant.scores.scorer, bases
-    yield "plant.yaml: tags.encoder", settings.plant.tags.encoder, settings.weights
+    yield "plant.yaml: tags.encoder", settings.plant.tags.encoder, {**settings.weights, **bases}
     for key, base in bases.items():
         if isinstance(base, JointBase):
             yield f"models.yaml: bases.{key}.image", base.image, settings.weights

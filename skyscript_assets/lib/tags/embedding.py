@@ -1,21 +1,76 @@
-"""Sentence embeddings of short texts with a MiniLM encoder that lies in a local folder."""
+"""Embeddings of short texts: by a sentence encoder that lies in a local folder, or by the text tower of a CLIP model.
+
+Both encoders have `encode(texts)`, which is all that `lib.tags.features` asks for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import PretrainedWeightsError
+from skyscript_assets.lib.clip.model import load_base
+from skyscript_assets.lib.clip.weights import locate_weights
+from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings import Base, OpenClipBase, PackagedWeights
+
+if TYPE_CHECKING:
+    from skyscript_assets.lib.clip.model import ClipModel
 
 NEEDED_FILES: tuple[str, ...] = ("config.json", "tokenizer.json", "model.safetensors")
 """What the encoder's folder must hold."""
 
 MAX_TOKENS = 128
 """Longest text in word pieces; tags are bounded to fewer by `text.MAX_TEXT_LENGTH` in all but odd scripts."""
+
+
+class TextEncoder(Protocol):
+    """What embeds texts."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N texts as (N, dim) float32 rows of length one, in their order."""
+
+
+def load_encoder(name: str, weights: Mapping[str, PackagedWeights], bases: Mapping[str, Base]) -> TextEncoder:
+    """The text encoder of that name.
+
+    Args:
+        name: A key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model).
+        weights: Packaged weights by name.
+        bases: Bases by name.
+
+    Raises:
+        PretrainedWeightsError: the weights are missing or cannot be loaded.
+        DigestMismatchError: the weights are not the promised ones.
+        SettingsError: the base is not one whose text tower is pretrained for texts as they stand.
+    """
+    if name in weights:
+        return SentenceEncoder(locate_weights(weights[name]).parent)
+    base = bases[name]
+    if not isinstance(base, OpenClipBase) or base.pretrained is None:
+        raise SettingsError(
+            f"plant.yaml: tags.encoder: {name} has no pretrained text tower; name an open_clip base with `pretrained`, "
+            "or an entry of `weights`"
+        )
+    return ClipTextEncoder(load_base(base, weights, seed=0))
+
+
+class ClipTextEncoder:
+    """The text tower of a CLIP model and its projection, as the paper embeds tags."""
+
+    def __init__(self, model: ClipModel) -> None:
+        """Take the text tower of a loaded model."""
+        self._model = model
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: N texts as (N, dim) float32 rows of length one, in their order."""
+        # The tower is asked for the dimension with a text of its own where there is none.
+        rows = self._model.encode_texts([*texts] or [""])
+        return rows[: len(texts)]
 
 
 class SentenceEncoder:

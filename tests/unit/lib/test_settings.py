@@ -71,6 +71,20 @@ def test_a_name_that_is_not_defined_is_reported_with_those_that_are(profile: Pat
         load_settings(profile)
 
 
+def test_tags_may_be_embedded_by_a_base_and_by_nothing_else(profile: Path) -> None:
+    edit(profile / "plant.yaml", "encoder: minilm-l6-v2", "encoder: lite0-minilm")
+    assert load_settings(profile).plant.tags.encoder == "lite0-minilm"
+    edit(profile / "plant.yaml", "encoder: lite0-minilm", "encoder: bert")
+    with pytest.raises(SettingsError, match=r"tags.encoder: 'bert' is not defined; defined are .*minilm-l6-v2"):
+        load_settings(profile)
+
+
+def test_one_pass_of_labellers_alone_is_refused(profile: Path) -> None:
+    edit(profile / "plant.yaml", "tags:\n", "tags:\n  second_pass: theirs.csv\n")
+    with pytest.raises(SettingsError, match="give both first_pass and second_pass, or neither"):
+        load_settings(profile)
+
+
 def test_a_missing_folder_names_the_variable_to_set(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SKYSCRIPT_SETTINGS"):
         load_settings(tmp_path / "nowhere")

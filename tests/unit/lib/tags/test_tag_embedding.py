@@ -1,6 +1,7 @@
-"""The sentence encoder, on a tiny model with random weights, and on MiniLM where it is installed."""
+"""The text encoders: on tiny models with random weights, and on MiniLM where it is installed."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from skyscript_assets.lib.errors import PretrainedWeightsError
-from skyscript_assets.lib.tags.embedding import SentenceEncoder
+from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
+from skyscript_assets.lib.settings import JointBase, OpenClipBase
+from skyscript_assets.lib.storage import file_sha256
+from skyscript_assets.lib.tags.embedding import ClipTextEncoder, SentenceEncoder, load_encoder
 
 WORDS = ["[PAD]", "[UNK]", "natural", "tree", "lake", "building", "yes"]
 
@@ -71,6 +74,60 @@ def test_broken_weights_are_named(tiny: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(PretrainedWeightsError, match="broken: the text encoder cannot be loaded"):
         SentenceEncoder(folder)
+
+
+@pytest.fixture(scope="module")
+def clip_base(tmp_path_factory: pytest.TempPathFactory) -> OpenClipBase:
+    """A tiny CLIP model whose weights lie in a safetensors file."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    (folder / "tiny-tags.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "tiny-tags.json")
+    torch.manual_seed(5)
+    network = open_clip.create_model("tiny-tags")
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "tiny.safetensors")
+    return OpenClipBase(
+        name="tiny-tags",
+        pretrained=str(folder / "tiny.safetensors"),
+        sha256=file_sha256(folder / "tiny.safetensors"),
+    )
+
+
+def test_a_clip_text_tower_embeds_tags_as_open_clip_does(clip_base: OpenClipBase) -> None:
+    import open_clip
+
+    encoder = load_encoder("clip", {}, {"clip": clip_base})
+    assert isinstance(encoder, ClipTextEncoder)
+    texts = ["natural tree", "building yes", "natural tree"]
+    rows = encoder.encode(texts)
+    assert rows.shape == (3, 24)
+    assert rows.dtype == np.float32
+    network = open_clip.create_model("tiny-tags", pretrained=clip_base.pretrained).eval()
+    with torch.inference_mode():
+        expected = network.encode_text(open_clip.get_tokenizer("tiny-tags")(texts), normalize=True).numpy()
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    assert encoder.encode([]).shape == (0, 24)
+
+
+def test_clip_weights_other_than_promised_are_refused(clip_base: OpenClipBase) -> None:
+    other = clip_base.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(DigestMismatchError, match="settings expect 0000"):
+        load_encoder("clip", {}, {"clip": other})
+
+
+@pytest.mark.parametrize(
+    "base", [OpenClipBase(name="ViT-B-32"), JointBase(image="a", timm_name="b", text="c")], ids=["random", "joint"]
+)
+def test_a_base_without_a_pretrained_text_tower_embeds_no_tags(base: OpenClipBase | JointBase) -> None:
+    with pytest.raises(SettingsError, match="tags.encoder: mine has no pretrained text tower"):
+        load_encoder("mine", {}, {"mine": base})
 
 
 @pytest.mark.integration

@@ -1,0 +1,356 @@
+"""What the model of groundability is worth: cross-validation, baselines, calibration.
+
+Figures are of labels that the model was not trained on. Under `unseen_keys` no label of a key is ever on both sides,
+which is the case of a key that nobody labelled; under `known_keys` single tags are held out. Whatever is fitted, the
+calibration curves too, is fitted to the training side of each fold, so nothing is measured on what it was fitted to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.tags.agreement import GRADES, grade
+from skyscript_assets.lib.tags.labels import Label, Tag
+from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
+from skyscript_assets.lib.tags.text import attribute_reason
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Figures = dict[str, Any]
+
+FOLDS = 10
+"""Folds of the cross-validation."""
+
+SEEDS = 3
+"""Assignments of keys to folds over which figures are averaged; their deviation is reported."""
+
+BINS = 10
+"""Bins of equal width of the reliability table."""
+
+RESAMPLES = 1000
+"""Bootstrap samples of keys behind an interval."""
+
+CURVE: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Thresholds of the precision-recall curve."""
+
+FIGURES_SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("labels held out", pa.string()),
+        ("decided by", pa.string()),
+        ("figure", pa.string()),
+        ("value", pa.float64()),
+        ("deviation", pa.float64()),
+    ]
+)
+"""A figure of the report as a row."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labels as arrays of N.
+
+    Attributes:
+        tags: The labelled tags.
+        visible: Whether each can be seen.
+        steps: Index into `GSD_STEPS_M` where visible, -1 elsewhere.
+        ruled: Whether the policy would decide the tag if it had no label.
+    """
+
+    tags: tuple[Tag, ...]
+    visible: Bools
+    steps: Ints
+    ruled: Bools
+
+    @staticmethod
+    def of(labels: Mapping[Tag, Label]) -> Truth:
+        """The arrays of some labels, in their order."""
+        grades = np.array([grade(label) for label in labels.values()], np.int64)
+        ruled = np.array([attribute_reason(key) is not None for key, _ in labels], np.bool_)
+        return Truth(tuple(labels), grades > 0, grades - 1, ruled)
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each label."""
+        return [key for key, _ in self.tags]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was said of each of N labels while it was held out.
+
+    Attributes:
+        chance: (N,) the model's probability that the tag can be seen.
+        step_chances: (N, steps) its probabilities of the steps.
+        key_visible: Whether most training labels of the same key are visible; of all labels where there are none.
+        key_step: Median step of the visible training labels of the same key; of all where there are none.
+        middle_step: Median step of the visible training labels.
+    """
+
+    chance: NDArray[np.float64]
+    step_chances: NDArray[np.float64]
+    key_visible: Bools
+    key_step: Ints
+    middle_step: Ints
+
+
+def assign_folds(names: Sequence[str], seed: int) -> Ints:
+    """A fold for each of N names; equal names share theirs, and folds differ by one name at most."""
+    shuffled = sorted(set(names), key=lambda name: unit_hash("fold", str(seed), name))
+    fold = {name: i % FOLDS for i, name in enumerate(shuffled)}
+    return np.array([fold[name] for name in names], np.int64)
+
+
+def hold_out(similar: NDArray[np.float64], truth: Truth, folds: Ints) -> HeldOut:
+    """Predict each fold by a model of the others.
+
+    Args:
+        similar: (N, N) kernel between the labelled tags.
+        truth: Their labels.
+        folds: (N,) fold of each.
+    """
+    n = len(truth.tags)
+    said = HeldOut(
+        np.zeros(n),
+        np.tile(np.eye(len(GSD_STEPS_M))[0], (n, 1)),
+        np.zeros(n, np.bool_),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+    )
+    for fold in np.unique(folds):
+        test, train = folds == fold, folds != fold
+        if len(set(truth.visible[train].tolist())) == 2:  # else nothing is learnt: the zeros stand
+            _predict(similar, truth, train, test, said)
+            _baselines(truth, train, test, said)
+    return said
+
+
+def _predict(similar: NDArray[np.float64], truth: Truth, train: Bools, test: Bools, said: HeldOut) -> None:
+    keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
+    model = GroundabilityModel.fit(
+        similar[np.ix_(train, train)], truth.visible[train], truth.steps[train], keys, ~truth.ruled[train]
+    )
+    asked = similar[np.ix_(test, train)]
+    said.chance[test] = model.chance(asked)
+    said.step_chances[test] = model.step_chances(asked)
+
+
+def _baselines(truth: Truth, train: Bools, test: Bools, said: HeldOut) -> None:
+    keys = np.array(truth.keys, object)
+    middle = _median(truth.steps[train & truth.visible])
+    said.middle_step[test] = middle
+    for i in np.flatnonzero(test):
+        same = train & (keys == keys[i])
+        known = truth.visible[same] if same.any() else truth.visible[train]
+        said.key_visible[i] = known.mean() > 0.5
+        same &= truth.visible
+        said.key_step[i] = _median(truth.steps[same]) if same.any() else middle
+
+
+def _median(steps: Ints) -> int:
+    return int(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else 0
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, seeds: int = SEEDS) -> Figures:
+    """Figures of both stages, of their baselines and of the calibration, for the report.
+
+    Args:
+        rows: (N, D) features of the labelled tags.
+        truth: Their labels.
+        threshold: Least probability at which a tag is called visible.
+        seeds: Assignments of keys to folds.
+
+    Returns:
+        JSON values, rounded. Figures are means over the assignments, `deviation` is between them; curves and tables
+        are of the first assignment.
+    """
+    similar = kernel(rows, rows)
+    runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(seeds)]
+    singles = [hold_out(similar, truth, assign_folds(["=".join(tag) for tag in truth.tags], 0))]
+    protocols = {"unseen_keys": runs, "known_keys": singles}
+    first = runs[0]
+    return {
+        "folds": FOLDS,
+        "fold_assignments": seeds,
+        "threshold": threshold,
+        "stage_1": {name: _stage_1(truth, said, threshold) for name, said in protocols.items()},
+        "stage_2": {name: _stage_2(truth, said) for name, said in protocols.items()},
+        "intervals": _intervals(truth, first, threshold),
+        "calibration": _calibration(truth, runs),
+        "precision_recall": _curve(truth, first),
+        "confusion": _confusion(truth, first, threshold),
+    }
+
+
+def figure_rows(report: Figures) -> list[Figures]:
+    """The figures of both stages as rows of `FIGURES_SCHEMA`, from a report that holds `cross_validate`'s answer."""
+    return [
+        {
+            "stage": stage,
+            "labels held out": "whole keys" if protocol == "unseen_keys" else "single tags",
+            "decided by": who.replace("_", " "),
+            "figure": figure.replace("_", " "),
+            "value": value,
+            "deviation": figures.get("deviation", {}).get(figure),
+        }
+        for stage, name in (("I", "stage_1"), ("II", "stage_2"))
+        for protocol in ("unseen_keys", "known_keys")
+        for who, figures in report[name][protocol].items()
+        for figure, value in figures.items()
+        if figure in ("f1", "exact", "within_one_step")
+    ]
+
+
+def _stage_1(truth: Truth, runs: Sequence[HeldOut], threshold: float) -> Figures:
+    """Figures of whether a tag is visible. `decision` is what an unlabelled tag would get: policy, then model."""
+    seen = [said.chance >= threshold for said in runs]
+    return {
+        "decision": _averaged([binary_figures(truth.visible, said & ~truth.ruled) for said in seen]),
+        "model": _averaged([binary_figures(truth.visible, said) for said in seen]),
+        "key_majority": _averaged([binary_figures(truth.visible, said.key_visible) for said in runs]),
+        "policy": binary_figures(truth.visible, ~truth.ruled),
+        "all_yes": binary_figures(truth.visible, np.ones_like(truth.visible)),
+    }
+
+
+def _stage_2(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
+    """Figures of the step, on visible labels."""
+    seen = truth.visible
+    steps = truth.steps[seen]
+    return {
+        "model": _averaged([step_figures(steps, decided_steps(said.step_chances[seen])) for said in runs]),
+        "most_probable_step": _averaged([step_figures(steps, said.step_chances[seen].argmax(axis=1)) for said in runs]),
+        "key_median": _averaged([step_figures(steps, said.key_step[seen]) for said in runs]),
+        "middle_step": _averaged([step_figures(steps, said.middle_step[seen]) for said in runs]),
+    }
+
+
+def binary_figures(truth: Bools, said: Bools) -> dict[str, float]:
+    """F1, precision, recall and accuracy of (N,) answers."""
+    hits = int((truth & said).sum())
+    return {
+        "f1": round(2 * hits / max(1, int(truth.sum() + said.sum())), 4),
+        "precision": round(hits / max(1, int(said.sum())), 4),
+        "recall": round(hits / max(1, int(truth.sum())), 4),
+        "accuracy": round(float((truth == said).mean()), 4),
+    }
+
+
+def step_figures(truth: Ints, said: Ints) -> dict[str, float]:
+    """Shares of (N,) steps that are hit, and that are one off at most; the mean number of steps off."""
+    off = np.abs(truth - said)
+    return {
+        "exact": round(float((off == 0).mean()), 4),
+        "within_one_step": round(float((off <= 1).mean()), 4),
+        "mean_steps_off": round(float(off.mean()), 4),
+    }
+
+
+def _averaged(runs: Sequence[dict[str, float]]) -> Figures:
+    """Means over assignments of keys to folds; with several, their deviations too."""
+    values = {name: np.array([run[name] for run in runs]) for name in runs[0]}
+    means: Figures = {name: round(float(found.mean()), 4) for name, found in values.items()}
+    if len(runs) > 1:
+        means["deviation"] = {name: round(float(found.std(ddof=1)), 4) for name, found in values.items()}
+    return means
+
+
+def _intervals(truth: Truth, said: HeldOut, threshold: float) -> Figures:
+    """95 % intervals of the main figures on unseen keys, by drawing keys anew with all their labels."""
+    visible = (said.chance >= threshold) & ~truth.ruled
+    off = np.where(truth.visible, np.abs(truth.steps - decided_steps(said.step_chances)), len(GSD_STEPS_M))
+    sums = np.stack(
+        [truth.visible & visible, truth.visible, visible, off == 0, off <= 1],
+        axis=1,
+    ).astype(np.float64)
+    names = sorted(set(truth.keys))
+    place = {name: i for i, name in enumerate(names)}
+    by_key = np.zeros((len(names), sums.shape[1]))
+    np.add.at(by_key, [place[key] for key in truth.keys], sums)
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    hits, true, called, exact, near = (drawn @ by_key).T
+    shares = {
+        "f1": 2 * hits / np.maximum(1, true + called),
+        "exact": exact / np.maximum(1, true),
+        "within_one_step": near / np.maximum(1, true),
+    }
+    return {name: np.round(np.percentile(found, [2.5, 97.5]), 4).tolist() for name, found in shares.items()}
+
+
+# --------------------------------------------------------------------------------------------------------- calibration
+
+
+def _calibration(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
+    """Whether the probabilities of stage I are what they say, on unseen keys of the labels that the model decides."""
+    asked = ~truth.ruled if (~truth.ruled).any() else np.ones_like(truth.ruled)
+    visible = truth.visible[asked]
+    chances = [said.chance[asked] for said in runs]
+    base = float(visible.mean())
+    return {
+        "labels": int(asked.sum()),
+        **_averaged([calibration_figures(p, visible) for p in chances]),
+        "brier_of_the_share_of_visible_labels": round(base * (1 - base), 4),
+        "reliability": _reliability(chances[0], visible),
+    }
+
+
+def calibration_figures(chance: NDArray[np.float64], visible: Bools) -> dict[str, float]:
+    """Brier score and expected calibration error of (N,) probabilities.
+
+    The Brier score is the mean squared difference to 0 or 1; the expected error (Naeini et al. 2015) is the mean
+    distance of a bin's mean probability from its share, weighted by labels.
+    """
+    bins = _bins(chance)
+    gaps = [abs(float((chance[bins == b] - visible[bins == b]).sum())) for b in range(BINS)]
+    return {
+        "brier": round(float(((chance - visible) ** 2).mean()), 4),
+        "expected_error": round(sum(gaps) / max(1, len(chance)), 4),
+    }
+
+
+def _bins(chance: NDArray[np.float64]) -> Ints:
+    return np.minimum((chance * BINS).astype(np.int64), BINS - 1)
+
+
+def _reliability(chance: NDArray[np.float64], visible: Bools) -> list[dict[str, float]]:
+    bins = _bins(chance)
+    return [
+        {
+            "from": round(b / BINS, 2),
+            "to": round((b + 1) / BINS, 2),
+            "labels": int((bins == b).sum()),
+            "mean_probability": round(float(chance[bins == b].mean()), 4),
+            "share_visible": round(float(visible[bins == b].mean()), 4),
+        }
+        for b in range(BINS)
+        if (bins == b).any()
+    ]
+
+
+def _curve(truth: Truth, said: HeldOut) -> list[dict[str, float]]:
+    """Precision and recall of the decision (policy, then model) on unseen keys at several thresholds."""
+    points = []
+    for threshold in CURVE:
+        figures = binary_figures(truth.visible, (said.chance >= threshold) & ~truth.ruled)
+        points.append({"threshold": threshold, **{name: figures[name] for name in ("precision", "recall", "f1")}})
+    return points
+
+
+def _confusion(truth: Truth, said: HeldOut, threshold: float) -> Figures:
+    """Labels (rows) by decision (columns) on unseen keys, not visible first."""
+    visible = (said.chance >= threshold) & ~truth.ruled
+    decided = np.where(visible, decided_steps(said.step_chances) + 1, 0)
+    table = np.zeros((len(GRADES), len(GRADES)), np.int64)
+    np.add.at(table, (truth.steps + 1, decided), 1)
+    return {"grades": list(GRADES), "labels_by_decision": table.tolist()}

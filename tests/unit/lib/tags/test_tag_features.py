@@ -1,0 +1,129 @@
+"""What a tag's row of features is made of, and what becomes of a tag that the vocabulary does not know."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.tags.features import (
+    BLOCKS,
+    COOCCURRENCE_SCHEMA,
+    LEAST_SIDE_M,
+    TagStatistics,
+    read_statistics,
+    tag_features,
+)
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("key", "value", "region", "kind")]
+    + [("n", pa.int64()), ("longer_side_m", pa.float64()), ("shorter_side_m", pa.float64())]
+)
+
+
+def vocabulary(folder: Path, rows: Sequence[tuple[Any, ...]], beside: Sequence[tuple[Any, ...]] = ()) -> TagStatistics:
+    names = SCHEMA.names
+    write_table(
+        folder / "vocabulary.parquet", rows_to_table([dict(zip(names, row, strict=True)) for row in rows], SCHEMA)
+    )
+    others = [dict(zip(COOCCURRENCE_SCHEMA.names, row, strict=True)) for row in beside]
+    write_table(folder / "cooccurrence.parquet", rows_to_table(others, COOCCURRENCE_SCHEMA))
+    return read_statistics(folder)
+
+
+TREES = [("natural", "tree", "a", "node", 90, None, None), ("natural", "tree", "b", "area", 10, 8.0, 2.0)]
+WALLS = [("barrier", "city_wall", "a", "line", 30, 100.0, 10.0), ("barrier", "city_wall", "b", "line", 10, 1.0, 0.0)]
+
+
+def test_statistics_are_summed_over_regions_and_kinds(tmp_path: Path) -> None:
+    found = vocabulary(tmp_path, [*TREES, *WALLS, ("name", "Anna", "a", "node", 5, None, None)])
+    assert found.counts == {("barrier", "city_wall"): 40, ("natural", "tree"): 100}
+    assert found.kinds == {("barrier", "city_wall"): (0, 40, 0), ("natural", "tree"): (10, 0, 90)}
+    assert found.values == {"barrier": 1, "natural": 1}
+    assert found.texts == {"name": 1}
+
+
+def test_sides_are_geometric_means_weighted_by_objects(tmp_path: Path) -> None:
+    found = vocabulary(tmp_path, [*TREES, *WALLS])
+    assert found.sides_m["natural", "tree"] == pytest.approx((8.0, 2.0))
+    longer, shorter = found.sides_m["barrier", "city_wall"]
+    assert longer == pytest.approx(100.0**0.75)
+    assert shorter == pytest.approx(10.0**0.75 * LEAST_SIDE_M**0.25)
+
+
+def test_blocks_weigh_the_same_between_labelled_tags(tmp_path: Path, bag_of_words: Encode) -> None:
+    statistics = vocabulary(
+        tmp_path,
+        [*TREES, *WALLS],
+        [("barrier", "city_wall", "material", "stone", 0.5), ("natural", "tree", "x", "y", 1.0)],
+    )
+    tags = [("natural", "tree"), ("barrier", "city_wall"), ("barrier", "no")]
+    found = tag_features(tags, 2, statistics, bag_of_words)
+    assert tuple(found.columns) == BLOCKS
+    assert found.rows.shape[0] == 3
+    for columns in found.columns.values():
+        block = found.rows[:2, columns]
+        # The mean over all pairs counts each tag with itself: half of the one distance there is.
+        assert ((block[0] - block[1]) ** 2).sum() / 2 == pytest.approx(1.0)
+    assert found.without("text", "value").shape[1] == found.rows.shape[1] - 2 * 512
+
+
+def test_a_tag_that_the_vocabulary_does_not_know_is_neutral(tmp_path: Path, bag_of_words: Encode) -> None:
+    statistics = vocabulary(tmp_path, [*TREES, *WALLS])
+    tags = [("natural", "tree"), ("barrier", "city_wall"), ("new", "thing")]
+    found = tag_features(tags, 2, statistics, bag_of_words)
+    geometry = found.rows[2, found.columns["geometry"]]
+    assert np.isfinite(found.rows).all()
+    np.testing.assert_allclose(geometry[:6], 0.0)  # kinds, count and sides: the labelled tags' mean
+    assert (geometry[6:] >= 0.0).all()
+    assert (found.rows[2, found.columns["beside"]] == 0.0).all()
+
+
+def test_a_point_has_no_size_and_says_so(tmp_path: Path, bag_of_words: Encode) -> None:
+    rows = [("highway", "stop", "a", "node", 5, None, None), *TREES, *WALLS]
+    statistics = vocabulary(tmp_path, rows)
+    tags = [("highway", "stop"), ("natural", "tree"), ("barrier", "city_wall")]
+    geometry = tag_features(tags, 3, statistics, bag_of_words)
+    block = geometry.rows[:, geometry.columns["geometry"]]
+    np.testing.assert_allclose(block[0, 4:6], 0.0, atol=1e-12)
+    assert block[0, 6] > block[1, 6] == block[2, 6]
+
+
+def test_the_tags_beside_count_by_their_share(tmp_path: Path, bag_of_words: Encode) -> None:
+    beside = [
+        ("surface", "a", "highway", "track", 0.9),
+        ("surface", "a", "leisure", "pitch", 0.1),
+        ("surface", "b", "highway", "track", 0.3),
+        ("surface", "c", "leisure", "pitch", 0.3),
+    ]
+    statistics = vocabulary(tmp_path, [("surface", v, "a", "line", 9, 5.0, 1.0) for v in "abc"], beside)
+    found = tag_features([("surface", v) for v in "abc"], 3, statistics, bag_of_words)
+    a, b, c = found.rows[:, found.columns["beside"]]
+    np.testing.assert_allclose(a, 0.9 * b + 0.1 * c)
+
+
+def test_shape_tells_yes_from_a_number_and_counts_namespaces(tmp_path: Path, bag_of_words: Encode) -> None:
+    statistics = vocabulary(tmp_path, [("lanes", "2", "a", "line", 9, 5.0, 1.0)])
+    tags = [("lanes", "2"), ("bridge", "yes"), ("parking:lane:both", "no_stopping"), ("layer", "-1")]
+    found = tag_features(tags, 4, statistics, bag_of_words)
+    shape = found.rows[:, found.columns["shape"]]
+    yes, number, words, colons = shape[:, 0], shape[:, 7], shape[:, 9], shape[:, 10]
+    assert yes.argmax() == 1
+    assert sorted(np.argsort(number)[-2:].tolist()) == [0, 3]
+    assert words.argmax() == colons.argmax() == 2
+
+
+def test_a_vocabulary_without_sizes_and_neighbours_is_read(tmp_path: Path) -> None:
+    plain = pa.schema([field for field in SCHEMA if not field.name.endswith("side_m")])
+    row = {"key": "natural", "value": "tree", "region": "a", "kind": "node", "n": 3}
+    write_table(tmp_path / "vocabulary.parquet", rows_to_table([row], plain))
+    found = read_statistics(tmp_path)
+    assert found.counts == {("natural", "tree"): 3}
+    assert found.sides_m == found.beside == {}
+    assert math.isclose(sum(found.kinds["natural", "tree"]), 3)
