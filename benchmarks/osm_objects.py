@@ -3,11 +3,12 @@
     python benchmarks/make_extract.py ../shared/data/osm large.osm.pbf --copies 3
     python benchmarks/osm_objects.py ../shared/data/osm/malta.osm.pbf large.osm.pbf --peers /path/to/peers/bin/python
 
-Every contender runs as a process of its own, start of the interpreter included, `--runs` times in turn; medians of wall
-time and of peak memory are shown. osmium export (Debian: osmium-tool) writes a GeoJSON sequence with our area rules;
-ogr2ogr (gdal-bin) writes points, lines, multilinestrings and multipolygons of its OSM driver as a GeoJSON sequence each;
-pyrosm and QuackOSM read everything into GeoParquet with the interpreter of `--peers`
-(`pip install pyrosm quackosm duckdb==1.4.4 duckdb-ext-spatial`, and the spatial extension copied to ~/.duckdb/extensions).
+Every contender runs as a process of its own, `--runs` times in turn. "Work" is, for those in Python, the time without
+start and imports, for the others the whole process; ratios are of work. osmium export (Debian: osmium-tool) writes a
+GeoJSON sequence with our area rules; ogr2ogr (gdal-bin) writes points, lines, multilinestrings, multipolygons and other
+relations of its OSM driver as a GeoJSON sequence each; pyrosm and QuackOSM read everything into GeoParquet with the
+interpreter of `--peers`, for which `pip install pyrosm quackosm duckdb==1.4.4 duckdb-ext-spatial` and the spatial
+extension, copied from there to ~/.duckdb/extensions/v1.4.4/linux_amd64, are needed where there is no internet.
 Contenders that are not installed are left out, and named.
 """
 
@@ -27,19 +28,32 @@ from pathlib import Path
 
 from skyscript_assets.lib.osm.areas import osmium_export_config
 
-OURS = """
-import json, sys
-from pathlib import Path
-from skyscript_assets.lib.osm.objects import write_objects
-out = Path(sys.argv[2])
-facts = {"file": sys.argv[1], "bbox": [-180, -90, 180, 90]}
-(out / "extract.json").write_text(json.dumps(facts))
-write_objects(out, out)
+OBJECTS, EXPORT = "skyscript osm_objects", "osmium export"
+
+PYTHON = """
+import sys, time
+{imports}
+started = time.perf_counter()
+{work}
+print(time.perf_counter() - started)
 """
 
-PYOSMIUM = """
-import sys
-import osmium, pandas, geopandas, shapely
+OURS = PYTHON.format(
+    imports="""
+import json
+from pathlib import Path
+from skyscript_assets.lib.osm.objects import write_objects
+""",
+    work="""
+out = Path(sys.argv[2])
+(out / "extract.json").write_text(json.dumps({"file": sys.argv[1], "bbox": [-180, -90, 180, 90]}))
+write_objects(out, out)
+""",
+)
+
+PYOSMIUM = PYTHON.format(
+    imports="import osmium, pandas, geopandas, shapely",
+    work="""
 wkb = osmium.geom.WKBFactory()
 rows, shapes = [], []
 for o in osmium.FileProcessor(sys.argv[1]).with_areas().with_filter(osmium.filter.EmptyTagFilter()):
@@ -55,23 +69,27 @@ for o in osmium.FileProcessor(sys.argv[1]).with_areas().with_filter(osmium.filte
 frame = pandas.DataFrame(rows, columns=["id", "version", "timestamp", "tags"])
 frame["tags"] = frame["tags"].map(str)
 geopandas.GeoDataFrame(frame, geometry=shapely.from_wkb(shapes), crs=4326).to_parquet(sys.argv[2] + "/o.parquet")
-"""
+""",
+)
 
-PYROSM = """
-import sys
-from pyrosm import OSM
-osm = OSM(sys.argv[1])
-found = osm.get_data_by_custom_criteria({}, osm_keys_to_keep=None, filter_type="keep", keep_nodes=True, keep_ways=True,
-                                        keep_relations=True)
+PYROSM = PYTHON.format(
+    imports="from pyrosm import OSM",
+    work="""
+keys = ("aeroway amenity barrier boundary building craft highway historic landuse leisure man_made military natural "
+        "office place power railway route shop tourism waterway").split()
+found = OSM(sys.argv[1]).get_data_by_custom_criteria({key: True for key in keys}, keep_nodes=True, keep_ways=True,
+                                                     keep_relations=True)
 found.astype({c: str for c in found.columns if c != "geometry"}).to_parquet(sys.argv[2] + "/o.parquet")
-"""
+""",
+)
 
-QUACKOSM = """
-import sys
-import quackosm
+QUACKOSM = PYTHON.format(
+    imports="import quackosm",
+    work="""
 quackosm.convert_pbf_to_parquet(sys.argv[1], result_file_path=sys.argv[2] + "/o.parquet", ignore_cache=True,
                                 working_directory=sys.argv[2], verbosity_mode="silent")
-"""
+""",
+)
 
 GDAL = """
 for layer in points lines multilinestrings multipolygons other_relations; do
@@ -95,8 +113,8 @@ def contenders(folder: Path, peers: str) -> list[Contender]:
     config.write_text(json.dumps(osmium_export_config()))
     export = f'osmium export -c {config} -f geojsonseq -O -o "$2/o.jsonl" "$1"'
     return [
-        Contender("skyscript osm_objects", [sys.executable, "-c", OURS], sys.executable),
-        Contender("osmium export", ["sh", "-c", export, "sh"], "osmium"),
+        Contender(OBJECTS, [sys.executable, "-c", OURS], sys.executable),
+        Contender(EXPORT, ["sh", "-c", export, "sh"], "osmium"),
         Contender("pyosmium loop", [sys.executable, "-c", PYOSMIUM], sys.executable),
         Contender("GDAL ogr2ogr", ["sh", "-c", GDAL, "sh"], "ogr2ogr"),
         Contender("QuackOSM", [peers, "-c", QUACKOSM], peers),
@@ -104,54 +122,64 @@ def contenders(folder: Path, peers: str) -> list[Contender]:
     ]
 
 
-def measure(contender: Contender, extract: Path) -> tuple[float, float] | str:
-    """Seconds and peak memory in MB (the largest process of it), or how it failed."""
-    with tempfile.TemporaryDirectory() as out:
+@dataclass(frozen=True)
+class Run:
+    """One run: seconds of the process, seconds of the work in it, peak memory of its largest process in MB."""
+
+    process_s: float
+    work_s: float
+    memory_mb: float
+
+
+def measure(contender: Contender, extract: Path) -> Run | str:
+    """One run, or how it failed."""
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [*contender.command, str(extract), out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        said = process.stderr.read()
+        process = subprocess.Popen([*contender.command, str(extract), out], stdout=printed, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
-    if process.returncode:
-        last = said.decode(errors="replace").strip().splitlines()
-        return f"failed ({last[-1][:100] if last else process.returncode})"
-    return seconds, usage.ru_maxrss / 1024
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        printed.seek(0)
+        if process.returncode:
+            last = said.read().decode(errors="replace").strip().splitlines()
+            return f"failed ({last[-1][:100] if last else process.returncode})"
+        own = printed.read().split()
+    return Run(seconds, float(own[-1]) if own else seconds, usage.ru_maxrss / 1024)
 
 
-def compare(extract: Path, runs: int, peers: str) -> None:
-    """Print the table of one extract."""
-    print(f"\n{extract.name}, {extract.stat().st_size / 1e6:.1f} MB, median of {runs}\n")
-    print("| | seconds | spread | times osm_objects | times osmium export | peak MB |")
-    print("|---|---|---|---|---|---|")
-    results: dict[str, list[tuple[float, float]]] = {}
+def measure_all(extract: Path, runs: int, peers: str) -> tuple[dict[str, list[Run]], dict[str, str]]:
+    """The runs of each contender, in turn, and what became of the others."""
+    results: dict[str, list[Run]] = {}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         wanted = contenders(Path(folder), peers)
         for _ in range(runs):
-            for contender in wanted:
-                if contender.name in failed:
-                    continue
-                if shutil.which(contender.needs) is None:
-                    failed[contender.name] = "not installed"
-                    continue
-                result = measure(contender, extract)
+            for contender in (c for c in wanted if c.name not in failed):
+                result = measure(contender, extract) if shutil.which(contender.needs) else "not installed"
                 if isinstance(result, str):
                     failed[contender.name] = result
                 else:
                     results.setdefault(contender.name, []).append(result)
-    seconds = {name: statistics.median(s for s, _ in found) for name, found in results.items()}
+    return results, failed
+
+
+def compare(extract: Path, runs: int, peers: str) -> None:
+    """Print the table of one extract."""
+    results, failed = measure_all(extract, runs, peers)
+    work = {name: statistics.median(run.work_s for run in found) for name, found in results.items()}
+    print(f"\n{extract.name}, {extract.stat().st_size / 1e6:.1f} MB, medians of {runs}\n")
+    print("| | work, s | least to most | times osm_objects | times osmium export | process, s | peak MB |")
+    print("|---|---|---|---|---|---|---|")
     for name, found in results.items():
-        memory = statistics.median(m for _, m in found)
-        least, most = min(s for s, _ in found), max(s for s, _ in found)
-        beside = f"{seconds[name] / seconds['osmium export']:.2f}" if "osmium export" in seconds else "-"
-        ratio = seconds[name] / seconds["skyscript osm_objects"]
-        print(f"| {name} | {seconds[name]:.2f} | {least:.2f}-{most:.2f} | {ratio:.2f} | {beside} | {memory:.0f} |")
+        spread = f"{min(run.work_s for run in found):.2f}-{max(run.work_s for run in found):.2f}"
+        beside = f"{work[name] / work[EXPORT]:.2f}" if EXPORT in work else "-"
+        process = statistics.median(run.process_s for run in found)
+        memory = statistics.median(run.memory_mb for run in found)
+        ratio = work[name] / work[OBJECTS]
+        print(f"| {name} | {work[name]:.2f} | {spread} | {ratio:.2f} | {beside} | {process:.2f} | {memory:.0f} |")
     for name, reason in failed.items():
-        print(f"| {name} | {reason} | | | | |")
+        print(f"| {name} | {reason} | | | | | |")
 
 
 def main() -> None:
