@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from skyscript_assets import metadata
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, write_plan
 from skyscript_assets.lib.chips.sheet import sheet_preview
+from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
@@ -98,6 +100,6 @@ def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 )
 def image_chips(run: StageRun) -> Counts:
     """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason."""
-    return vars(
-        cut_chips(run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips, run.out, run.progress)
-    )
+    plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
+    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
+    return vars(cut_chips(plan, scenes, chips, run.out, run.progress, open_scene=reader))

@@ -219,8 +219,12 @@ class TagSettings(Model):
 
     labels: str = Field("tag_labels.csv", description="Hand-made labels: a packaged file's name, or a path.")
     overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
-    first_pass: str | None = Field("tag_labels_first.csv", description="Labels of the first labeller, where two labelled the same tags.")
-    second_pass: str | None = Field("tag_labels_second.csv", description="Labels of the second, who did not know the first's.")
+    first_pass: str | None = Field(
+        "tag_labels_first.csv", description="Labels of a first pass; its agreement with the second is reported."
+    )
+    second_pass: str | None = Field(
+        "tag_labels_second.csv", description="Labels of a second pass that did not see the first."
+    )
     encoder: str = Field(
         "minilm-l6-v2",
         description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",

@@ -17,7 +17,8 @@ from pyproj import Transformer
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader
+from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.settings import FilesSource
 
@@ -79,7 +80,7 @@ def raw(path: Path, scene: Scene, column: int, row: int, width: int, height: int
 
 def read_own_grid(scene: Scene, column: int, row: int, width: int, height: int) -> Pixels:
     transform = Affine(*scene.transform) @ Affine.translation(column, row)
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         return reader.read(scene.crs, tuple(transform[:6]), width, height)
 
 
@@ -155,7 +156,7 @@ def test_a_resampled_window_lies_where_an_independent_projection_puts_it(
     x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
     step = size / (111_320 if crs == "EPSG:4326" else 1)
     transform = Affine(step, 0, x - 60 * step, 0, -step, y + 40 * step)
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         pixels = reader.read(crs, tuple(transform[:6]), 120, 80)
     middles = np.broadcast_arrays(np.arange(120)[np.newaxis] + 0.5, np.arange(80)[:, np.newaxis] + 0.5)
     east, north = Transformer.from_crs(crs, scene.crs, always_xy=True).transform(*(transform @ tuple(middles)))

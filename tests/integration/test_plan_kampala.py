@@ -16,7 +16,7 @@ from skyscript_assets.lib.chips.cut import cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, write_plan
 from skyscript_assets.lib.geometry import split_of_bounds
 from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.reader import open_raster
+from skyscript_assets.lib.imagery.raster import open_raster
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import measure, rejection
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.files import check_unchanged
+from skyscript_assets.lib.imagery.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
@@ -61,6 +62,9 @@ CHIP_SCHEMA = pa.schema(
 `shard`; an unreadable chip has no image, measures and digest (null). `sha256` is of the JPEG file, `datetime` the
 acquisition time of the scene.
 """
+
+OpenScene = Callable[[Scene], SceneReader]
+"""What makes a scene's reader; each is used by one thread."""
 
 WORKERS = 2
 """Threads that read and encode: GDAL, Pillow and libjpeg-turbo release Python's lock."""
@@ -102,7 +106,13 @@ class _Cut:
 
 
 def cut_chips(
-    plan_folder: Path, scenes_folder: Path, settings: ChipSettings, out: Path, progress: Progress = silent
+    plan_folder: Path,
+    scenes_folder: Path,
+    settings: ChipSettings,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    open_scene: OpenScene = RasterReader,
 ) -> ChipSummary:
     """Cut all chips of a plan into `part-00000.tar` ... and `chips.parquet`.
 
@@ -112,6 +122,7 @@ def cut_chips(
         settings: JPEG quality, limits of rejection, chips in a part.
         out: Existing folder; parts that an earlier run with the same inputs left there are kept.
         progress: Told after each batch of chips.
+        open_scene: The reader of a scene.
 
     Raises:
         UpstreamMissingError: there is no plan or no scene table.
@@ -134,7 +145,7 @@ def cut_chips(
                 kept += 1
             else:
                 cuts: dict[int, _Cut] = {}
-                for batch in _cut_part(pool, part, scenes, settings):
+                for batch in _cut_part(pool, part, scenes, settings, open_scene):
                     cuts.update(batch)
                     progress(done + len(cuts), len(plan), "chips")
                 _write_part(tar, sidecar, [cuts[index] for index in range(len(part))], digest)
@@ -182,7 +193,11 @@ def _is_whole(tar: Path, sidecar: Path, digest: str) -> bool:
 
 
 def _cut_part(
-    pool: ThreadPoolExecutor, part: Sequence[Mapping[str, Any]], scenes: Mapping[str, Scene], settings: ChipSettings
+    pool: ThreadPoolExecutor,
+    part: Sequence[Mapping[str, Any]],
+    scenes: Mapping[str, Scene],
+    settings: ChipSettings,
+    open_scene: OpenScene,
 ) -> Iterator[dict[int, _Cut]]:
     """Cut the chips of a part, scene by scene: batches of chips by their index in the part."""
     of_scene: dict[str, list[int]] = defaultdict(list)
@@ -196,16 +211,18 @@ def _cut_part(
 
     def work(batch: tuple[Scene, list[int]]) -> dict[int, _Cut]:
         scene, indices = batch
-        return dict(zip(indices, _cut_batch(scene, [part[index] for index in indices], settings), strict=True))
+        rows = [part[index] for index in indices]
+        return dict(zip(indices, _cut_batch(open_scene(scene), rows, settings), strict=True))
 
     return pool.map(work, batches)
 
 
-def _cut_batch(scene: Scene, rows: Sequence[Mapping[str, Any]], settings: ChipSettings) -> list[_Cut]:
+def _cut_batch(reader: SceneReader, rows: Sequence[Mapping[str, Any]], settings: ChipSettings) -> list[_Cut]:
     """Read, measure and encode some chips of one scene."""
+    scene = reader.scene
     windows = [Window(row["crs"], tuple(row["transform"]), row["width"], row["height"]) for row in rows]
     cuts: dict[int, _Cut] = {}
-    with SceneReader(scene) as reader:
+    with reader:
         for index, pixels in reader.read_many(windows):
             row = {
                 "chip_id": rows[index]["chip_id"],

@@ -23,7 +23,7 @@ from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import MissingInputError, SceneError
 from skyscript_assets.lib.geometry import Bounds, ground_gsd_m
-from skyscript_assets.lib.imagery.reader import open_raster, read_raw
+from skyscript_assets.lib.imagery.raster import open_raster, read_raw
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import FilesSource, Settings

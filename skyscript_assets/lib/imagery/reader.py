@@ -6,26 +6,16 @@ of a pixel) is resampled bilinearly, invalid pixels left out of the mean. What b
 
 from __future__ import annotations
 
-import contextlib
+import abc
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.scenes import Scene
-
-MAX_READ_PIXELS = 1 << 25
-"""Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
-
-MAX_BLOCK_BYTES = 1 << 29
-"""Largest decoded block that is read: a small file can state blocks that fill the memory."""
-
-CACHE_BYTES = 256 << 20
-"""GDAL's block cache, shared by the threads of a process."""
 
 ALIGNED_TOLERANCE_PX = 0.01
 """Windows nearer than this to whole pixels of the scene count as lying on its grid."""
@@ -53,116 +43,44 @@ class Window(NamedTuple):
     height: int
 
 
-@contextlib.contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
-    """Open a GeoTIFF, COG or VRT as a rasterio dataset, for this thread alone.
-
-    Raises:
-        MissingInputError: the file does not exist.
-        CorruptInputError: it is not a whole raster file of these kinds.
-        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
-    """
-    import rasterio
-
-    if not path.is_file():
-        raise MissingInputError(f"{path} does not exist")
-    # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
-    driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS=1, GDAL_VRT_ENABLE_PYTHON="NO"):
-        try:
-            dataset = rasterio.open(path, driver=driver)
-        except rasterio.errors.RasterioError as error:
-            raise CorruptInputError(f"{path} cannot be read as GeoTIFF, COG or VRT ({error})") from error
-        with dataset:
-            rows, columns = dataset.block_shapes[0]
-            interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
-            if rows * columns * interleaved * np.dtype(_numpy_type(dataset)).itemsize > MAX_BLOCK_BYTES:
-                raise SceneError(
-                    f"{path} is stored in blocks of {columns} x {rows} pixels, too large to read in windows: "
-                    "tile it with `gdal_translate -of COG`"
-                )
-            yield dataset
-
-
-def read_raw(
-    dataset: Any, bands: Sequence[int], nodata: float | None, window: Any = None, shape: tuple[int, int] | None = None
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Raw values (band, row, column) of a window that lies inside the dataset, and which pixels hold data.
-
-    A pixel holds data unless the alpha band or the mask is 0 there, all bands of the file equal `nodata` (GDAL's rule
-    for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
-
-    Args:
-        dataset: An open rasterio dataset.
-        bands: Band numbers, from 1.
-        nodata: The value without data, or None.
-        window: A rasterio window inside the dataset; default: all of it.
-        shape: (rows, columns) to thin the window to by nearest neighbour, through overviews where there are some.
-
-    Raises:
-        CorruptInputError: the file cannot be decoded there.
-    """
-    import rasterio
-    from rasterio.enums import MaskFlags
-
-    def read(wanted: Sequence[int]) -> NDArray[Any]:
-        out_shape = None if shape is None else (len(wanted), *shape)
-        return np.asarray(dataset.read(list(wanted), window=window, out_shape=out_shape))
-
-    try:
-        raw = read(bands)
-        valid = np.ones(raw.shape[1:], dtype=bool)
-        if MaskFlags.per_dataset in dataset.mask_flag_enums[bands[0] - 1]:
-            valid = dataset.read_masks(bands[0], window=window, out_shape=shape) != 0
-        if nodata is not None and np.isfinite(nodata):
-            doubtful = (raw == nodata).all(axis=0)
-            others = [band for band in _colour_bands(dataset) if band not in bands]
-            if others and doubtful.any():
-                doubtful &= (read(others) == nodata).all(axis=0)
-            valid &= ~doubtful
-    except rasterio.errors.RasterioError as error:
-        detail = error.__cause__ or error
-        raise CorruptInputError(f"{dataset.name} cannot be decoded everywhere ({detail}): get it again") from error
-    if raw.dtype.kind == "f":
-        valid &= np.isfinite(raw).all(axis=0)
-    return raw, valid
-
-
-class SceneReader:
+class SceneReader(abc.ABC):
     """Reads windows of one scene, used as a context manager.
 
-    A reader belongs to the thread that opened it; threads that share a scene open one each.
+    Each kind of scene says how the pixels of a part of its image are got (`read_inside`) and in which blocks they are
+    stored; which part a window needs, and what becomes of it, is the same for all. A reader belongs to the thread that
+    opened it; threads that share a scene open one each.
     """
 
     def __init__(self, scene: Scene) -> None:
+        from affine import Affine
+
         self.scene = scene
-        self._stack = contextlib.ExitStack()
-        self._dataset: Any = None
+        self._transform = Affine(*scene.transform)
         self._crs_of: dict[str, Any] = {}
 
+    @abc.abstractmethod
     def __enter__(self) -> Self:
-        """Open the image.
+        """Open the image."""
 
-        Raises:
-            MissingInputError: the image does not exist.
-            CorruptInputError: it cannot be opened.
-            SceneError: it is not the image that was indexed, or its blocks are too large.
-        """
-        dataset = self._stack.enter_context(open_raster(self.scene.path))
-        if dataset.crs is None or max(self.scene.bands) > dataset.count:
-            self._stack.close()
-            raise SceneError(
-                f"{self.scene.path} is not the image that was indexed as scene {self.scene.scene_id} (no CRS or too "
-                "few bands): materialize scene_index again"
-            )
-        self._dataset = dataset
-        return self
-
+    @abc.abstractmethod
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._dataset = None
-        self._stack.close()
+        """Close it."""
+
+    @property
+    @abc.abstractmethod
+    def block_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the blocks in which the image is stored or served."""
+
+    @abc.abstractmethod
+    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Pixels of a part of the image, all of which lies inside it.
+
+        Raises:
+            CorruptInputError: the image cannot be read there.
+            SceneError: it is larger than can be read at once.
+        """
 
     def read(
         self, crs: str, transform: tuple[float, float, float, float, float, float], width: int, height: int
@@ -196,8 +114,8 @@ class SceneReader:
     def _read(self, window: Window) -> Pixels:
         from affine import Affine
 
-        if self._crs(window.crs) == self._dataset.crs:
-            to_scene = ~self._dataset.transform @ Affine(*window.transform)
+        if self._crs(window.crs) == self._crs(self.scene.crs):
+            to_scene = ~self._transform @ Affine(*window.transform)
             if _is_whole_shift(to_scene, window.width, window.height):
                 return self._read_aligned(round(to_scene.c), round(to_scene.f), window.width, window.height)
         return self._read_resampled(window)
@@ -206,38 +124,13 @@ class SceneReader:
         """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
         rgb = np.zeros((height, width, 3), dtype=np.uint8)
         valid = np.zeros((height, width), dtype=bool)
-        left, right = max(0, column), min(self._dataset.width, column + width)
-        top, bottom = max(0, row), min(self._dataset.height, row + height)
+        left, right = max(0, column), min(self.scene.width, column + width)
+        top, bottom = max(0, row), min(self.scene.height, row + height)
         if left < right and top < bottom:
-            inside = self._read_inside(left, top, right - left, bottom - top)
+            inside = self.read_inside(left, top, right - left, bottom - top)
             part = (slice(top - row, bottom - row), slice(left - column, right - column))
             rgb[part], valid[part] = inside.rgb, inside.valid
         return Pixels(rgb, valid)
-
-    def _read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        from rasterio.windows import Window as RasterWindow
-
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.path}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
-        raw, valid = read_raw(
-            self._dataset, self.scene.bands, self.scene.nodata, RasterWindow(column, row, width, height)
-        )
-        rgb = np.ascontiguousarray(np.moveaxis(self._to_8_bit(raw), 0, -1))
-        rgb[~valid] = 0
-        return Pixels(rgb, valid)
-
-    def _to_8_bit(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        low, high = self.scene.scale_low, self.scene.scale_high
-        if low is None or high is None:
-            if raw.dtype != np.uint8:
-                raise SceneError(f"{self.scene.path} is {raw.dtype}, not 8-bit, and its source states no `scaling`")
-            return np.asarray(raw, dtype=np.uint8)
-        levels = np.nan_to_num(raw.astype(np.float32), nan=low, posinf=high, neginf=low)
-        levels = np.rint((levels - low) * (255.0 / (high - low)))
-        return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
 
     def _read_resampled(self, window: Window) -> Pixels:
         """A window that is not on the scene's grid: what lies under it is read plainly, then warped with its mask."""
@@ -249,14 +142,14 @@ class SceneReader:
         under = self._under(window)
         if under is not None:
             column, row, width, height = under
-            source = self._read_inside(column, row, width, height)
+            source = self.read_inside(column, row, width, height)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=self._dataset.transform @ Affine.translation(column, row),
-                    src_crs=self._dataset.crs,
+                    src_transform=self._transform @ Affine.translation(column, row),
+                    src_crs=self._crs(self.scene.crs),
                     src_alpha=4,
                     dst_transform=Affine(*window.transform),
                     dst_crs=self._crs(window.crs),
@@ -281,18 +174,18 @@ class SceneReader:
         columns, rows = np.meshgrid(steps * window.width, steps * window.height)
         x, y = Affine(*window.transform) @ (columns.ravel(), rows.ravel())
         crs = self._crs(window.crs)
-        if crs != self._dataset.crs:
+        if crs != self._crs(self.scene.crs):
             try:
-                x, y = warp_points(crs, self._dataset.crs, x, y)
+                x, y = warp_points(crs, self._crs(self.scene.crs), x, y)
             except CPLE_BaseError:  # what rasterio passes on, unwrapped, for places that PROJ refuses
                 return None
-        column, row = ~self._dataset.transform @ (np.asarray(x), np.asarray(y))
+        column, row = ~self._transform @ (np.asarray(x), np.asarray(y))
         if not (np.isfinite(column).all() and np.isfinite(row).all()):
             return None
         left = max(0, int(np.floor(column.min())) - MARGIN_PX)
-        right = min(self._dataset.width, int(np.ceil(column.max())) + MARGIN_PX)
+        right = min(self.scene.width, int(np.ceil(column.max())) + MARGIN_PX)
         top = max(0, int(np.floor(row.min())) - MARGIN_PX)
-        bottom = min(self._dataset.height, int(np.ceil(row.max())) + MARGIN_PX)
+        bottom = min(self.scene.height, int(np.ceil(row.max())) + MARGIN_PX)
         return (left, top, right - left, bottom - top) if left < right and top < bottom else None
 
     def _first_block(self, window: Window) -> tuple[int, int]:
@@ -300,7 +193,7 @@ class SceneReader:
         under = self._under(window)
         if under is None:
             return (0, 0)
-        rows, columns = self._dataset.block_shapes[self.scene.bands[0] - 1]
+        rows, columns = self.block_shape
         return (under[1] // rows, under[0] // columns)
 
     def _crs(self, text: str) -> Any:
@@ -320,19 +213,4 @@ def _is_whole_shift(to_scene: Any, width: int, height: int) -> bool:
         abs(coordinate - shift - round(start)) <= ALIGNED_TOLERANCE_PX
         for corner in ((0, 0), (width, 0), (0, height), (width, height))
         for coordinate, start, shift in zip(to_scene @ corner, (to_scene.c, to_scene.f), corner, strict=True)
-    )
-
-
-def _colour_bands(dataset: Any) -> list[int]:
-    """Numbers of the bands that are no alpha band."""
-    from rasterio.enums import ColorInterp
-
-    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
-
-
-def _numpy_type(dataset: Any) -> str:
-    """The largest numpy type among a dataset's bands; complex integers have none and are as large as complex64."""
-    return max(
-        (name if name in np.sctypeDict else "complex64" for name in dataset.dtypes),
-        key=lambda name: np.dtype(name).itemsize,
     )

@@ -7,8 +7,9 @@ from affine import Affine
 from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery import reader as reader_module
-from skyscript_assets.lib.imagery.reader import SceneReader, Window, open_raster
+from skyscript_assets.lib.imagery import raster as raster_module
+from skyscript_assets.lib.imagery.raster import RasterReader, open_raster
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene
 
 UTM = "EPSG:32632"
@@ -26,7 +27,7 @@ def test_a_window_on_the_grid_is_read_to_the_pixel(
 ) -> None:
     values = textured()
     scene = scene_of(write_raster(tmp_path / "a.tif", values))
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         pixels = reader.read(*window(55, 60))
     assert pixels.rgb.shape == (30, 40, 3)
     assert np.array_equal(np.moveaxis(pixels.rgb, -1, 0), values[:, 60:90, 55:95])
@@ -38,7 +39,7 @@ def test_what_lies_outside_the_scene_is_not_valid_and_black(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable
 ) -> None:
     values = textured()
-    with SceneReader(scene_of(write_raster(tmp_path / "a.tif", values))) as reader:
+    with RasterReader(scene_of(write_raster(tmp_path / "a.tif", values))) as reader:
         corner = reader.read(*window(-10, -5))
         nowhere = reader.read(*window(5_000, 0))
         off_the_globe = reader.read("EPSG:4326", (1.0, 0, 9, 0, -1.0, 200), 40, 30)
@@ -53,7 +54,7 @@ def test_what_lies_outside_the_scene_is_not_valid_and_black(
 
 def test_bands_are_mapped_in_the_order_of_the_scene(tmp_path: Path, write_raster: Factory, scene_of: Describe) -> None:
     values = np.stack([np.full((64, 64), level, np.uint8) for level in (10, 20, 30, 40)])
-    with SceneReader(scene_of(write_raster(tmp_path / "a.tif", values), bands=(4, 2, 2))) as reader:
+    with RasterReader(scene_of(write_raster(tmp_path / "a.tif", values), bands=(4, 2, 2))) as reader:
         assert reader.read(*window(0, 0)).rgb[0, 0].tolist() == [40, 20, 20]
 
 
@@ -61,9 +62,9 @@ def test_raw_values_are_scaled_to_8_bit_and_clipped(tmp_path: Path, write_raster
     values = np.full((3, 64, 64), 1000, np.uint16)
     values[:, 0, 0], values[:, 0, 1], values[:, 0, 2] = 0, 9000, 2000
     path = write_raster(tmp_path / "a.tif", values)
-    with SceneReader(scene_of(path, scale_low=1000.0, scale_high=3000.0)) as reader:
+    with RasterReader(scene_of(path, scale_low=1000.0, scale_high=3000.0)) as reader:
         assert reader.read(*window(0, 0)).rgb[0, :4, 0].tolist() == [0, 255, 128, 0]
-    with SceneReader(scene_of(path)) as reader, pytest.raises(SceneError, match=r"uint16.*scaling"):
+    with RasterReader(scene_of(path)) as reader, pytest.raises(SceneError, match=r"uint16.*scaling"):
         reader.read(*window(0, 0))
 
 
@@ -73,7 +74,7 @@ def test_nan_and_infinity_are_no_data(tmp_path: Path, write_raster: Factory, sce
     scene = scene_of(
         write_raster(tmp_path / "a.tif", values, nodata=-9999), nodata=-9999.0, scale_low=0.0, scale_high=1.0
     )
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         pixels = reader.read(*window(0, 0))
     assert pixels.valid[0, :4].tolist() == [False, False, False, True]
     assert pixels.rgb[0, :4, 0].tolist() == [0, 0, 0, 128]
@@ -86,7 +87,7 @@ def test_a_pixel_is_without_data_only_where_all_its_bands_are(
     values[:, 0, 0], values[0, 0, 1], values[1:, 0, 2] = 0, 0, 0
     path = write_raster(tmp_path / "a.tif", values)
     for bands in ((1, 2, 3), (2, 3, 3)):
-        with SceneReader(scene_of(path, nodata=0.0, bands=bands)) as reader:
+        with RasterReader(scene_of(path, nodata=0.0, bands=bands)) as reader:
             pixels = reader.read(*window(0, 0))
         assert pixels.valid[0, :3].tolist() == [False, True, True]
 
@@ -95,7 +96,7 @@ def test_an_alpha_band_says_what_is_valid(tmp_path: Path, write_raster: Factory,
     values = np.full((4, 64, 64), 90, np.uint8)
     values[3, :, :32] = 0
     path = write_raster(tmp_path / "a.tif", values, photometric="RGB", alpha="YES")
-    with SceneReader(scene_of(path)) as reader:
+    with RasterReader(scene_of(path)) as reader:
         pixels = reader.read(*window(0, 0, 64, 64))
     assert not pixels.valid[:, :32].any()
     assert pixels.valid[:, 32:].all()
@@ -106,7 +107,7 @@ def test_a_mask_inside_the_file_says_what_is_valid(tmp_path: Path, write_raster:
     mask = np.ones((64, 64), bool)
     mask[:10] = False
     path = write_raster(tmp_path / "a.tif", np.full((3, 64, 64), 90, np.uint8), mask=mask)
-    with SceneReader(scene_of(path)) as reader:
+    with RasterReader(scene_of(path)) as reader:
         assert np.array_equal(reader.read(*window(0, 0, 64, 64)).valid, mask)
 
 
@@ -122,7 +123,7 @@ def test_a_window_in_another_crs_shows_the_same_ground(
     x, y = Transformer.from_crs(UTM, crs, always_xy=True).transform(*(GRID @ (100, 100)))
     step = 0.5 if crs != "EPSG:4326" else 0.5 / 111_320
     transform = Affine(step, 0, x, 0, -step, y)
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         pixels = reader.read(crs, tuple(transform[:6]), 60, 50)
     middles = transform @ (np.arange(60)[np.newaxis, :] + 0.5, np.arange(50)[:, np.newaxis] + 0.5)
     east, north = to_scene.transform(*np.broadcast_arrays(*middles))
@@ -137,7 +138,7 @@ def test_invalid_pixels_do_not_darken_their_resampled_neighbours(
 ) -> None:
     values = np.full((3, 64, 64), 200, np.uint8)
     values[:, :, :20] = 0
-    with SceneReader(scene_of(write_raster(tmp_path / "a.tif", values), nodata=0.0)) as reader:
+    with RasterReader(scene_of(write_raster(tmp_path / "a.tif", values), nodata=0.0)) as reader:
         pixels = reader.read(*window(5.5, 5.5, 40, 40))
     assert 0 < pixels.valid.sum() < pixels.valid.size
     assert (pixels.rgb[pixels.valid] == 200).all()
@@ -150,7 +151,7 @@ def test_a_rotated_scene_is_turned_north_up(tmp_path: Path, write_raster: Factor
     turned = GRID @ Affine.rotation(30)
     scene = scene_of(write_raster(tmp_path / "a.tif", values, transform=turned))
     x, y = turned @ (100, 100)
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         pixels = reader.read(UTM, (0.5, 0, x - 10, 0, -0.5, y + 10), 40, 40)
         aligned = reader.read(UTM, tuple((turned @ Affine.translation(10, 20))[:6]), 30, 30)
     assert pixels.valid.all()
@@ -162,7 +163,7 @@ def test_many_windows_come_in_the_order_of_blocks_with_their_own_pixels(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable
 ) -> None:
     windows = [window(200, 150), window(0, 0), window(150, 0), window(9_000, 0), window(10, 10)]
-    with SceneReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader:
+    with RasterReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader:
         read = list(reader.read_many(windows))
         assert [index for index, _ in read] == [1, 3, 4, 2, 0]
         for index, pixels in read:
@@ -175,7 +176,7 @@ def test_a_truncated_file_spoils_only_the_windows_that_reach_the_missing_part(
     path = write_raster(tmp_path / "a.tif", textured(640, 640))
     scene = scene_of(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with SceneReader(scene) as reader:
+    with RasterReader(scene) as reader:
         read = dict(reader.read_many([window(0, 0), window(590, 600), window(600.5, 600.5)]))
     assert not isinstance(read[0], CorruptInputError)
     assert isinstance(read[1], CorruptInputError)
@@ -186,10 +187,10 @@ def test_a_truncated_file_spoils_only_the_windows_that_reach_the_missing_part(
 def test_a_window_over_far_too_many_pixels_is_refused(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "MAX_READ_PIXELS", 10_000)
+    monkeypatch.setattr(raster_module, "MAX_READ_PIXELS", 10_000)
     coarse = Window(UTM, (50.0, 0, 500_000, 0, -50.0, 5_250_000), 100, 100)
     with (
-        SceneReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,
+        RasterReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,
         pytest.raises(SceneError, match="nearer to the image's own GSD"),
     ):
         reader.read(*coarse)
@@ -199,7 +200,7 @@ def test_a_window_without_a_readable_crs_is_refused(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable
 ) -> None:
     with (
-        SceneReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,
+        RasterReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,
         pytest.raises(SceneError, match="no readable CRS"),
     ):
         reader.read("EPSG:nonsense", (1, 0, 0, 0, -1, 0), 10, 10)
@@ -208,7 +209,7 @@ def test_a_window_without_a_readable_crs_is_refused(
 def test_blocks_that_would_fill_the_memory_are_refused(
     tmp_path: Path, write_raster: Factory, textured: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "MAX_BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(raster_module, "MAX_BLOCK_BYTES", 1_000)
     path = write_raster(tmp_path / "a.tif", textured())
     with pytest.raises(SceneError, match="gdal_translate -of COG"), open_raster(path):
         pass
@@ -229,7 +230,7 @@ def test_an_image_that_is_not_the_indexed_one_is_refused(
     path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8))
     scene = scene_of(path)
     write_raster(path, np.zeros((1, 64, 64), np.uint8))
-    with pytest.raises(SceneError, match="materialize scene_index again"), SceneReader(scene):
+    with pytest.raises(SceneError, match="materialize scene_index again"), RasterReader(scene):
         pass
 
 
@@ -248,5 +249,5 @@ def test_a_virtual_mosaic_is_read_like_one_file(
         )
         + "</VRTDataset>"
     )
-    with SceneReader(scene_of(tmp_path / "m.vrt")) as reader:
+    with RasterReader(scene_of(tmp_path / "m.vrt")) as reader:
         assert np.array_equal(reader.read(*window(10, 10)).rgb, np.moveaxis(values[:, 10:40, 10:50], 0, -1))
