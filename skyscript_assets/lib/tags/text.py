@@ -109,7 +109,7 @@ _COUNT_KEYS = frozenset(
 )
 """Keys whose numbers are few and stand for classes: they are labelled. Numbers of all other keys are measurements."""
 
-_COUNT = re.compile(r"[-+]?\d{1,7}([.,]\d{1,3})?( ?[a-zA-Z]{1,4})?", re.ASCII)
+_COUNT = re.compile(r"[-+]?\d{0,7}([.,]\d{1,3})?( ?[a-zA-Z]{1,4})?", re.ASCII)
 """Numbers that may stand for a class under such a key; longer ones are identifiers."""
 
 _TAXON_KEYS = frozenset({"genus", "species", "taxon"})
@@ -143,7 +143,9 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
             "cuisine_1 wifi wlan self_service self_checkout changing_table highchair high_chair air_conditioning "
             "karaoke drink fuel gambling scuba_diving cash_in rooms beds"
         ),
-        "whom it is for": "community male female unisex gay lgbtq erotic refugee residents baby blind after_school group_only",
+        "whom it is for": (
+            "community male female unisex gay lgbtq erotic refugee residents baby blind after_school group_only"
+        ),
         "administration": (
             "boundary admin_level border_type heritage usage designation type noname noexit snowplowing winter_service "
             "ownership timezone population protect_class protection_title iata icao protect_title nohousenumber "
@@ -158,7 +160,7 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
         ),
         "parking rule": "parking:condition parking:ticket parking:fee parking:enforcement",
         "profession or offer": "healthcare social_facility community_centre club government clothes lawyer",
-        "device": "surveillance camera acoustic traffic_signals monitoring recording",
+        "device": "surveillance camera acoustic traffic_signals monitoring recording seamark:light seamark:fog_signal",
         "lighting": "lit",
         "not there, or not any more": "proposed planned razed demolished removed destroyed dismantled vacant not",
     }.items()
