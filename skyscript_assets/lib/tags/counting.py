@@ -35,8 +35,8 @@ MAX_OTHERS = 8
 MIN_SHARE = 0.05
 """Least share of a tag's objects that carry another."""
 
-OBJECTS_AT_A_TIME = 1_000_000
-"""Objects whose sets of tags are made at once: bounds the memory."""
+KINDS: tuple[str, ...] = ("area", "line", "node")
+"""Kinds of objects: the first letter of an object id is a or r, w, n."""
 
 _REGION_BITS = 40
 """An object's number is its region's, shifted, and its row in the region's table."""
@@ -49,103 +49,105 @@ _SHARED = """
     GROUP BY object_id HAVING count(*) > 1
 """
 _NONE_SHARED = "CREATE TABLE shared (object_id VARCHAR, region INTEGER)"
+_NOT_ELSEWHERE = "ANTI JOIN shared ON objects.object_id = shared.object_id AND objects.region <> shared.region"
 
+_OBJECTS = "SELECT objects.region, count(*) FROM objects {not_elsewhere} GROUP BY ALL"
+
+# Region and kind are one number, `part`.
 _OWNED = """
     CREATE VIEW owned AS
-    SELECT region, tags, object,
-        CASE left(objects.object_id, 1) WHEN 'n' THEN 'node' WHEN 'w' THEN 'line' ELSE 'area' END AS kind,
-        (bbox.xmax - bbox.xmin) * {metres} * cos(radians((bbox.ymin + bbox.ymax) / 2)) AS width_m,
-        (bbox.ymax - bbox.ymin) * {metres} AS height_m
-    FROM objects ANTI JOIN shared ON objects.object_id = shared.object_id AND objects.region <> shared.region
+    SELECT object, tags, part, part % {kinds} AS kind, greatest(width_m, height_m) AS longer_side_m,
+        least(width_m, height_m) AS shorter_side_m
+    FROM (
+        SELECT tags, object,
+            region * {kinds} + CASE left(objects.object_id, 1) WHEN 'n' THEN 2 WHEN 'w' THEN 1 ELSE 0 END AS part,
+            (bbox.xmax - bbox.xmin) * {metres} * cos(radians((bbox.ymin + bbox.ymax) / 2)) AS width_m,
+            (bbox.ymax - bbox.ymin) * {metres} AS height_m
+        FROM objects {not_elsewhere}
+    )
 """
 
-# Each object is sized once, its tags are unnested, and counts are made for all GSDs side by side.
+# Bit i of `able`: the object is plannable at GSD i.
 _COUNT = """
     CREATE TABLE counted AS
-    WITH tagged AS (
-        SELECT region, kind, {able}, unnest(map_entries(tags)) AS tag
-        FROM (SELECT *, greatest(width_m, height_m) AS longer_side_m FROM owned)
-    )
-    SELECT tag.key AS key, tag.value AS value, region, kind, count(*) AS n, {any_able} AS n_plannable, {sums}
-    FROM tagged GROUP BY ALL
+    WITH tagged AS (SELECT part, {able} AS able, unnest(map_entries(tags)) AS tag FROM owned)
+    SELECT tag.key AS key, tag.value AS value, part, able, count(*) AS n FROM tagged GROUP BY ALL
 """
 
-_ODD_VALUES = f"""
-    SELECT DISTINCT value FROM counted
-    WHERE strlen(value) > {MAX_LENGTH} OR NOT regexp_matches(value, '{NORMAL_ALREADY}')
+_ODD_VALUES = """
+    SELECT DISTINCT value FROM counted WHERE strlen(value) > $longest OR NOT regexp_matches(value, $normal_already)
 """
 
 # A value that is normal already, or each of the values that a rewritten one lists.
 _NORMAL_COUNTS = """
-    SELECT key, coalesce(normal, value) AS value, region, kind, {sums}
+    SELECT key, coalesce(normal, value) AS value, part, {sums}
     FROM counted LEFT JOIN rewritten ON value = raw
     WHERE raw IS NULL OR normal IS NOT NULL
-    GROUP BY ALL ORDER BY ALL
+    GROUP BY ALL ORDER BY key, coalesce(normal, value), part
 """
 
-_RAW_TAGS = """
-    CREATE TABLE raw_tags AS
-    WITH raw AS (SELECT DISTINCT key, value FROM counted)
-    SELECT raw.key, raw.value, tag
+# From a tag as it stands, region and kind to the rows of the counts it adds to.
+_PLACES_OF_RAW = """
+    CREATE TABLE places_of_raw AS
+    WITH raw AS (SELECT DISTINCT key, value, part FROM counted)
+    SELECT raw.key, raw.value, raw.part, places.place, tag
     FROM raw LEFT JOIN rewritten ON raw.value = rewritten.raw
     JOIN class_tags ON raw.key = class_tags.key AND coalesce(normal, raw.value) = class_tags.value
+    JOIN places USING (tag, part)
 """
 
 _OCCURRENCES = """
     CREATE TABLE occurrences AS
     WITH tagged AS (
-        SELECT object, region, kind, unnest(map_entries(tags)) AS entry,
-            floor(greatest(width_m, height_m) * 10 + 0.5)::BIGINT AS longer_side_m,
-            floor(least(width_m, height_m) * 10 + 0.5)::BIGINT AS shorter_side_m
+        SELECT object, part, unnest(map_entries(tags)) AS entry,
+            CASE WHEN kind <> 2 THEN floor(longer_side_m * 10 + 0.5)::INTEGER END AS longer_side_m,
+            CASE WHEN kind <> 2 THEN floor(shorter_side_m * 10 + 0.5)::INTEGER END AS shorter_side_m
         FROM owned
     )
-    SELECT tagged.object, tagged.region, tagged.kind, tag, longer_side_m, shorter_side_m
-    FROM tagged JOIN raw_tags ON entry.key = raw_tags.key AND entry.value = raw_tags.value
+    SELECT tagged.object, tag, place, longer_side_m, shorter_side_m
+    FROM tagged JOIN places_of_raw AS places
+    ON entry.key = places.key AND entry.value = places.value AND tagged.part = places.part
 """
 
 # The lower median from a histogram of decimetres: DuckDB's own medians keep every value in memory.
 _MEDIANS = """
     WITH histogram AS (
-        SELECT tag, region, kind, {side} AS side, count(*) AS n FROM occurrences WHERE kind <> 'node' GROUP BY ALL
+        SELECT place, {side} AS side, count(*) AS n FROM occurrences WHERE {side} IS NOT NULL GROUP BY ALL
     ),
     running AS (
-        SELECT *, sum(n) OVER (PARTITION BY tag, region, kind ORDER BY side) AS up_to,
-            sum(n) OVER (PARTITION BY tag, region, kind) AS total
+        SELECT place, side,
+            sum(n) OVER (PARTITION BY place ORDER BY side ROWS UNBOUNDED PRECEDING) AS up_to
         FROM histogram
     )
     SELECT place, min(side) / 10 AS side
-    FROM running JOIN places USING (tag, region, kind)
-    WHERE 2 * up_to >= total
+    FROM running JOIN places USING (place)
+    WHERE 2 * up_to >= n
     GROUP BY place
 """
 
-_SETS = f"""
-    INSERT INTO sets
+# Objects of equal sets of tags are counted together; sets are told apart by 128 bits of hashes, of bounded memory.
+_COMPANY = """
     WITH single AS (
-        SELECT list_sort(list(tag))[1:{MAX_TAGS}] AS tags
-        FROM occurrences WHERE object >= ? AND object < ? GROUP BY object
-    )
-    SELECT tags, count(*) AS n FROM single GROUP BY ALL
-"""
-
-_COMPANY = f"""
-    WITH distinct_sets AS (
-        SELECT row_number() OVER () AS id, tags, n
-        FROM (SELECT tags, sum(n)::BIGINT AS n FROM sets WHERE len(tags) > 1 GROUP BY tags)
+        SELECT object, bit_xor(hash(tag)) AS one_half, bit_xor(hash(-1 - tag)) AS other_half
+        FROM occurrences GROUP BY object HAVING count(*) > 1
     ),
-    members AS (SELECT id, n, unnest(tags) AS tag FROM distinct_sets),
+    sets AS (SELECT min(object) AS object, count(*) AS n FROM single GROUP BY one_half, other_half),
+    members AS (
+        SELECT object, n, tag FROM sets JOIN occurrences USING (object)
+        QUALIFY row_number() OVER (PARTITION BY object ORDER BY tag) <= {max_tags}
+    ),
     pairs AS (
         SELECT one.tag, other.tag AS other, sum(one.n)::BIGINT AS n
         FROM members AS one
-        JOIN class_tags ON class_tags.tag = one.tag AND class_tags.n >= {MIN_OBJECTS}
-        JOIN members AS other ON one.id = other.id AND one.tag <> other.tag
+        JOIN class_tags ON class_tags.tag = one.tag AND class_tags.n >= {min_objects}
+        JOIN members AS other ON one.object = other.object AND one.tag <> other.tag
         GROUP BY ALL
     ),
     frequent AS (
         SELECT pairs.tag, other, pairs.n, pairs.n / class_tags.n AS share
         FROM pairs JOIN class_tags USING (tag)
-        WHERE pairs.n >= {MIN_SHARE} * class_tags.n
-        QUALIFY row_number() OVER (PARTITION BY pairs.tag ORDER BY pairs.n DESC, other) <= {MAX_OTHERS}
+        WHERE pairs.n / class_tags.n >= {min_share}
+        QUALIFY row_number() OVER (PARTITION BY pairs.tag ORDER BY pairs.n DESC, other) <= {max_others}
     )
     SELECT one.key, one.value, others.key AS other_key, others.value AS other_value, round(share, 4) AS share
     FROM frequent JOIN class_tags AS one ON one.tag = frequent.tag JOIN class_tags AS others ON others.tag = other
@@ -174,17 +176,22 @@ class DistinctTags:
     @staticmethod
     def of(counts: pa.Table) -> DistinctTags:
         """The tags of a table of counts that is sorted by key and value."""
-        keys, values = (counts[name].combine_chunks() for name in ("key", "value"))
-        first = np.ones(counts.num_rows, np.bool_)
-        if counts.num_rows:
-            same = pc.and_(pc.equal(keys[1:], keys[:-1]), pc.equal(values[1:], values[:-1]))
-            first[1:] = ~same.to_numpy(zero_copy_only=False)
+        first = begins(counts, ("key", "value"))
         of_row = np.cumsum(first) - 1
         rows = np.flatnonzero(first)
-        keys, values = keys.take(rows), values.take(rows)
+        keys, values = (counts[name].combine_chunks().take(rows) for name in ("key", "value"))
         n = np.zeros(len(rows), np.int64)
         np.add.at(n, of_row, counts["n"].to_numpy())
         return DistinctTags(keys, values, class_mask(keys, values).to_numpy(zero_copy_only=False), n, of_row)
+
+
+def begins(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows differ from the row before in one of these string columns; the first does."""
+    first = np.ones(table.num_rows, np.bool_)
+    if table.num_rows:
+        different = [pc.not_equal(column[1:], column[:-1]) for column in (table[c].combine_chunks() for c in columns)]
+        first[1:] = np.any([mask.to_numpy(zero_copy_only=False) for mask in different], axis=0)
+    return first
 
 
 class TagCounter:
@@ -211,33 +218,33 @@ class TagCounter:
             relation = relation.union(rows.project(f"object_id, tags, bbox, {i} AS region, {number} AS object"))
         relation.create_view("objects")
         db.execute(_SHARED if len(objects) > 1 else _NONE_SHARED)
-        db.execute(_OWNED.format(metres=repr(metres_per_degree(0.0)[1])))
+        self._not_elsewhere = _NOT_ELSEWHERE if len(objects) > 1 else ""
+        metres = repr(metres_per_degree(0.0)[1])
+        db.execute(_OWNED.format(kinds=len(KINDS), metres=metres, not_elsewhere=self._not_elsewhere))
+        self._parts = np.zeros(0, np.int64)
 
-    def counts(self, limits_m: Sequence[Mapping[str, tuple[float, float]]]) -> pa.Table:
+    def counts(self, limits_m: Sequence[Sequence[tuple[float, float]]]) -> pa.Table:
         """Objects of each normal tag.
 
         Args:
-            limits_m: For each GSD the least and the greatest longer side in metres of a plannable object, by kind.
+            limits_m: For each GSD the least and the greatest longer side in metres of a plannable object, by kind in
+                the order of `KINDS`.
 
         Returns:
             key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects `p<i>`; sorted.
         """
-        able = [f"p{i}" for i in range(len(limits_m))]
-        sums = [f"count_if({name}) AS {name}" for name in able]
-        query = _COUNT.format(
-            able=", ".join(f"{_able_sql(limits)} AS p{i}" for i, limits in enumerate(limits_m)) or "0",
-            any_able=f"count_if({' OR '.join(able) or 'false'})",
-            sums=", ".join(sums),
-        )
-        self._db.execute(query)
-        self._rewrite(self._db.sql(_ODD_VALUES).to_arrow_table()["value"].to_pylist())
-        names = ["n", "n_plannable", *able]
-        table = self._db.sql(
-            _NORMAL_COUNTS.format(sums=", ".join(f"sum({name})::BIGINT AS {name}" for name in names))
-        ).to_arrow_table()
-        self._rows = table.select(["region", "kind"])
-        regions = pa.array(self._regions, pa.string()).take(table["region"].combine_chunks())
-        return table.set_column(table.schema.get_field_index("region"), "region", regions)
+        bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
+        self._db.execute(_COUNT.format(able=" + ".join(bits) or "0"))
+        known = {"longest": MAX_LENGTH, "normal_already": NORMAL_ALREADY}
+        self._rewrite(self._db.execute(_ODD_VALUES, known).to_arrow_table()["value"].to_pylist())
+        wanted = {"n": "true", "n_plannable": "able > 0"}
+        wanted |= {f"p{i}": f"able & {1 << i} > 0" for i in range(len(limits_m))}
+        sums = [f"coalesce(sum(n) FILTER ({which}), 0)::BIGINT AS {name}" for name, which in wanted.items()]
+        table = self._db.sql(_NORMAL_COUNTS.format(sums=", ".join(sums))).to_arrow_table()
+        self._parts = table["part"].to_numpy()
+        regions = pa.array(self._regions, pa.string()).take(pa.array(self._parts // len(KINDS)))
+        kinds = pa.array(KINDS).take(pa.array(self._parts % len(KINDS)))
+        return table.drop_columns("part").append_column("region", regions).append_column("kind", kinds)
 
     def _rewrite(self, values: Sequence[str]) -> None:
         """Keep what the values that are not in their normal spelling list; null where nothing is left of one."""
@@ -246,57 +253,48 @@ class TagCounter:
         self._store("rewritten", {"raw": pa.array(raws, pa.string()), "normal": pa.array(listed, pa.string())})
 
     def _store(self, name: str, columns: Mapping[str, pa.Array]) -> None:
-        self._db.register("arrow_columns", pa.table(columns))
-        self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM arrow_columns")
-        self._db.unregister("arrow_columns")
+        self._db.from_arrow(pa.table(columns)).create(name)
 
-    def sizes(self, tags: DistinctTags) -> dict[str, pa.Array]:
+    def sizes(self, tags: DistinctTags, n: NDArray[np.int64]) -> dict[str, pa.Array]:
         """Median sides of the boxes behind each count.
 
         Args:
             tags: The tags of `counts`.
+            n: Objects of each of its rows.
 
         Returns:
             longer_side_m and shorter_side_m for each row of `counts`, null for nodes and for tags that are text.
         """
         kept = np.flatnonzero(tags.classes)
-        numbers = {"tag": pa.array(kept, pa.int32()), "n": pa.array(tags.n[kept])}
+        numbers = {"tag": pa.array(kept, pa.int64()), "n": pa.array(tags.n[kept])}
         self._store("class_tags", numbers | {"key": tags.keys.take(kept), "value": tags.values.take(kept)})
-        self._db.execute(_RAW_TAGS)
+        places = {"tag": tags.of_row, "part": self._parts, "n": n, "place": np.arange(len(n))}
+        self._store("places", {name: pa.array(column, pa.int64()) for name, column in places.items()})
+        self._db.execute(_PLACES_OF_RAW)
         self._db.execute(_OCCURRENCES)
-        places = {"tag": pa.array(tags.of_row, pa.int32()), "place": pa.array(np.arange(len(tags.of_row)))}
-        self._store("places", places | {name: self._rows[name] for name in ("region", "kind")})
         sides = {}
         for side in ("longer_side_m", "shorter_side_m"):
             found = self._db.sql(_MEDIANS.format(side=side)).to_arrow_table()
-            median = np.full(len(tags.of_row), np.nan)
+            median = np.full(len(n), np.nan)
             median[found["place"].to_numpy()] = found["side"].to_numpy()
             sides[side] = pa.array(median, pa.float64(), from_pandas=True)
         return sides
 
     def company(self) -> pa.Table:
         """The most frequent other tags of each tag, none of them text: the columns of `cooccurrence.parquet`."""
-        self._db.execute("CREATE TABLE sets (tags INTEGER[], n BIGINT)")
-        for region in range(len(self._regions)):
-            first = region << _REGION_BITS
-            (rows,) = self._db.execute(
-                "SELECT coalesce(max(object) - $first + 1, 0) FROM occurrences WHERE region = $region",
-                {"first": first, "region": region},
-            ).fetchall()[0]
-            for start in range(first, first + rows, OBJECTS_AT_A_TIME):
-                self._db.execute(_SETS, [start, start + OBJECTS_AT_A_TIME])
-        return self._db.sql(_COMPANY).to_arrow_table()
+        query = _COMPANY.format(max_tags=MAX_TAGS, min_objects=MIN_OBJECTS, min_share=MIN_SHARE, max_others=MAX_OTHERS)
+        return self._db.sql(query).to_arrow_table()
 
     def objects(self) -> tuple[dict[str, int], int]:
         """Objects counted in each region, and objects that lie in two regions or more."""
-        rows = self._db.execute("SELECT region, count(*) FROM owned GROUP BY ALL").fetchall()
+        rows = self._db.execute(_OBJECTS.format(not_elsewhere=self._not_elsewhere)).fetchall()
         ((shared,),) = self._db.execute("SELECT count(*) FROM shared").fetchall()
         return dict.fromkeys(self._regions, 0) | {self._regions[i]: n for i, n in rows}, int(shared)
 
 
-def _able_sql(limits_m: Mapping[str, tuple[float, float]]) -> str:
+def _able_sql(limits_m: Sequence[tuple[float, float]]) -> str:
     cases = []
-    for kind, (least, most) in limits_m.items():
+    for kind, (least, most) in enumerate(limits_m):
         upper = "" if math.isinf(most) else f" AND longer_side_m <= {most!r}::DOUBLE"
-        cases.append(f"WHEN '{kind}' THEN longer_side_m >= {least!r}::DOUBLE{upper}")
+        cases.append(f"WHEN {kind} THEN longer_side_m >= {least!r}::DOUBLE{upper}")
     return f"CASE kind {' '.join(cases)} END"

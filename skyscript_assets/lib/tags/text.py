@@ -191,9 +191,11 @@ def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
         limit: Greatest length of the answer, characters.
     """
     spaced = _SPACES.sub(" ", value[: 4 * limit])
-    if not (spaced.isascii() and spaced.isprintable()):
+    if not spaced.isprintable():
+        spaced = _SPACES.sub(" ", _printable(spaced))
+    if not spaced.isascii():
         # Composed last: what stood between two characters that compose is gone then.
-        spaced = _SPACES.sub(" ", unicodedata.normalize("NFC", _printable(spaced)))
+        spaced = unicodedata.normalize("NFC", spaced)
     return spaced.strip()[:limit].rstrip()
 
 

@@ -1,5 +1,4 @@
-"""How often each tag occurs, by region and kind of object, how large its objects are, how many of them could become a
-chip, and which tags come together.
+"""How often each tag occurs, by region and kind, how large its objects are, how many suit a chip, which come together.
 
 The files, their columns and the size rule are told here; the counting itself, DuckDB's, is in `counting`. The size rule
 is told twice, as SQL there and as `plannable` for the planner; a test holds the two against each other.
@@ -9,7 +8,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,8 @@ from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, Up
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
-from skyscript_assets.lib.tags.counting import DistinctTags, TagCounter
+from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter, begins
 from skyscript_assets.lib.tags.text import tag_texts, text_reason
-
-KINDS: tuple[str, ...] = ("area", "line", "node")
-"""Kinds of objects: the first letter of an object id is a or r, w, n."""
 
 VOCABULARY_FILE = "vocabulary.parquet"
 VOCABULARY_SCHEMA = pa.schema(
@@ -88,6 +85,7 @@ PLOTTED_TAGS = 30
 
 _NEEDED_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
 
+
 @dataclass(frozen=True)
 class VocabularySummary:
     """What `count_vocabulary` found.
@@ -129,13 +127,13 @@ def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips
     Returns:
         Booleans of the shape of `longer_side_m`.
     """
-    least, most = limits_px(kind, chips)
+    least, most = _limits_px(kind, chips)
     # The same products in the same order as in SQL, so that the two agree to the last bit.
     sides = np.asarray(longer_side_m, np.float64)
     return np.asarray((sides >= least * gsd_m) & (sides <= most * gsd_m), np.bool_)
 
 
-def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
+def _limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind."""
     paper = chips.rule == "paper"
     if kind == "node" or (kind == "line" and paper):
@@ -165,49 +163,25 @@ def count_vocabulary(
         out: Existing folder that receives the files.
         rare_below: Tags on fewer objects are marked rare.
         threads: Threads of DuckDB.
-        progress: Told when counts, sizes and company are done.
+        progress: Told when the counting and the tags that come together are done.
 
     Raises:
         UpstreamMissingError: a region's table does not exist.
         CorruptInputError: it is not a whole Parquet file.
         OutputSchemaError: it lacks a column.
     """
-    for path in objects.values():
-        _check(path)
     gsds = sorted({float(gsd) for gsd in gsds_m})
-    limits_m = [
-        {kind: (least * gsd, most * gsd) for kind in KINDS for least, most in [limits_px(kind, chips)]} for gsd in gsds
-    ]
-    with tempfile.TemporaryDirectory(prefix="vocabulary-") as spill:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": threads,
-            "memory_limit": MEMORY_LIMIT,
-            "temp_directory": spill,
-        }
-        try:
-            with duckdb.connect(config=config) as db:
-                counter = TagCounter(db, objects)
-                counts = counter.counts(limits_m)
-                progress(1, 3, "steps")
-                tags = DistinctTags.of(counts)
-                sizes = counter.sizes(tags)
-                progress(2, 3, "steps")
-                company = counter.company()
-                per_region, shared = counter.objects()
-        except duckdb.Error as error:
-            names = ", ".join(str(objects[region]) for region in sorted(objects))
-            raise CorruptInputError(f"the tables of objects cannot be counted ({error}); files: {names}") from error
-    columns = {
-        **{name: counts[name] for name in ("key", "value", "region", "kind", "n", "n_plannable")},
-        "text": tag_texts(tags.keys, tags.values).take(tags.of_row),
-        "rare": pa.array(tags.n < rare_below).take(tags.of_row),
-        **sizes,
-    }
-    write_table(out / VOCABULARY_FILE, pa.table([columns[name] for name in VOCABULARY_SCHEMA.names], VOCABULARY_SCHEMA))
-    at_gsd = _plannable_rows(counts, gsds)
+    with open_counter(objects, threads) as counter:
+        counted = count_tags(counter, gsds, chips, rare_below)
+        progress(1, 2, "steps")
+        company = counter.company()
+        per_region, shared = counter.objects()
+    at_gsd = _plannable_rows(counted.counts, gsds)
+    write_table(out / VOCABULARY_FILE, counted.vocabulary)
     write_table(out / PLANNABLE_FILE, at_gsd)
     write_table(out / COOCCURRENCE_FILE, company.cast(COOCCURRENCE_SCHEMA))
-    progress(3, 3, "steps")
+    progress(2, 2, "steps")
+    tags = counted.tags
     return VocabularySummary(
         objects=per_region,
         shared_objects=shared,
@@ -220,6 +194,68 @@ def count_vocabulary(
             f"{gsd:g}": int(pc.sum(at_gsd.filter(pc.equal(at_gsd["gsd_m"], gsd))["n"]).as_py() or 0) for gsd in gsds
         },
     )
+
+
+@contextmanager
+def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagCounter]:
+    """A counter over the tables of regions, of bounded memory.
+
+    Args:
+        objects: `objects.parquet` of each region.
+        threads: Threads of DuckDB.
+
+    Raises:
+        UpstreamMissingError: a region's table does not exist.
+        CorruptInputError: it is not a whole Parquet file.
+        OutputSchemaError: it lacks a column.
+    """
+    for path in objects.values():
+        _check(path)
+    with tempfile.TemporaryDirectory(prefix="vocabulary-") as spill:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": threads,
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": spill,
+            # What comes out is sorted; keeping the order of what goes in would take memory and threads.
+            "preserve_insertion_order": False,
+        }
+        try:
+            with duckdb.connect(config=config) as db:
+                yield TagCounter(db, objects)
+        except duckdb.Error as error:
+            names = ", ".join(str(objects[region]) for region in sorted(objects))
+            raise CorruptInputError(f"the tables of objects cannot be counted ({error}); files: {names}") from error
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags."""
+
+    vocabulary: pa.Table
+    counts: pa.Table
+    tags: DistinctTags
+
+
+def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings, rare_below: int) -> Counted:
+    """Count and size the tags of all regions: the rows of `vocabulary.parquet`.
+
+    Args:
+        counter: The objects.
+        gsds_m: Distinct GSDs, metres.
+        chips: Limits of an object's size.
+        rare_below: Tags on fewer objects are marked rare.
+    """
+    limits_px = [_limits_px(kind, chips) for kind in KINDS]
+    counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits_px] for gsd in gsds_m])
+    tags = DistinctTags.of(counts)
+    columns = {
+        **{name: counts[name] for name in ("key", "value", "region", "kind", "n", "n_plannable")},
+        "text": tag_texts(tags.keys, tags.values).take(tags.of_row),
+        "rare": pa.array(tags.n < rare_below).take(tags.of_row),
+        **counter.sizes(tags, counts["n"].to_numpy()),
+    }
+    vocabulary = pa.table([columns[name] for name in VOCABULARY_SCHEMA.names], VOCABULARY_SCHEMA)
+    return Counted(vocabulary, counts, tags)
 
 
 def _check(path: Path) -> None:
@@ -241,17 +277,13 @@ def _check(path: Path) -> None:
 
 def _plannable_rows(counts: pa.Table, gsds: Sequence[float]) -> pa.Table:
     """One row for each tag, region and GSD that has plannable objects."""
-    by_region = counts.group_by(["key", "value", "region"]).aggregate([(f"p{i}", "sum") for i in range(len(gsds))])
-    parts = []
-    for i, gsd in enumerate(gsds):
-        some = by_region.filter(pc.greater(by_region[f"p{i}_sum"], 0))
-        column = pa.array(np.full(some.num_rows, gsd), pa.float64())
-        some = some.append_column("gsd_m", column).append_column("n", some[f"p{i}_sum"].cast(pa.int64()))
-        parts.append(some.select(PLANNABLE_SCHEMA.names).cast(PLANNABLE_SCHEMA))
-    if not parts:
-        return PLANNABLE_SCHEMA.empty_table()
-    order = [(name, "ascending") for name in ("key", "value", "region", "gsd_m")]
-    return pa.concat_tables(parts).sort_by(order).combine_chunks()
+    first = np.flatnonzero(begins(counts, ("key", "value", "region")))
+    sums = [np.add.reduceat(counts[f"p{i}"].to_numpy(), first) if len(first) else first for i in range(len(gsds))]
+    n = np.stack(sums, axis=1) if sums else np.zeros((len(first), 0), np.int64)
+    rows, columns = np.nonzero(n)
+    table = counts.select(["key", "value", "region"]).take(first[rows])
+    table = table.append_column("gsd_m", pa.array(np.array(gsds, np.float64)[columns]))
+    return table.append_column("n", pa.array(n[rows, columns], pa.int64())).cast(PLANNABLE_SCHEMA).combine_chunks()
 
 
 def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
