@@ -196,6 +196,7 @@ class TagSettings(Model):
     overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
     encoder: str = Field("minilm-l6-v2", description="Name under `weights` of the text encoder that embeds tags.")
     min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
+    rare_below: int = Field(5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary.")
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
 
 

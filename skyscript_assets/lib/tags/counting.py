@@ -236,7 +236,7 @@ class TagCounter:
         bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
         self._db.execute(_COUNT.format(able=" + ".join(bits) or "0"))
         known = {"longest": MAX_LENGTH, "normal_already": NORMAL_ALREADY}
-        self._rewrite(self._db.execute(_ODD_VALUES, known).to_arrow_table()["value"].to_pylist())
+        self._rewrite([value for (value,) in self._db.execute(_ODD_VALUES, known).fetchall()])
         wanted = {"n": "true", "n_plannable": "able > 0"}
         wanted |= {f"p{i}": f"able & {1 << i} > 0" for i in range(len(limits_m))}
         sums = [f"coalesce(sum(n) FILTER ({which}), 0)::BIGINT AS {name}" for name, which in wanted.items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
 from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter, begins
-from skyscript_assets.lib.tags.text import tag_texts, text_reason
+from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
 
 VOCABULARY_FILE = "vocabulary.parquet"
 VOCABULARY_SCHEMA = pa.schema(
@@ -286,6 +287,64 @@ def _plannable_rows(counts: pa.Table, gsds: Sequence[float]) -> pa.Table:
     return table.append_column("n", pa.array(n[rows, columns], pa.int64())).cast(PLANNABLE_SCHEMA).combine_chunks()
 
 
+def _classes(table: pa.Table) -> pa.Table:
+    """The rows of a vocabulary that are no text."""
+    return table.filter(class_mask(table["key"].combine_chunks(), table["value"].combine_chunks()))
+
+
+def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
+    """The most frequent tags that are no text.
+
+    Args:
+        vocabulary_folder: Output of `count_vocabulary`.
+        limit: Tags listed at most.
+
+    Returns:
+        tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the key's
+        values that are rare; the most frequent first.
+    """
+    table = _classes(read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA))
+    tags = table.group_by(["key", "value"]).aggregate([("n", "sum"), ("n_plannable", "sum"), ("rare", "any")])
+    keys = tags.group_by("key").aggregate([("rare_any", "mean")])
+    rare = dict(zip(keys["key"].to_pylist(), keys["rare_any_mean"].to_pylist(), strict=True))
+    order = [("n_sum", "descending"), ("key", "ascending"), ("value", "ascending")]
+    rows = [
+        {
+            "tag": f"{row['key']}={row['value']}",
+            "n": row["n_sum"],
+            "n_plannable": row["n_plannable_sum"],
+            "rare_values_of_key": rare[row["key"]],
+        }
+        for row in tags.sort_by(order).slice(0, limit).to_pylist()
+    ]
+    schema = {"tag": pa.string(), "n": pa.int64(), "n_plannable": pa.int64(), "rare_values_of_key": pa.float64()}
+    return pa.Table.from_pylist(rows, pa.schema(schema))
+
+
+def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
+    """How many tags are text, by the reason that `text.text_reason` gives.
+
+    Args:
+        vocabulary_folder: Output of `count_vocabulary`.
+
+    Returns:
+        reason, tags (distinct ones) and n (their occurrences), the most frequent reason first.
+    """
+    table = read_table(vocabulary_folder / VOCABULARY_FILE, columns=["key", "value", "n"])
+    totals = table.group_by(["key", "value"]).aggregate([("n", "sum")])
+    tags, occurrences = Counter[str](), Counter[str]()
+    for key, value, n in zip(*(totals[name].to_pylist() for name in ("key", "value", "n_sum")), strict=True):
+        reason = text_reason(key, value)
+        if reason is not None:
+            tags[reason] += 1
+            occurrences[reason] += n
+    reasons = sorted(occurrences, key=lambda reason: (-occurrences[reason], reason))
+    columns = {"reason": pa.array(reasons, pa.string())}
+    for name, counted in (("tags", tags), ("n", occurrences)):
+        columns[name] = pa.array([counted[reason] for reason in reasons], pa.int64())
+    return pa.table(columns)
+
+
 def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
     """Draw the most frequent tags that are no text, as bars stacked by region.
 
@@ -298,12 +357,11 @@ def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA)
+    table = _classes(read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA))
     by_region = table.group_by(["key", "value", "region"]).aggregate([("n", "sum")]).to_pylist()
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for row in by_region:
-        if text_reason(row["key"], row["value"]) is None:
-            counts.setdefault((row["key"], row["value"]), {})[row["region"]] = row["n_sum"]
+        counts.setdefault((row["key"], row["value"]), {})[row["region"]] = row["n_sum"]
     top = sorted(counts, key=lambda tag: (-sum(counts[tag].values()), tag))[:PLOTTED_TAGS]
     names = [f"{key}={value}" for key, value in top]
     figure, axes = plt.subplots(figsize=(7.0, 1.0 + 0.2 * max(4, len(top))), dpi=90)
