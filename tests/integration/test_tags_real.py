@@ -60,7 +60,7 @@ def test_the_label_file_skips_none_of_the_six_hundred_most_frequent_tags(shared_
     command = [sys.executable, str(script), str(shared_data / "osm"), "--top", "600"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert result.returncode == 0, result.stdout[-500:] + result.stderr[-500:]
-    assert result.stdout.splitlines()[0].split() == ["1", "33152", "1", "m", "building=yes"]
+    assert result.stdout.splitlines()[0].split() == ["1", "33153", "1", "m", "building=yes"]
 
 
 def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary]) -> None:
