@@ -1,12 +1,13 @@
 """The counting of tags over tables of objects: DuckDB's part, in bounded memory.
 
-Strings are counted as they stand and brought into their normal spelling afterwards, each distinct one once; what needs
-the single object, sizes and tags that come together, is done with numbers in place of strings and for tags alone that
-are no text. What the results are for belongs to `vocabulary`.
+Tags are numbered by a hash of key and value, so that a string is touched twice: when it is hashed and when the distinct
+tags are collected. Those are brought into their normal spelling, each once; the rest is done with numbers. What the
+results are for belongs to `vocabulary`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,46 +68,55 @@ _OWNED = """
     )
 """
 
-# Bit i of `able`: the object is plannable at GSD i.
-_COUNT = """
-    CREATE TABLE counted AS
-    WITH tagged AS (SELECT part, {able} AS able, unnest(map_entries(tags)) AS tag FROM owned)
-    SELECT tag.key AS key, tag.value AS value, part, able, count(*) AS n FROM tagged GROUP BY ALL
+TAG_HASH = "hash({key}, {value}, {salt})"
+"""Number of a tag as it stands; another salt is tried where two tags get the same."""
+
+# Bit i of `able`: the object is plannable at GSD i. Sides are in decimetres.
+_TAGGED = """
+    CREATE TABLE tagged AS
+    SELECT object, part, able, longer_side_m, shorter_side_m, {tag_hash} AS number
+    FROM (
+        SELECT object, part, {able} AS able, unnest(map_entries(tags)) AS entry,
+            CASE WHEN kind <> 2 THEN floor(longer_side_m * 10 + 0.5)::INTEGER END AS longer_side_m,
+            CASE WHEN kind <> 2 THEN floor(shorter_side_m * 10 + 0.5)::INTEGER END AS shorter_side_m
+        FROM owned
+    )
 """
+_DISTINCT = """
+    CREATE TABLE distinct_tags AS
+    SELECT DISTINCT entry.key AS key, entry.value AS value
+    FROM (SELECT unnest(map_entries(tags)) AS entry FROM objects)
+"""
+_NUMBERED = "CREATE OR REPLACE TABLE numbered AS SELECT key, value, {tag_hash} AS number FROM distinct_tags"
+
+_COUNT = "CREATE TABLE counted AS SELECT number, part, able, count(*) AS n FROM tagged GROUP BY ALL"
 
 _ODD_VALUES = """
-    SELECT DISTINCT value FROM counted WHERE strlen(value) > $longest OR NOT regexp_matches(value, $normal_already)
+    SELECT DISTINCT value FROM distinct_tags
+    WHERE strlen(value) > $longest OR NOT regexp_matches(value, $normal_already)
 """
 
 # A value that is normal already, or each of the values that a rewritten one lists.
 _NORMAL_COUNTS = """
     SELECT key, coalesce(normal, value) AS value, part, {sums}
-    FROM counted LEFT JOIN rewritten ON value = raw
+    FROM counted JOIN numbered USING (number) LEFT JOIN rewritten ON value = raw
     WHERE raw IS NULL OR normal IS NOT NULL
     GROUP BY ALL ORDER BY key, coalesce(normal, value), part
 """
 
-# From a tag as it stands, region and kind to the rows of the counts it adds to.
-_PLACES_OF_RAW = """
-    CREATE TABLE places_of_raw AS
-    WITH raw AS (SELECT DISTINCT key, value, part FROM counted)
-    SELECT raw.key, raw.value, raw.part, places.place, tag
-    FROM raw LEFT JOIN rewritten ON raw.value = rewritten.raw
-    JOIN class_tags ON raw.key = class_tags.key AND coalesce(normal, raw.value) = class_tags.value
-    JOIN places USING (tag, part)
+# From the number of a tag as it stands, region and kind to the rows of the counts it adds to.
+_PLACES_OF_NUMBER = """
+    CREATE TABLE places_of_number AS
+    SELECT number, places.part, places.place, places.tag
+    FROM numbered LEFT JOIN rewritten ON numbered.value = rewritten.raw
+    JOIN class_tags ON numbered.key = class_tags.key AND coalesce(normal, numbered.value) = class_tags.value
+    JOIN places ON places.tag = class_tags.tag
 """
 
 _OCCURRENCES = """
     CREATE TABLE occurrences AS
-    WITH tagged AS (
-        SELECT object, part, unnest(map_entries(tags)) AS entry,
-            CASE WHEN kind <> 2 THEN floor(longer_side_m * 10 + 0.5)::INTEGER END AS longer_side_m,
-            CASE WHEN kind <> 2 THEN floor(shorter_side_m * 10 + 0.5)::INTEGER END AS shorter_side_m
-        FROM owned
-    )
-    SELECT tagged.object, tag, place, longer_side_m, shorter_side_m
-    FROM tagged JOIN places_of_raw AS places
-    ON entry.key = places.key AND entry.value = places.value AND tagged.part = places.part
+    SELECT object, tag, place, longer_side_m, shorter_side_m
+    FROM tagged JOIN places_of_number USING (number, part)
 """
 
 # The lower median from a histogram of decimetres: DuckDB's own medians keep every value in memory.
@@ -234,7 +244,8 @@ class TagCounter:
             key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects `p<i>`; sorted.
         """
         bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
-        self._db.execute(_COUNT.format(able=" + ".join(bits) or "0"))
+        self._number(" + ".join(bits) or "0")
+        self._db.execute(_COUNT)
         known = {"longest": MAX_LENGTH, "normal_already": NORMAL_ALREADY}
         self._rewrite([value for (value,) in self._db.execute(_ODD_VALUES, known).fetchall()])
         wanted = {"n": "true", "n_plannable": "able > 0"}
@@ -245,6 +256,16 @@ class TagCounter:
         regions = pa.array(self._regions, pa.string()).take(pa.array(self._parts // len(KINDS)))
         kinds = pa.array(KINDS).take(pa.array(self._parts % len(KINDS)))
         return table.drop_columns("part").append_column("region", regions).append_column("kind", kinds)
+
+    def _number(self, able: str) -> None:
+        """Number the tags of every object."""
+        self._db.execute(_DISTINCT)
+        for salt in itertools.count():
+            self._db.execute(_NUMBERED.format(tag_hash=TAG_HASH.format(key="key", value="value", salt=salt)))
+            if self._db.execute("SELECT count(*) = count(DISTINCT number) FROM numbered").fetchall() == [(True,)]:
+                break
+        tag_hash = TAG_HASH.format(key="entry.key", value="entry.value", salt=salt)
+        self._db.execute(_TAGGED.format(able=able, tag_hash=tag_hash))
 
     def _rewrite(self, values: Sequence[str]) -> None:
         """Keep what the values that are not in their normal spelling list; null where nothing is left of one."""
@@ -270,7 +291,7 @@ class TagCounter:
         self._store("class_tags", numbers | {"key": tags.keys.take(kept), "value": tags.values.take(kept)})
         places = {"tag": tags.of_row, "part": self._parts, "n": n, "place": np.arange(len(n))}
         self._store("places", {name: pa.array(column, pa.int64()) for name, column in places.items()})
-        self._db.execute(_PLACES_OF_RAW)
+        self._db.execute(_PLACES_OF_NUMBER)
         self._db.execute(_OCCURRENCES)
         sides = {}
         for side in ("longer_side_m", "shorter_side_m"):

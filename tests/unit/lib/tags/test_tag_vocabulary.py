@@ -12,6 +12,7 @@ import pytest
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tags import counting
 from skyscript_assets.lib.tags.counting import MAX_OTHERS, MAX_TAGS, MIN_OBJECTS, MIN_SHARE
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import text_reason
@@ -340,6 +341,18 @@ def test_sql_and_python_agree_on_counts_sides_and_company(
             expected += [(*tag, *other, pytest.approx(-n / len(ids), abs=6e-5)) for n, other in kept]
     company = pq.read_table(out / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA)
     assert [tuple(row.values()) for row in company.to_pylist()] == expected
+
+
+def test_tags_that_get_the_same_number_are_numbered_anew(
+    tmp_path: Path, write_objects_table: Writer, chip_settings: Chips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_objects_table(tmp_path / "a/objects.parquet", random_rows(6, 50))
+    plain, colliding = folder(tmp_path / "plain"), folder(tmp_path / "colliding")
+    count_vocabulary({"a": path}, [1.0], chip_settings(), plain)
+    monkeypatch.setattr(counting, "TAG_HASH", "CASE WHEN {salt} < 2 THEN 7 ELSE hash({key}, {value}) END")
+    count_vocabulary({"a": path}, [1.0], chip_settings(), colliding)
+    for name in ("vocabulary.parquet", "plannable.parquet", "cooccurrence.parquet"):
+        assert (plain / name).read_bytes() == (colliding / name).read_bytes()
 
 
 def test_rare_tags_and_text_keep_no_company(tmp_path: Path, write_objects_table: Writer, chip_settings: Chips) -> None:
