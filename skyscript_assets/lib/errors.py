@@ -37,6 +37,14 @@ class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
 
 
+class UnreachableError(SkyScriptError):
+    """A server gave no usable answer after every try; a later run may succeed."""
+
+
+class RefusedError(CorruptInputError):
+    """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable."""
+
+
 class UpstreamMissingError(SkyScriptError):
     """An output was asked for before the outputs it is made from exist."""
 

@@ -201,7 +201,7 @@ def _describe(path: Path, region: str, key: str, source: FilesSource) -> Scene |
                 transform=tuple(dataset.transform[:6]),
                 width=dataset.width,
                 height=dataset.height,
-                href=str(path),
+                hrefs=(str(path),),
                 fingerprint=digest,
                 bands=source.bands,
                 scale_low=low,
