@@ -38,6 +38,10 @@ class Pixels(NamedTuple):
     valid: NDArray[np.bool_]
 
 
+Coefficients = tuple[float, float, float, float, float, float]
+"""Affine (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f."""
+
+
 class Part(NamedTuple):
     """A part of a scene's image, in its pixels, all of which lies inside it."""
 
@@ -51,7 +55,7 @@ class Window(NamedTuple):
     """A window to read: CRS (`EPSG:n` or WKT), affine (a, b, c, d, e, f) from pixel corners to it, size in pixels."""
 
     crs: str
-    transform: tuple[float, float, float, float, float, float]
+    transform: Coefficients
     width: int
     height: int
 
@@ -98,9 +102,7 @@ class SceneReader(abc.ABC):
     def expect(self, parts: Sequence[Part]) -> None:  # noqa: B027 - most readers need no warning
         """Told the parts of the image that are read next, in this order: a remote reader fetches them together."""
 
-    def read(
-        self, crs: str, transform: tuple[float, float, float, float, float, float], width: int, height: int
-    ) -> Pixels:
+    def read(self, crs: str, transform: Coefficients, width: int, height: int) -> Pixels:
         """Read a window; what lies outside the scene is not valid.
 
         Args:
@@ -180,13 +182,14 @@ class SceneReader(abc.ABC):
         under = self._under(window)
         if under is not None:
             column, row, width, height = under
+            turned = self._turned(window)
             source = self.read_inside(column, row, width, height)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=self._transform @ Affine.translation(column, row),
+                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(column, row),
                     src_crs=self._crs(self.scene.crs),
                     src_alpha=4,
                     dst_transform=Affine(*window.transform),
@@ -217,14 +220,32 @@ class SceneReader(abc.ABC):
                 x, y = warp_points(crs, self._crs(self.scene.crs), x, y)
             except CPLE_BaseError:  # what rasterio passes on, unwrapped, for places that PROJ refuses
                 return None
-        column, row = ~self._transform @ (np.asarray(x), np.asarray(y))
-        if not (np.isfinite(column).all() and np.isfinite(row).all()):
+        x, y = np.asarray(x), np.asarray(y)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
             return None
+        if self._crs(self.scene.crs).is_geographic:
+            # Longitudes near the window's own, then as many turns away as the scene counts them.
+            x = x[0] + (x - x[0] + 180) % 360 - 180 + self._turned(window)
+        column, row = ~self._transform @ (x, y)
         left = max(0, int(np.floor(column.min())) - MARGIN_PX)
         right = min(self.scene.width, int(np.ceil(column.max())) + MARGIN_PX)
         top = max(0, int(np.floor(row.min())) - MARGIN_PX)
         bottom = min(self.scene.height, int(np.ceil(row.max())) + MARGIN_PX)
         return Part(left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+    def _turned(self, window: Window) -> float:
+        """Degrees, a multiple of 360, by which a scene's longitudes differ from those that PROJ gives for a window."""
+        from affine import Affine
+        from rasterio.warp import transform as warp_points
+
+        crs = self._crs(self.scene.crs)
+        if not crs.is_geographic:
+            return 0.0
+        x, y = Affine(*window.transform) @ (0.0, 0.0)
+        if self._crs(window.crs) != crs:
+            (x,), _ = warp_points(self._crs(window.crs), crs, [x], [y])
+        middle, _ = self._transform @ (self.scene.width / 2, self.scene.height / 2)
+        return 360.0 * round((middle - x) / 360) if np.isfinite(x) else 0.0
 
     def _first_block(self, part: Part | None) -> tuple[int, int]:
         """(row, column) of the block that holds a part's upper left pixel."""
