@@ -42,7 +42,15 @@ class UnreachableError(SkyScriptError):
 
 
 class RefusedError(CorruptInputError):
-    """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable."""
+    """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable.
+
+    Attributes:
+        status: The HTTP status, 0 where there is none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UpstreamMissingError(SkyScriptError):

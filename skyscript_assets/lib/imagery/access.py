@@ -14,10 +14,12 @@ from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.files import files_of, index_files
 from skyscript_assets.lib.imagery.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import SceneReader
+from skyscript_assets.lib.imagery.remote_reader import RemoteReader
 from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.stac import index_stac
 from skyscript_assets.lib.imagery.synthetic import paint_scene
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import FilesSource, Settings, Source, SyntheticSource
+from skyscript_assets.lib.settings import FilesSource, Settings, Source, StacSource, SyntheticSource
 from skyscript_assets.lib.storage import file_stamp
 
 
@@ -53,6 +55,8 @@ def index_scenes(
     match source:
         case FilesSource():
             return vars(index_files(region, key, source, settings, bbox, out, progress))
+        case StacSource():
+            return vars(index_stac(region, key, source, settings, bbox, out, progress))
         case SyntheticSource() if objects is not None:
             zoom = settings.plant.split.zoom
             return vars(paint_scene(region, key, source, bbox, objects, out, zoom, progress))
@@ -73,6 +77,8 @@ def open_scene(scene: Scene, source: Source) -> SceneReader:
     match source:
         case FilesSource() | SyntheticSource():
             return RasterReader(scene)
+        case StacSource():
+            return RemoteReader(scene, source)
         case _:
             raise _unsupported(scene.source, source)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from pyproj import CRS, Transformer
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import ground_gsd_m
 from skyscript_assets.lib.imagery.footprints import place
-from skyscript_assets.lib.imagery.raster import OpenImage, read_raw
+from skyscript_assets.lib.imagery.raster import OpenImage
 from skyscript_assets.lib.imagery.reader import Coefficients
 from skyscript_assets.lib.settings import Scaling
 
@@ -49,16 +50,12 @@ class Stated:
         gsd_m: Nominal ground sample distance, metres.
         scaling: How raw values become 8-bit.
         nodata: Value without data, where the raster does not say.
-        preview_px: Longer side of the thinned copy from which footprint and percentiles are taken.
-        max_unthinned_pixels: Largest raster without overviews that is read whole for that copy.
     """
 
     key: str
     gsd_m: float
     scaling: Scaling | None
     nodata: float | None
-    preview_px: int
-    max_unthinned_pixels: int
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,14 @@ class Description:
         return {name: value for name, value in vars(self).items() if name not in ("outline", "footprint")}
 
 
-def describe(image: OpenImage, stated: Stated) -> Description | None:
+def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]) -> Description | None:
     """The facts of an open image, or None where it holds no data at all.
+
+    Args:
+        image: The image.
+        stated: What its source states.
+        preview_of: Gives the thinned copy from which footprint and percentiles are taken; called once the image has
+            proved fit.
 
     Raises:
         CorruptInputError: it cannot be decoded.
@@ -92,9 +95,7 @@ def describe(image: OpenImage, stated: Stated) -> Description | None:
     _check_bands(image, stated)
     crs = _crs_of(image)
     dataset = image.datasets[0]
-    nodata = stated.nodata if stated.nodata is not None else dataset.nodatavals[image.bands[0] - 1]
-    nodata = None if nodata is None or math.isnan(nodata) else float(nodata)
-    preview = _preview(image, stated, nodata)
+    preview = preview_of()
     if preview is not None and not preview[1].any():
         return None
     low, high = _scaling(image, stated, preview)
@@ -113,8 +114,14 @@ def describe(image: OpenImage, stated: Stated) -> Description | None:
         bands=image.bands,
         scale_low=low,
         scale_high=high,
-        nodata=nodata,
+        nodata=nodata_of(image, stated),
     )
+
+
+def nodata_of(image: OpenImage, stated: Stated) -> float | None:
+    """The value without data, by the settings or the image; None where there is none, or where that is NaN."""
+    nodata = stated.nodata if stated.nodata is not None else image.datasets[0].nodatavals[image.bands[0] - 1]
+    return None if nodata is None or math.isnan(nodata) else float(nodata)
 
 
 def scene_id(name: str, fingerprint: str) -> str:
@@ -180,16 +187,6 @@ def _crs_text(crs: CRS) -> str:
     """`EPSG:n` where that says all of the CRS, else its WKT."""
     code = crs.to_epsg(min_confidence=100)
     return f"EPSG:{code}" if code is not None else crs.to_wkt()
-
-
-def _preview(image: OpenImage, stated: Stated, nodata: float | None) -> Preview:
-    """Raw values and validity of a thinned copy, or None where thinning would mean to read a very large raster."""
-    dataset = image.datasets[0]
-    if not dataset.overviews(image.bands[0]) and dataset.width * dataset.height > stated.max_unthinned_pixels:
-        return None
-    scale = min(1.0, stated.preview_px / max(dataset.width, dataset.height))
-    shape = (math.ceil(dataset.height * scale), math.ceil(dataset.width * scale))
-    return read_raw(image, nodata, shape=shape)
 
 
 def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import glob
 import hashlib
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,16 @@ import shapely
 
 from skyscript_assets.lib.errors import MissingInputError, SceneError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.describe import Stated, describe, quiet_about_missing_georeference, scene_id
+from skyscript_assets.lib.imagery.describe import (
+    Preview,
+    Stated,
+    describe,
+    nodata_of,
+    quiet_about_missing_georeference,
+    scene_id,
+)
 from skyscript_assets.lib.imagery.file_index import read_index
-from skyscript_assets.lib.imagery.raster import OpenImage, open_raster
+from skyscript_assets.lib.imagery.raster import OpenImage, open_raster, read_raw
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import FilesSource, Settings
@@ -167,11 +175,12 @@ def check_unchanged(scene: Scene) -> None:
 
 def _describe(path: Path, when: dt.datetime | None, region: str, key: str, source: FilesSource) -> Scene | None:
     """The scene that a file is, or None where it holds no data at all."""
-    stated = Stated(key, source.gsd_m, source.scaling, source.nodata, PREVIEW_PX, MAX_UNTHINNED_PIXELS)
+    stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     with warnings.catch_warnings():
         quiet_about_missing_georeference()
         with open_raster(path) as dataset:
-            found = describe(OpenImage(str(path), (dataset,), source.bands), stated)
+            image = OpenImage(str(path), (dataset,), source.bands)
+            found = describe(image, stated, lambda: _preview(image, nodata_of(image, stated)))
             if found is None:
                 return None
             digest = fingerprint(dataset)
@@ -188,6 +197,16 @@ def _describe(path: Path, when: dt.datetime | None, region: str, key: str, sourc
                 attribution=source.attribution,
                 **found.columns(),
             )
+
+
+def _preview(image: OpenImage, nodata: float | None) -> Preview:
+    """Raw values and validity of a thinned copy, or None where thinning would mean to read a very large raster."""
+    dataset = image.datasets[0]
+    if not dataset.overviews(image.bands[0]) and dataset.width * dataset.height > MAX_UNTHINNED_PIXELS:
+        return None
+    scale = min(1.0, PREVIEW_PX / max(dataset.width, dataset.height))
+    shape = (math.ceil(dataset.height * scale), math.ceil(dataset.width * scale))
+    return read_raw(image, nodata, shape=shape)
 
 
 def _acquired(dataset: Any, key: str, source: FilesSource) -> dt.datetime:

@@ -37,7 +37,7 @@ def place(in_pixels: shapely.Geometry, transform: Coefficients, to_wgs84: Transf
             return None
         placed.append(shapely.difference(whole[0], shapely.union_all(whole[1:])) if whole[1:] else whole[0])
     footprint = shapely.make_valid(shapely.union_all(placed)) if placed[1:] else placed[0]
-    return shapely.normalize(_areas(footprint))
+    return shapely.normalize(polygons(footprint))
 
 
 def _ring(points: NDArray[np.float64], transform: Coefficients, to_wgs84: Transformer) -> shapely.Geometry | None:
@@ -54,10 +54,10 @@ def _ring(points: NDArray[np.float64], transform: Coefficients, to_wgs84: Transf
     if round((longitude[-1] - longitude[0]) / 360) != 0:
         pole = math.copysign(90.0, float(latitude.mean()))
         ring = np.vstack([ring, [[longitude[-1], pole], [longitude[0], pole], ring[0]]])
-    return _wrapped(shapely.make_valid(shapely.Polygon(ring)))
+    return wrapped(shapely.make_valid(shapely.Polygon(ring)))
 
 
-def _wrapped(ground: shapely.Geometry) -> shapely.Geometry:
+def wrapped(ground: shapely.Geometry) -> shapely.Geometry:
     """Ground at any longitude brought to -180..180."""
     west, _, east, _ = shapely.bounds(ground)
     if west >= -180 and east <= 180:
@@ -69,7 +69,7 @@ def _wrapped(ground: shapely.Geometry) -> shapely.Geometry:
     return shapely.union_all(pieces)
 
 
-def _areas(geometry: shapely.Geometry) -> shapely.Geometry:
+def polygons(geometry: shapely.Geometry) -> shapely.Geometry:
     """The polygons of a geometry: cutting and mending may leave lines and points beside them."""
     parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
     return shapely.union_all(parts) if parts != [geometry] else geometry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,19 +35,51 @@ def open_raster(path: Path) -> Iterator[Any]:
         CorruptInputError: it is not a whole raster file of these kinds.
         SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
     """
-    import rasterio
-
     if not path.is_file():
         raise MissingInputError(f"{path} does not exist")
     # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
     driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS=1, GDAL_VRT_ENABLE_PYTHON="NO"):
+    with open_dataset(str(path), str(path), driver=driver) as dataset:
+        yield dataset
+
+
+@contextlib.contextmanager
+def open_dataset(
+    place: str,
+    name: str,
+    *,
+    driver: str = "GTiff",
+    siblings: bool = True,
+    env: Mapping[str, str] | None = None,
+    overview: int | None = None,
+) -> Iterator[Any]:
+    """Open what GDAL knows under a name as a rasterio dataset, for this thread alone.
+
+    Args:
+        place: GDAL's name of it.
+        name: What messages call it.
+        driver: The only driver that is tried.
+        siblings: Whether files beside it (.aux.xml, .ovr) count.
+        env: GDAL's configuration while it is open, beside the project's own.
+        overview: Index of the overview to open in its place.
+
+    Raises:
+        CorruptInputError: it is no whole raster that this driver reads.
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
+    """
+    import rasterio
+
+    config: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1, "GDAL_VRT_ENABLE_PYTHON": "NO"}
+    config |= ({} if siblings else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}) | dict(env or {})
+    options = {} if overview is None else {"overview_level": overview}
+    with rasterio.Env(**config):
         try:
-            dataset = rasterio.open(path, driver=driver)
+            dataset = rasterio.open(place, driver=driver, sharing=False, **options)
         except rasterio.errors.RasterioError as error:
-            raise CorruptInputError(f"{path} cannot be read as GeoTIFF, COG or VRT ({error})") from error
+            detail = str(error).replace(place, name)
+            raise CorruptInputError(f"{name} cannot be read as GeoTIFF, COG or VRT ({detail})") from error
         with dataset:
-            check_blocks(dataset, str(path))
+            check_blocks(dataset, name)
             yield dataset
 
 
