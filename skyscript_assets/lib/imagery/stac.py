@@ -50,7 +50,7 @@ MAX_PREVIEW_PIXELS = 1 << 22
 """A larger overview, or file without one, is not fetched for that."""
 
 LEAST_HONEST_SHARE = 0.5
-"""Share of an item's footprint that its image must have; a catalog may round corners or list a scene of several tiles."""
+"""Share of an item's footprint that its image must have: catalogs round corners, and list scenes of several tiles."""
 
 OPENED_AT_ONCE = 8
 MAX_LISTED = 1000
@@ -114,21 +114,20 @@ def index_stac(
     passing = len(found.items) + len(found.unusable)
     waiting = sorted(found.items, key=_preference(source))
     done = 0
-    with ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+        quiet_about_missing_georeference()
         while waves := index.wave(waiting):
             for item, scene in zip(waves, pool.map(index.attempt, waves), strict=True):
                 index.take(item, scene)
             done += len(waves)
             progress(done, len(found.items), "items")
-    write_json(
-        out / UNUSABLE_FILE,
-        [dict(zip(("item", "reason"), entry, strict=True)) for entry in index.unusable][:MAX_LISTED],
-    )
+    index.enough += len(waiting)
+    listed = [{"item": name, "reason": reason} for name, reason in index.unusable[:MAX_LISTED]]
+    write_json(out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.outside or index.without_data):
         name, reason = index.unusable[0]
-        raise SceneError(
-            f"source {key}: none of {len(index.unusable)} items over {region} can be used; {name}: {reason}"
-        )
+        count = len(index.unusable)
+        raise SceneError(f"source {key}: none of {count} items over {region} can be used; {name}: {reason}")
     write_scenes(out, index.scenes.values())
     return StacSummary(
         items=found.seen,
@@ -183,8 +182,11 @@ class _Index:
         """Whether some place of an item has fewer than `depth` scenes."""
         if item.claimed is None or len(taken) < self._source.depth:
             return True
-        points = _places(item.claimed.intersection(self._ground))
-        depth = np.sum([shapely.contains_xy(ground, points) for ground in taken], axis=0)
+        area = item.claimed.intersection(self._ground)
+        points, grounds = _places(area), np.array(taken)
+        depth = np.zeros(len(points), int)
+        for ground in grounds[shapely.intersects(grounds, area)]:
+            depth += shapely.contains_xy(ground, points)
         return bool((depth < self._source.depth).any())
 
     def attempt(self, item: Item) -> Scene | str | None:
@@ -212,9 +214,7 @@ class _Index:
         source = self._source
         files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
         stated = Stated(self._key, source.gsd_m, source.scaling, source.nodata)
-        with warnings.catch_warnings():
-            quiet_about_missing_georeference()
-            found = _described(files, stated, source)
+        found = _described(files, stated, source)
         if found is None:
             return None
         fingerprint = joint_fingerprint(files)
@@ -243,8 +243,8 @@ def _described(files: Sequence[ImageFile], stated: Stated, source: StacSource) -
         grids = {(dataset.crs, dataset.transform, dataset.width, dataset.height) for dataset in datasets}
         if len(grids) > 1:
             raise SceneError(
-                f"{image.name} and the other assets {', '.join(source.assets)} differ in CRS, pixels or size: name three "
-                "assets of one resolution"
+                f"{image.name} and the other assets {', '.join(source.assets)} differ in CRS, pixels or size: name "
+                "three assets of one resolution"
             )
         return describe(image, stated, lambda: _preview(files, image, nodata_of(image, stated)))
 
