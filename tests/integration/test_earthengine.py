@@ -306,7 +306,7 @@ def test_a_stalled_answer_ends_in_time(server: EarthEngineServer, scene: Scene, 
         lambda body: body[:-10],
         lambda _: b"<html>",
         lambda body: body.replace(b"'shape': (10, 10)", b"'shape': (99, 99)"),
-        lambda body: body.replace(b"('0', '|u1')", b"('0', '|O1')"),
+        lambda body: body.replace(b"('red', '|u1')", b"('red', '|O1')"),
     ],
     ids=["cut", "html", "shape", "objects"],
 )

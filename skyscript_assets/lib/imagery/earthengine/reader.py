@@ -38,8 +38,8 @@ BLOCK_PX = 512
 AHEAD_PX = 1 << 24
 """Most pixels that are asked for ahead, so that a batch of large chips does not fill the memory."""
 
-VALID = "valid"
-"""Name of the mask's band."""
+COLOURS, VALID = ("red", "green", "blue"), "valid"
+"""Names of the bands of an answer: the three that are shown, and the mask."""
 
 
 class EarthEngineReader(SceneReader):
@@ -158,7 +158,7 @@ def read_pixels(
     grid = {"dimensions": {"width": width, "height": height}, "affineTransform": affine, **crs}
 
     def ask() -> Any:
-        image = ee.Image(scene.hrefs[0].removeprefix(SCHEME)).select(bands, ["0", "1", "2"])
+        image = ee.Image(scene.hrefs[0].removeprefix(SCHEME)).select(bands, list(COLOURS))
         # Masked pixels have no value in an array: they are told by a band of their own.
         known = image.mask().reduce(ee.Reducer.min()).gt(0).rename(VALID)
         return ee.data.computePixels({"expression": image.unmask(0).addBands(known), "fileFormat": "NPY", "grid": grid})
@@ -173,13 +173,13 @@ def _parse(data: Any, width: int, height: int, where: str) -> tuple[NDArray[Any]
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, in_columns, dtype = read_header(file)
-        named = dtype.names is not None and {"0", "1", "2", VALID} <= set(dtype.names)
+        named = dtype.names is not None and {*COLOURS, VALID} <= set(dtype.names)
         if not named or dtype.hasobject or shape != (height, width) or in_columns:
             raise ValueError(f"an array of shape {shape} and type {str(dtype)[:80]}")
         values = np.frombuffer(data, dtype=dtype, count=height * width, offset=file.tell()).reshape(height, width)
     except (TypeError, ValueError) as error:
         raise CorruptInputError(f"{where}: Earth Engine sends no array of pixels ({str(error)[:120]})") from error
-    raw = np.stack([values[name] for name in ("0", "1", "2")])
+    raw = np.stack([values[name] for name in COLOURS])
     valid = values[VALID] != 0
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw).all(axis=0)

@@ -24,9 +24,6 @@ GSD_TOLERANCE = 2.0
 EDGE_PIECES = 64
 """Pieces into which the longest side of the ground is cut before it is projected: straight lines bend."""
 
-MAX_SCENE_PX = (1 << 31) - 1
-"""Most columns or rows of a scene: its table holds them as 32-bit integers."""
-
 WEB_MERCATOR_HALF_M = math.pi * WGS84_RADIUS_M
 """Half of the side of the Web Mercator square, metres (OGC 07-057r7, annex E.4)."""
 
@@ -91,11 +88,6 @@ class TileGrid:
         found = TileRange(first[0], first[1], last[0] - first[0], last[1] - first[1])
         if found.columns <= 0 or found.rows <= 0:
             return None
-        if max(found.columns * self.tile_width, found.rows * self.tile_height) > MAX_SCENE_PX:
-            raise SceneError(
-                f"the region has more than {MAX_SCENE_PX} pixels in a row on {self.name}: give it a smaller bbox, or "
-                "the source a coarser gsd_m"
-            )
         return found
 
     def transform(self, tiles: TileRange) -> tuple[float, float, float, float, float, float]:

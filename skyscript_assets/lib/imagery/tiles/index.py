@@ -26,6 +26,9 @@ from skyscript_assets.lib.imagery.tiles.wms import served_by_wms
 from skyscript_assets.lib.imagery.tiles.wmts import served_by_wmts
 from skyscript_assets.lib.settings import Service, WmsSource, WmtsSource, XyzSource
 
+MAX_SCENE_PX = (1 << 31) - 1
+"""Most columns or rows of a scene: its table holds them as 32-bit integers."""
+
 _WORLD = shapely.box(-180, -90, 180, 90)
 
 
@@ -135,6 +138,12 @@ def _scene(
     region: str, key: str, source: Service, layer: ServedLayer, tiles: TileRange, ground: shapely.Geometry
 ) -> Scene:
     grid = layer.grid
+    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
+    if max(width, height) > MAX_SCENE_PX:
+        raise SceneError(
+            f"source {key}: {region} has more than {MAX_SCENE_PX} pixels in a row there: give the region a smaller "
+            "bbox, or the source a coarser gsd_m"
+        )
     access = {
         **layer.facts,
         "first": [tiles.column, tiles.row],
@@ -163,8 +172,8 @@ def _scene(
         gsd_m=grid.gsd_m(shapely.centroid(ground).y),
         crs=crs_text(grid.crs),
         transform=grid.transform(tiles),
-        width=tiles.columns * grid.tile_width,
-        height=tiles.rows * grid.tile_height,
+        width=width,
+        height=height,
         hrefs=(layer.template,),
         access=access,
         fingerprint=digest,

@@ -50,6 +50,8 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     layers = {layer.value("Identifier"): layer for layer in capabilities.all("Contents", "Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
     grids = list(_grids(source, key, capabilities, layer, ground))
+    # Sets of neighbouring zones may lie beside the region.
+    grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
     latitude = shapely.centroid(ground).y
     best = nearest_grid([grid for _, grid in grids], source.gsd_m, latitude, f"source {key}, layer {source.layer!r}")
     matrix_set = next(name for name, grid in grids if grid is best)
