@@ -85,7 +85,7 @@ class _SasTokens:
         if not _is_among(host_of(url), self._signing.hosts) or "sig" in parse_qs(parts.query):
             return url, {}
         with self._lock:
-            if renew or dt.datetime.now(dt.UTC) >= self._expires - EARLY:
+            if renew or self._expires - dt.datetime.now(dt.UTC) <= EARLY:
                 self._fetch()
             query = "&".join(filter(None, [parts.query, self._token]))
         return urlunsplit(parts._replace(query=query)), {}

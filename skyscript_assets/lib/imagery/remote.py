@@ -147,7 +147,7 @@ class SparseCopy:
 
     def _new_file(self) -> Any:
         try:
-            return tempfile.NamedTemporaryFile(prefix="skyscript-", suffix=".tif")
+            return tempfile.NamedTemporaryFile(prefix="skyscript-remote-", suffix=".tif")
         except OSError as error:
             raise _no_space(error) from error
 

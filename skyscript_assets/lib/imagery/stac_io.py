@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from pystac_client.stac_api_io import StacApiIO
+from pystac_client.stac_api_io import StacApiIO  # noqa: TID253 - this module is imported where it is used
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.http import public
