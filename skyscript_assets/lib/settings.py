@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from skyscript_assets.lib.errors import SettingsError
 
@@ -352,7 +352,7 @@ class OgcSource(ServiceSource):
     format: Literal["image/jpeg", "image/png", "image/webp"] | None = Field(
         None, description="Image format; default: the first of JPEG, PNG and WebP that the layer has."
     )
-    dimensions: dict[str, str] = Field(
+    dimensions: dict[str, Annotated[str, BeforeValidator(str)]] = Field(
         default_factory=dict, description="Values of the layer's dimensions, such as {time: 2020-06-01}."
     )
 

@@ -29,6 +29,7 @@ from skyscript_assets.lib.errors import (
 from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.tiles import client as client_module
 from skyscript_assets.lib.imagery.tiles import reader as reader_module
 from skyscript_assets.lib.imagery.tiles.index import ServiceSummary, index_service
 from skyscript_assets.lib.imagery.tiles.reader import TileReader
@@ -717,6 +718,16 @@ def test_a_key_reaches_the_service_and_nothing_else(
     for form in (SECRET, SECRET.replace("/", "%2F"), "key%2Bvalue", "key+value"):
         assert form not in told
         assert form not in "".join(record.getMessage() for record in caplog.records if "urllib3" not in record.name)
+
+
+def test_a_key_in_the_path_of_an_address_stays_out_of_what_fails_below_it(
+    server: TileServer, index: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILES_KEY", "abcdef123")
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 10)
+    with pytest.raises(CorruptInputError, match=r"/\{api_key\}/.*longer than the 10 bytes") as caught:
+        index(xyz(server, api_key_variable="TILES_KEY", url=f"{server.address}/{{api_key}}/{{z}}/{{x}}/{{y}}.png"))
+    assert "abcdef123" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_key_that_a_service_repeats_in_its_addresses_stays_out_of_the_scene(

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from skyscript_assets.lib.imagery import requirements
@@ -79,6 +80,13 @@ def test_earth_engine_needs_package_credentials_and_project(
 def test_settings_of_services_that_cannot_be_meant_are_refused(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         source(**facts)
+
+
+def test_dimensions_may_be_written_as_years_and_dates() -> None:
+    described = yaml.safe_load(
+        "{kind: wms, url: 'https://e.org/w', layer: a, dimensions: {time: 2020-06-01, year: 2020}}"
+    )
+    assert source(**described).model_dump()["dimensions"] == {"time": "2020-06-01", "year": "2020"}
 
 
 def test_a_service_must_state_licence_and_attribution() -> None:
