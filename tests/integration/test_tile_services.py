@@ -305,6 +305,32 @@ def test_the_matrix_nearest_to_the_wanted_resolution_is_taken_of_all_sets(
         index(wmts(server, gsd_m=10.0))
 
 
+def test_sets_of_neighbouring_zones_and_limits_of_a_layer_are_minded(
+    server: TileServer, index: Callable[..., Any]
+) -> None:
+    zones = [
+        matrix_set(f"U{zone}", f"urn:ogc:def:crs:EPSG::258{zone}", "300000 6700000", 0.5, size=1500)
+        for zone in (32, 35)
+    ]
+    document = wmts_document("".join(zones), ["U32", "U35"], kvp=f"{server.address}/kvp")
+    server.documents["/wmts"] = document
+    summary, (whole,) = index(wmts(server))
+    assert (summary.grid, whole.crs) == ("U35:2", "EPSG:25835")
+    column, row = whole.access["first"]
+    limits = (
+        "<TileMatrixSet>U35</TileMatrixSet><TileMatrixSetLimits><TileMatrixLimits><TileMatrix>U35:2</TileMatrix>"
+        f"<MinTileRow>{row + 1}</MinTileRow><MaxTileRow>{row + 2}</MaxTileRow><MinTileCol>{column}</MinTileCol>"
+        f"<MaxTileCol>{column + 1}</MaxTileCol></TileMatrixLimits></TileMatrixSetLimits>"
+    )
+    server.documents["/wmts"] = document.replace("<TileMatrixSet>U35</TileMatrixSet>", limits)
+    _, (limited,) = index(wmts(server))
+    assert (limited.access["first"], limited.width, limited.height) == ([column, row + 1], 512, 512)
+    west, south, east, north = HELSINKI
+    assert limited.bounds[0] == pytest.approx(west)
+    assert south < limited.bounds[1] < limited.bounds[3] <= north
+    assert limited.bounds[2] < east
+
+
 @pytest.mark.parametrize(
     ("crs", "corner"),
     [
@@ -486,8 +512,12 @@ def test_a_service_exception_with_status_200_is_quoted_as_no_image(
 ) -> None:
     server.documents["/wms"] = wms_document("1.3.0", crs="EPSG:25835")
     serve_maps(server, first_axis="east", pixel=0.5)
-    server.everything = (200, {"Content-Type": "text/xml"}, b"<ServiceExceptionReport/>")
-    with pytest.raises(CorruptInputError, match=r"web page or an XML message.*calls it text/xml"):
+    server.everything = (
+        200,
+        {"Content-Type": "text/xml"},
+        b"<ServiceExceptionReport><ServiceException>Layer closed</ServiceException></ServiceExceptionReport>",
+    )
+    with pytest.raises(CorruptInputError, match=r"web page or an XML message.*service says: Layer closed"):
         index(wms(server))
 
 
@@ -518,7 +548,10 @@ BOMB = encoded(np.zeros((3000, 3000, 3), dtype=np.uint8))
     [
         ((500, {}, b"oops"), "500"),
         ("cut", "ends before the length"),
-        ((200, {"Content-Type": "text/html"}, b"<html>The service is down</html>"), "web page.*calls it text/html"),
+        (
+            (200, {"Content-Type": "text/html"}, b"<html>The service is down</html>"),
+            "web page.*the service says: The service is down",
+        ),
         ((200, {"Content-Type": "image/png"}, encoded(painted(0, 0, 256, 256))[:300]), "no whole PNG"),
         ((200, {"Content-Type": "image/png"}, BOMB), "has 3000 x 3000 pixels instead of 256 x 256"),
         ((200, {"Content-Type": "image/png"}, b""), "no whole PNG"),

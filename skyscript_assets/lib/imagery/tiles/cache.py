@@ -5,10 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 KEPT_SHARE = 0.8
 """Share of the limit down to which old tiles are removed, so that it is not reached again at once."""
+
+
+@contextlib.contextmanager
+def shared_folder(cache: Path | None) -> Iterator[Path]:
+    """The cache's folder, or a passing one where there is none."""
+    if cache is not None:
+        yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="skyscript-") as folder:
+        yield Path(folder)
 
 
 class TileCache:

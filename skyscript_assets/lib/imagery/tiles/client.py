@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,11 @@ KEY_PLACE = "{api_key}"
 
 MAX_ANSWER_BYTES = 32 << 20
 """Largest answer that is read: twice an uncompressed RGBA tile of 2,048 pixels a side."""
+
+QUOTED_BYTES = 2000
+"""Beginning of an answer that messages quote from."""
+
+_MARKUP = re.compile(r"<[^>]*>")
 
 LONGEST_QUEUE_S = 900.0
 """A turn that lies further ahead comes from a clock that was wrong."""
@@ -98,6 +104,14 @@ class Client:
                 raise
             raise type(error)(told) from None
         return None if answer.status in self._source.absent_statuses else answer
+
+    def quoted(self, answer: http.Answer) -> str:
+        """What an answer that is no image says, such as a service's exception: its words, short and printable."""
+        if answer.headers.get("content-type", "").startswith("image/"):
+            return ""
+        words = _MARKUP.sub(" ", answer.body[:QUOTED_BYTES].decode("utf-8", "replace"))
+        shown = " ".join("".join(char if char.isprintable() and char != "\ufffd" else " " for char in words).split())
+        return f"; the service says: {self._scrubbed(shown)[:160]}" if shown else ""
 
     def keyless(self, address: str) -> str:
         """An address that a service sent, with a place in it for the key where the service put the key itself."""

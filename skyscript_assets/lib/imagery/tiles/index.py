@@ -6,20 +6,21 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import shapely
+from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.describe import crs_text
+from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
+from skyscript_assets.lib.imagery.tiles.cache import shared_folder
 from skyscript_assets.lib.imagery.tiles.client import Client
-from skyscript_assets.lib.imagery.tiles.grid import TileRange, nearest_grid, web_mercator_grid
+from skyscript_assets.lib.imagery.tiles.grid import EDGE_PIECES, TileGrid, TileRange, nearest_grid, web_mercator_grid
 from skyscript_assets.lib.imagery.tiles.layer import ServedLayer
 from skyscript_assets.lib.imagery.tiles.tile import TileAddress, fetch_tile
 from skyscript_assets.lib.imagery.tiles.wms import served_by_wms
@@ -95,16 +96,6 @@ def index_service(
     return ServiceSummary(1, tiles.columns * tiles.rows, scene.gsd_m, layer.grid.name, first)
 
 
-@contextlib.contextmanager
-def shared_folder(cache: Path | None) -> Iterator[Path]:
-    """The cache's folder, or a passing one where there is none."""
-    if cache is not None:
-        yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="skyscript-") as folder:
-        yield Path(folder)
-
-
 def _nothing(out: Path) -> ServiceSummary:
     write_scenes(out, [])
     return ServiceSummary(0)
@@ -168,7 +159,7 @@ def _scene(
         source=key,
         kind=source.kind,
         datetime=when,
-        footprint=ground,
+        footprint=_inside(ground, grid, tiles),
         gsd_m=grid.gsd_m(shapely.centroid(ground).y),
         crs=crs_text(grid.crs),
         transform=grid.transform(tiles),
@@ -180,6 +171,15 @@ def _scene(
         licence=source.licence,
         attribution=source.attribution,
     )
+
+
+def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
+    """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
+    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
+    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_PIECES)
+    outline = place(frame, grid.transform(tiles), Transformer.from_crs(grid.crs, 4326, always_xy=True))
+    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
+    return covered if covered.area > 0 else ground
 
 
 def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:

@@ -20,9 +20,8 @@ from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScript
 from skyscript_assets.lib.imagery.raster import MAX_READ_PIXELS
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
-from skyscript_assets.lib.imagery.tiles.cache import TileCache
+from skyscript_assets.lib.imagery.tiles.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.tiles.client import Client
-from skyscript_assets.lib.imagery.tiles.index import shared_folder
 from skyscript_assets.lib.imagery.tiles.tile import TileAddress, fetch_tile
 from skyscript_assets.lib.settings import ServiceSource
 

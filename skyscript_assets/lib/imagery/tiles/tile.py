@@ -89,9 +89,7 @@ def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> T
         try:
             return Tile(answer.body, address.decode(answer.body))
         except CorruptInputError as error:
-            media_type = answer.headers.get("content-type", "")
-            says = f"; the service calls it {media_type[:40]}" if media_type[:6] != "image/" else ""
-            problem = f"{error}{says}"
+            problem = f"{error}{client.quoted(answer)}"
     raise CorruptInputError(f"{public(url)}: tile {column}, {row} {problem}")
 
 
