@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.imagery.access import depends_on, index_scenes, needs_objects
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
+from skyscript_assets.lib.imagery.stac import UNUSABLE_FILE
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
@@ -30,6 +32,9 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
         overview = metadata.shrunk_image(run.out / "overview.jpg", "Synthetic orthophoto")
         shown |= {"synthetic orthophoto": overview, "painting": dg.MetadataValue.json(painted)}
+    unusable = run.out / UNUSABLE_FILE
+    if unusable.exists() and (items := json.loads(unusable.read_text(encoding="utf-8"))):
+        shown["unusable items"] = metadata.rows(pa.Table.from_pylist(items))
     return shown
 
 

@@ -242,7 +242,7 @@ class StacSource(SourceBase):
     assets: tuple[str, ...] = Field(
         min_length=1,
         max_length=3,
-        description="Assets to read: one with all bands, or one each for red, green, blue.",
+        description="Assets to read: one with all bands, or one each for red, green, blue; * stands for anything.",
     )
     bands: tuple[int, int, int] | None = Field(
         None, description="Band numbers (from 1) for red, green, blue; default: 1, 2, 3 of one asset, 1 of three."

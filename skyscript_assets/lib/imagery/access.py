@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skyscript_assets.lib.errors import UnsupportedSourceError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.earthengine.index import index_earth_engine
 from skyscript_assets.lib.imagery.earthengine.reader import EarthEngineReader
@@ -78,7 +77,6 @@ def index_scenes(
         Counts by name.
 
     Raises:
-        UnsupportedSourceError: this version cannot read the source's kind.
         SkyScriptError: what the kind's own function raises.
     """
     source = settings.sources[key]
@@ -87,15 +85,14 @@ def index_scenes(
             return vars(index_files(region, key, source, settings, bbox, out, progress))
         case StacSource():
             return vars(index_stac(region, key, source, settings, bbox, out, progress))
-        case SyntheticSource() if objects is not None:
+        case SyntheticSource():
+            assert objects is not None, "a painted source needs the region's objects"
             zoom = settings.plant.split.zoom
             return vars(paint_scene(region, key, source, bbox, objects, out, zoom, progress))
         case ServiceSource():
             return vars(index_service(region, key, source, bbox, out, cache))
         case EarthEngineSource():
             return vars(index_earth_engine(region, key, source, bbox, out))
-        case _:
-            raise _unsupported(key, source)
 
 
 def open_scene(scene: Scene, source: Source, cache: Path | None = None) -> SceneReader:
@@ -105,9 +102,6 @@ def open_scene(scene: Scene, source: Source, cache: Path | None = None) -> Scene
         scene: The scene.
         source: Settings of its source: how its images are reached.
         cache: Existing local folder that all readers of services share, and in which they keep tiles.
-
-    Raises:
-        UnsupportedSourceError: this version cannot read the source's kind.
     """
     match source:
         case FilesSource() | SyntheticSource():
@@ -118,8 +112,6 @@ def open_scene(scene: Scene, source: Source, cache: Path | None = None) -> Scene
             return TileReader(scene, source, cache)
         case EarthEngineSource():
             return EarthEngineReader(scene, source)
-        case _:
-            raise _unsupported(scene.source, source)
 
 
 def needs_objects(source: Source) -> bool:
@@ -136,10 +128,3 @@ def depends_on(source: Source, settings: Settings) -> dict[str, Any]:
         case SyntheticSource():
             read["zoom"] = settings.plant.split.zoom
     return read
-
-
-def _unsupported(key: str, source: Source) -> UnsupportedSourceError:
-    return UnsupportedSourceError(
-        f"source {key}: kind {source.kind!r} is described in the settings but cannot be read by this version; "
-        "download its files and describe them with `kind: files`"
-    )

@@ -7,6 +7,7 @@ it lies on this machine itself.
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -299,12 +300,7 @@ def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
     properties = item["properties"]
     stated = item.get("assets")
     assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    hrefs = []
-    for name in source.assets:
-        href = assets[name].get("href") if isinstance(assets.get(name), Mapping) else None
-        if not isinstance(href, str) or not href:
-            raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(map(str, assets))) or 'none'}")
-        hrefs.append(_unsigned(joined(base, href)))
+    hrefs = [_unsigned(joined(base, _asset_href(assets, name))) for name in source.assets]
     licence = properties.get("license")
     return Item(
         id=str(item.get("id", ""))[:200],
@@ -314,6 +310,17 @@ def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
         hrefs=tuple(hrefs),
         licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
     )
+
+
+def _asset_href(assets: Mapping[str, Any], name: str) -> str:
+    """The address of the asset of a name, or of the only one that a pattern fits."""
+    fitting = [name] if name in assets else sorted(key for key in assets if fnmatch.fnmatchcase(key, name))
+    if len(fitting) > 1:
+        raise SceneError(f"its assets {', '.join(fitting)} all fit {name!r}: name one in `assets`")
+    href = assets[fitting[0]].get("href") if fitting and isinstance(assets[fitting[0]], Mapping) else None
+    if not isinstance(href, str) or not href:
+        raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(assets)) or 'none'}")
+    return href
 
 
 def _unsigned(href: str) -> str:
