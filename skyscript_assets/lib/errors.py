@@ -34,12 +34,24 @@ class NotCoveredError(SkyScriptError):
     """An extract or a source does not reach the region that was asked for."""
 
 
-class UnsupportedSourceError(SkyScriptError):
-    """A source's kind can be described in the settings but not read by this version."""
-
-
 class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
+
+
+class UnreachableError(SkyScriptError):
+    """A server gave no usable answer after every try; a later run may succeed."""
+
+
+class RefusedError(CorruptInputError):
+    """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable.
+
+    Attributes:
+        status: The HTTP status, 0 where there is none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UpstreamMissingError(SkyScriptError):
