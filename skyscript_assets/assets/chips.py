@@ -48,6 +48,7 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="imagery",
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index"),
+    code_version="2",
     tables={"plan.parquet": PLAN_SCHEMA, "report.parquet": REPORT_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",

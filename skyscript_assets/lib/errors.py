@@ -4,6 +4,11 @@ Every message names the file, key or setting at fault and what to do about it. A
 to tell one failure from another; a new wording alone needs no class.
 """
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the operating system's errors that mean `NoSpaceError`."""
+
 
 class SkyScriptError(Exception):
     """Base of every error raised on purpose; its message is fit to be shown to a user as it stands."""

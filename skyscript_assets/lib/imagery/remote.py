@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import errno
 import functools
 import hashlib
 import logging
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError, SceneError, SkyScriptError
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, SceneError, SkyScriptError
 from skyscript_assets.lib.http import (
     CONNECT_TIMEOUT_S,
     CONNECTIONS,
@@ -377,6 +376,6 @@ def _requests() -> ThreadPoolExecutor:
 
 
 def _no_space(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return NoSpaceError(f"{tempfile.gettempdir()}: the disk is full; free some or name another folder as TMPDIR")
     return error

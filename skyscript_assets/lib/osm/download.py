@@ -6,7 +6,6 @@ What is particular to OSM extracts, such as their checksums, belongs to `lib.osm
 from __future__ import annotations
 
 import dataclasses
-import errno
 import http.client
 import json
 import os
@@ -22,7 +21,13 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, NoSpaceError, SettingsError
+from skyscript_assets.lib.errors import (
+    DISK_FULL,
+    CorruptInputError,
+    MissingInputError,
+    NoSpaceError,
+    SettingsError,
+)
 from skyscript_assets.lib.http import LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S, PASSING_STATUSES, retry_after_s
 from skyscript_assets.lib.progress import Progress, silent
 
@@ -34,7 +39,6 @@ ABSENT_STATUSES = frozenset({403, 404, 410})
 """Answers that mean that there is no such file; object stores answer 403 where they do not list their files."""
 
 _BY_HAND = "or download it by hand and give the file as `path` in regions.yaml"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _SNIFFED_BYTES = 512
 
@@ -129,7 +133,7 @@ def download(
         try:
             return _continue(url, part, tag, known, progress)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise NoSpaceError(
                 f"{part.parent}: the disk is full after {_size(part)} bytes of {url}; free some and run again: "
