@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 import rasterio
@@ -18,6 +19,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.errors import (
@@ -36,8 +38,12 @@ from skyscript_assets.lib.imagery.remote import Shelf
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.stac import StacSummary, index_stac
 from skyscript_assets.lib.settings import ChipSettings, StacSource
+from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.provenance import materialize
+from skyscript_assets.stages import Scheme, StageRun
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
+from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
@@ -778,7 +784,7 @@ def test_an_image_that_changes_while_it_is_read_is_noticed(place: Place, texture
     hrefs_module._SHELF = Shelf()
     with open_scene(scene, source) as reader:
         place.server.files["a.tif"] = place.server.files["a.tif"] + b"more"
-        with pytest.raises(CorruptInputError, match="has changed while it was read"):
+        with pytest.raises(SceneError, match="has changed while it was read"):
             reader.read(scene.crs, scene.transform, scene.width, scene.height)
 
 
@@ -832,6 +838,7 @@ def test_a_sas_token_close_to_its_end_is_not_used_again(place: Place) -> None:
 def test_a_sas_token_that_stays_refused_is_an_error_without_the_token(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG")
     vault = Vault(place)
     place.server.routes["a.tif"] = lambda asked: Reply(403)
     with pytest.raises(SceneError, match=r"a\.tif: the server answers 403") as caught:
@@ -900,3 +907,52 @@ def test_compressed_answers_are_bounded_by_what_they_hold(server: FileServer) ->
     server.routes["bomb"] = lambda asked: Reply(200, gzip.compress(bytes(50 << 20)), {"Content-Encoding": "gzip"})
     with pytest.raises(CorruptInputError, match="longer than the 1000000 bytes"):
         http_module.request(server.url("bomb"), limit=1_000_000)
+
+
+# ------------------------------------------------------------------------------------------------------------ stages
+
+
+def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
+    place: Place, demo_packages: None, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    (left,), (top,) = rasterio.warp.transform("EPSG:4326", "EPSG:32635", [26.937], [60.536])
+    grid = Affine(1, 0, left, 0, -1, top)
+    values = np.random.default_rng(0).integers(20, 230, (3, 60, 60)).astype(np.uint8).repeat(20, 1).repeat(20, 2)
+    place.item("kotka", place.raster("kotka.tif", values, crs="EPSG:32635", transform=grid))
+    place.item("gone", place.server.url("gone.tif"), box=tuple(place.items[0]["bbox"]))
+    files = tiny_files()
+    stac = place.source(gsd_m=1.0, catalog=place.server.url("stac")).model_dump(mode="json", exclude_defaults=True)
+    files["sources"]["sources"]["AIR"] = stac | {"kind": "stac"}
+    workshop = Workshop(write_profile(tmp_path / "profile", files), tmp_path / "data", instance)
+    made = {}
+    for name in (
+        "osm_extract",
+        "osm_objects",
+        "tag_labels",
+        "pretrained_weights",
+        "tag_vocabulary",
+        "tag_groundability",
+        "sampling_snapshot",
+        "scene_index",
+        "chip_plan",
+        "image_chips",
+    ):
+        parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
+        parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
+        made[name] = materialize(STAGES[name], STAGES, workshop.settings, workshop.store, parts)
+    assert made["scene_index"].manifest.counts["scenes"] == 1
+    assert made["scene_index"].manifest.counts["unusable"] == 1
+    assert made["image_chips"].manifest.counts["ok"] > 10
+    index = STAGES["scene_index"]
+    run = StageRun(
+        workshop.settings,
+        ("kotka", "AIR"),
+        workshop.store.folder(OutputKey("scene_index", ("kotka", "AIR"))),
+        (),
+        (),
+        workshop.store,
+    )
+    assert index.preview is not None
+    assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
+    again = materialize(index, STAGES, workshop.settings, workshop.store, ("kotka", "AIR"))
+    assert again.reused

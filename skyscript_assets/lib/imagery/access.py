@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.earthengine.index import index_earth_engine
@@ -125,6 +126,8 @@ def depends_on(source: Source, settings: Settings) -> dict[str, Any]:
     match source:
         case FilesSource():
             read["files"] = [file_stamp(path) for path in files_of(source, settings)]
+        case StacSource() if urlsplit(source.catalog).scheme not in ("http", "https"):
+            read["files"] = [file_stamp(settings.resolve(source.catalog))]
         case SyntheticSource():
             read["zoom"] = settings.plant.split.zoom
     return read

@@ -32,7 +32,7 @@ def signer_of(source: StacSource) -> Signer | None:
         signers.append(_sas_tokens(source.signing, source.collection))
     if source.token is not None:
         hosts = source.token.hosts or tuple(filter(None, [host_of(source.catalog)]))
-        signers.append(_Header(source.token, hosts))
+        signers.append(_Header(source.token, hosts, in_clear=source.catalog.startswith("http:")))
     return _All(signers) if signers else None
 
 
@@ -53,11 +53,11 @@ class _All:
 class _Header:
     """A token from the environment as a header."""
 
-    def __init__(self, token: TokenHeader, hosts: Sequence[str]) -> None:
-        self._token, self._hosts = token, hosts
+    def __init__(self, token: TokenHeader, hosts: Sequence[str], *, in_clear: bool) -> None:
+        self._token, self._hosts, self._in_clear = token, hosts, in_clear
 
     def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:  # noqa: ARG002
-        if not _is_among(host_of(url), self._hosts):
+        if not _may_see(url, self._hosts, in_clear=self._in_clear):
             return url, {}
         value = os.environ.get(self._token.env, "").strip()
         if not value:
@@ -82,7 +82,8 @@ class _SasTokens:
 
     def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:
         parts = urlsplit(url)
-        if not _is_among(host_of(url), self._signing.hosts) or "sig" in parse_qs(parts.query):
+        in_clear = self._signing.endpoint.startswith("http:")
+        if not _may_see(url, self._signing.hosts, in_clear=in_clear) or "sig" in parse_qs(parts.query):
             return url, {}
         with self._lock:
             if renew or self._expires - dt.datetime.now(dt.UTC) <= EARLY:
@@ -110,5 +111,9 @@ def _sas_tokens(signing: SasSigning, collection: str) -> _SasTokens:
     return _SasTokens(signing, collection)
 
 
-def _is_among(host: str, hosts: Sequence[str]) -> bool:
-    return any(host == known or (known.startswith(".") and host.endswith(known)) for known in hosts)
+def _may_see(url: str, hosts: Sequence[str], *, in_clear: bool) -> bool:
+    """Whether a host is among those that a secret is meant for, and it goes there encrypted unless it came in clear."""
+    host = host_of(url)
+    return (in_clear or url.startswith("https:")) and any(
+        host == known or (known.startswith(".") and host.endswith(known)) for known in hosts
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import errno
 import functools
 import hashlib
 import logging
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError, SkyScriptError
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, SceneError, SkyScriptError
 from skyscript_assets.lib.http import (
     CONNECT_TIMEOUT_S,
     CONNECTIONS,
@@ -113,8 +112,8 @@ class SparseCopy:
 
         Raises:
             RefusedError: the server refuses now.
-            CorruptInputError: it sends something else, the file has changed, or GDAL finds no raster in it.
-            SceneError: its blocks are too large.
+            CorruptInputError: it sends something else, or GDAL finds no raster in it.
+            SceneError: the file has changed, or its blocks are too large.
             UnreachableError: the server failed on every try.
             NoSpaceError: the disk is full.
         """
@@ -178,7 +177,7 @@ class SparseCopy:
         if not self._known:
             self.size, self._etag = size, etag
         if size != self.size or (etag and self._etag and etag != self._etag and not etag.startswith("W/")):
-            raise CorruptInputError(f"{self.name} has changed while it was read: materialize scene_index again")
+            raise SceneError(f"{self.name} has changed while it was read: materialize scene_index and chip_plan again")
         if first != begin or last + 1 != min(end, size) or len(answer.body) != last + 1 - first:
             raise CorruptInputError(f"{self.name}: its server sent another part than bytes {begin} to {end - 1}")
 
@@ -377,6 +376,6 @@ def _requests() -> ThreadPoolExecutor:
 
 
 def _no_space(error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return NoSpaceError(f"{tempfile.gettempdir()}: the disk is full; free some or name another folder as TMPDIR")
     return error
