@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan_report import REPORT_SCHEMA
 from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.settings import Settings

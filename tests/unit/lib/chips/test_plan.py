@@ -11,7 +11,8 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan_report import REPORT_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.geometry import cell_of, split_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
@@ -19,7 +20,15 @@ from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
 
 CHIPS = ChipSettings(snapshot="test", quota=1000)
-OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+OBJECTS = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("timestamp", pa.timestamp("ms", tz="UTC")),
+        ("tags", TAGS_TYPE),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX_TYPE),
+    ]
+)
 ZOOM = 15
 GSD = 0.5
 LEFT, TOP = 400_000.0, 5_200_000.0
