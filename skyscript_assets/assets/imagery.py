@@ -19,7 +19,7 @@ from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 def _reads_source(settings: Settings, parts: Parts) -> Any:
     source = settings.sources[parts[1]]
-    read: dict[str, Any] = {"source": source.model_dump(mode="json", exclude={"title"})}
+    read: dict[str, Any] = {"source": source.model_dump(mode="json", exclude={"title", "choice"})}
     if isinstance(source, FilesSource):
         read["files"] = [file_stamp(path) for path in files_of(source, settings)]
     if isinstance(source, SyntheticSource):

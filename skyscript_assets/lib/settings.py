@@ -305,6 +305,14 @@ class ChipSettings(Model):
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
 
 
+class RateSettings(Model):
+    """What the machine and the servers manage in a second: only estimates of time count with it."""
+
+    read_megapixels_s: Positive = Field(10.0, description="Megapixels of local or fetched images decoded in a second.")
+    encode_megapixels_s: Positive = Field(10.0, description="Megapixels of chips measured and encoded in a second.")
+    requests_s: Positive = Field(10.0, description="Requests that a server of images answers in a second.")
+
+
 class CaptionSettings(Model):
     """How captions are written."""
 
@@ -378,6 +386,7 @@ class PlantSettings(Model):
     tags: TagSettings = TagSettings()
     split: SplitSettings = SplitSettings()
     chips: ChipSettings
+    rates: RateSettings = RateSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings
     shards: ShardSettings = ShardSettings()

@@ -6,6 +6,7 @@ Whether a whole tile lies on the scene is found out where chips are placed: if n
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time
 from skyscript_assets.lib.settings import SceneChoice
 
 YEAR_S = 365.25 * 86_400.0
@@ -46,6 +47,14 @@ class Candidates:
     def where(self, kept: BoolArray) -> Candidates:
         """The entries that a mask keeps."""
         return Candidates(self.objects[kept], self.scenes[kept], self.refused)
+
+
+def data_time(stated: str | None) -> dt.datetime | None:
+    """Time of OSM data as an extract states it (ISO 8601, without a zone meant as UTC); None where that is no time."""
+    try:
+        return None if stated is None else acquisition_time(dt.datetime.fromisoformat(stated))
+    except ValueError:
+        return None
 
 
 def check_ids(scenes: Sequence[Scene]) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from skyscript_assets.lib.chips.sampling import (
@@ -54,6 +55,7 @@ def tags_column(*rows: dict[str, str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([list(row.items()) for row in rows], TAGS_TYPE)])
 
 
+@hypothesis_settings(deadline=None)
 @given(
     n=st.integers(1, 5000),
     more=st.integers(0, 5000),
@@ -192,6 +194,7 @@ def test_tags_are_found_in_lists_and_in_any_spelling_each_once() -> None:
 TAG_VALUES = st.text(alphabet="aAb;.,0 3m\u200b", max_size=12)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["k", "l", "m"]), TAG_VALUES), max_size=12), st.integers(0, 3))
 def test_tags_are_found_where_the_normal_values_of_an_object_hold_them(rows: list[dict[str, str]], start: int) -> None:
     tags = sorted({(key, value) for row in rows for key, listed in row.items() for value in normal_values(listed)})[::2]
