@@ -23,11 +23,12 @@ from rich.table import Table
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
+from skyscript_assets.assets.chips import estimate_of
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.imagery.requirements import requirements_of
 from skyscript_assets.lib.settings import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.provenance import state_of
+from skyscript_assets.provenance import State, state_of
 from skyscript_assets.resources import Plant
 from skyscript_assets.stages import keys_of, partitions_of
 
@@ -100,6 +101,28 @@ def sources() -> None:
             facts = [source.title, source.kind, f"{source.gsd_m:g}", extent, needs, source.licence]
             table.add_row(key, *map(escape, facts), here)
         console.print(table)
+
+
+@main.command()
+def estimate() -> None:
+    """Show what cutting the chips that are planned and not yet cut will take: requests, disk, time."""
+    with _plain_errors():
+        settings, store = _settings_and_store()
+        cut, planned = STAGES["image_chips"], STAGES["chip_plan"]
+        open_parts = [
+            parts
+            for parts in partitions_of(cut.scheme, settings)
+            if state_of(cut, STAGES, settings, store, parts) is not State.CURRENT
+        ]
+        known = [parts for parts in open_parts if store.manifest(planned.key(settings, parts)) is not None]
+        table = Table("region", "source", "chips", "scenes", "source MB", "requests", "disk MB", "minutes")
+        for parts in known:
+            found = estimate_of(settings, store, parts)
+            cells = (found.source_bytes / 1e6, found.requests, found.disk_bytes / 1e6, found.seconds / 60)
+            numbers = [f"{cell:,.{digits}f}" for cell, digits in zip(cells, (0, 0, 1, 1), strict=True)]
+            table.add_row(*parts, f"{found.chips:,}", f"{found.scenes:,}", *numbers)
+        console.print(table)
+        console.print(f"{len(open_parts) - len(known)} more have no plan yet: skyscript run chip_plan/REGION/SOURCE")
 
 
 def _settings_and_store() -> tuple[Settings, Store]:

@@ -79,10 +79,15 @@ class StageRun:
         """Folders of a region x source input, by (region, source), sorted."""
         return {(region, source): folder for (region, source), folder in self.folders(asset).items()}
 
-    def region_bbox(self) -> tuple[float, float, float, float]:
-        """Ground of this run's region in degrees (west, south, east, north), as its staged extract says."""
-        facts = json.loads((self.input("osm_extract") / "extract.json").read_text(encoding="utf-8"))
-        west, south, east, north = facts["bbox"]
+    def region_facts(self, region: str | None = None) -> dict[str, Any]:
+        """What the staged extract of a region, by default this run's own, says of itself."""
+        folder = self.folders("osm_extract")[self.parts[0] if region is None else region,]
+        facts: dict[str, Any] = json.loads((folder / "extract.json").read_text(encoding="utf-8"))
+        return facts
+
+    def region_bbox(self, region: str | None = None) -> tuple[float, float, float, float]:
+        """Ground of a region, by default this run's own, in degrees (west, south, east, north)."""
+        west, south, east, north = self.region_facts(region)["bbox"]
         return west, south, east, north
 
 
@@ -99,6 +104,10 @@ def _reads_nothing(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
 
 def _needs_all(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
     return True
+
+
+def _needs_none(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
+    return False
 
 
 def _previews_nothing(run: StageRun) -> Mapping[str, dg.MetadataValue]:  # noqa: ARG001
@@ -119,7 +128,8 @@ class Stage:
         code_version: Raised when the same inputs would give another output.
         tables: Parquet files it writes, with their columns; the first one is the main table.
         reads: Everything outside the store that shapes the output: settings, digests of the user's files.
-        needs: Which of the upstream partitions a partition really uses.
+        needs: Which of the upstream partitions with the same keys a partition really uses.
+        beside: Which upstream partitions with other keys it uses besides.
         preview: Metadata shown in the UI, made from the finished folder.
         unique: Column of the main table that must hold no value twice.
         may_be_empty: Whether no rows is a proper result.
@@ -138,6 +148,7 @@ class Stage:
     tables: Mapping[str, pa.Schema] = field(default_factory=dict)
     reads: Reads = _reads_nothing
     needs: Needs = _needs_all
+    beside: Needs = _needs_none
     preview: Preview = _previews_nothing
     unique: str | None = None
     may_be_empty: bool = False
@@ -217,17 +228,20 @@ def check_covered(scheme: Scheme, parts: Parts, settings: Settings) -> None:
 
 
 def inputs_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, parts: Parts) -> list[OutputKey]:
-    """Outputs that a partition of a stage is made from: the same keys where dimensions are shared, else all."""
+    """Outputs that a partition of a stage is made from: the same keys where dimensions are shared, else all.
+
+    `Stage.needs` and `Stage.beside` take away from that and add to it.
+    """
     own = dict(zip(stage.scheme.dimensions, parts, strict=True))
     found: list[OutputKey] = []
     for name in stage.upstream:
         upstream = stages[name]
         for candidate in partitions_of(upstream.scheme, settings):
             theirs = dict(zip(upstream.scheme.dimensions, candidate, strict=True))
-            if all(own.get(dimension, key) == key for dimension, key in theirs.items()):
-                key = upstream.key(settings, candidate)
-                if stage.needs(settings, parts, key):
-                    found.append(key)
+            same = all(own.get(dimension, key) == key for dimension, key in theirs.items())
+            key = upstream.key(settings, candidate)
+            if (stage.needs if same else stage.beside)(settings, parts, key):
+                found.append(key)
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,16 +12,32 @@ import pyarrow.compute as pc
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, write_plan
+from skyscript_assets.lib.chips.estimate import Estimate, estimate
+from skyscript_assets.lib.chips.owners import owned_by_earlier
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan_report import (
+    OUTCOME_SCHEMA,
+    OUTCOMES_FILE,
+    REPORT_FILE,
+    REPORT_SCHEMA,
+    plot_plan,
+    short_tags,
+)
 from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.imagery.access import open_scene
+from skyscript_assets.lib.imagery.choice import data_time
+from skyscript_assets.lib.imagery.scenes import covers
 from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 _PLAN_FIELDS = {
     "rule",
+    "sampling",
     "quota",
+    "square_share",
+    "rare_below",
     "min_object_px",
     "min_tile_px",
     "max_tile_px",
@@ -30,16 +48,47 @@ _PLAN_FIELDS = {
 }
 
 
-def _reads_plan(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return {"chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS), "zoom": settings.plant.split.zoom}
+def _reads_plan(settings: Settings, parts: Parts) -> Any:
+    return {
+        "chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS),
+        "choice": settings.sources[parts[1]].choice.model_dump(),
+        "zoom": settings.plant.split.zoom,
+    }
+
+
+def _objects_of_earlier_regions(settings: Settings, parts: Parts, key: OutputKey) -> bool:
+    """Objects in two regions belong to the first by name, so a plan must know those of the regions before its own."""
+    if key.asset not in ("osm_extract", "osm_objects") or key.parts[0] >= parts[0]:
+        return False
+    return covers(settings.regions[parts[0]].bbox, settings.regions[key.parts[0]].bbox)
+
+
+def estimate_of(settings: Settings, store: Store, parts: Parts) -> Estimate:
+    """What cutting the chips of a region and source will take, once its plan is made."""
+    earlier = OutputKey("image_chips", parts)
+    return estimate(
+        store.folder(OutputKey("chip_plan", parts)),
+        store.folder(OutputKey("scene_index", parts)),
+        settings.sources[parts[1]],
+        settings.plant.chips,
+        settings.plant.rates,
+        store.folder(earlier) if store.manifest(earlier) is not None else None,
+    )
 
 
 def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
-    report = read_table(run.out / "report.parquet")
+    with tempfile.TemporaryDirectory() as folder:
+        plot = Path(folder) / "plan.png"
+        plot_plan(run.out, plot)
+        shown = metadata.image(plot, "What became of the plan")
+    report = read_table(run.out / REPORT_FILE)
     return {
-        "preview": metadata.parquet_rows(run.out / "plan.parquet", columns),
+        "wanted and planned": shown,
+        "estimate": dg.MetadataValue.json(vars(estimate_of(run.settings, run.store, run.parts))),
+        "short tags": metadata.rows(short_tags(report)),
         "wanted against achieved": metadata.rows(report.take(pc.sort_indices(report, [("planned", "descending")]))),
+        "preview": metadata.parquet_rows(run.out / PLAN_FILE, columns),
     }
 
 
@@ -48,8 +97,9 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="imagery",
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index"),
-    code_version="2",
-    tables={"plan.parquet": PLAN_SCHEMA, "report.parquet": REPORT_SCHEMA},
+    beside=_objects_of_earlier_regions,
+    code_version="3",
+    tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",
     may_be_empty=True,
@@ -58,18 +108,23 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 def chip_plan(run: StageRun) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
     region, source = run.parts
-    plant = run.settings.plant
+    plant, bbox = run.settings.plant, run.region_bbox()
+    objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
+    earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
     return vars(
         write_plan(
             region,
             source,
-            run.region_bbox(),
-            run.input("osm_objects") / "objects.parquet",
+            bbox,
+            objects[region],
             run.input("scene_index"),
             run.input("sampling_snapshot"),
             plant.chips,
             plant.split.zoom,
             run.out,
+            choice=run.settings.sources[source].choice,
+            data_time=data_time(run.region_facts()["timestamp"]),
+            owned_elsewhere=owned_by_earlier(earlier, bbox),
             progress=run.progress,
         )
     )

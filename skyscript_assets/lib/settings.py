@@ -31,6 +31,7 @@ Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Month = Annotated[int, Field(ge=1, le=12)]
 
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
@@ -150,6 +151,31 @@ class Scaling(Model):
         return self
 
 
+class SceneChoice(Model):
+    """Which of a source's scenes shows an object, where several cover it: some are refused, the least sum wins.
+
+    The sum, in years: years between scene and map, plus `cloud_years` times the cloud share, plus `season_years` where
+    the month is not preferred.
+    """
+
+    months: tuple[Month, ...] = Field((), description="Months (1 to 12) of the scenes that may be used; none: all.")
+    preferred_months: tuple[Month, ...] = Field((), description="Months of the scenes that are preferred; none: all.")
+    northern_months: bool = Field(
+        default=False, description="Whether months are meant north of the equator: half a year is added south of it."
+    )
+    max_cloud_share: Share = Field(1.0, description="Scenes whose provider states more cloud are not used.")
+    near: Literal["object", "extract"] = Field(
+        "object",
+        description="`object`: a scene should be taken between the object's last edit and the date of the OSM data; "
+        "`extract`: near the date of the data.",
+    )
+    max_years_apart: Positive | None = Field(None, description="Scenes further from that, in years, are not used.")
+    cloud_years: float = Field(20.0, ge=0, description="How many years nearer makes up for a wholly clouded scene.")
+    season_years: float = Field(3.0, ge=0, description="How many years nearer makes up for a month not preferred.")
+    dates: int = Field(1, ge=1, le=50, description="Chips of one object at most, each of another date.")
+    min_days_apart: int = Field(30, ge=1, description="Least days between the dates of one object's chips.")
+
+
 class SourceBase(Model):
     """What every image source states, whatever its kind."""
 
@@ -158,6 +184,7 @@ class SourceBase(Model):
     extent: BBox | None = Field(None, description="Ground the source covers; default: the whole world.")
     licence: str = Field(description="Licence of the images.")
     attribution: str = Field(description="Credit line that goes with every chip.")
+    choice: SceneChoice = Field(SceneChoice(), description="Which scene shows an object where several cover it.")
 
 
 class FilesSource(SourceBase):
@@ -462,7 +489,16 @@ class ChipSettings(Model):
         "focus", description="`focus` is this project's rule; `paper` the plain one."
     )
     snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
+    sampling: Literal["quota", "squares"] = Field(
+        "quota",
+        description="`quota` draws each tag up to its quota; `squares`, the paper's way, draws all objects of random "
+        "squares of 0.01 degrees, then all that carry a rare tag.",
+    )
     quota: int = Field(ge=1, description="Chips wanted for each tag x region x GSD.")
+    square_share: Share = Field(0.1, description="Share of the squares that are drawn by `sampling: squares`.")
+    rare_below: int | None = Field(
+        None, ge=0, description="Tags with fewer objects in the snapshot draw them all; default: the quota."
+    )
     min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
     min_tile_px: int = Field(100, ge=32, description="Least side of a chip, pixels.")
     max_tile_px: int = Field(1000, le=4096, description="Greatest side of a chip, pixels.")
@@ -476,6 +512,14 @@ class ChipSettings(Model):
     max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
     min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
+
+
+class RateSettings(Model):
+    """What the machine and the servers manage in a second: only estimates of time count with it."""
+
+    read_megapixels_s: Positive = Field(10.0, description="Megapixels of local or fetched images decoded in a second.")
+    encode_megapixels_s: Positive = Field(10.0, description="Megapixels of chips measured and encoded in a second.")
+    requests_s: Positive = Field(10.0, description="Requests that a server of images answers in a second.")
 
 
 class CaptionSettings(Model):
@@ -551,6 +595,7 @@ class PlantSettings(Model):
     tags: TagSettings = TagSettings()
     split: SplitSettings = SplitSettings()
     chips: ChipSettings
+    rates: RateSettings = RateSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings
     shards: ShardSettings = ShardSettings()

@@ -155,6 +155,13 @@ def test_status_counts_every_partition(home: Path) -> None:
     assert "benchmark_scores" in done.stdout
 
 
+def test_nothing_is_left_to_estimate_when_all_chips_are_cut(home: Path) -> None:
+    done = run(home, "estimate")
+    assert done.returncode == 0, done.stderr
+    assert "kotka" not in done.stdout
+    assert "0 more have no plan yet" in done.stdout
+
+
 def test_the_schedule_has_nothing_to_request_when_all_is_current(workshop: Workshop) -> None:
     context = dg.build_schedule_context(resources={"plant": workshop.plant})
     (result,) = list(missing_pairs(context))

@@ -140,6 +140,16 @@ def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, 
     assert OutputKey("chips", ("kotka", "SYN1")) not in inputs_of(gathered, STAGES, changed, ())
 
 
+def test_a_stage_may_read_partitions_with_other_keys_besides(settings: Settings) -> None:
+    plain = inputs_of(chips, STAGES, settings, ("kotka", "SYN1"))
+    beside = dataclasses.replace(chips, beside=lambda settings, parts, key: key.parts[0] < parts[0])
+    assert OutputKey("extract", ("helsinki",)) not in plain
+    assert {*plain, OutputKey("extract", ("helsinki",))} <= set(inputs_of(beside, STAGES, settings, ("kotka", "SYN1")))
+    assert inputs_of(beside, STAGES, settings, ("helsinki", "SYN1")) == inputs_of(
+        chips, STAGES, settings, ("helsinki", "SYN1")
+    )
+
+
 def test_heavy_partitions_come_first(settings: Settings) -> None:
     gsds = [settings.sources[source].gsd_m for _, source in partitions_of(Scheme.REGION_SOURCE, settings)]
     assert gsds == sorted(gsds)

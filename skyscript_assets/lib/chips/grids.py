@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m, utm_crs
+from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene
 
 SQUARE_TOLERANCE = 0.01
@@ -83,9 +84,10 @@ class Grid:
         (width, height), (x, y) = self.step, self.origin
         return [width, 0.0, x + column * width, 0.0, height, y + row * height]
 
-    def gsd_at(self, latitude_deg: float) -> float:
-        """Metres on the ground per pixel at a latitude."""
-        return ground_gsd_m(CRS.from_epsg(3857), self.step[0], latitude_deg) if self.mercator else self.gsd_m
+    def gsds_at(self, latitude_deg: FloatArray) -> FloatArray:
+        """Metres on the ground per pixel at latitudes: see `geometry.ground_gsd_m`."""
+        cosines = np.cos(np.radians(latitude_deg))
+        return self.step[0] * cosines if self.mercator else np.full(len(cosines), self.gsd_m)
 
 
 def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
@@ -106,16 +108,30 @@ def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
     if len(inside) == 0:
         return
     try:
-        crs = CRS.from_user_input(scene.crs)
+        crs = _crs_of(scene.crs)
     except CRSError as error:
         raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
     if _square_on_ground(scene, crs):
-        yield _native(scene, crs), inside
+        yield _native(scene), inside
         return
     zones = np.clip((points[inside, 0] + 180.0) // 6.0, 0, 59)
     south = points[inside, 1] < 0
     for zone, southern in sorted(set(zip(zones.tolist(), south.tolist(), strict=True))):
         yield _utm(scene, zone * 6.0 - 177.0, southern), inside[(zones == zone) & (south == southern)]
+
+
+# Thousands of scenes have a handful of CRSs, and each takes milliseconds.
+_crs_of = lru_cache(maxsize=64)(CRS.from_user_input)
+
+
+@lru_cache(maxsize=64)
+def _from_lonlat(crs: str) -> Transformer:
+    return Transformer.from_crs(4326, crs, always_xy=True)
+
+
+@lru_cache(maxsize=64)
+def _is_mercator(crs: str) -> bool:
+    return bool(_crs_of(crs).to_epsg() == 3857)
 
 
 def _square_on_ground(scene: Scene, crs: CRS) -> bool:
@@ -124,7 +140,7 @@ def _square_on_ground(scene: Scene, crs: CRS) -> bool:
     if crs.is_geographic or b != 0 or d != 0 or a <= 0 or e >= 0:
         return False
     x, y, reach = c + a * scene.width / 2, f + e * scene.height / 2, 16
-    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform([x, x + reach * a, x], [y, y, y + reach * e])
+    lon, lat = _from_lonlat(scene.crs).transform([x, x + reach * a, x], [y, y, y + reach * e], direction="INVERSE")
     if not np.isfinite([lon, lat]).all():
         raise SceneError(f"scene {scene.scene_id}: its centre lies outside the domain of its CRS {scene.crs[:80]}")
     azimuths, _, lengths = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
@@ -132,40 +148,50 @@ def _square_on_ground(scene: Scene, crs: CRS) -> bool:
     return bool(abs(lengths[0] / lengths[1] - 1.0) <= SQUARE_TOLERANCE and abs(skew) <= SQUARE_TOLERANCE)
 
 
-def _native(scene: Scene, crs: CRS) -> Grid:
+def _native(scene: Scene) -> Grid:
     a, _, c, _, e, f = scene.transform
     limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
-    return _grid(scene, crs, scene.crs, (c, f), (a, e), scene.footprint, limits)
+    footprint = scene.footprint
+    if _is_mercator(scene.crs):
+        footprint = shapely.clip_by_rect(
+            footprint, -180.0, -WEB_MERCATOR_LATITUDE_LIMIT, 180.0, WEB_MERCATOR_LATITUDE_LIMIT
+        )
+    return _grid(scene, scene.crs, (c, f), (a, e), footprint, limits)
 
 
 def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
     crs = utm_crs(meridian_deg, -1.0 if southern else 1.0)
-    # A scene may be far wider than the zone, where its projection is of no use.
-    footprint = shapely.clip_by_rect(scene.footprint, meridian_deg - 6, -84, meridian_deg + 6, 84)
-    return _grid(scene, crs, f"EPSG:{crs.to_epsg()}", (0.0, 0.0), (scene.gsd_m, -scene.gsd_m), footprint, None)
+    # A scene may be far wider than the zone, where its projection is of no use; a zone may reach past 180 degrees.
+    near = [
+        shapely.clip_by_rect(scene.footprint, max(west, -180.0), -84.0, min(west + 12.0, 180.0), 84.0)
+        for west in (meridian_deg - 6.0, meridian_deg - 366.0, meridian_deg + 354.0)
+        if west < 180.0 and west + 12.0 > -180.0
+    ]
+    return _grid(scene, f"EPSG:{crs.to_epsg()}", (0.0, 0.0), (scene.gsd_m, -scene.gsd_m), shapely.union_all(near), None)
 
 
 def _grid(
     scene: Scene,
-    crs: CRS,
     name: str,
     origin: tuple[float, float],
     step: tuple[float, float],
     footprint: shapely.Geometry,
     limits: IntArray | None,
 ) -> Grid:
-    to_crs = Transformer.from_crs(4326, crs, always_xy=True)
+    to_crs = _from_lonlat(name)
 
     def project(lonlat: FloatArray) -> FloatArray:
         x, y = to_crs.transform(lonlat[:, 0], lonlat[:, 1])
         return np.column_stack([(x - origin[0]) / step[0], (y - origin[1]) / step[1]])
 
-    west, south, east, north = shapely.bounds(footprint)
-    pieces = shapely.segmentize(footprint, max(east - west, north - south) / EDGE_PIECES)
-    projected = shapely.transform(pieces, project)
-    if not np.isfinite(shapely.get_coordinates(projected)).all():
+    # By its parts: those of a scene across the antimeridian lie at both ends of the globe, and meet when projected.
+    parts = shapely.get_parts(footprint)
+    west, south, east, north = shapely.bounds(parts).T
+    parts = shapely.segmentize(parts, np.maximum(np.maximum(east - west, north - south), 1e-9) / EDGE_PIECES)
+    parts = shapely.transform(parts, project)
+    if not np.isfinite(shapely.get_coordinates(parts)).all():
         raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
-    projected = projected.buffer(FOOTPRINT_SLACK_PX)
+    projected = shapely.union_all(shapely.buffer(shapely.make_valid(parts), FOOTPRINT_SLACK_PX))
     shapely.prepare(projected)
     resampled = limits is None
     if limits is None:
@@ -179,6 +205,6 @@ def _grid(
         limits=limits,
         footprint=projected,
         resampled=resampled,
-        mercator=crs.to_epsg() == 3857,
+        mercator=_is_mercator(name),
         to_crs=to_crs,
     )

@@ -1,18 +1,18 @@
-"""The chip plan: which objects of a region become chips of a source, and where each chip lies.
+"""The chip plan: which objects of a region become chips of a source, on which scene, and where each chip lies.
 
-`sampling` draws objects and `grids` knows a scene's pixels; here are the tile's size, its place, the shift that keeps
-it on the ground of one split, and the report of wanted against achieved. What a tile shows follows SkyScript (AAAI
-2024, arXiv 2312.12856): the box of a polygon, a point, a random vertex of a line. With `rule: paper` the box is the
-tile; with `rule: focus` the box has context around it and always stays inside.
+`sampling` draws objects, `imagery.choice` orders the scenes over each, `grids` knows a scene's pixels, `place` finds a
+tile its place, `plan_report` tells what became of it all. Here they are put together. Each region and source plans
+alone: one object may become chips of several sources, and of several dates of one (`SceneChoice.dates`).
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,34 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.chips.grids import Grid, grids
+from skyscript_assets.lib.chips.place import TWO_CELLS, TWO_SPLITS, cells_of, place, splits_of, tiles_of
+from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
 from skyscript_assets.lib.chips.sampling import (
+    Drawn,
     Snapshot,
     TagPairs,
     draw,
     longer_sides_m,
     match_tags,
+    object_codes,
     read_snapshot,
     strata,
+    suits,
+    unit_hashes,
 )
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.geometry import Bounds, cell_of, split_of_cell, unit_hash
+from skyscript_assets.lib.geometry import SPLITS, Bounds
+from skyscript_assets.lib.imagery.choice import DAY_S, REFUSALS, Candidates, candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import ChipSettings
-from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
-from skyscript_assets.lib.tags.vocabulary import plannable
+from skyscript_assets.lib.settings import ChipSettings, SceneChoice
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
 
 PLAN_FILE = "plan.parquet"
-REPORT_FILE = "report.parquet"
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -65,38 +71,24 @@ PLAN_SCHEMA = pa.schema(
 """Columns of `plan.parquet`. `transform` is affine (a, b, c, d, e, f) from pixel corners to `crs`; `focus_box` is
 (x0, y0, x1, y1) in chip pixels, half open; `cell` is the Web Mercator tile `x/y` of the chip's centre."""
 
-REPORT_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("region", pa.string()),
-        ("gsd_m", pa.float64()),
-        ("n_plannable", pa.int64()),
-        ("wanted", pa.int64()),
-        ("drawn", pa.int64()),
-        ("planned", pa.int64()),
-    ]
-)
-"""Columns of `report.parquet`: `wanted` is min(quota, n_plannable), `drawn` the objects that the tag itself drew,
-`planned` all planned chips whose object carries the tag (other tags of the object may have drawn it)."""
-
-MAX_ASPECT = 2.0
-"""Greatest ratio of a chip's sides under `rule: focus`: the paper's random crop has ratios 0.5 to 2.0."""
-
-RANDOM_SHIFTS = 4
-"""Random places tried before the directed ones."""
-
-FAR_SHIFT = 0.4
-"""Share of the free margin by which a chip that would touch two splits may move at most, from the centre."""
-
 PIXEL_DECIMALS = 3
 """Places in pixels are rounded to this before they become whole: what a projection adds in noise is far below."""
 
-_DIRECTIONS = np.array([(x, y) for x in (0, -1, 1) for y in (0, -1, 1) if (x, y) != (0, 0)], dtype=np.float64)
+OBJECT_ROWS = 262_144
+"""Objects whose tags are in memory at a time."""
+
+KINDS = {"n": "node", "w": "line"}
+"""Kind of an object by the first letter of its id; all others are areas."""
+
+_NEEDED_SCHEMA = pa.schema(
+    [("object_id", pa.string()), ("timestamp", pa.timestamp("ms", tz="UTC")), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)]
+)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+HashArray = npt.NDArray[np.uint64]
+TextArray = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -105,12 +97,14 @@ class PlanSummary:
 
     Attributes:
         scenes: Scenes that the source has over the region.
+        scenes_used: Of these, with a planned chip.
         objects: Objects of the extract.
         elsewhere: Of these, owned by an earlier region or centred outside the region's box.
         drawn: Objects drawn at the GSD of at least one scene.
-        planned: Chips planned.
-        dropped: Reason -> drawn objects without a chip. `outside`: no scene holds the tile; `size`: the object does not
-            fit a tile of the wanted size; `split`: every tile tried touches two splits.
+        planned: Chips planned: of one object as many as its source's `choice.dates` at most.
+        dropped: Reason -> drawn objects without a chip. `outside`: no scene holds the tile; `season`, `cloud`, `date`:
+            the source's `choice` refuses all scenes that cover the object; `size`: the object does not fit a tile of
+            the wanted size; `split`: every tile tried touches two splits.
         splits: Split -> chips.
         tags: Tags seen at the scenes' GSDs and counted in the snapshot.
         tags_short: Of these, with fewer chips than wanted.
@@ -122,6 +116,7 @@ class PlanSummary:
     elsewhere: int
     drawn: int
     planned: int
+    scenes_used: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     splits: Mapping[str, int] = field(default_factory=dict)
     tags: int = 0
@@ -130,16 +125,27 @@ class PlanSummary:
 
 
 @dataclass(frozen=True)
-class _Objects:
+class Objects:
     """The objects centred on the region's own ground, in the order of `objects.parquet`.
 
-    `rows` are their rows in that table, `kinds` their kind (node, line, area), `tags` the snapshot's tags on them.
+    Attributes:
+        rows: Their rows in that table.
+        ids: Object ids.
+        codes: Their hash codes.
+        kinds: node, line or area.
+        longer_side_m: Longer side of their boxes, metres.
+        centres: Longitude and latitude of their boxes' centres, [n, 2].
+        edited_s: Time of the last edit, seconds since 1970, NaN where unknown.
+        tags: The snapshot's tags on them.
     """
 
     rows: IntArray
-    ids: list[str]
-    kinds: npt.NDArray[np.str_]
+    ids: pa.ChunkedArray
+    codes: HashArray
+    kinds: TextArray
     longer_side_m: FloatArray
+    centres: FloatArray
+    edited_s: FloatArray
     tags: TagPairs
 
 
@@ -147,48 +153,27 @@ class _Objects:
 class _Focus:
     """The drawn objects with their geometry, all arrays of one length.
 
-    `index` leads to an object's row in `_Objects`. `points` [n, 2] is the longitude and latitude that the tile has in
+    `index` leads to an object's row in `Objects`. `points` [n, 2] is the longitude and latitude that the tile has in
     its middle before the shift: the point, the box's centre or the vertex; NaN where no vertex lies in the region.
     """
 
     index: IntArray
     ids: list[str]
-    kinds: npt.NDArray[np.str_]
+    codes: HashArray
+    kinds: TextArray
     geometry: npt.NDArray[np.object_]
     points: FloatArray
 
 
 @dataclass(frozen=True)
-class _Tiles:
-    """Tiles that some objects want, in pixels of a grid.
+class _Chips:
+    """Chips of a scene that found their place: each one's object in `_Focus`, its band of GSDs, its row of the plan."""
 
-    `held` [n, 4] is the object's box rounded outward, `anchors` [n, 4] the part of it that must stay inside the tile,
-    `sizes` [n, 2] width and height, `centred` [n, 2] first column and row without a shift; `fits` [n] tells whether
-    the object suits a tile at all.
-    """
-
-    held: IntArray
-    anchors: IntArray
-    sizes: IntArray
-    centred: IntArray
-    fits: BoolArray
-
-    def where(self, kept: BoolArray) -> _Tiles:
-        return _Tiles(self.held[kept], self.anchors[kept], self.sizes[kept], self.centred[kept], self.fits[kept])
-
-
-@dataclass(frozen=True)
-class _Chip:
-    """A chip that found its place: the row of its object in `_Objects`, its scene, and its row of the plan."""
-
-    object: int
-    scene: Scene
+    members: IntArray
+    bands: IntArray
+    scene: int
     resampled: bool
-    row: dict[str, Any]
-
-
-# What is wrong with a place: the least wins, and places are tried until nothing is.
-_NOTHING, _TWO_CELLS, _TWO_SPLITS, _OUTSIDE = 0, 1, 2, 3
+    rows: pa.Table
 
 
 def write_plan(
@@ -202,10 +187,12 @@ def write_plan(
     split_zoom: int,
     out: Path,
     *,
+    choice: SceneChoice | None = None,
+    data_time: dt.datetime | None = None,
     owned_elsewhere: pa.Array | None = None,
     progress: Progress = silent,
 ) -> PlanSummary:
-    """Plan the chips of one source over one region: writes `plan.parquet` and `report.parquet`.
+    """Plan the chips of one source over one region: writes `plan.parquet`, `report.parquet` and `outcomes.parquet`.
 
     Args:
         region: Region key.
@@ -213,123 +200,221 @@ def write_plan(
         bbox: (west, south, east, north) of the region in degrees; objects centred outside are not planned.
         objects_path: `objects.parquet` of the region.
         scenes_folder: `scene_index` of the region and source; no scenes make an empty plan.
-        snapshot_folder: `sampling_snapshot`.
-        chips: Rule, quota, sizes, shift and seed.
+        snapshot_folder: `sampling_snapshot`; the tags of a region that it does not know are counted here instead.
+        chips: Rule, sampling, quota, sizes, shift and seed.
         split_zoom: Zoom of the Web Mercator tiles that are never divided between splits.
-        out: Existing folder for the two tables.
+        out: Existing folder for the tables.
+        choice: Which scene shows an object; default: the settings' defaults.
+        data_time: Time of the OSM data; default: the last edit of any of the objects.
         owned_elsewhere: Ids of objects that belong to another region: never planned here.
-        progress: Told of the drawn objects that have found a place.
+        progress: Told of the drawn objects that are decided.
 
     Returns:
         Counts.
 
     Raises:
         UpstreamMissingError: an input table is missing.
-        CorruptInputError: an input table or a geometry in it is broken, or object ids repeat.
+        CorruptInputError: an input table or a geometry in it is broken, or object ids or scene ids repeat.
+        OutputSchemaError: an input table lacks a column.
         SceneError: a scene's CRS cannot be read.
     """
-    scenes = sorted(
-        (replace(scene, region=region, source=source) for scene in read_scenes(scenes_folder)), key=_preference
-    )
+    choice = choice or SceneChoice()
+    scenes = [replace(scene, region=region, source=source) for scene in read_scenes(scenes_folder)]
+    check_ids(scenes)
     snapshot = read_snapshot(snapshot_folder, region)
-    objects, total = _read_objects(objects_path, bbox, owned_elsewhere, snapshot)
-    draws = {gsd: _drawn(gsd, objects, snapshot, chips) for gsd in sorted({scene.gsd_m for scene in scenes})}
-    focus = _read_focus(objects_path, objects, draws.values(), bbox, chips.seed)
+    objects, total = read_objects(objects_path, bbox, owned_elsewhere, snapshot)
+    ranges = np.array([_gsd_range(scene) for scene in scenes]).reshape(-1, 2)
+    if not snapshot.counts:
+        snapshot = replace(snapshot, counts=_own_counts(objects, snapshot, ranges, chips))
+    draws = _draws(objects, snapshot, ranges, chips)
+    focus = _read_focus(objects_path, objects, draws, bbox, chips.seed)
 
-    found: list[_Chip] = []
-    reasons = np.full(len(focus.ids), "outside", dtype="<U8")
-    for scene in scenes:
-        wanted = (reasons == "outside") & np.isin(focus.index, draws[scene.gsd_m].objects)
-        points = np.where(wanted[:, None], focus.points, np.nan)
-        for grid, members in grids(scene, points):
-            found.extend(_cut(scene, grid, focus, members, chips, split_zoom, reasons))
-        progress(int((reasons != "outside").sum()), len(reasons), "objects")
-    found.sort(key=lambda chip: (chip.scene.scene_id, chip.object))
-
-    strata_at = {gsd: _strata_at(gsd, objects, snapshot) for gsd in draws}
-    for chip in found:
-        chip.row["stratum"] = strata_at[chip.scene.gsd_m][chip.object]
-    report = _report(region, objects, snapshot, draws, chips.quota, found)
-    write_table(out / PLAN_FILE, rows_to_table([chip.row for chip in found], PLAN_SCHEMA))
-    write_table(out / REPORT_FILE, rows_to_table(report, REPORT_SCHEMA))
+    data_s = data_time.timestamp() if data_time is not None else _last(objects.edited_s)
+    offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, choice)
+    gsds = _gsds_at(scenes, offered, focus)
+    bands = np.searchsorted(snapshot.edges(), gsds)
+    able = _drawn_there(offered, gsds, bands, focus, objects, draws, chips)
+    reasons = np.array(REFUSALS, dtype="<U8")[offered.refused]
+    found = list(
+        _plan_chips(scenes, offered.where(able), bands[able], focus, chips, split_zoom, choice, reasons, progress)
+    )
+    none = np.zeros(0, dtype=np.int64)
+    members, bands = (
+        np.concatenate([none, *(getattr(batch, name) for batch in found)]) for name in ("members", "bands")
+    )
+    plan = pa.concat_tables([PLAN_SCHEMA.empty_table(), *(batch.rows for batch in found)])
+    plan = _with_strata(plan, focus.index[members], bands, objects, snapshot, draws)
+    order = np.lexsort((members, np.repeat([batch.scene for batch in found], [len(batch.members) for batch in found])))
+    write_table(out / PLAN_FILE, plan.take(order).combine_chunks())
+    report = report_table(region, objects.tags, snapshot, draws, chips, focus.index[members], bands)
+    write_table(out / REPORT_FILE, report)
+    write_table(out / OUTCOMES_FILE, outcome_table(snapshot, draws, focus.index, focus.kinds, reasons))
     return PlanSummary(
         scenes=len(scenes),
+        scenes_used=len({batch.scene for batch in found}),
         objects=total,
-        elsewhere=total - len(objects.ids),
+        elsewhere=total - len(objects.rows),
         drawn=len(reasons),
-        planned=len(found),
-        dropped=dict(sorted(Counter(str(reason) for reason in reasons if reason).items())),
-        splits=dict(sorted(Counter(chip.row["split"] for chip in found).items())),
-        tags=len(report),
-        tags_short=sum(row["planned"] < row["wanted"] for row in report),
-        resampled=sum(chip.resampled for chip in found),
+        planned=plan.num_rows,
+        dropped=dict(sorted(Counter(reasons[reasons != ""].tolist()).items())),
+        splits=dict(sorted(Counter(plan["split"].to_pylist()).items())),
+        tags=report.num_rows,
+        tags_short=pc.sum(pc.less(report["planned"], report["wanted"])).as_py() or 0,
+        resampled=sum(batch.rows.num_rows for batch in found if batch.resampled),
     )
 
 
-# ---------------------------------------------------------------------------------------------------- what is planned
+# ----------------------------------------------------------------------------------------------------- what is planned
 
 
-def _preference(scene: Scene) -> tuple[float, float, str]:
-    """Least cloud first (none stated counts as none), then the latest."""
-    return (scene.cloud_share or 0.0, -scene.datetime.timestamp(), scene.scene_id)
+def read_objects(path: Path, bbox: Bounds, owned_elsewhere: pa.Array | None, snapshot: Snapshot) -> tuple[Objects, int]:
+    """Read the objects of the region's own ground without their geometry, and how many the table has.
 
-
-def _read_objects(
-    path: Path, bbox: Bounds, owned_elsewhere: pa.Array | None, snapshot: Snapshot
-) -> tuple[_Objects, int]:
-    """The objects of the region's own ground, and how many the table has."""
-    table = read_table(path, columns=["object_id", "tags", "bbox"])
-    if pc.count_distinct(table["object_id"]).as_py() != table.num_rows:
+    Raises:
+        UpstreamMissingError: the table is missing.
+        OutputSchemaError: it lacks a column.
+        CorruptInputError: it is broken, or object ids repeat.
+    """
+    table = read_table(path, _NEEDED_SCHEMA, columns=["object_id", "timestamp", "bbox"])
+    try:
+        codes = object_codes(table["object_id"])
+    except ValueError as error:
+        raise CorruptInputError(f"{path}: {error}; materialize osm_objects again") from error
+    if len(np.unique(codes)) != len(codes):
         raise CorruptInputError(f"{path}: object ids repeat; materialize osm_objects again")
     west, south, east, north = (
         pc.struct_field(table["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")
     )
-    lon, lat = (west + east) / 2, (south + north) / 2
-    own = (lon >= bbox[0]) & (lon <= bbox[2]) & (lat >= bbox[1]) & (lat <= bbox[3])
+    centres = np.column_stack([(west + east) / 2, (south + north) / 2])
+    own = np.logical_and.reduce((centres >= bbox[:2]) & (centres <= bbox[2:]), axis=1)
     if owned_elsewhere is not None:
         own &= ~pc.is_in(table["object_id"], value_set=owned_elsewhere).to_numpy()
     rows = np.flatnonzero(own)
+    tags = _read_tags(path, own, snapshot)
     table = table.take(rows)
-    ids = table["object_id"].to_pylist()
-    kinds = np.array([{"n": "node", "w": "line"}.get(i[:1], "area") for i in ids], dtype="<U4")
-    return _Objects(rows, ids, kinds, longer_sides_m(table["bbox"]), match_tags(table["tags"], snapshot)), len(own)
+    letters = pc.utf8_slice_codeunits(table["object_id"], 0, 1).to_numpy().astype("<U1")
+    kinds = np.where(letters == "n", KINDS["n"], np.where(letters == "w", KINDS["w"], "area"))
+    edited = table["timestamp"].cast(pa.int64()).to_numpy().astype(np.float64) / 1000.0
+    sides = longer_sides_m(table["bbox"])
+    return Objects(rows, table["object_id"], codes[rows], kinds, sides, centres[rows], edited, tags), len(own)
 
 
-def _drawn(gsd_m: float, objects: _Objects, snapshot: Snapshot, chips: ChipSettings) -> TagPairs:
-    """The (object, tag) pairs drawn at a GSD: visible there, of a size that makes a chip, and chosen by the hash."""
-    able = np.zeros(len(objects.ids), dtype=np.bool_)
-    for kind in ("node", "line", "area"):
-        of_kind = objects.kinds == kind
-        able[of_kind] = plannable(kind, objects.longer_side_m[of_kind], gsd_m, chips)
-    pairs = objects.tags.where(snapshot.visible(gsd_m)[objects.tags.tags] & able[objects.tags.objects])
-    counts = snapshot.count_at(gsd_m)
-    return pairs.where(draw(pairs, objects.ids, snapshot, counts, chips.quota, chips.seed))
+def _read_tags(path: Path, own: BoolArray, snapshot: Snapshot) -> TagPairs:
+    """The snapshot's tags on the own objects, numbered among themselves, with the tags of some rows in memory."""
+    done = seen = 0
+    objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["tags"]):
+        mine = own[done : done + batch.num_rows]
+        pairs = match_tags(pa.chunked_array([batch["tags"].filter(pa.array(mine))]), snapshot)
+        objects.append(pairs.objects + seen)
+        tags.append(pairs.tags)
+        done, seen = done + batch.num_rows, seen + int(mine.sum())
+    return TagPairs(np.concatenate(objects), np.concatenate(tags))
 
 
-def _strata_at(gsd_m: float, objects: _Objects, snapshot: Snapshot) -> list[str | None]:
-    """`key=value` of the rarest visible tag of each object at a GSD."""
-    pairs = objects.tags.where(snapshot.visible(gsd_m)[objects.tags.tags])
-    rarest = strata(pairs, snapshot.count_at(gsd_m), len(objects.ids))
-    return [f"{snapshot.keys[tag]}={snapshot.values[tag]}" if tag >= 0 else None for tag in rarest]
+def _last(times: FloatArray) -> float:
+    known = times[~np.isnan(times)]
+    return float(known.max()) if len(known) else float("nan")
 
 
-def _read_focus(path: Path, objects: _Objects, draws: Iterable[TagPairs], bbox: Bounds, seed: int) -> _Focus:
+def _gsd_range(scene: Scene) -> tuple[float, float]:
+    """Least and greatest GSD of a scene in metres on the ground: in EPSG:3857 it depends on the latitude."""
+    if scene.crs != "EPSG:3857":
+        return scene.gsd_m, scene.gsd_m
+    _, south, _, north = scene.bounds
+    nearest = 0.0 if south < 0 < north else min(abs(south), abs(north))
+    finest, coarsest = np.cos(np.radians([max(abs(south), abs(north)), nearest])) * abs(scene.transform[0])
+    return float(finest), float(coarsest)
+
+
+def _gsds_at(scenes: Sequence[Scene], offered: Candidates, focus: _Focus) -> FloatArray:
+    """Metres on the ground per pixel of each candidate's scene at its object."""
+    native = np.array([scene.gsd_m for scene in scenes])
+    mercator = np.array([scene.crs == "EPSG:3857" for scene in scenes], dtype=np.bool_)
+    pixel = np.array([abs(scene.transform[0]) for scene in scenes])
+    cosines = np.cos(np.radians(focus.points[offered.objects, 1]))
+    seen = offered.scenes
+    return np.where(mercator[seen], pixel[seen] * cosines, native[seen]) if len(scenes) else np.zeros(0)
+
+
+def _own_counts(
+    objects: Objects, snapshot: Snapshot, ranges: FloatArray, chips: ChipSettings
+) -> Mapping[float, IntArray]:
+    """Plannable objects of each tag at the source's middle GSD, for a region that the snapshot has not counted."""
+    if len(ranges) == 0:
+        return {}
+    gsd = np.array(float(np.median(ranges)))
+    able = suits(objects.kinds, objects.longer_side_m, gsd, gsd, chips)
+    pairs = objects.tags.where(able[objects.tags.objects])
+    return {float(gsd): np.bincount(pairs.tags, minlength=len(snapshot.keys)).astype(np.int64)}
+
+
+def _draws(objects: Objects, snapshot: Snapshot, ranges: FloatArray, chips: ChipSettings) -> dict[int, Drawn]:
+    """What is drawn in each band of GSDs, between two of the snapshot's edges, that the scenes have."""
+    edges = np.concatenate([[0.0], snapshot.edges(), [np.inf]])
+    draws = {}
+    for band, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
+        mine = ranges[(ranges[:, 1] > low) & (ranges[:, 0] <= high)]
+        if len(mine) == 0:
+            continue
+        finest, coarsest = max(low, mine[:, 0].min()), min(high, mine[:, 1].max())
+        gsd = float(finest if finest > low else np.sqrt(finest * coarsest))
+        able = suits(objects.kinds, objects.longer_side_m, finest, coarsest, chips)
+        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags] & able[objects.tags.objects])
+        counts = snapshot.count_at(gsd)
+        chosen = draw(pairs, objects.codes, objects.centres, snapshot, counts, chips)
+        draws[band] = Drawn(gsd, pairs.where(chosen))
+    return draws
+
+
+def _drawn_there(
+    offered: Candidates,
+    gsds: FloatArray,
+    bands: IntArray,
+    focus: _Focus,
+    objects: Objects,
+    draws: Mapping[int, Drawn],
+    chips: ChipSettings,
+) -> BoolArray:
+    """Which candidates are drawn at the GSD that their scene has at their object."""
+    index = focus.index[offered.objects]
+    able = suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, chips)
+    for band in np.unique(bands).tolist():
+        here = bands == band
+        able[here] &= np.isin(index[here], draws[band].pairs.objects)
+    return able
+
+
+def _read_focus(path: Path, objects: Objects, draws: Mapping[int, Drawn], bbox: Bounds, seed: int) -> _Focus:
     """Read the geometry of the drawn objects alone, and choose a vertex of each line."""
-    index = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(pairs.objects for pairs in draws)]))
-    ids, kinds = [objects.ids[i] for i in index], objects.kinds[index]
-    wkb = read_table(path, columns=["geometry"])["geometry"].take(objects.rows[index])
+    drawn = [drawn.pairs.objects for drawn in draws.values()]
+    index = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
+    ids, codes, kinds = objects.ids.take(index).to_pylist(), objects.codes[index], objects.kinds[index]
     try:
-        geometry = shapely.from_wkb(wkb.to_numpy())
+        geometry = shapely.from_wkb(_geometry_at(path, objects.rows[index]))
     except shapely.errors.GEOSException as error:
         raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
     bounds = shapely.bounds(geometry).reshape(-1, 4)
     points = (bounds[:, :2] + bounds[:, 2:]) / 2
     lines = np.flatnonzero(kinds == "line")
-    points[lines] = _vertices(geometry[lines], [ids[i] for i in lines], bbox, seed)
-    return _Focus(index, ids, kinds, geometry, points)
+    points[lines] = _vertices(geometry[lines], codes[lines], bbox, seed)
+    return _Focus(index, ids, codes, kinds, geometry, points)
 
 
-def _vertices(lines: npt.NDArray[np.object_], ids: list[str], bbox: Bounds, seed: int) -> FloatArray:
+def _geometry_at(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
+    """WKB of some rows, rising, of a table; one row group is in memory at a time."""
+    file = pq.ParquetFile(path)
+    found, first = [np.zeros(0, dtype=np.object_)], 0
+    for group in range(file.num_row_groups):
+        last = first + file.metadata.row_group(group).num_rows
+        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
+        if len(here):
+            found.append(file.read_row_group(group, columns=["geometry"])["geometry"].take(here - first).to_numpy())
+        first = last
+    return np.concatenate(found)
+
+
+def _vertices(lines: npt.NDArray[np.object_], codes: HashArray, bbox: Bounds, seed: int) -> FloatArray:
     """A random vertex of each line among those inside the region, NaN where there is none; [n, 2] degrees."""
     coordinates, owner = shapely.get_coordinates(lines, return_index=True)
     inside = ((coordinates >= bbox[:2]) & (coordinates <= bbox[2:])).all(axis=1)
@@ -338,51 +423,78 @@ def _vertices(lines: npt.NDArray[np.object_], ids: list[str], bbox: Bounds, seed
     first = np.cumsum(counts) - counts
     chosen = np.full((len(lines), 2), np.nan)
     some = np.flatnonzero(counts)
-    pick = np.array([int(unit_hash(seed, ids[i], "vertex") * counts[i]) for i in some], dtype=np.int64)
+    pick = (unit_hashes(codes[some], seed, "vertex") * counts[some]).astype(np.int64)
     chosen[some] = coordinates[first[some] + pick]
     return chosen
 
 
-def _report(
-    region: str,
-    objects: _Objects,
+def _with_strata(
+    plan: pa.Table,
+    index: IntArray,
+    bands: IntArray,
+    objects: Objects,
     snapshot: Snapshot,
-    draws: Mapping[float, TagPairs],
-    quota: int,
-    found: list[_Chip],
-) -> list[dict[str, Any]]:
-    """Wanted against achieved for each tag and each GSD that the snapshot counted; scenes go to the nearest."""
-    rows = []
-    for gsd in sorted({snapshot.nearest_gsd(gsd) for gsd in draws}):
-        drawn: set[tuple[int, int]] = set()
-        visible = np.zeros(len(snapshot.keys), dtype=np.bool_)
-        planned = np.zeros(len(snapshot.keys), dtype=np.int64)
-        for scene_gsd, pairs in draws.items():
-            if snapshot.nearest_gsd(scene_gsd) == gsd:
-                drawn.update(zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True))
-                visible |= snapshot.visible(scene_gsd)
-                here = [chip.object for chip in found if chip.scene.gsd_m == scene_gsd]
-                seen = snapshot.visible(scene_gsd)[objects.tags.tags] & np.isin(objects.tags.objects, here)
-                planned += np.bincount(objects.tags.tags[seen], minlength=len(snapshot.keys))
-        by_tag = Counter(tag for _, tag in drawn)
-        counts = snapshot.count_at(gsd)
-        rows += [
-            {
-                "key": snapshot.keys[tag],
-                "value": snapshot.values[tag],
-                "region": region,
-                "gsd_m": gsd,
-                "n_plannable": int(counts[tag]),
-                "wanted": min(quota, int(counts[tag])),
-                "drawn": by_tag[tag],
-                "planned": int(planned[tag]),
-            }
-            for tag in np.flatnonzero(visible & (counts > 0)).tolist()
-        ]
-    return rows
+    draws: Mapping[int, Drawn],
+) -> pa.Table:
+    """The plan with `key=value` of the rarest tag that is visible in each chip; `index` are rows of `Objects`."""
+    rarest = np.full(len(index), -1, dtype=np.int64)
+    for band in np.unique(bands).tolist():
+        gsd = draws[band].gsd_m
+        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags])
+        here = bands == band
+        rarest[here] = strata(pairs, snapshot.count_at(gsd), len(objects.rows))[index[here]]
+    names = pa.array([f"{k}={v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())
+    column = names.take(pa.array(rarest, mask=rarest < 0))
+    return plan.set_column(plan.schema.get_field_index("stratum"), "stratum", column)
 
 
 # ------------------------------------------------------------------------------------------------------ place of chips
+
+
+def _plan_chips(
+    scenes: Sequence[Scene],
+    offered: Candidates,
+    bands: IntArray,
+    focus: _Focus,
+    chips: ChipSettings,
+    split_zoom: int,
+    choice: SceneChoice,
+    reasons: TextArray,
+    progress: Progress,
+) -> Iterator[_Chips]:
+    """Chips of all objects, in rounds: each object tries its best scene, those without a place there the next best.
+
+    With several dates an object goes on after a success, past scenes too near in time to those it has. Sets `reasons`,
+    "" where a chip was planned.
+    """
+    taken = np.array([scene.datetime.timestamp() for scene in scenes])
+    turn, end = (np.searchsorted(offered.objects, np.arange(len(focus.ids)), side=side) for side in ("left", "right"))
+    dates = np.full((len(focus.ids), choice.dates), np.nan)
+    active = np.flatnonzero(turn < end)
+    while len(active):
+        scene_of = offered.scenes[turn[active]]
+        near = (np.abs(dates[active] - taken[scene_of][:, None]) < choice.min_days_apart * DAY_S).any(axis=1)
+        outcome = np.full(len(focus.ids), "outside", dtype=reasons.dtype)
+        for scene, mine in _by_scene(scene_of[~near], active[~near]):
+            for grid, inside in grids(scenes[scene], focus.points[mine]):
+                batch = _cut(scenes[scene], grid, focus, mine[inside], chips, split_zoom, outcome)
+                yield _Chips(batch[0], bands[turn[batch[0]]], scene, grid.resampled, batch[1])
+        placed = active[outcome[active] == ""]
+        dates[placed, (~np.isnan(dates[placed])).sum(axis=1)] = taken[offered.scenes[turn[placed]]]
+        told = active[reasons[active] != ""]
+        reasons[told] = outcome[told]
+        # Another scene has much the same pixels, and the same splits below it.
+        over = np.isin(outcome[active], ("size", "split")) | ~np.isnan(dates[active]).any(axis=1)
+        turn[active] += 1
+        active = active[~over & (turn[active] < end[active])]
+        progress(len(focus.ids) - len(active), len(focus.ids), "objects")
+
+
+def _by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """The members of each scene, in the order of the scenes."""
+    order = np.argsort(scenes, kind="stable")
+    found, first = np.unique(scenes[order], return_index=True)
+    yield from zip(found.tolist(), np.split(members[order], first[1:]), strict=False)
 
 
 def _cut(
@@ -392,46 +504,46 @@ def _cut(
     members: IntArray,
     chips: ChipSettings,
     split_zoom: int,
-    reasons: npt.NDArray[np.str_],
-) -> list[_Chip]:
-    """Place the chips of some drawn objects on a grid; sets their `reasons`, "" where a chip was planned."""
+    outcome: TextArray,
+) -> tuple[IntArray, pa.Table]:
+    """Place the chips of some drawn objects on a grid; sets their `outcome`, "" where a chip was planned.
+
+    Returns:
+        The members with a chip, and their rows of the plan; the stratum is left open.
+    """
     boxes = _pixel_boxes(grid, focus, members)
     finite = np.isfinite(boxes).all(axis=1)
-    tiles = _tiles(boxes[finite], focus.kinds[members[finite]] == "area", chips)
+    tiles = tiles_of(boxes[finite], focus.kinds[members[finite]] == "area", chips)
     members = members[finite]
-    reasons[members[~tiles.fits]] = "size"
+    outcome[members[~tiles.fits]] = "size"
     members, tiles = members[tiles.fits], tiles.where(tiles.fits)
-    windows, wrong = _place(grid, tiles, [focus.ids[i] for i in members], chips, split_zoom)
-    reasons[members[wrong == _TWO_SPLITS]] = "split"
-    good = wrong <= _TWO_CELLS
+    windows, wrong = place(grid, tiles, focus.codes[members], chips, split_zoom)
+    outcome[members[wrong == TWO_SPLITS]] = "split"
+    good = wrong <= TWO_CELLS
     members, windows, held = members[good], windows[good], tiles.held[good]
-    focus_boxes = _focus_boxes(grid, focus, members, held, windows)
-    found = []
-    for member, window, bounds, box in zip(
-        members.tolist(), windows.tolist(), grid.bounds(windows).tolist(), focus_boxes.tolist(), strict=True
-    ):
-        lon, lat = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
-        cell = cell_of(lon, lat, split_zoom)
-        reasons[member] = ""
-        digest = _digest(scene.scene_id, grid.crs, *window)
-        row = {
-            "chip_id": f"{focus.ids[member]}_{scene.source}_{scene.datetime:%Y%m%d}_{digest}",
-            "object_id": focus.ids[member],
-            "region": scene.region,
-            "source": scene.source,
-            "scene_id": scene.scene_id,
-            "crs": grid.crs,
-            "transform": grid.transform(window[0], window[1]),
-            "width": window[2] - window[0],
-            "height": window[3] - window[1],
-            "gsd_m": grid.gsd_at(lat),
-            "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), bounds, strict=True)),
-            "focus_box": box,
-            "cell": f"{cell[0]}/{cell[1]}",
-            "split": split_of_cell(*cell),
-        }
-        found.append(_Chip(int(focus.index[member]), scene, grid.resampled, row))
-    return found
+    outcome[members] = ""
+    bounds = grid.bounds(windows)
+    lon, lat = (bounds[:, 0] + bounds[:, 2]) / 2, (bounds[:, 1] + bounds[:, 3]) / 2
+    x, y = cells_of(lon, lat, split_zoom)
+    ids = [focus.ids[member] for member in members]
+    name = f"{scene.source}_{scene.datetime:%Y%m%d}"
+    digests = [_digest(scene.scene_id, grid.crs, *window) for window in windows.tolist()]
+    same = {"region": scene.region, "source": scene.source, "scene_id": scene.scene_id, "crs": grid.crs}
+    columns: dict[str, Any] = {
+        **{key: pa.repeat(value, len(ids)) for key, value in same.items()},
+        "chip_id": [f"{object_id}_{name}_{digest}" for object_id, digest in zip(ids, digests, strict=True)],
+        "object_id": ids,
+        "transform": [grid.transform(column, row) for column, row in windows[:, :2].tolist()],
+        "width": pa.array(windows[:, 2] - windows[:, 0], pa.int32()),
+        "height": pa.array(windows[:, 3] - windows[:, 1], pa.int32()),
+        "gsd_m": grid.gsds_at(lat),
+        "bbox": pa.StructArray.from_arrays(list(bounds.T), fields=list(BBOX_TYPE)),
+        "focus_box": _focus_boxes(grid, focus, members, held, windows).tolist(),
+        "stratum": pa.nulls(len(ids), pa.string()),
+        "cell": [f"{column}/{row}" for column, row in zip(x.tolist(), y.tolist(), strict=True)],
+        "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
+    }
+    return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
 
 
 def _digest(*parts: object) -> str:
@@ -445,88 +557,6 @@ def _pixel_boxes(grid: Grid, focus: _Focus, members: IntArray) -> FloatArray:
     areas = np.flatnonzero(focus.kinds[members] == "area")
     boxes[areas] = shapely.bounds(shapely.transform(focus.geometry[members[areas]], grid.pixels)).reshape(-1, 4)
     return np.round(boxes, PIXEL_DECIMALS)
-
-
-def _tiles(boxes: FloatArray, area: BoolArray, chips: ChipSettings) -> _Tiles:
-    """The tile of each object: see `ChipSettings` for the two rules."""
-    first = np.floor(boxes[:, :2]).astype(np.int64)
-    last = np.maximum(np.ceil(boxes[:, 2:]).astype(np.int64), first + 1)
-    extent = last - first
-    if chips.rule == "paper":
-        middle = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2).astype(np.int64)
-        anchors = np.concatenate([middle, middle + 1], axis=1)
-        wanted = extent
-        fits = ((extent >= chips.min_tile_px) & (extent <= chips.max_tile_px)).all(axis=1) | ~area
-    else:
-        anchors = np.concatenate([first, last], axis=1)
-        wanted = np.maximum(np.ceil(extent * chips.context).astype(np.int64), chips.min_tile_px)
-        shorter = np.ceil(wanted.max(axis=1, keepdims=True, initial=0) / MAX_ASPECT).astype(np.int64)
-        wanted = np.minimum(np.maximum(wanted, shorter), chips.max_tile_px)
-        fits = (extent <= wanted).all(axis=1) | ~area
-    sizes = np.where(area[:, None], wanted, chips.point_tile_px)
-    centred = np.rint((boxes[:, :2] + boxes[:, 2:] - sizes) / 2).astype(np.int64)
-    return _Tiles(np.concatenate([first, last], axis=1), anchors, sizes, centred, fits)
-
-
-def _place(
-    grid: Grid, tiles: _Tiles, ids: list[str], chips: ChipSettings, split_zoom: int
-) -> tuple[IntArray, npt.NDArray[np.int64]]:
-    """Shift tiles so that they lie on the scene and, where possible, in one cell.
-
-    Random places come first, then the eight directions at the greatest shift, then the same further out (`FAR_SHIFT`):
-    the first place with nothing wrong is taken, else the first of the least wrong. The anchor always stays inside.
-
-    Returns:
-        Windows (x0, y0, x1, y1), [n, 4], and what is wrong with them, [n].
-    """
-    low = np.maximum(tiles.anchors[:, 2:] - tiles.sizes, grid.limits[:2])
-    high = np.minimum(tiles.anchors[:, :2], grid.limits[2:] - tiles.sizes)
-    free = tiles.sizes - (tiles.anchors[:, 2:] - tiles.anchors[:, :2])
-    best = np.concatenate([tiles.centred, tiles.centred + tiles.sizes], axis=1)
-    wrong = np.full(len(ids), _OUTSIDE, dtype=np.int64)
-    possible = (low <= high).all(axis=1)
-    near = min(chips.shift, 0.5)
-    directed = [(share, towards) for share in (near, max(near, FAR_SHIFT)) for towards in _DIRECTIONS]
-    for attempt in range(RANDOM_SHIFTS + len(directed)):
-        todo = np.flatnonzero(possible & (wrong != _NOTHING))
-        if len(todo) == 0:
-            break
-        if attempt < RANDOM_SHIFTS:
-            draws = [[unit_hash(chips.seed, ids[i], "shift", attempt, axis) for axis in "xy"] for i in todo]
-            shift = near * (2.0 * np.array(draws) - 1.0)
-        else:
-            share, towards = directed[attempt - RANDOM_SHIFTS]
-            shift = share * towards
-        start = tiles.centred[todo] + np.rint(shift * free[todo]).astype(np.int64)
-        start = np.clip(start, low[todo], high[todo])
-        windows = np.concatenate([start, start + tiles.sizes[todo]], axis=1)
-        found = _judge(grid, windows, split_zoom)
-        better = found < wrong[todo]
-        best[todo[better]], wrong[todo[better]] = windows[better], found[better]
-    return best, wrong
-
-
-def _judge(grid: Grid, windows: IntArray, split_zoom: int) -> npt.NDArray[np.int64]:
-    """What is wrong with windows (x0, y0, x1, y1), [n, 4]."""
-    inside = shapely.covers(grid.footprint, shapely.box(*windows.T.astype(np.float64)))
-    found = np.full(len(windows), _OUTSIDE, dtype=np.int64)
-    for i, bounds in zip(np.flatnonzero(inside), grid.bounds(windows[inside]).tolist(), strict=True):
-        found[i] = _divided(cell_of(bounds[0], bounds[3], split_zoom), cell_of(bounds[2], bounds[1], split_zoom))
-    return found
-
-
-@lru_cache(maxsize=65_536)
-def _divided(first: tuple[int, int], last: tuple[int, int]) -> int:
-    """Whether a range of cells, corner to corner, is one cell, one split or several."""
-    if first == last:
-        return _NOTHING
-    splits = set()
-    for y in range(first[1], last[1] + 1):
-        for x in range(first[0], last[0] + 1):
-            splits.add(split_of_cell(x, y))
-            if len(splits) > 1:
-                return _TWO_SPLITS
-    return _TWO_CELLS
 
 
 def _focus_boxes(grid: Grid, focus: _Focus, members: IntArray, held: IntArray, windows: IntArray) -> IntArray:

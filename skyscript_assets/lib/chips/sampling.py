@@ -2,12 +2,13 @@
 
 A tag with n plannable objects in the sampling snapshot and quota K draws an object with probability min(1, K / n) by a
 hash of seed, object id and tag. Partitions therefore need no coordination, and draws are nested: a larger n or a
-smaller K only removes objects. Reading the snapshot and matching its tags to objects belong here, not where a chip
-lies.
+smaller K only removes objects. The paper's way is the other choice: all objects of random squares, then all that carry
+a rare tag. Reading the snapshot and matching its tags to objects belong here, not where a chip lies.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.geometry import metres_per_degree, unit_hash
+from skyscript_assets.lib.geometry import metres_per_degree
+from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
+from skyscript_assets.lib.tags.vocabulary import limits_px
 
 GSD_TOLERANCE = 1.05
 """How much coarser than a tag's coarsest GSD a scene may be: steps are nominal, real pixels are not quite."""
+
+SQUARE_DEG = 0.01
+"""Side in degrees of the squares that `sampling: squares` draws (SkyScript, AAAI 2024)."""
+
+ID_LETTERS = "nwar"
+"""First letters of object ids: node, line of a way, area of a way, area of a relation."""
 
 _JOIN = "\x1f"
 """Stands between key and value; no key of a snapshot holds a control character."""
@@ -30,6 +39,47 @@ _JOIN = "\x1f"
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
+HashArray = npt.NDArray[np.uint64]
+
+
+def object_codes(ids: pa.ChunkedArray) -> HashArray:
+    """A whole number for each object id, a letter of `ID_LETTERS` and OSM's number, that no other id has.
+
+    Raises:
+        ValueError: an id is of another form; the message names it.
+    """
+    letters = pc.index_in(pc.utf8_slice_codeunits(ids, 0, 1), value_set=pa.array(list(ID_LETTERS)))
+    good = pc.and_(
+        pc.is_valid(letters), pc.fill_null(pc.match_substring_regex(ids, "^.-?[0-9]{1,18}$"), fill_value=False)
+    )
+    if not pc.all(good, min_count=0).as_py():
+        odd = ids.filter(pc.invert(good))[0].as_py()
+        raise ValueError(f"object id {str(odd)[:60]!r} is no letter of {ID_LETTERS!r} and a number")
+    numbers = pc.utf8_slice_codeunits(ids, 1).cast(pa.int64()).to_numpy().astype(np.uint64)
+    return np.asarray((numbers << np.uint64(2)) | letters.to_numpy().astype(np.uint64))
+
+
+def hash_key(*parts: object) -> np.uint64:
+    """64 bits that depend on the parts alone."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "big"))
+
+
+def unit_hashes(codes: HashArray, *parts: object) -> FloatArray:
+    """Numbers in [0, 1) that depend on each code and the parts alone: `geometry.unit_hash` for millions of objects."""
+    return _to_unit(codes, hash_key(*parts))
+
+
+def _to_unit(codes: HashArray, keys: HashArray | np.uint64) -> FloatArray:
+    return (_mixed(_mixed(codes) ^ keys) >> np.uint64(11)) / float(1 << 53)
+
+
+def _mixed(values: HashArray) -> HashArray:
+    """The output function of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -51,6 +101,11 @@ class Snapshot:
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
         return self.coarsest_gsd_m * GSD_TOLERANCE >= gsd_m
+
+    def edges(self) -> FloatArray:
+        """The GSDs, rising, between which neither `visible` nor `nearest_gsd` changes: above one, both may."""
+        known = np.array(sorted(self.counts), dtype=np.float64)
+        return np.unique(np.concatenate([self.coarsest_gsd_m * GSD_TOLERANCE, np.sqrt(known[1:] * known[:-1])]))
 
     def nearest_gsd(self, gsd_m: float) -> float:
         """The GSD nearest in ratio for which the snapshot has counts, or the GSD itself where it has none at all."""
@@ -83,6 +138,19 @@ class TagPairs:
     def where(self, kept: BoolArray) -> TagPairs:
         """The pairs that a mask keeps."""
         return TagPairs(self.objects[kept], self.tags[kept])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn between two GSDs, between which the snapshot says the same.
+
+    Attributes:
+        gsd_m: A GSD between them, metres.
+        pairs: The (object, tag) pairs drawn: visible, on an object of a size that makes a chip, chosen by the hash.
+    """
+
+    gsd_m: float
+    pairs: TagPairs
 
 
 def longer_sides_m(boxes: pa.ChunkedArray) -> FloatArray:
@@ -161,25 +229,75 @@ def _tags_of(texts: Sequence[str], snapshot: Snapshot) -> list[list[int]]:
     return found
 
 
-def draw(pairs: TagPairs, ids: Sequence[str], snapshot: Snapshot, counts: IntArray, quota: int, seed: int) -> BoolArray:
-    """Which pairs are drawn: the tag draws the object with probability min(1, quota / n).
+def suits(
+    kinds: npt.NDArray[np.str_],
+    longer_side_m: FloatArray,
+    finest_m: FloatArray,
+    coarsest_m: FloatArray,
+    chips: ChipSettings,
+) -> BoolArray:
+    """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.plannable` has it for one.
+
+    Args:
+        kinds: node, line or area; [n].
+        longer_side_m: Longer side of the objects' boxes in metres, [n].
+        finest_m: Least GSD, [n] or one.
+        coarsest_m: Greatest GSD, [n] or one.
+        chips: Rule and limits.
+    """
+    suited = np.zeros(len(kinds), dtype=np.bool_)
+    for kind in ("node", "line", "area"):
+        least, most = limits_px(kind, chips)
+        suited |= (kinds == kind) & (longer_side_m >= least * finest_m) & (longer_side_m <= most * coarsest_m)
+    return suited
+
+
+def rare_tags(counts: IntArray, chips: ChipSettings) -> BoolArray:
+    """Which tags draw all their objects because they have few; shape [tags]."""
+    return counts < (chips.quota if chips.rare_below is None else chips.rare_below)
+
+
+def probabilities(counts: IntArray, chips: ChipSettings) -> FloatArray:
+    """How probably each tag draws one of its n objects: min(1, quota / n), surely where it is rare; shape [tags].
+
+    With `sampling: squares` it is the share of squares, which draw whole objects, for all tags that are not rare.
+    """
+    likely = (
+        chips.quota / np.maximum(counts, 1) if chips.sampling == "quota" else np.full(len(counts), chips.square_share)
+    )
+    return np.where(rare_tags(counts, chips), 1.0, np.minimum(1.0, likely))
+
+
+def draw(
+    pairs: TagPairs, codes: HashArray, places: FloatArray, snapshot: Snapshot, counts: IntArray, chips: ChipSettings
+) -> BoolArray:
+    """Which pairs are drawn, by `chips.sampling`.
 
     Args:
         pairs: Tags on objects.
-        ids: Object id of each row that `pairs.objects` points to.
+        codes: Hash code of each row that `pairs.objects` points to.
+        places: Longitude and latitude of these rows, degrees, [n, 2]: they decide which square an object is in.
         snapshot: Names the tags.
         counts: n of each tag, shape [tags]; a tag of which the snapshot counted none draws every object.
-        quota: K.
-        seed: Another seed is another sample.
+        chips: Sampling, quota K and seed.
 
     Returns:
         Mask over the pairs.
     """
+    probability = probabilities(counts, chips)
+    if chips.sampling == "squares":
+        x, y = (np.floor(places[:, axis] / SQUARE_DEG).astype(np.int64) + (1 << 20) for axis in (0, 1))
+        square = ((x << 22) | y).astype(np.uint64)
+        return (unit_hashes(square, chips.seed, "square") < chips.square_share)[pairs.objects] | (
+            probability[pairs.tags] >= 1.0
+        )
     drawn = np.ones(len(pairs.objects), dtype=np.bool_)
-    probability = quota / np.maximum(counts[pairs.tags], 1)
-    for i in np.flatnonzero(probability < 1.0):
-        tag = pairs.tags[i]
-        drawn[i] = unit_hash(seed, ids[pairs.objects[i]], snapshot.keys[tag], snapshot.values[tag]) < probability[i]
+    some = np.flatnonzero(probability[pairs.tags] < 1.0)
+    keys = np.array(
+        [hash_key(chips.seed, k, v) for k, v in zip(snapshot.keys, snapshot.values, strict=True)], np.uint64
+    )
+    tags = pairs.tags[some]
+    drawn[some] = _to_unit(codes[pairs.objects[some]], keys[tags]) < probability[tags]
     return drawn
 
 

@@ -36,6 +36,7 @@ from skyscript_assets.lib.storage import file_stamp
 
 _NOT_SEEN = {
     "title",
+    "choice",
     "api_key_variable",
     "api_key_parameter",
     "api_key_header",

@@ -128,13 +128,13 @@ def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips
     Returns:
         Booleans of the shape of `longer_side_m`.
     """
-    least, most = _limits_px(kind, chips)
+    least, most = limits_px(kind, chips)
     # The same products in the same order as in SQL, so that the two agree to the last bit.
     sides = np.asarray(longer_side_m, np.float64)
     return np.asarray((sides >= least * gsd_m) & (sides <= most * gsd_m), np.bool_)
 
 
-def _limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
+def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind."""
     paper = chips.rule == "paper"
     if kind == "node" or (kind == "line" and paper):
@@ -246,8 +246,8 @@ def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings
         chips: Limits of an object's size.
         rare_below: Tags on fewer objects are marked rare.
     """
-    limits_px = [_limits_px(kind, chips) for kind in KINDS]
-    counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits_px] for gsd in gsds_m])
+    limits = [limits_px(kind, chips) for kind in KINDS]
+    counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits] for gsd in gsds_m])
     tags = DistinctTags.of(counts)
     columns = {
         **{name: counts[name] for name in ("key", "value", "region", "kind", "n", "n_plannable")},

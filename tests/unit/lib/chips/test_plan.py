@@ -1,5 +1,5 @@
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,24 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan_report import OUTCOME_SCHEMA, REPORT_SCHEMA, plot_plan, short_tags
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.geometry import cell_of, split_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings import ChipSettings, SceneChoice
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
 
 CHIPS = ChipSettings(snapshot="test", quota=1000)
-OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+OBJECTS = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("timestamp", pa.timestamp("ms", tz="UTC")),
+        ("tags", TAGS_TYPE),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX_TYPE),
+    ]
+)
 ZOOM = 15
 GSD = 0.5
 LEFT, TOP = 400_000.0, 5_200_000.0
@@ -64,12 +73,17 @@ class Plan:
 
     folder: Path
 
-    def objects(self, *objects: tuple[str, shapely.Geometry, dict[str, str]]) -> None:
+    def objects(
+        self,
+        *objects: tuple[str, shapely.Geometry, dict[str, str]],
+        timestamps: Sequence[dt.datetime | None] | None = None,
+    ) -> None:
         rows = []
-        for object_id, geometry, tags in objects:
+        for (object_id, geometry, tags), edited in zip(objects, timestamps or [None] * len(objects), strict=True):
             bounds = shapely.bounds(geometry).tolist()
             box = dict(zip(("xmin", "ymin", "xmax", "ymax"), bounds, strict=True))
-            rows.append({"object_id": object_id, "tags": tags, "geometry": shapely.to_wkb(geometry), "bbox": box})
+            row = {"object_id": object_id, "timestamp": edited, "tags": tags, "bbox": box}
+            rows.append({**row, "geometry": shapely.to_wkb(geometry)})
         write_table(self.folder / "objects.parquet", rows_to_table(rows, OBJECTS))
 
     def snapshot(self, tags: dict[tuple[str, str], tuple[float, int]], gsds: tuple[float, ...] = (GSD,)) -> None:
@@ -452,3 +466,201 @@ def test_bad_input_is_named(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "objects.parquet").unlink()
     with pytest.raises(UpstreamMissingError, match=r"objects\.parquet"):
         plan.write()
+
+
+# -------------------------------------------------------------------------------------------------- scenes, regions
+
+
+def dated(name: str, year: int, month: int = 6, **changes: Any) -> Scene:
+    return scene(scene_id=name, datetime=dt.datetime(year, month, 5, tzinfo=dt.UTC), **changes)
+
+
+def test_an_object_becomes_chips_of_several_dates_that_lie_apart(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(tmp_path, [dated(f"s{year}-{month}", year, month) for year in (2019, 2021, 2023) for month in (6, 7)])
+    plan.objects(TREE, HOUSE)
+    summary = plan.write(choice=SceneChoice(dates=2))
+    assert (summary.planned, summary.drawn, summary.scenes_used) == (4, 2, 2)
+    assert sorted((row["object_id"], row["scene_id"]) for row in plan.rows()) == [
+        ("a1", "s2023-6"),
+        ("a1", "s2023-7"),
+        ("n1", "s2023-6"),
+        ("n1", "s2023-7"),
+    ]
+    plan.write(choice=SceneChoice(dates=9, min_days_apart=300))
+    assert [row["scene_id"] for row in plan.rows() if row["object_id"] == "n1"] == ["s2019-7", "s2021-7", "s2023-7"]
+    assert len({row["chip_id"] for row in plan.rows()}) == 6
+    report = read_table(tmp_path / "report.parquet", REPORT_SCHEMA).to_pylist()
+    assert {row["key"]: (row["drawn"], row["planned"]) for row in report if row["drawn"]} == {
+        "building": (1, 3),
+        "natural": (1, 3),
+    }
+
+
+def test_each_object_gets_the_scene_of_its_own_date(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(tmp_path, [dated("old", 2010), dated("new", 2020)])
+    early, late = dt.datetime(2009, 1, 1, tzinfo=dt.UTC), dt.datetime(2012, 1, 1, tzinfo=dt.UTC)
+    plan.objects(TREE, HOUSE, timestamps=[early, late])
+    plan.write(data_time=dt.datetime(2013, 1, 1, tzinfo=dt.UTC))
+    assert {row["object_id"]: row["scene_id"] for row in plan.rows()} == {"n1": "old", "a1": "old"}
+    plan.write(data_time=dt.datetime(2017, 1, 1, tzinfo=dt.UTC))
+    assert {row["object_id"]: row["scene_id"] for row in plan.rows()} == {"n1": "old", "a1": "old"}
+    plan.write(data_time=dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
+    assert {row["object_id"]: row["scene_id"] for row in plan.rows()} == {"n1": "new", "a1": "new"}
+    plan.objects(TREE, HOUSE, timestamps=[early, dt.datetime(2018, 1, 1, tzinfo=dt.UTC)])
+    plan.write(data_time=dt.datetime(2019, 1, 1, tzinfo=dt.UTC))
+    assert {row["object_id"]: row["scene_id"] for row in plan.rows()} == {"n1": "old", "a1": "new"}
+
+
+def test_without_a_date_of_the_data_the_last_edit_stands_for_it(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(tmp_path, [dated("old", 2010), dated("new", 2020)])
+    plan.objects(TREE, HOUSE, timestamps=[None, dt.datetime(2011, 1, 1, tzinfo=dt.UTC)])
+    plan.write()
+    assert {row["scene_id"] for row in plan.rows()} == {"old"}
+
+
+def test_objects_whose_scenes_are_all_refused_say_by_which_rule(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(TREE, ("n2", ground(shapely.Point(-900, Y)), {"natural": "tree"}))
+    for rules, reason in (({"months": (1,)}, "season"), ({"max_cloud_share": 0.1}, "cloud")):
+        write_scenes(tmp_path, [dated("one", 2020, cloud_share=0.4)])
+        assert plan.write(choice=SceneChoice.model_validate(rules)).dropped == {"outside": 1, reason: 1}
+    data = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    late = plan.write(choice=SceneChoice(max_years_apart=1), data_time=data)
+    assert late.dropped == {"date": 1, "outside": 1}
+    outcomes = read_table(tmp_path / "outcomes.parquet", OUTCOME_SCHEMA).to_pylist()
+    assert [(row["kind"], row["outcome"], row["n"]) for row in outcomes] == [
+        ("node", "date", 1),
+        ("node", "outside", 1),
+    ]
+
+
+def test_two_scenes_of_one_id_are_an_error(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(TREE)
+    write_scenes(tmp_path, [scene(), scene()])
+    with pytest.raises(CorruptInputError, match="scene id one occurs more than once"):
+        plan.write()
+
+
+def test_a_tile_across_the_seam_of_two_scenes_is_dropped_and_one_beside_it_is_not(plan: Plan, tmp_path: Path) -> None:
+    left, right = (ground(shapely.segmentize(shapely.box(x, 0, x + 2000, 4000), 200)) for x in (0, 2000))
+    write_scenes(tmp_path, [scene(scene_id="left", footprint=left), scene(scene_id="right", footprint=right)])
+    plan.objects(
+        ("a1", ground(shapely.box(1970, 300, 2030, 360)), {"building": "yes"}),
+        ("a2", ground(shapely.box(1900, 600, 1960, 660)), {"building": "yes"}),
+        ("a3", ground(shapely.box(2040, 900, 2100, 960)), {"building": "yes"}),
+    )
+    assert plan.write(zoom=10).dropped == {"outside": 1}
+    assert {row["object_id"]: row["scene_id"] for row in plan.rows()} == {"a2": "left", "a3": "right"}
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:4326"])
+def test_a_footprint_across_the_antimeridian_is_cut_on_both_sides_of_it(plan: Plan, tmp_path: Path, crs: str) -> None:
+    footprint = shapely.MultiPolygon([shapely.box(179.9, -0.1, 180, 0.1), shapely.box(-180, -0.1, -179.9, 0.1)])
+    if crs == "EPSG:4326":
+        facts: dict[str, Any] = {"transform": (1e-5, 0, 179.9, 0, -1e-5, 0.1), "width": 20_000, "height": 20_000}
+    else:
+        left, top = Transformer.from_crs(4326, crs, always_xy=True).transform(179.89, 0.11)
+        facts = {"transform": (0.5, 0, left, 0, -0.5, top), "width": 60_000, "height": 60_000}
+    write_scenes(tmp_path, [scene(crs=crs, footprint=footprint, **facts)])
+    places = {"n1": 179.95, "n2": -179.95, "n3": 179.9999}
+    plan.objects(*[(i, shapely.Point(x, 0.05), {"natural": "tree"}) for i, x in places.items()])
+    summary = plan.write(zoom=8)
+    rows = {row["object_id"]: row["bbox"] for row in plan.rows()}
+    assert {"n1", "n2"} <= set(rows)
+    assert all(box["xmin"] <= places[i] <= box["xmax"] < box["xmin"] + 0.1 for i, box in rows.items())
+    assert summary.planned + sum(summary.dropped.values()) == 3
+
+
+def test_a_footprint_around_the_pole_does_not_break_the_plan(plan: Plan, tmp_path: Path) -> None:
+    polar = scene(
+        scene_id="polar",
+        crs="EPSG:3413",
+        footprint=shapely.box(-180, 84, 180, 90),
+        gsd_m=30.0,
+        transform=(30.0, 0, -700_000, 0, -30.0, 700_000),
+        width=46_667,
+        height=46_667,
+    )
+    mercator = scene(
+        scene_id="mercator",
+        crs="EPSG:3857",
+        footprint=shapely.box(7, 80, 8, 90),
+        transform=(3.0, 0, 779_236.0, 0, -3.0, 20_037_508.0),
+        width=37_000,
+        height=1_500_000,
+    )
+    write_scenes(tmp_path, [polar, mercator])
+    plan.snapshot({("natural", "tree"): (30.0, 10)}, gsds=(0.5, 30.0))
+    plan.objects(
+        ("n1", shapely.Point(20, 89.5), {"natural": "tree"}),
+        ("n2", shapely.Point(7.5, 82), {"natural": "tree"}),
+        ("n3", shapely.Point(-150, 86), {"natural": "tree"}),
+    )
+    summary = plan.write(zoom=8)
+    assert summary.planned + sum(summary.dropped.values()) == summary.drawn == 3
+    assert "mercator" in {row["scene_id"] for row in plan.rows() if row["object_id"] == "n2"}
+
+
+def test_in_web_mercator_an_object_is_seen_at_the_resolution_of_its_own_latitude(plan: Plan, tmp_path: Path) -> None:
+    """One scene of a tile service may reach over a country: at 69 degrees its pixels show half of those at 45."""
+    forth = Transformer.from_crs(4326, 3857, always_xy=True)
+    left, top = forth.transform(25.0, 70.0)
+    right, bottom = forth.transform(26.0, 44.0)
+    pixel = 1.3
+    wide = scene(
+        crs="EPSG:3857",
+        footprint=shapely.segmentize(shapely.box(25.0, 44.0, 26.0, 70.0), 0.5),
+        transform=(pixel, 0.0, left, 0.0, -pixel, top),
+        width=int((right - left) / pixel),
+        height=int((top - bottom) / pixel),
+        gsd_m=pixel * np.cos(np.radians(57)),
+    )
+    write_scenes(tmp_path, [wide])
+    plan.snapshot(EVERYTHING, gsds=(0.5, 1.0))
+    plan.objects(*[(f"n{lat}", shapely.Point(25.5, lat), {"natural": "tree"}) for lat in (45, 69)])
+    summary = plan.write(zoom=8)
+    row = plan.only()
+    assert row["object_id"] == "n69"
+    assert row["gsd_m"] == pytest.approx(pixel * np.cos(np.radians(69)), rel=1e-3)
+    assert row["stratum"] == "natural=tree"
+    assert summary.drawn == 2
+
+
+def test_a_region_that_the_snapshot_does_not_know_is_drawn_by_its_own_counts(plan: Plan) -> None:
+    plan.objects(*many(400))
+    quota = CHIPS.model_copy(update={"quota": 40})
+    here = plan.folder
+    known = write_plan("other", "S-1", WORLD, here / "objects.parquet", here, here, quota, ZOOM, here)
+    assert 3 * 20 < known.drawn < 3 * 65
+    rows = read_table(here / "report.parquet", REPORT_SCHEMA).to_pylist()
+    assert {(row["key"], row["n_plannable"], row["wanted"]) for row in rows} == {
+        (key, 400, 40) for key in ("building", "highway", "natural")
+    }
+
+
+def test_plans_are_nested_in_the_quota(plan: Plan) -> None:
+    plan.objects(*many(100))
+    plan.snapshot({tag: (gsd, 100) for tag, (gsd, _) in EVERYTHING.items()})
+    chips = []
+    for quota in (20, 50, 1000):
+        plan.write(CHIPS.model_copy(update={"quota": quota}))
+        chips.append({row["chip_id"] for row in plan.rows()})
+    assert chips[0] < chips[1] < chips[2]
+
+
+def test_the_plan_is_drawn_as_a_small_picture(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(*many(60))
+    plan.write()
+    plot_plan(tmp_path, tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plan.png").stat().st_size < 100_000
+    plan.objects()
+    plan.write()
+    plot_plan(tmp_path, tmp_path / "plan.png")
+
+
+def test_the_tags_that_lack_most_chips_come_first(plan: Plan, tmp_path: Path) -> None:
+    plan.objects(HOUSE, TREE, PATH)
+    plan.snapshot({("building", "yes"): (1.0, 5), ("highway", "path"): (1.0, 1), ("natural", "tree"): (0.6, 9)})
+    plan.write()
+    short = short_tags(read_table(tmp_path / "report.parquet", REPORT_SCHEMA)).to_pylist()
+    assert [(row["key"], row["lacking"]) for row in short] == [("natural", 8), ("building", 4)]

@@ -1,10 +1,13 @@
+import itertools
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from skyscript_assets.lib.chips.sampling import (
@@ -13,12 +16,19 @@ from skyscript_assets.lib.chips.sampling import (
     draw,
     longer_sides_m,
     match_tags,
+    object_codes,
+    probabilities,
+    rare_tags,
     read_snapshot,
     strata,
+    suits,
+    unit_hashes,
 )
 from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
 from skyscript_assets.lib.tags.normalise import normal_values
+from skyscript_assets.lib.tags.vocabulary import plannable
 
 TREES, PIER, ROAD = 0, 1, 2
 SNAPSHOT = Snapshot(
@@ -27,12 +37,17 @@ SNAPSHOT = Snapshot(
     coarsest_gsd_m=np.array([10.0, 0.6, 1.0]),
     counts={0.3: np.array([1000, 5, 40]), 10.0: np.array([100, 0, 0])},
 )
-IDS = [f"n{i}" for i in range(4000)]
+CODES = object_codes(pa.chunked_array([pa.array([f"n{i}" for i in range(4000)])]))
+NOWHERE = np.zeros((4000, 2))
 ALL_TREES = TagPairs(np.arange(4000), np.full(4000, TREES))
 
 
-def drawn_trees(n: int, quota: int = 100, seed: int = 0) -> set[int]:
-    mask = draw(ALL_TREES, IDS, SNAPSHOT, np.array([n, 0, 0]), quota, seed)
+def settings(**changes: Any) -> ChipSettings:
+    return ChipSettings(**{"snapshot": "s", "quota": 100, **changes})
+
+
+def drawn_trees(n: int, quota: int = 100, **more: Any) -> set[int]:
+    mask = draw(ALL_TREES, CODES, NOWHERE, SNAPSHOT, np.array([n, 0, 0]), settings(quota=quota, **more))
     return set(np.flatnonzero(mask).tolist())
 
 
@@ -40,9 +55,21 @@ def tags_column(*rows: dict[str, str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([list(row.items()) for row in rows], TAGS_TYPE)])
 
 
-def test_draws_are_nested_when_a_tag_becomes_more_frequent_or_its_quota_smaller() -> None:
-    assert drawn_trees(2000) < drawn_trees(1000) < drawn_trees(500)
-    assert drawn_trees(1000, quota=50) < drawn_trees(1000, quota=100)
+@hypothesis_settings(deadline=None)
+@given(
+    n=st.integers(1, 5000),
+    more=st.integers(0, 5000),
+    quota=st.integers(1, 3000),
+    less=st.integers(0, 3000),
+    rare_below=st.none() | st.integers(0, 6000),
+    seed=st.integers(0, 99),
+)
+def test_draws_are_nested_when_a_tag_becomes_more_frequent_or_its_quota_smaller(
+    n: int, more: int, quota: int, less: int, rare_below: int | None, seed: int
+) -> None:
+    wide = drawn_trees(n, quota, rare_below=rare_below, seed=seed)
+    assert drawn_trees(n + more, quota, rare_below=rare_below, seed=seed) <= wide
+    assert drawn_trees(n, max(1, quota - less), rare_below=rare_below, seed=seed) <= wide
 
 
 def test_about_quota_objects_are_drawn_of_a_frequent_tag_and_all_of_a_rare_one() -> None:
@@ -53,12 +80,88 @@ def test_about_quota_objects_are_drawn_of_a_frequent_tag_and_all_of_a_rare_one()
 
 def test_an_object_is_drawn_or_not_whoever_else_is_there() -> None:
     few = TagPairs(np.arange(0, 400), np.full(400, TREES))
-    mask = draw(few, IDS[::10], SNAPSHOT, np.array([1000, 0, 0]), 100, 0)
-    assert {IDS[::10][i] for i in np.flatnonzero(mask)} == {IDS[i] for i in drawn_trees(1000) if i % 10 == 0}
+    mask = draw(few, CODES[::10], NOWHERE[::10], SNAPSHOT, np.array([1000, 0, 0]), settings())
+    assert {10 * i for i in np.flatnonzero(mask)} == {i for i in drawn_trees(1000) if i % 10 == 0}
+
+
+def test_a_rare_tag_draws_all_its_objects_whatever_the_quota() -> None:
+    assert len(drawn_trees(4000, rare_below=4001)) == 4000
+    assert len(drawn_trees(4000, rare_below=4000)) < 200
+    assert rare_tags(np.array([99, 100, 0]), settings()).tolist() == [True, False, True]
 
 
 def test_another_seed_is_another_sample() -> None:
     assert drawn_trees(1000) != drawn_trees(1000, seed=1)
+
+
+def test_tags_draw_independently_of_each_other() -> None:
+    counts = np.array([200, 0, 200])
+    both = [
+        draw(TagPairs(np.arange(4000), np.full(4000, tag)), CODES, NOWHERE, SNAPSHOT, counts, settings())
+        for tag in (TREES, ROAD)
+    ]
+    assert 900 < (both[0] & both[1]).sum() < 1100
+
+
+def test_the_papers_way_draws_whole_squares_and_then_all_objects_of_rare_tags() -> None:
+    rng = np.random.default_rng(1)
+    places = rng.uniform(-1.0, 1.0, (4000, 2))
+    tags = np.where(np.arange(4000) % 100 == 0, PIER, TREES)
+    pairs = TagPairs(np.arange(4000), tags)
+    drawn = draw(
+        pairs, CODES, places, SNAPSHOT, np.array([3960, 40, 0]), settings(sampling="squares", square_share=0.2)
+    )
+    assert drawn[tags == PIER].all()
+    common = drawn[tags == TREES]
+    assert 0.17 < common.mean() < 0.23
+    squares = [tuple(square) for square in np.floor(places[tags == TREES] / 0.01).tolist()]
+    assert not {s for s, yes in zip(squares, common, strict=True) if yes} & {
+        s for s, yes in zip(squares, common, strict=True) if not yes
+    }
+    wider = draw(
+        pairs, CODES, places, SNAPSHOT, np.array([3960, 40, 0]), settings(sampling="squares", square_share=0.3)
+    )
+    assert (wider >= drawn).all()
+
+
+def test_what_a_tag_wants_is_its_quota_or_all_it_has() -> None:
+    counts = np.array([1000, 40, 100])
+    assert probabilities(counts, settings()).tolist() == [0.1, 1.0, 1.0]
+    assert probabilities(counts, settings(sampling="squares")).tolist() == [0.1, 1.0, 0.1]
+
+
+def test_hash_numbers_are_uniform_and_the_same_on_every_machine() -> None:
+    numbers = unit_hashes(CODES, "seed", 1)
+    assert numbers[:2] == pytest.approx([0.23673384271030662, 0.6540648081459353])
+    assert np.histogram(numbers, 10, (0, 1))[0] == pytest.approx(400, abs=80)
+    assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.05
+    assert abs(np.corrcoef(numbers, unit_hashes(CODES, "seed", 2))[0, 1]) < 0.05
+
+
+def test_ids_have_codes_of_their_own_and_odd_ones_are_named() -> None:
+    ids = ["n1", "w1", "a1", "r1", "n2", "n-1", "a-1", "w999999999999"]
+    assert len(set(object_codes(pa.chunked_array([ids])).tolist())) == len(ids)
+    for odd in ("x1", "n", "1", "n1.5", "", None):
+        with pytest.raises(ValueError, match="no letter of 'nwar'"):
+            object_codes(pa.chunked_array([pa.array(["n1", odd])]))
+
+
+@pytest.mark.parametrize("rule", ["focus", "paper"])
+def test_the_size_rule_at_one_gsd_is_the_vocabularys(rule: Literal["focus", "paper"]) -> None:
+    chips = settings(rule=rule)
+    sides = np.concatenate([np.arange(0, 400, 0.5), [16 * 0.3, 1000 / 1.5 * 0.3]])
+    gsd = np.full(len(sides), 0.3)
+    for kind in ("node", "line", "area"):
+        found = suits(np.full(len(sides), kind), sides, gsd, gsd, chips)
+        assert (found == plannable(kind, sides, 0.3, chips)).all()
+
+
+def test_between_two_edges_neither_visibility_nor_counts_change() -> None:
+    edges = SNAPSHOT.edges().tolist()
+    assert edges == sorted([0.6 * 1.05, 1.05, 10.5, 3.0**0.5])
+    for low, high in itertools.pairwise([0.01, *edges, 50.0]):
+        inner = np.linspace(low, high, 7)[1:-1].tolist()
+        assert len({(tuple(SNAPSHOT.visible(gsd)), SNAPSHOT.nearest_gsd(gsd)) for gsd in inner}) == 1
 
 
 def test_a_stratum_is_the_rarest_tag_and_ties_go_by_alphabet() -> None:
@@ -91,6 +194,7 @@ def test_tags_are_found_in_lists_and_in_any_spelling_each_once() -> None:
 TAG_VALUES = st.text(alphabet="aAb;.,0 3m\u200b", max_size=12)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["k", "l", "m"]), TAG_VALUES), max_size=12), st.integers(0, 3))
 def test_tags_are_found_where_the_normal_values_of_an_object_hold_them(rows: list[dict[str, str]], start: int) -> None:
     tags = sorted({(key, value) for row in rows for key, listed in row.items() for value in normal_values(listed)})[::2]

@@ -1,0 +1,165 @@
+"""What a plan will cost before anything is fetched: pixels to read, requests, bytes on disk, seconds.
+
+Estimates are shown beside the plan and by `skyscript estimate`; nothing is decided by them, so they are no part of any
+output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
+from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.settings import ChipSettings, RateSettings, Source, StacSource
+from skyscript_assets.lib.tables import read_table
+
+BLOCK_PX = {"wmts": 256, "xyz": 256, "wms": 256}
+"""Side of what is fetched in one piece, pixels, where it is not `COG_BLOCK_PX`."""
+
+COG_BLOCK_PX = 512
+"""Side of a block of a cloud optimized GeoTIFF as GDAL writes it by default."""
+
+OPENING_REQUESTS = 2
+"""Requests that opening a remote file takes: its header, and the place of its blocks."""
+
+JPEG_BYTES_PER_PX = {50: 0.15, 75: 0.21, 90: 0.33, 95: 0.46, 100: 0.84}
+"""Bytes of a chip's JPEG (4:2:0) for each pixel by quality: median of the real images in `benchmarks/chip_bytes.py`."""
+
+ROW_BYTES = 200
+"""Bytes of a chip in the table and as a member of its tar beside the image."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What cutting a plan will take, at most where it says so.
+
+    Attributes:
+        chips: Chips to cut.
+        scenes: Scenes to open.
+        blocks: Blocks or tiles to read, each once.
+        source_bytes: Bytes of their pixels, decoded, in the three bands that are shown; compressed it is less.
+        requests: Requests to servers: one for each block and asset, and those of opening.
+        disk_bytes: Bytes that the chips will take.
+        seconds: Time by the rates in the settings.
+        bytes_per_px: Bytes of an image for each of its pixels that `disk_bytes` counts with.
+        measured: Whether `bytes_per_px` is that of an earlier output of the same partition.
+    """
+
+    chips: int
+    scenes: int
+    blocks: int
+    source_bytes: int
+    requests: int
+    disk_bytes: int
+    seconds: float
+    bytes_per_px: float
+    measured: bool
+
+
+def estimate(
+    plan_folder: Path,
+    scenes_folder: Path,
+    source: Source,
+    chips: ChipSettings,
+    rates: RateSettings,
+    earlier: Path | None = None,
+) -> Estimate:
+    """What cutting a plan will take.
+
+    Args:
+        plan_folder: `chip_plan` of a region and source.
+        scenes_folder: `scene_index` of them.
+        source: The source's settings.
+        chips: Quality of the JPEG files.
+        rates: What this machine and the servers manage in a second.
+        earlier: An earlier `image_chips` of them, whose bytes for each pixel are then expected again.
+
+    Raises:
+        UpstreamMissingError: a table is missing.
+        CorruptInputError: a table is broken.
+    """
+    plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, ["scene_id", "crs", "transform", "width", "height"])
+    scenes = {scene.scene_id: scene for scene in read_scenes(scenes_folder)}
+    width, height = (plan[name].to_numpy().astype(np.int64) for name in ("width", "height"))
+    transforms = np.array(plan["transform"].to_pylist(), dtype=np.float64).reshape(-1, 6)
+    names = plan["scene_id"].to_pylist()
+    corners = _corners(transforms, names, plan["crs"].to_pylist(), scenes)
+    side = BLOCK_PX.get(source.kind, COG_BLOCK_PX)
+    used = sorted(set(names))
+    blocks = _blocks(np.searchsorted(used, names), corners, np.column_stack([width, height]), side)
+    source_bytes = sum(
+        int(count) * side * side * (6 if scenes[name].scale_low is not None else 3)
+        for name, count in zip(used, np.bincount(blocks, minlength=len(used)), strict=True)
+    )
+    requests = _requests(source, len(plan), len(used), len(blocks))
+    known = _bytes_per_px(earlier)
+    bytes_per_px = float(np.interp(chips.jpeg_quality, list(JPEG_BYTES_PER_PX), list(JPEG_BYTES_PER_PX.values())))
+    bytes_per_px = bytes_per_px if known is None else known
+    pixels = int((width * height).sum())
+    return Estimate(
+        chips=len(plan),
+        scenes=len(used),
+        blocks=len(blocks),
+        source_bytes=source_bytes,
+        requests=requests,
+        disk_bytes=round(pixels * bytes_per_px) + ROW_BYTES * len(plan),
+        seconds=len(blocks) * side * side / 1e6 / rates.read_megapixels_s
+        + pixels / 1e6 / rates.encode_megapixels_s
+        + requests / rates.requests_s,
+        bytes_per_px=bytes_per_px,
+        measured=known is not None,
+    )
+
+
+def _corners(
+    transforms: npt.NDArray[np.float64], names: Sequence[str], crs: Sequence[str], scenes: Mapping[str, Scene]
+) -> npt.NDArray[np.int64]:
+    """First column and row of each chip on its grid, [n, 2]; of a resampled one on multiples of its GSD."""
+    own = [
+        (scenes[name].transform[2], scenes[name].transform[5]) if scenes[name].crs == code else (0.0, 0.0)
+        for name, code in zip(names, crs, strict=True)
+    ]
+    origins = np.array(own, dtype=np.float64).reshape(-1, 2)
+    return np.rint((transforms[:, [2, 5]] - origins) / transforms[:, [0, 4]]).astype(np.int64)
+
+
+def _blocks(
+    scene: npt.NDArray[np.int64], corners: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], side: int
+) -> npt.NDArray[np.int64]:
+    """The scene of each block that chips touch; a block that several touch counts once."""
+    first, last = corners // side, (corners + sizes - 1) // side
+    count = last - first + 1
+    owner = np.repeat(np.arange(len(scene)), count.prod(axis=1))
+    start = np.cumsum(count.prod(axis=1)) - count.prod(axis=1)
+    number = np.arange(len(owner)) - start[owner]
+    x, y = first[owner, 0] + number % count[owner, 0], first[owner, 1] + number // count[owner, 0]
+    touched = np.unique(np.column_stack([scene[owner], x, y]), axis=0)
+    return np.asarray(touched[:, 0], dtype=np.int64)
+
+
+def _requests(source: Source, chips: int, scenes: int, blocks: int) -> int:
+    if source.kind in ("files", "synthetic"):
+        return 0
+    if source.kind == "earthengine":
+        return chips
+    if isinstance(source, StacSource):
+        return len(source.assets) * (blocks + OPENING_REQUESTS * scenes)
+    return blocks
+
+
+def _bytes_per_px(chips_folder: Path | None) -> float | None:
+    """Bytes of an image for each of its pixels in an output of `image_chips`; None where it has no image."""
+    if chips_folder is None:
+        return None
+    table = read_table(chips_folder / "chips.parquet", columns=["length", "width", "height"])
+    table = table.filter(pc.is_valid(table["length"]))
+    if len(table) == 0:
+        return None
+    pixels = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
+    return float(table["length"].to_numpy().sum() / pixels.sum())

@@ -1,0 +1,196 @@
+"""What became of a plan's wishes: wanted against achieved for each tag, outcomes by resolution and kind, their picture.
+
+Only the tables and the picture belong here; what is planned is decided in `plan`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
+from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.tables import read_table, rows_to_table
+
+REPORT_FILE = "report.parquet"
+
+REPORT_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("value", pa.string()),
+        ("region", pa.string()),
+        ("gsd_m", pa.float64()),
+        ("n_plannable", pa.int64()),
+        ("wanted", pa.int64()),
+        ("drawn", pa.int64()),
+        ("planned", pa.int64()),
+    ]
+)
+"""Columns of `report.parquet`: `wanted` is what the tag should draw of its n_plannable objects (all of a rare one, the
+quota of another), `drawn` the objects that it did draw, `planned` all planned chips whose object carries the tag (other
+tags of the object may have drawn it, and one object may have several dates)."""
+
+OUTCOMES_FILE = "outcomes.parquet"
+
+OUTCOME_SCHEMA = pa.schema(
+    [("gsd_m", pa.float64()), ("kind", pa.string()), ("outcome", pa.string()), ("n", pa.int64())]
+)
+"""Columns of `outcomes.parquet`: drawn objects by the finest GSD that drew them, their kind (node, line, area), and
+`planned` or the reason why there is no chip (see `plan.PlanSummary`)."""
+
+PLANNED = "planned"
+
+SHORT_TAGS = 15
+"""Tags named in the picture: those that lack most chips."""
+
+COLOURS = {
+    PLANNED: "#4c9f70",
+    "outside": "#b0b0b0",
+    "split": "#5b7db1",
+    "size": "#8d6a9f",
+    "season": "#d9b44a",
+    "cloud": "#d98f4a",
+    "date": "#c4574d",
+}
+"""Colour of each outcome."""
+
+IntArray = npt.NDArray[np.int64]
+
+
+def report_table(
+    region: str,
+    tags: TagPairs,
+    snapshot: Snapshot,
+    draws: Mapping[int, Drawn],
+    chips: ChipSettings,
+    planned: IntArray,
+    bands: IntArray,
+) -> pa.Table:
+    """Wanted against achieved for each tag and each GSD that the snapshot counted; scenes go to the nearest.
+
+    Args:
+        region: Region key.
+        tags: The snapshot's tags on the region's objects.
+        snapshot: Names and counts of the tags.
+        draws: What was drawn, by band of GSDs.
+        chips: Sampling and quota.
+        planned: Row of the object of each planned chip.
+        bands: Band of GSDs of each planned chip.
+    """
+    rows: list[dict[str, Any]] = []
+    levels = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
+    n_tags = len(snapshot.keys)
+    for level in sorted(set(levels.values())):
+        visible = np.zeros(n_tags, dtype=np.bool_)
+        achieved = np.zeros(n_tags, dtype=np.int64)
+        pairs = [np.zeros((0, 2), dtype=np.int64)]
+        for band in (band for band, known in levels.items() if known == level):
+            seen = snapshot.visible(draws[band].gsd_m)
+            visible |= seen
+            pairs.append(np.column_stack([draws[band].pairs.objects, draws[band].pairs.tags]))
+            objects, count = np.unique(planned[bands == band], return_counts=True)
+            chips_of = np.zeros(max(tags.objects.max(initial=0), objects.max(initial=0)) + 1, dtype=np.int64)
+            chips_of[objects] = count
+            mine = tags.where(seen[tags.tags])
+            achieved += np.bincount(mine.tags, weights=chips_of[mine.objects], minlength=n_tags).astype(np.int64)
+        drawn = np.bincount(np.unique(np.concatenate(pairs), axis=0)[:, 1], minlength=n_tags)
+        counts = snapshot.count_at(level)
+        wanted = np.rint(probabilities(counts, chips) * counts).astype(np.int64)
+        rows += [
+            {
+                "key": snapshot.keys[tag],
+                "value": snapshot.values[tag],
+                "region": region,
+                "gsd_m": level,
+                "n_plannable": int(counts[tag]),
+                "wanted": int(wanted[tag]),
+                "drawn": int(drawn[tag]),
+                "planned": int(achieved[tag]),
+            }
+            for tag in np.flatnonzero(visible & (counts > 0)).tolist()
+        ]
+    return rows_to_table(rows, REPORT_SCHEMA)
+
+
+def outcome_table(
+    snapshot: Snapshot,
+    draws: Mapping[int, Drawn],
+    index: IntArray,
+    kinds: npt.NDArray[np.str_],
+    reasons: npt.NDArray[np.str_],
+) -> pa.Table:
+    """Drawn objects by GSD, kind and outcome.
+
+    Args:
+        snapshot: Knows the GSDs that were counted.
+        draws: What was drawn, by band of GSDs.
+        index: Rows of the drawn objects, as `draws` names them; [n].
+        kinds: Their kinds, [n].
+        reasons: Why there is no chip of each, "" where there is; [n].
+    """
+    finest = np.zeros(len(index), dtype=np.float64)
+    for band in sorted(draws, reverse=True):
+        finest[np.isin(index, draws[band].pairs.objects)] = snapshot.nearest_gsd(draws[band].gsd_m)
+    counted = Counter(
+        zip(finest.tolist(), kinds.tolist(), (reason or PLANNED for reason in reasons.tolist()), strict=True)
+    )
+    names = OUTCOME_SCHEMA.names
+    return rows_to_table(
+        [dict(zip(names, (*what, n), strict=True)) for what, n in sorted(counted.items())], OUTCOME_SCHEMA
+    )
+
+
+def short_tags(report: pa.Table) -> pa.Table:
+    """The rows of a report with fewer chips than wanted, those that lack most first."""
+    short = report.filter(pc.less(report["planned"], report["wanted"]))
+    lacking = pc.subtract(short["wanted"], short["planned"])
+    order = [("lacking", "descending"), ("key", "ascending"), ("value", "ascending"), ("gsd_m", "ascending")]
+    return short.append_column("lacking", lacking).sort_by(order)
+
+
+def plot_plan(plan_folder: Path, png_path: Path) -> None:
+    """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
+
+    Args:
+        plan_folder: Output of `plan.write_plan`.
+        png_path: The picture, PNG of under 100 kB.
+
+    Raises:
+        UpstreamMissingError: the folder lacks a table.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    outcomes = read_table(plan_folder / OUTCOMES_FILE, OUTCOME_SCHEMA).to_pylist()
+    short = short_tags(read_table(plan_folder / REPORT_FILE, REPORT_SCHEMA)).slice(0, SHORT_TAGS).to_pylist()
+    groups = sorted({(row["gsd_m"], row["kind"]) for row in outcomes})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4), dpi=90, layout="constrained")
+    start = np.zeros(len(groups))
+    for outcome, colour in COLOURS.items():
+        count = {(row["gsd_m"], row["kind"]): row["n"] for row in outcomes if row["outcome"] == outcome}
+        widths = np.array([count.get(group, 0) for group in groups], dtype=np.float64)
+        if widths.any():
+            left.barh([f"{gsd:.3g} m {kind}" for gsd, kind in groups], widths, left=start, color=colour, label=outcome)
+            start += widths
+    left.set_title("Objects drawn, and what became of them" if groups else "No objects drawn", fontsize=9)
+    names = [f"{row['key']}={row['value']}"[:32] + f"  {row['gsd_m']:.3g} m" for row in short]
+    right.barh(names, [row["wanted"] for row in short], color="#dddddd", label="wanted")
+    right.barh(names, [row["planned"] for row in short], color=COLOURS[PLANNED], height=0.5, label=PLANNED)
+    right.set_title("Tags that lack most chips" if short else "No tag lacks chips", fontsize=9)
+    for axes in (left, right):
+        axes.invert_yaxis()
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=7)
+    figure.savefig(png_path, metadata={"Software": None})
+    plt.close(figure)
