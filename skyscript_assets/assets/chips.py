@@ -13,7 +13,9 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, REPORT_SCHEMA, write_plan
 from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.imagery.access import open_scene
+from skyscript_assets.lib.offset.shift import read_shifts
 from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
@@ -34,6 +36,10 @@ def _reads_plan(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     return {"chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS), "zoom": settings.plant.split.zoom}
 
 
+def _needs_offsets_to_apply(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
+    return key.asset != "scene_offsets" or settings.plant.chips.apply_offsets
+
+
 def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
     report = read_table(run.out / "report.parquet")
@@ -47,7 +53,9 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
-    upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index"),
+    upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index", "scene_offsets"),
+    needs=_needs_offsets_to_apply,
+    code_version="2",
     tables={"plan.parquet": PLAN_SCHEMA, "report.parquet": REPORT_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",
@@ -58,6 +66,7 @@ def chip_plan(run: StageRun) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
     region, source = run.parts
     plant = run.settings.plant
+    shifts = [read_shifts(folder) for folder in run.folders("scene_offsets").values()]
     return vars(
         write_plan(
             region,
@@ -69,13 +78,14 @@ def chip_plan(run: StageRun) -> Counts:
             plant.chips,
             plant.split.zoom,
             run.out,
+            shifts=shifts[0] if shifts else None,
             progress=run.progress,
         )
     )
 
 
 def _reads_cut(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot"})
+    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets"})
 
 
 def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

@@ -35,6 +35,7 @@ from skyscript_assets.lib.chips.sampling import (
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import Bounds, cell_of, split_of_cell, unit_hash
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
@@ -60,10 +61,12 @@ PLAN_SCHEMA = pa.schema(
         ("stratum", pa.string()),
         ("cell", pa.string()),
         ("split", pa.string()),
+        ("osm_shift_m", pa.list_(pa.float64(), 2)),
     ]
 )
 """Columns of `plan.parquet`. `transform` is affine (a, b, c, d, e, f) from pixel corners to `crs`; `focus_box` is
-(x0, y0, x1, y1) in chip pixels, half open; `cell` is the Web Mercator tile `x/y` of the chip's centre."""
+(x0, y0, x1, y1) in chip pixels, half open; `cell` is the Web Mercator tile `x/y` of the chip's centre; `bbox` is
+where OSM has the chip's ground: `osm_shift_m`, metres east and north, moves OSM's coordinates onto the image."""
 
 REPORT_SCHEMA = pa.schema(
     [
@@ -203,6 +206,7 @@ def write_plan(
     out: Path,
     *,
     owned_elsewhere: pa.Array | None = None,
+    shifts: Mapping[str, Shift] | None = None,
     progress: Progress = silent,
 ) -> PlanSummary:
     """Plan the chips of one source over one region: writes `plan.parquet` and `report.parquet`.
@@ -218,6 +222,7 @@ def write_plan(
         split_zoom: Zoom of the Web Mercator tiles that are never divided between splits.
         out: Existing folder for the two tables.
         owned_elsewhere: Ids of objects that belong to another region: never planned here.
+        shifts: Offset of each scene that has one to be applied: objects are moved by it before they are placed.
         progress: Told of the drawn objects that have found a place.
 
     Returns:
@@ -241,7 +246,7 @@ def write_plan(
     for scene in scenes:
         wanted = (reasons == "outside") & np.isin(focus.index, draws[scene.gsd_m].objects)
         points = np.where(wanted[:, None], focus.points, np.nan)
-        for grid, members in grids(scene, points):
+        for grid, members in grids(scene, points, (shifts or {}).get(scene.scene_id, NO_SHIFT)):
             found.extend(_cut(scene, grid, focus, members, chips, split_zoom, reasons))
         progress(int((reasons != "outside").sum()), len(reasons), "objects")
     found.sort(key=lambda chip: (chip.scene.scene_id, chip.object))
@@ -429,6 +434,7 @@ def _cut(
             "focus_box": box,
             "cell": f"{cell[0]}/{cell[1]}",
             "split": split_of_cell(*cell),
+            "osm_shift_m": grid.shift,
         }
         found.append(_Chip(int(focus.index[member]), scene, grid.resampled, row))
     return found
