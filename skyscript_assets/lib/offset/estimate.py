@@ -302,17 +302,17 @@ def _surfaces(
     reader: SceneReader, frames: Sequence[Frame], outlines: Outlines, resolution: Resolution
 ) -> Iterator[tuple[Frame, FloatArray]]:
     """How well the outlines of each window fit at each shift; windows without edges or pixels are left out."""
-    for index, pixels in reader.read_many([_window(frame, resolution) for frame in frames]):
+    for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
         if isinstance(pixels, CorruptInputError):
             continue
         frame = frames[index]
-        outline = _outline(outlines, frame, resolution)
+        outline = outline_of(outlines, frame, resolution)
         fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
         if fit is not None:
             yield frame, fit
 
 
-def _window(frame: Frame, resolution: Resolution) -> Window:
+def window_of(frame: Frame, resolution: Resolution) -> Window:
     """The window of a frame in pixels of the scene's GSD."""
     side = resolution.side_px * resolution.factor
     step = resolution.pixel_m / resolution.factor
@@ -327,7 +327,7 @@ def average(pixels: Pixels, factor: int) -> tuple[Levels, npt.NDArray[np.bool_]]
     return levels, np.asarray(pixels.valid.reshape(shape).all(axis=(1, 3)))
 
 
-def _outline(outlines: Outlines, frame: Frame, resolution: Resolution) -> npt.NDArray[np.complex64]:
+def outline_of(outlines: Outlines, frame: Frame, resolution: Resolution) -> npt.NDArray[np.complex64]:
     """The edges of a window's ground as a picture."""
     half_m = resolution.window_px * resolution.pixel_m / 2
     segments = outlines.segments(frame, half_m)
@@ -371,13 +371,15 @@ def _verdict(
 
 
 def _confidence(agreed: Consensus) -> float:
-    """How far a shift may be believed, 0..1: halves of the windows agree, and no other peak is nearly as high.
+    """How far a shift may be believed, 0..1.
 
-    0 where the best shift lies on the border of what was searched: the true one may lie beyond.
+    If half of the windows find the shift with a probability p, two halves agree with p squared: the root of the share
+    of agreeing halves estimates p. It is lessened where another peak is more than half as high as the best, and 0 where
+    the best shift lies on the border of what was searched, since the true one may lie beyond.
     """
     if agreed.on_border or not agreed.used.any():
         return 0.0
-    return agreed.halves * min(1.0, 2.0 * (1.0 - agreed.peak_ratio))
+    return math.sqrt(agreed.halves) * min(1.0, 2.0 * (1.0 - agreed.peak_ratio))
 
 
 def _in_pixels(scene: Scene, lonlat: FloatArray, shift: Shift) -> tuple[float, float]:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from PIL import Image, ImageDraw, ImageFont
 
+from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.imagery.reader import SceneReader, Window
-from skyscript_assets.lib.offset.outlines import Frame, Outlines, Segments
+from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.offset.outlines import ROAD_WEIGHT, Frame, Outlines, Segments
 
 FIGURE_FILE = "offsets.jpg"
 
@@ -67,20 +70,33 @@ def draw_scenes(drawn: Sequence[tuple[Mapping[str, Any], SceneReader]], outlines
 
 
 def _pair(row: Mapping[str, Any], reader: SceneReader, outlines: Outlines) -> tuple[Image.Image, Image.Image]:
-    """The first window that agreed, with outlines as mapped and as moved."""
-    used = next(window for window in row["windows"] if window["used"])
-    frame = Frame.at(used["lon"], used["lat"])
+    """A window that agreed, with outlines as mapped and as moved."""
     gsd_m = reader.scene.gsd_m
     side = max(LEAST_GROUND_PX, round(GROUND_M / gsd_m))
     half_m = side * gsd_m / 2
+    frame = _frame(row, reader.scene, outlines, half_m)
     window = Window(frame.crs, (gsd_m, 0.0, -half_m, 0.0, -gsd_m, half_m), side, side)
     with reader:
         picture = Image.fromarray(reader.read(*window).rgb).resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
-    segments = outlines.segments(frame, half_m + abs(row["dx_m"]) + abs(row["dy_m"]))
-    return (
-        _outlined(picture, segments, (0.0, 0.0), half_m),
-        _outlined(picture, segments, (row["dx_m"], row["dy_m"]), half_m),
-    )
+    shift = (row["dx_m"], row["dy_m"])
+    segments = outlines.segments(frame, half_m + max(map(abs, shift)))
+    return _outlined(picture, segments, (0.0, 0.0), half_m), _outlined(picture, segments, shift, half_m)
+
+
+def _frame(row: Mapping[str, Any], scene: Scene, outlines: Outlines, half_m: float) -> Frame:
+    """The frame of the window that agreed, lies inside the scene and has the longest outlines of buildings."""
+    per_lon, per_lat = metres_per_degree((scene.bounds[1] + scene.bounds[3]) / 2)
+    reach = half_m / np.array([per_lon, per_lat])
+    found: list[tuple[bool, float, Frame]] = []
+    for window in (window for window in row["windows"] if window["used"]):
+        place = np.array([window["lon"], window["lat"]])
+        inside = bool(shapely.contains(scene.footprint, shapely.box(*(place - reach), *(place + reach))))
+        frame = Frame.at(window["lon"], window["lat"])
+        segments = outlines.segments(frame, half_m)
+        building = segments.weight > ROAD_WEIGHT
+        length = float(np.hypot(*(segments.end - segments.start)[building].T).sum())
+        found.append((inside, length, frame))
+    return max(found, key=lambda one: one[:2])[2]
 
 
 def _outlined(picture: Image.Image, segments: Segments, shift: tuple[float, float], half_m: float) -> Image.Image:
