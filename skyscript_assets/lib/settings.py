@@ -275,7 +275,7 @@ class OffsetSettings(Model):
     """How the offset between OSM and a scene is estimated."""
 
     search_radius_m: float = Field(15.0, ge=1, le=50, description="Greatest shift looked for, metres east and north.")
-    windows: int = Field(24, ge=8, le=200, description="Most windows of a scene that are read and matched.")
+    windows: int = Field(24, ge=8, le=100, description="Most windows of a scene that are read and matched.")
     min_confidence: Share = Field(0.5, description="A shift of less confidence counts as not estimated.")
 
 
