@@ -104,7 +104,6 @@ def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
     reads=_reads_offsets,
-    unique="scene_id",
     may_be_empty=True,
     preview=_offsets_preview,
     pool="imagery",
