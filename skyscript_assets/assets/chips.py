@@ -55,7 +55,7 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index", "scene_offsets"),
     needs=_needs_offsets_to_apply,
-    code_version="2",
+    code_version="3",
     tables={"plan.parquet": PLAN_SCHEMA, "report.parquet": REPORT_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",

@@ -230,6 +230,7 @@ class TagSettings(Model):
         description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",
     )
     min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
+    rare_below: int = Field(5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary.")
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
 
     @model_validator(mode="after")
