@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from skyscript_assets.assets.benchmarks import benchmark_data, benchmark_scores, scoreboard
 from skyscript_assets.assets.captions import caption_rules, captions
 from skyscript_assets.assets.chips import chip_plan, image_chips
-from skyscript_assets.assets.imagery import scene_index
+from skyscript_assets.assets.imagery import scene_index, scene_offsets
 from skyscript_assets.assets.model import chip_features, clip_scores, pretrained_weights, trained_checkpoint
 from skyscript_assets.assets.osm import osm_extract, osm_objects
 from skyscript_assets.assets.shards import caption_shards, training_manifest
@@ -47,7 +47,7 @@ TAGS = Level(
 PAIRS = Level(
     "pairs",
     "From scenes to caption shards, a region and source a run.",
-    (scene_index, chip_plan, image_chips, captions, chip_features, clip_scores, caption_shards),
+    (scene_index, scene_offsets, chip_plan, image_chips, captions, chip_features, clip_scores, caption_shards),
 )
 MANIFEST = Level("manifest", "Every pair, with its split and share.", (training_manifest,))
 MODELS = Level("models", "Training by each model's recipe, a model a run.", (trained_checkpoint,))

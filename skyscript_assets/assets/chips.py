@@ -27,6 +27,7 @@ from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.scenes import covers
+from skyscript_assets.lib.offset.shift import read_shifts
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
@@ -76,6 +77,10 @@ def estimate_of(settings: Settings, store: Store, parts: Parts) -> Estimate:
     )
 
 
+def _needs_offsets_to_apply(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
+    return key.asset != "scene_offsets" or settings.plant.chips.apply_offsets
+
+
 def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
     with tempfile.TemporaryDirectory() as folder:
@@ -96,9 +101,10 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
-    upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index"),
+    upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index", "scene_offsets"),
+    needs=_needs_offsets_to_apply,
     beside=_objects_of_earlier_regions,
-    code_version="3",
+    code_version="4",
     tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",
@@ -111,6 +117,7 @@ def chip_plan(run: StageRun) -> Counts:
     plant, bbox = run.settings.plant, run.region_bbox()
     objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
     earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
+    shifts = [read_shifts(folder) for folder in run.folders("scene_offsets").values()]
     return vars(
         write_plan(
             region,
@@ -125,13 +132,14 @@ def chip_plan(run: StageRun) -> Counts:
             choice=run.settings.sources[source].choice,
             data_time=data_time(run.region_facts()["timestamp"]),
             owned_elsewhere=owned_by_earlier(earlier, bbox),
+            shifts=shifts[0] if shifts else None,
             progress=run.progress,
         )
     )
 
 
 def _reads_cut(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot"})
+    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets"})
 
 
 def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

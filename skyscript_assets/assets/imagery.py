@@ -1,17 +1,21 @@
-"""The scenes that a source has over a region: `scene_index`."""
+"""The scenes that a source has over a region, and how they lie against OSM: `scene_index`, `scene_offsets`."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.imagery.access import depends_on, index_scenes, needs_objects
+from skyscript_assets.lib.imagery.access import depends_on, index_scenes, needs_objects, open_scene
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
 from skyscript_assets.lib.imagery.stac import UNUSABLE_FILE
+from skyscript_assets.lib.offset.estimate import write_offsets
+from skyscript_assets.lib.offset.figure import FIGURE_FILE
+from skyscript_assets.lib.offset.shift import OFFSET_SCHEMA, OFFSETS_FILE
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
@@ -60,3 +64,44 @@ def scene_index(run: StageRun) -> Counts:
     return index_scenes(
         region, key, run.settings, run.region_bbox(), run.out, run.progress, objects=objects, cache=cache
     )
+
+
+def _reads_offsets(settings: Settings, parts: Parts) -> Any:
+    source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title"})
+    apply = settings.plant.chips.apply_offsets
+    return {"offsets": settings.plant.offsets.model_dump(), "apply": apply, "source": source}
+
+
+_SIGN = (
+    "Add dx_m (metres east) and dy_m (metres north) to OSM coordinates to land on the image. dx_px and dy_px are the "
+    "same in columns and rows of the scene. Where the status is not `estimated`, nothing is said and nothing is moved."
+)
+
+
+def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+    columns = [name for name in OFFSET_SCHEMA.names if name != "windows"]
+    shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.md(_SIGN)}
+    figure = run.out / FIGURE_FILE
+    return shown | (
+        {"before and after": metadata.image(figure, "Outlines as mapped and moved")} if figure.exists() else {}
+    )
+
+
+@stage(
+    Scheme.REGION_SOURCE,
+    group="imagery",
+    kinds=["parquet"],
+    upstream=("osm_objects", "scene_index"),
+    tables={OFFSETS_FILE: OFFSET_SCHEMA},
+    reads=_reads_offsets,
+    may_be_empty=True,
+    preview=_offsets_preview,
+    pool="imagery",
+    retries=2,
+)
+def scene_offsets(run: StageRun) -> Counts:
+    """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
+    objects, scenes, plant = run.input("osm_objects") / "objects.parquet", run.input("scene_index"), run.settings.plant
+    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
+    apply = plant.chips.apply_offsets
+    return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, apply=apply, open_scene=reader))

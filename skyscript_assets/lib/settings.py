@@ -512,6 +512,17 @@ class ChipSettings(Model):
     max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
     min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
+    apply_offsets: bool = Field(
+        default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."
+    )
+
+
+class OffsetSettings(Model):
+    """How the offset between OSM and a scene is estimated."""
+
+    search_radius_m: float = Field(15.0, ge=1, le=50, description="Greatest shift looked for, metres east and north.")
+    windows: int = Field(24, ge=8, le=100, description="Most windows of a scene that are read and matched.")
+    min_confidence: Share = Field(0.5, description="A shift of less confidence counts as not estimated.")
 
 
 class RateSettings(Model):
@@ -596,6 +607,7 @@ class PlantSettings(Model):
     split: SplitSettings = SplitSettings()
     chips: ChipSettings
     rates: RateSettings = RateSettings()
+    offsets: OffsetSettings = OffsetSettings()
     captions: CaptionSettings = CaptionSettings()
     scores: ScoreSettings
     shards: ShardSettings = ShardSettings()

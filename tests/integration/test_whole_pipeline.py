@@ -133,6 +133,15 @@ def test_chips_captions_and_shards_belong_together(workshop: Workshop) -> None:
     assert sorted(samples) == sorted(ok)
 
 
+def test_a_painting_lies_where_the_map_has_it(workshop: Workshop) -> None:
+    folder = workshop.store.folder(OutputKey("scene_offsets", ("kotka", "SYN1")))
+    (row,) = pq.read_table(folder / "offsets.parquet").to_pylist()
+    assert not row["applied"]
+    assert row["status"] in ("estimated", "too-few-objects", "disagree")
+    if row["status"] == "estimated":
+        assert abs(row["dx_m"]) < 1 > abs(row["dy_m"])
+
+
 def test_the_scoreboard_shows_every_model_and_says_synthetic(workshop: Workshop) -> None:
     text = (workshop.store.folder(OutputKey("scoreboard")) / "scoreboard.md").read_text(encoding="utf-8")
     for model in workshop.settings.models.values():

@@ -23,6 +23,7 @@ from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, read_snapshot
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift, move
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import CaptionSettings
 from skyscript_assets.lib.tables import TAGS_TYPE, read_table, rows_to_table, write_table
@@ -181,7 +182,7 @@ def write_captions(
     rows: dict[int, dict[str, Any]] = {}
     done = 0
     for level in _levels(chips, objects, snapshot, rules):
-        for batch in np.split(level.chips, range(BATCH, len(level.chips), BATCH)):
+        for batch in _batches(level, chips):
             surroundings = _surroundings(
                 [chips[i] for i in batch], objects, level, captions.max_surrounding * CANDIDATES
             )
@@ -255,6 +256,15 @@ def _levels(
         )
 
 
+def _batches(level: _Level, chips: Sequence[Mapping[str, Any]]) -> Iterator[IntArray]:
+    """The chips of a level, some at a time; those of a batch are moved alike against OSM."""
+    groups: dict[Shift, list[int]] = {}
+    for i in level.chips.tolist():
+        groups.setdefault(tuple(chips[i]["osm_shift_m"] or NO_SHIFT), []).append(i)
+    for members in groups.values():
+        yield from np.split(np.array(members, dtype=np.int64), range(BATCH, len(members), BATCH))
+
+
 def _tag_sets(objects: _Objects, snapshot: Snapshot, shown: BoolArray) -> tuple[list[TagSet], IntArray]:
     """The distinct sets of shown tags, the empty one first, and the number of each object's set."""
     pairs = objects.pairs.where(shown[objects.pairs.tags])
@@ -280,7 +290,7 @@ def _surroundings(
     """What lies around each chip's focus object, the most prominent tag set first, at most `limit` sets a chip.
 
     A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
-    out. All chips are of one CRS.
+    out. All chips are of one CRS and moved alike against OSM.
     """
     focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
     parts = _overlay(chips, objects, level, level.set_of[focus])
@@ -302,13 +312,18 @@ def _overlay(chips: Sequence[Mapping[str, Any]], objects: _Objects, level: _Leve
     opposite = corner + sizes * step
     frames = np.concatenate([np.minimum(corner, opposite), np.maximum(corner, opposite)], axis=1)
     to_crs = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
-    near, which = level.tree.query(_outlines(frames, to_crs), predicate="intersects")
+    shift = tuple(chips[0]["osm_shift_m"] or NO_SHIFT)
+    back = (-shift[0], -shift[1])
+    outlines = shapely.transform(_outlines(frames, to_crs), lambda p: move(p, back))
+    near, which = level.tree.query(outlines, predicate="intersects")
     found = level.candidates[which]
     other = level.set_of[found] != own_sets[near]
     near, found = near[other], found[other]
 
     used, place = np.unique(found, return_inverse=True)
-    projected = shapely.transform(objects.geometry[used], lambda p: np.column_stack(to_crs.transform(*p.T)))
+    projected = shapely.transform(
+        objects.geometry[used], lambda p: np.column_stack(to_crs.transform(*move(p, shift).T))
+    )
     parts = _clip(projected[place], frames[near])
     bounds = shapely.bounds(parts).reshape(-1, 4)
     # Rows grow southward: a part's north-western corner is its first pixel.

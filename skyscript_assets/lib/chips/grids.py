@@ -7,7 +7,7 @@ other (degrees, rotated, sheared) is resampled to UTM, on multiples of its GSD. 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift, move
 
 SQUARE_TOLERANCE = 0.01
 """Relative difference of a pixel's sides on the ground, or radians off a right angle, above which it is resampled."""
@@ -48,6 +49,7 @@ class Grid:
         resampled: Whether these are not the scene's own pixels.
         mercator: Whether the CRS is EPSG:3857, whose scale depends on the latitude.
         to_crs: From degrees to the CRS.
+        shift: What OSM coordinates are moved by before they are placed.
     """
 
     crs: str
@@ -59,15 +61,19 @@ class Grid:
     resampled: bool
     mercator: bool
     to_crs: Transformer
+    shift: Shift = NO_SHIFT
 
     def pixels(self, lonlat: FloatArray) -> FloatArray:
-        """Columns and rows, [n, 2], of places in degrees, [n, 2]; infinite outside the CRS's domain."""
+        """Columns and rows, [n, 2], where the image shows OSM's places, [n, 2] degrees; infinite outside the CRS."""
+        lonlat = move(lonlat, self.shift)
         x, y = self.to_crs.transform(lonlat[:, 0], lonlat[:, 1])
         return np.column_stack([(x - self.origin[0]) / self.step[0], (y - self.origin[1]) / self.step[1]])
 
     def bounds(self, windows: IntArray) -> FloatArray:
         """(west, south, east, north) in degrees, [n, 4], of windows (x0, y0, x1, y1), [n, 4].
 
+        This is where OSM has their ground: a shift is taken back. Chips of scenes that are shifted differently thus
+        share a split where they show the same ground.
         Corners and the middles of the edges are looked at: between them an edge bulges by far less than a pixel.
         """
         x0, y0, x1, y1 = windows.T.astype(np.float64)
@@ -77,7 +83,9 @@ class Grid:
             self.origin[1] + np.stack([y0, y0, y0, ym, y1, y1, y1, ym]) * self.step[1],
             direction="INVERSE",
         )
-        return np.column_stack([lon.min(axis=0), lat.min(axis=0), lon.max(axis=0), lat.max(axis=0)])
+        bounds = np.column_stack([lon.min(axis=0), lat.min(axis=0), lon.max(axis=0), lat.max(axis=0)])
+        back = (-self.shift[0], -self.shift[1])
+        return np.concatenate([move(bounds[:, :2], back), move(bounds[:, 2:], back)], axis=1)
 
     def transform(self, column: int, row: int) -> list[float]:
         """Affine (a, b, c, d, e, f) of a chip whose first pixel is this one."""
@@ -90,12 +98,13 @@ class Grid:
         return self.step[0] * cosines if self.mercator else np.full(len(cosines), self.gsd_m)
 
 
-def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
+def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator[tuple[Grid, IntArray]]:
     """The grids of a scene, each with the places that lie on it.
 
     Args:
         scene: The scene.
-        points: Longitude and latitude, [n, 2], degrees; NaN lies nowhere.
+        points: Longitude and latitude, [n, 2], degrees, of OSM; NaN lies nowhere.
+        shift: The scene's offset, which moves OSM's places onto the image.
 
     Yields:
         A grid, and the indices of the points inside the scene's footprint that are cut on it.
@@ -103,6 +112,7 @@ def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
     Raises:
         SceneError: the CRS cannot be read, or does not suit the footprint.
     """
+    points = move(points, shift)
     shapely.prepare(scene.footprint)
     inside = np.flatnonzero(shapely.intersects_xy(scene.footprint, points[:, 0], points[:, 1]))
     if len(inside) == 0:
@@ -112,12 +122,13 @@ def grids(scene: Scene, points: FloatArray) -> Iterator[tuple[Grid, IntArray]]:
     except CRSError as error:
         raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
     if _square_on_ground(scene, crs):
-        yield _native(scene), inside
+        yield replace(_native(scene), shift=shift), inside
         return
     zones = np.clip((points[inside, 0] + 180.0) // 6.0, 0, 59)
     south = points[inside, 1] < 0
     for zone, southern in sorted(set(zip(zones.tolist(), south.tolist(), strict=True))):
-        yield _utm(scene, zone * 6.0 - 177.0, southern), inside[(zones == zone) & (south == southern)]
+        grid = replace(_utm(scene, zone * 6.0 - 177.0, southern), shift=shift)
+        yield grid, inside[(zones == zone) & (south == southern)]
 
 
 # Thousands of scenes have a handful of CRSs, and each takes milliseconds.

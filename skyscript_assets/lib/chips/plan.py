@@ -43,6 +43,7 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import SPLITS, Bounds
 from skyscript_assets.lib.imagery.choice import DAY_S, REFUSALS, Candidates, candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings, SceneChoice
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
@@ -66,10 +67,12 @@ PLAN_SCHEMA = pa.schema(
         ("stratum", pa.string()),
         ("cell", pa.string()),
         ("split", pa.string()),
+        ("osm_shift_m", pa.list_(pa.float64(), 2)),
     ]
 )
 """Columns of `plan.parquet`. `transform` is affine (a, b, c, d, e, f) from pixel corners to `crs`; `focus_box` is
-(x0, y0, x1, y1) in chip pixels, half open; `cell` is the Web Mercator tile `x/y` of the chip's centre."""
+(x0, y0, x1, y1) in chip pixels, half open; `cell` is the Web Mercator tile `x/y` of the chip's centre; `bbox` is
+where OSM has the chip's ground: `osm_shift_m`, metres east and north, moves OSM's coordinates onto the image."""
 
 PIXEL_DECIMALS = 3
 """Places in pixels are rounded to this before they become whole: what a projection adds in noise is far below."""
@@ -190,6 +193,7 @@ def write_plan(
     choice: SceneChoice | None = None,
     data_time: dt.datetime | None = None,
     owned_elsewhere: pa.Array | None = None,
+    shifts: Mapping[str, Shift] | None = None,
     progress: Progress = silent,
 ) -> PlanSummary:
     """Plan the chips of one source over one region: writes `plan.parquet`, `report.parquet` and `outcomes.parquet`.
@@ -207,6 +211,7 @@ def write_plan(
         choice: Which scene shows an object; default: the settings' defaults.
         data_time: Time of the OSM data; default: the last edit of any of the objects.
         owned_elsewhere: Ids of objects that belong to another region: never planned here.
+        shifts: Offset of each scene that has one to be applied: objects are moved by it before they are placed.
         progress: Told of the drawn objects that are decided.
 
     Returns:
@@ -236,7 +241,9 @@ def write_plan(
     able = _drawn_there(offered, gsds, bands, focus, objects, draws, chips)
     reasons = np.array(REFUSALS, dtype="<U8")[offered.refused]
     found = list(
-        _plan_chips(scenes, offered.where(able), bands[able], focus, chips, split_zoom, choice, reasons, progress)
+        _plan_chips(
+            scenes, offered.where(able), bands[able], focus, chips, split_zoom, choice, shifts or {}, reasons, progress
+        )
     )
     none = np.zeros(0, dtype=np.int64)
     members, bands = (
@@ -459,6 +466,7 @@ def _plan_chips(
     chips: ChipSettings,
     split_zoom: int,
     choice: SceneChoice,
+    shifts: Mapping[str, Shift],
     reasons: TextArray,
     progress: Progress,
 ) -> Iterator[_Chips]:
@@ -476,7 +484,8 @@ def _plan_chips(
         near = (np.abs(dates[active] - taken[scene_of][:, None]) < choice.min_days_apart * DAY_S).any(axis=1)
         outcome = np.full(len(focus.ids), "outside", dtype=reasons.dtype)
         for scene, mine in _by_scene(scene_of[~near], active[~near]):
-            for grid, inside in grids(scenes[scene], focus.points[mine]):
+            shift = shifts.get(scenes[scene].scene_id, NO_SHIFT)
+            for grid, inside in grids(scenes[scene], focus.points[mine], shift):
                 batch = _cut(scenes[scene], grid, focus, mine[inside], chips, split_zoom, outcome)
                 yield _Chips(batch[0], bands[turn[batch[0]]], scene, grid.resampled, batch[1])
         placed = active[outcome[active] == ""]
@@ -541,6 +550,7 @@ def _cut(
         "focus_box": _focus_boxes(grid, focus, members, held, windows).tolist(),
         "stratum": pa.nulls(len(ids), pa.string()),
         "cell": [f"{column}/{row}" for column, row in zip(x.tolist(), y.tolist(), strict=True)],
+        "osm_shift_m": pa.repeat(pa.scalar(grid.shift, PLAN_SCHEMA.field("osm_shift_m").type), len(ids)),
         "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
     }
     return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
