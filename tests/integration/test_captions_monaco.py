@@ -65,7 +65,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
                 transform=(GSD, 0.0, left, 0.0, -GSD, top),
                 width=int((right - left) / GSD),
                 height=int((top - bottom) / GSD),
-                href="none.tif",
+                hrefs=("none.tif",),
                 fingerprint="none",
                 licence="none",
                 attribution="none",

@@ -163,8 +163,8 @@ def _used_scenes(plan_path: Path, plan: Sequence[Mapping[str, Any]], scenes_fold
             f"{plan_path} names scene {missing[0]}, which {scenes_folder} does not have: materialize chip_plan again"
         )
     for scene_id in sorted(used):
-        # A painted scene lies in the folder of its table, under that folder's own digests.
-        if not scenes[scene_id].synthetic:
+        # A painted scene lies in the folder of its table, under that folder's own digests; others are remote.
+        if scenes[scene_id].kind == "files":
             check_unchanged(scenes[scene_id])
     return {scene_id: scenes[scene_id] for scene_id in used}
 
