@@ -59,7 +59,7 @@ def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
                 transform=(gsd_m, 0.0, left, 0.0, -gsd_m, top),
                 width=int((right - left) / gsd_m),
                 height=int((top - bottom) / gsd_m),
-                href="none.tif",
+                hrefs=("none.tif",),
                 fingerprint="none",
                 licence="none",
                 attribution="none",

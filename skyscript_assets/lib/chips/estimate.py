@@ -16,11 +16,20 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import ChipSettings, RateSettings, Source, StacSource
+from skyscript_assets.lib.settings import (
+    ChipSettings,
+    EarthEngineSource,
+    FilesSource,
+    RateSettings,
+    ServiceSource,
+    Source,
+    StacSource,
+    SyntheticSource,
+)
 from skyscript_assets.lib.tables import read_table
 
-BLOCK_PX = {"wmts": 256, "xyz": 256, "wms": 256}
-"""Side of what is fetched in one piece, pixels, where it is not `COG_BLOCK_PX`."""
+TILE_PX = 256
+"""Side of a tile of a service that does not state it here, pixels."""
 
 COG_BLOCK_PX = 512
 """Side of a block of a cloud optimized GeoTIFF as GDAL writes it by default."""
@@ -44,9 +53,9 @@ class Estimate:
         scenes: Scenes to open.
         blocks: Blocks or tiles to read, each once.
         source_bytes: Bytes of their pixels, decoded, in the three bands that are shown; compressed it is less.
-        requests: Requests to servers: one for each block and asset, and those of opening.
+        requests: Requests to servers: one for each block and image file, and those of opening; none for what is kept.
         disk_bytes: Bytes that the chips will take.
-        seconds: Time by the rates in the settings.
+        seconds: Time by the rates in the settings, and by the requests that a service is asked for in a second.
         bytes_per_px: Bytes of an image for each of its pixels that `disk_bytes` counts with.
         measured: Whether `bytes_per_px` is that of an earlier output of the same partition.
     """
@@ -90,14 +99,16 @@ def estimate(
     transforms = np.array(plan["transform"].to_pylist(), dtype=np.float64).reshape(-1, 6)
     names = plan["scene_id"].to_pylist()
     corners = _corners(transforms, names, plan["crs"].to_pylist(), scenes)
-    side = BLOCK_PX.get(source.kind, COG_BLOCK_PX)
+    service = isinstance(source, ServiceSource)
+    side = getattr(source, "tile_px", TILE_PX) if service else COG_BLOCK_PX
     used = sorted(set(names))
     blocks = _blocks(np.searchsorted(used, names), corners, np.column_stack([width, height]), side)
     source_bytes = sum(
         int(count) * side * side * (6 if scenes[name].scale_low is not None else 3)
         for name, count in zip(used, np.bincount(blocks, minlength=len(used)), strict=True)
     )
-    requests = _requests(source, len(plan), len(used), len(blocks))
+    requests = _requests(source, len(plan), [len(scenes[name].hrefs) for name in used], np.bincount(blocks))
+    requests_s = source.requests_per_second if isinstance(source, ServiceSource) else rates.requests_s
     known = _bytes_per_px(earlier)
     bytes_per_px = float(np.interp(chips.jpeg_quality, list(JPEG_BYTES_PER_PX), list(JPEG_BYTES_PER_PX.values())))
     bytes_per_px = bytes_per_px if known is None else known
@@ -111,7 +122,7 @@ def estimate(
         disk_bytes=round(pixels * bytes_per_px) + ROW_BYTES * len(plan),
         seconds=len(blocks) * side * side / 1e6 / rates.read_megapixels_s
         + pixels / 1e6 / rates.encode_megapixels_s
-        + requests / rates.requests_s,
+        + requests / requests_s,
         bytes_per_px=bytes_per_px,
         measured=known is not None,
     )
@@ -143,14 +154,15 @@ def _blocks(
     return np.asarray(touched[:, 0], dtype=np.int64)
 
 
-def _requests(source: Source, chips: int, scenes: int, blocks: int) -> int:
-    if source.kind in ("files", "synthetic"):
+def _requests(source: Source, chips: int, images: Sequence[int], blocks: npt.NDArray[np.int64]) -> int:
+    """Requests for the chips, by the number of images and of blocks of each scene that is used."""
+    if isinstance(source, FilesSource | SyntheticSource):
         return 0
-    if source.kind == "earthengine":
+    if isinstance(source, EarthEngineSource):
         return chips
     if isinstance(source, StacSource):
-        return len(source.assets) * (blocks + OPENING_REQUESTS * scenes)
-    return blocks
+        return sum(files * (count + OPENING_REQUESTS) for files, count in zip(images, blocks.tolist(), strict=True))
+    return int(blocks.sum())
 
 
 def _bytes_per_px(chips_folder: Path | None) -> float | None:

@@ -49,7 +49,7 @@ _NOT_SEEN = {
     "project",
     "credentials_variable",
 }
-"""Settings by which an image is reached, and that change nothing in it."""
+"""Settings by which an image is reached or chosen, and that change nothing in it."""
 
 
 def index_scenes(

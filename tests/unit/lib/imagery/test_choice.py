@@ -33,7 +33,7 @@ def scene(name: str, *date: int, **facts: Any) -> Scene:
         transform=(0.3, 0.0, 371_000.0, 0.0, -0.3, 4_845_000.0),
         width=100,
         height=80,
-        href="scene.tif",
+        hrefs=("scene.tif",),
         fingerprint="f",
         licence="CC0-1.0",
         attribution="nobody",
