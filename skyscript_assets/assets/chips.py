@@ -102,5 +102,5 @@ def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 def image_chips(run: StageRun) -> Counts:
     """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason."""
     plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
-    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
+    reader = partial(open_scene, source=run.settings.sources[run.parts[1]], cache=run.store.cache("tiles"))
     return vars(cut_chips(plan, scenes, chips, run.out, run.progress, open_scene=reader))

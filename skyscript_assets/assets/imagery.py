@@ -56,4 +56,7 @@ def scene_index(run: StageRun) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
     region, key = run.parts
     objects = run.input("osm_objects") / "objects.parquet" if needs_objects(run.settings.sources[key]) else None
-    return index_scenes(region, key, run.settings, run.region_bbox(), run.out, run.progress, objects=objects)
+    cache = run.store.cache("tiles")
+    return index_scenes(
+        region, key, run.settings, run.region_bbox(), run.out, run.progress, objects=objects, cache=cache
+    )

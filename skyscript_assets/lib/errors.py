@@ -34,10 +34,6 @@ class NotCoveredError(SkyScriptError):
     """An extract or a source does not reach the region that was asked for."""
 
 
-class UnsupportedSourceError(SkyScriptError):
-    """A source's kind can be described in the settings but not read by this version."""
-
-
 class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
 

@@ -274,8 +274,8 @@ def _pool(proxy: str | None) -> Any:
     """The process's open connections."""
     import urllib3
 
-    # On its level DEBUG urllib3 logs whole addresses, signatures included.
-    logging.getLogger("urllib3").setLevel(logging.INFO)
+    # At level DEBUG urllib3 logs whole addresses, with the tokens in them.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
     if proxy is not None:
         return urllib3.ProxyManager(proxy, num_pools=32, maxsize=CONNECTIONS)
     return urllib3.PoolManager(num_pools=32, maxsize=CONNECTIONS)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from skyscript_assets.lib.errors import UnsupportedSourceError
 from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.earthengine.index import index_earth_engine
+from skyscript_assets.lib.imagery.earthengine.reader import EarthEngineReader
 from skyscript_assets.lib.imagery.files import files_of, index_files
 from skyscript_assets.lib.imagery.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import SceneReader
@@ -19,9 +20,38 @@ from skyscript_assets.lib.imagery.remote_reader import RemoteReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.stac import index_stac
 from skyscript_assets.lib.imagery.synthetic import paint_scene
+from skyscript_assets.lib.imagery.tiles.index import index_service
+from skyscript_assets.lib.imagery.tiles.reader import TileReader
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import FilesSource, Settings, Source, StacSource, SyntheticSource
+from skyscript_assets.lib.settings import (
+    EarthEngineSource,
+    FilesSource,
+    ServiceSource,
+    Settings,
+    Source,
+    StacSource,
+    SyntheticSource,
+)
 from skyscript_assets.lib.storage import file_stamp
+
+_NOT_SEEN = {
+    "title",
+    "api_key_variable",
+    "api_key_parameter",
+    "api_key_header",
+    "requests_per_second",
+    "connections",
+    "tries",
+    "timeout_s",
+    "contact",
+    "cache_mb",
+    "project",
+    "credentials_variable",
+    "signing",
+    "token",
+    "requester_pays",
+}
+"""Settings by which an image is reached, and that change nothing in it."""
 
 
 def index_scenes(
@@ -33,6 +63,7 @@ def index_scenes(
     progress: Progress = silent,
     *,
     objects: Path | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Find the scenes of a source over a region and write them as `scenes.parquet`, perhaps with no row.
 
@@ -44,12 +75,12 @@ def index_scenes(
         out: Existing folder to write into.
         progress: Told what was found or painted.
         objects: `objects.parquet` of the region, where the source `needs_objects`.
+        cache: Existing local folder that all readers of services share.
 
     Returns:
         Counts by name.
 
     Raises:
-        UnsupportedSourceError: this version cannot read the source's kind.
         SkyScriptError: what the kind's own function raises.
     """
     source = settings.sources[key]
@@ -58,30 +89,33 @@ def index_scenes(
             return vars(index_files(region, key, source, settings, bbox, out, progress))
         case StacSource():
             return vars(index_stac(region, key, source, settings, bbox, out, progress))
-        case SyntheticSource() if objects is not None:
+        case SyntheticSource():
+            assert objects is not None, "a painted source needs the region's objects"
             zoom = settings.plant.split.zoom
             return vars(paint_scene(region, key, source, bbox, objects, out, zoom, progress))
-        case _:
-            raise _unsupported(key, source)
+        case ServiceSource():
+            return vars(index_service(region, key, source, bbox, out, cache))
+        case EarthEngineSource():
+            return vars(index_earth_engine(region, key, source, bbox, out))
 
 
-def open_scene(scene: Scene, source: Source) -> SceneReader:
+def open_scene(scene: Scene, source: Source, cache: Path | None = None) -> SceneReader:
     """The reader of a scene, to be used as a context manager.
 
     Args:
         scene: The scene.
         source: Settings of its source: how its images are reached.
-
-    Raises:
-        UnsupportedSourceError: this version cannot read the source's kind.
+        cache: Existing local folder that all readers of services share, and in which they keep tiles.
     """
     match source:
         case FilesSource() | SyntheticSource():
             return RasterReader(scene)
         case StacSource():
             return RemoteReader(scene, source)
-        case _:
-            raise _unsupported(scene.source, source)
+        case ServiceSource():
+            return TileReader(scene, source, cache)
+        case EarthEngineSource():
+            return EarthEngineReader(scene, source)
 
 
 def needs_objects(source: Source) -> bool:
@@ -91,7 +125,7 @@ def needs_objects(source: Source) -> bool:
 
 def depends_on(source: Source, settings: Settings) -> dict[str, Any]:
     """What the scenes of a source depend on beside region and code, as JSON values: a change makes them stale."""
-    read: dict[str, Any] = {"source": source.model_dump(mode="json", exclude={"title"})}
+    read: dict[str, Any] = {"source": source.model_dump(mode="json", exclude=_NOT_SEEN)}
     match source:
         case FilesSource():
             read["files"] = [file_stamp(path) for path in files_of(source, settings)]
@@ -100,10 +134,3 @@ def depends_on(source: Source, settings: Settings) -> dict[str, Any]:
         case SyntheticSource():
             read["zoom"] = settings.plant.split.zoom
     return read
-
-
-def _unsupported(key: str, source: Source) -> UnsupportedSourceError:
-    return UnsupportedSourceError(
-        f"source {key}: kind {source.kind!r} is described in the settings but cannot be read by this version; "
-        "download its files and describe them with `kind: files`"
-    )

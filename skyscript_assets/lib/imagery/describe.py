@@ -107,7 +107,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
         outline=outline,
         footprint=outline if preview is None or whole else _placed(image, _valid_outline(preview[1], frame), to_wgs84),
         gsd_m=_gsd_m(image, crs, to_wgs84, stated),
-        crs=_crs_text(crs),
+        crs=crs_text(crs),
         transform=tuple(dataset.transform[:6]),
         width=dataset.width,
         height=dataset.height,
@@ -183,7 +183,7 @@ def _crs_of(image: OpenImage) -> CRS:
     return crs
 
 
-def _crs_text(crs: CRS) -> str:
+def crs_text(crs: CRS) -> str:
     """`EPSG:n` where that says all of the CRS, else its WKT."""
     code = crs.to_epsg(min_confidence=100)
     return f"EPSG:{code}" if code is not None else crs.to_wkt()

@@ -4,17 +4,16 @@ from typing import Any
 
 import pytest
 
-from skyscript_assets.lib.errors import SettingsError, UnsupportedSourceError
+from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.imagery.access import depends_on, index_scenes, needs_objects, open_scene
 from skyscript_assets.lib.imagery.credentials import signer_of
 from skyscript_assets.lib.imagery.raster import RasterReader
 from skyscript_assets.lib.imagery.remote_reader import RemoteReader
-from skyscript_assets.lib.settings import FilesSource, StacSource, SyntheticSource, TileSource
+from skyscript_assets.lib.settings import FilesSource, StacSource, SyntheticSource
 
 FACTS: dict[str, Any] = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a"}
 FILES = FilesSource.model_validate(FACTS | {"paths": ["*.tif"]})
 STAC = StacSource.model_validate(FACTS | {"catalog": "catalog.json", "assets": ["image"]})
-TILES = TileSource.model_validate(FACTS | {"kind": "xyz", "url": "http://127.0.0.1/{z}/{x}/{y}"})
 SYNTHETIC = SyntheticSource.model_validate(FACTS | {"datetime": "2023-06-01"})
 
 
@@ -69,8 +68,3 @@ def test_signing_wants_a_collection() -> None:
     )
     with pytest.raises(SettingsError, match="signing needs a collection"):
         signer_of(source)
-
-
-def test_a_kind_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSourceError, match="source T: kind 'xyz'"):
-        index_scenes("here", "T", profile(tmp_path, T=TILES), (0, 0, 1, 1), tmp_path)
