@@ -550,7 +550,7 @@ def _cut(
         "focus_box": _focus_boxes(grid, focus, members, held, windows).tolist(),
         "stratum": pa.nulls(len(ids), pa.string()),
         "cell": [f"{column}/{row}" for column, row in zip(x.tolist(), y.tolist(), strict=True)],
-        "osm_shift_m": pa.repeat(pa.scalar(grid.shift, PLAN_SCHEMA.field("osm_shift_m").type), len(ids)),
+        "osm_shift_m": [grid.shift] * len(ids),
         "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
     }
     return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)

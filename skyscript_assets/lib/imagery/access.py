@@ -48,6 +48,9 @@ _NOT_SEEN = {
     "cache_mb",
     "project",
     "credentials_variable",
+    "signing",
+    "token",
+    "requester_pays",
 }
 """Settings by which an image is reached or chosen, and that change nothing in it."""
 

@@ -16,7 +16,15 @@ from rasterio.features import rasterize
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
-OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+OBJECTS = pa.schema(
+    [
+        ("object_id", pa.string()),
+        ("timestamp", pa.timestamp("ms", tz="UTC")),
+        ("tags", TAGS_TYPE),
+        ("geometry", pa.binary()),
+        ("bbox", BBOX_TYPE),
+    ]
+)
 UTM = "EPSG:32632"
 EAST, NORTH = 500_000.0, 5_250_000.0
 """South-western corner of the town; the central meridian, where grid north is true north."""
@@ -51,6 +59,7 @@ def write_houses(path: Path, shapes: list[shapely.Geometry], **tags: str) -> Non
         rows.append(
             {
                 "object_id": f"a{number}",
+                "timestamp": None,
                 "tags": {"building": "yes"} | tags,
                 "geometry": shapely.to_wkb(shape),
                 "bbox": box,
