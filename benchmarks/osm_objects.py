@@ -135,7 +135,10 @@ def measure(contender: Contender, extract: Path) -> Run | str:
     """One run, or how it failed."""
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
         started = time.perf_counter()
-        process = subprocess.Popen([*contender.command, str(extract), out], stdout=printed, stderr=said)
+        # A temporary folder of its own, because pyrosm keeps results there for the next run.
+        environment = os.environ | {"TMPDIR": out}
+        command = [*contender.command, str(extract), out]
+        process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)

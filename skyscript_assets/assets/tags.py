@@ -54,7 +54,7 @@ def _reads_labels(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
 
 @stage(Scheme.SINGLE, group="tags", kinds=["csv"], reads=_reads_labels)
 def tag_labels(run: StageRun) -> Counts:
-    """Hand-made labels: which tags can be seen from above, and the coarsest resolution at which they still can."""
+    """Labels: which tags can be seen from above, and the coarsest resolution at which they still can."""
     counts = {}
     for name, path in _label_files(run.settings).items():
         counts[name] = len(read_labels(path))

@@ -453,7 +453,7 @@ Source = Annotated[
 class TagSettings(Model):
     """Vocabulary and groundability."""
 
-    labels: str = Field("tag_labels.csv", description="Hand-made labels: a packaged file's name, or a path.")
+    labels: str = Field("tag_labels.csv", description="Labels of tags: a packaged file's name, or a path.")
     overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
     first_pass: str | None = Field(
         "tag_labels_first.csv", description="Labels of a first pass; its agreement with the second is reported."

@@ -70,7 +70,7 @@ DOUBTFUL_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Hand-made decisions, files of one layout (`labels.LABEL_COLUMNS`).
+    """Decisions that the model does not make, files of one layout (`labels.LABEL_COLUMNS`).
 
     Attributes:
         labels: What was decided in the end; it trains the model.

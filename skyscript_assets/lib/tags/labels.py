@@ -1,4 +1,4 @@
-"""Hand-made decisions about tags: the label file and the override file, one layout for both.
+"""Decisions about tags that the model does not make: the label file and the override file, one layout for both.
 
 A row says of one `key=value` whether it can be seen from above, the coarsest ground sample distance in metres at
 which it still can, and why. The guideline for people is `settings/tag_labelling.md`.
