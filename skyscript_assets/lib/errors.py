@@ -37,6 +37,10 @@ class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
 
 
+class TooManyFailuresError(SkyScriptError):
+    """More items of a stage could not be read than its settings allow."""
+
+
 class UpstreamMissingError(SkyScriptError):
     """An output was asked for before the outputs it is made from exist."""
 

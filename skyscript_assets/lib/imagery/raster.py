@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.imagery.blocks import CACHE_BYTES, Block, BlockCache, JpegBlocks
 from skyscript_assets.lib.imagery.reader import Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 
@@ -21,8 +24,17 @@ MAX_READ_PIXELS = 1 << 25
 MAX_BLOCK_BYTES = 1 << 29
 """Largest decoded block that is read: a small file can state blocks that fill the memory."""
 
-CACHE_BYTES = 256 << 20
-"""GDAL's block cache, shared by the threads of a process."""
+GDAL_CACHE_BYTES = 64 << 20
+"""GDAL's own block cache: what it decodes is kept by `blocks`, and needed here only until all bands are read."""
+
+CELL_PX = 128
+"""Least side of what is decoded at once: smaller blocks are read several at a time."""
+
+MAX_CELL_PIXELS = 1 << 22
+"""Blocks that are small in one direction alone are not joined to more than this."""
+
+BLOCKS = BlockCache(CACHE_BYTES)
+"""Decoded blocks of all scenes that are open in this process."""
 
 
 @contextlib.contextmanager
@@ -40,7 +52,7 @@ def open_raster(path: Path) -> Iterator[Any]:
         raise MissingInputError(f"{path} does not exist")
     # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
     driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS=1, GDAL_VRT_ENABLE_PYTHON="NO"):
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1, GDAL_VRT_ENABLE_PYTHON="NO"):
         try:
             dataset = rasterio.open(path, driver=driver)
         except rasterio.errors.RasterioError as error:
@@ -75,7 +87,6 @@ def read_raw(
         CorruptInputError: the file cannot be decoded there.
     """
     import rasterio
-    from rasterio.enums import MaskFlags
 
     def read(wanted: Sequence[int]) -> NDArray[Any]:
         out_shape = None if shape is None else (len(wanted), *shape)
@@ -83,9 +94,8 @@ def read_raw(
 
     try:
         raw = read(bands)
-        valid = np.ones(raw.shape[1:], dtype=bool)
-        if MaskFlags.per_dataset in dataset.mask_flag_enums[bands[0] - 1]:
-            valid = dataset.read_masks(bands[0], window=window, out_shape=shape) != 0
+        masked = read_valid(dataset, bands[0], window, shape)
+        valid = np.ones(raw.shape[1:], dtype=bool) if masked is None else masked
         if nodata is not None and np.isfinite(nodata):
             doubtful = (raw == nodata).all(axis=0)
             others = [band for band in _colour_bands(dataset) if band not in bands]
@@ -100,13 +110,27 @@ def read_raw(
     return raw, valid
 
 
+def read_valid(
+    dataset: Any, band: int, window: Any = None, shape: tuple[int, int] | None = None
+) -> NDArray[np.bool_] | None:
+    """Which pixels of a window hold data by the alpha band or the mask of the file; None where it has neither."""
+    from rasterio.enums import MaskFlags
+
+    if MaskFlags.per_dataset not in dataset.mask_flag_enums[band - 1]:
+        return None
+    return np.asarray(dataset.read_masks(band, window=window, out_shape=shape)).astype(bool)
+
+
 class RasterReader(SceneReader):
-    """Reads windows of a scene that is a raster file."""
+    """Reads windows of a scene that is a raster file; windows that share blocks share their decoding."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self._stack = contextlib.ExitStack()
         self._dataset: Any = None
+        self._jpegs: JpegBlocks | None = None
+        self._cell = (0, 0)
+        self._identity: tuple[object, ...] = ()
 
     def __enter__(self) -> Self:
         """Open the image.
@@ -116,20 +140,35 @@ class RasterReader(SceneReader):
             CorruptInputError: it cannot be opened.
             SceneError: it is not the image that was indexed, or its blocks are too large.
         """
-        dataset = self._stack.enter_context(open_raster(self.scene.path))
-        if dataset.crs is None or max(self.scene.bands) > dataset.count:
+        scene = self.scene
+        dataset = self._stack.enter_context(open_raster(scene.path))
+        if dataset.crs is None or max(scene.bands) > dataset.count:
             self._stack.close()
             raise SceneError(
-                f"{self.scene.path} is not the image that was indexed as scene {self.scene.scene_id} (no CRS or too "
+                f"{scene.path} is not the image that was indexed as scene {scene.scene_id} (no CRS or too "
                 "few bands): materialize scene_index again"
             )
         self._dataset = dataset
+        file = os.open(scene.path, os.O_RDONLY)
+        self._stack.callback(os.close, file)
+        BLOCKS.join()
+        self._stack.callback(BLOCKS.leave)
+        about = os.fstat(file)
+        shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata)
+        self._identity = (str(scene.path), about.st_size, about.st_mtime_ns, *shown)
+        rows, columns = self.block_shape
+        most = max(1, MAX_CELL_PIXELS // (rows * columns))
+        down = min(most, -(-CELL_PX // rows))
+        across = min(max(1, most // down), -(-CELL_PX // columns))
+        self._cell = (rows * down, columns * across)
+        one_each = self._cell == (rows, columns) and scene.nodata is None and scene.scale_low is None
+        self._jpegs = JpegBlocks(dataset, file) if one_each and JpegBlocks.suits(dataset) else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._dataset = None
+        self._dataset = self._jpegs = None
         self._stack.close()
 
     @property
@@ -140,19 +179,66 @@ class RasterReader(SceneReader):
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, as it is stored."""
-        from rasterio.windows import Window as RasterWindow
-
         if width * height > MAX_READ_PIXELS:
             raise SceneError(
                 f"a window covers {width} x {height} pixels of {self.scene.path}, more than {MAX_READ_PIXELS} in all: "
                 "plan its chips nearer to the image's own GSD"
             )
+        try:
+            return self._from_cells(column, row, width, height)
+        except CorruptInputError:
+            # A cell that cannot be decoded may well be sound in the part that is wanted.
+            block = self._read_block(column, row, width, height)
+        valid = np.ones((height, width), dtype=bool) if block.valid is None else block.valid
+        return Pixels(block.rgb, valid)
+
+    def _from_cells(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Put a part of the image together from decoded cells."""
+        rgb = np.empty((height, width, 3), dtype=np.uint8)
+        valid = np.ones((height, width), dtype=bool)
+        rows, columns = self._cell
+        for y in range(row // rows, (row + height - 1) // rows + 1):
+            top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
+            for x in range(column // columns, (column + width - 1) // columns + 1):
+                left, right = max(column, x * columns), min(column + width, (x + 1) * columns)
+                cell = BLOCKS.get((self._identity, y, x), functools.partial(self._decode, y, x))
+                target = (slice(top - row, bottom - row), slice(left - column, right - column))
+                origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
+                rgb[target] = cell.rgb[origin]
+                if cell.valid is not None:
+                    valid[target] = cell.valid[origin]
+        return Pixels(rgb, valid)
+
+    def _decode(self, y: int, x: int) -> Block:
+        """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
+        from rasterio.windows import Window as RasterWindow
+
+        rows, columns = self._cell
+        top, left = y * rows, x * columns
+        height, width = min(rows, self._dataset.height - top), min(columns, self._dataset.width - left)
+        rgb = None if self._jpegs is None else self._jpegs.read(y, x)
+        if rgb is None:
+            return self._read_block(left, top, width, height)
+        if self.scene.bands != (1, 2, 3):
+            rgb = np.ascontiguousarray(rgb[..., [band - 1 for band in self.scene.bands]])
+        valid = read_valid(self._dataset, self.scene.bands[0], RasterWindow(left, top, width, height))
+        if valid is None or valid.all():
+            return Block(rgb, None)
+        rgb[:height, :width][~valid] = 0
+        return Block(rgb, valid)
+
+    def _read_block(self, column: int, row: int, width: int, height: int) -> Block:
+        """A part of the image by way of GDAL."""
+        from rasterio.windows import Window as RasterWindow
+
         raw, valid = read_raw(
             self._dataset, self.scene.bands, self.scene.nodata, RasterWindow(column, row, width, height)
         )
-        rgb = np.ascontiguousarray(np.moveaxis(self._to_8_bit(raw), 0, -1))
+        rgb = np.stack(list(self._to_8_bit(raw)), axis=-1)
+        if valid.all():
+            return Block(rgb, None)
         rgb[~valid] = 0
-        return Pixels(rgb, valid)
+        return Block(rgb, valid)
 
     def _to_8_bit(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
         low, high = self.scene.scale_low, self.scene.scale_high

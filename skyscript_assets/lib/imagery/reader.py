@@ -56,6 +56,7 @@ class SceneReader(abc.ABC):
 
         self.scene = scene
         self._transform = Affine(*scene.transform)
+        self._to_scene = ~self._transform
         self._crs_of: dict[str, Any] = {}
 
     @abc.abstractmethod
@@ -112,16 +113,24 @@ class SceneReader(abc.ABC):
                 yield index, error
 
     def _read(self, window: Window) -> Pixels:
+        start = self._start(window)
+        return (
+            self._read_resampled(window) if start is None else self._read_aligned(*start, window.width, window.height)
+        )
+
+    def _start(self, window: Window) -> tuple[int, int] | None:
+        """(column, row) of the scene at the upper left pixel of a window on its grid; None for other windows."""
         from affine import Affine
 
-        if self._crs(window.crs) == self._crs(self.scene.crs):
-            to_scene = ~self._transform @ Affine(*window.transform)
-            if _is_whole_shift(to_scene, window.width, window.height):
-                return self._read_aligned(round(to_scene.c), round(to_scene.f), window.width, window.height)
-        return self._read_resampled(window)
+        if self._crs(window.crs) != self._crs(self.scene.crs):
+            return None
+        to_scene = self._to_scene @ Affine(*window.transform)
+        return _whole_shift(to_scene, window.width, window.height)
 
     def _read_aligned(self, column: int, row: int, width: int, height: int) -> Pixels:
         """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
+        if column >= 0 and row >= 0 and column + width <= self.scene.width and row + height <= self.scene.height:
+            return self.read_inside(column, row, width, height)
         rgb = np.zeros((height, width, 3), dtype=np.uint8)
         valid = np.zeros((height, width), dtype=bool)
         left, right = max(0, column), min(self.scene.width, column + width)
@@ -190,11 +199,15 @@ class SceneReader(abc.ABC):
 
     def _first_block(self, window: Window) -> tuple[int, int]:
         """(row, column) of the block that holds the window's upper left pixel."""
-        under = self._under(window)
-        if under is None:
+        start = self._start(window)
+        if start is None:
+            under = self._under(window)
+            start = (0, 0) if under is None else under[:2]
+        column, row = (max(0, place) for place in start)
+        if column >= self.scene.width or row >= self.scene.height:
             return (0, 0)
         rows, columns = self.block_shape
-        return (under[1] // rows, under[0] // columns)
+        return (row // rows, column // columns)
 
     def _crs(self, text: str) -> Any:
         import rasterio
@@ -207,10 +220,12 @@ class SceneReader(abc.ABC):
         return self._crs_of[text]
 
 
-def _is_whole_shift(to_scene: Any, width: int, height: int) -> bool:
-    """Whether an affine from window to scene pixels only moves by whole pixels, at every corner of the window."""
-    return all(
-        abs(coordinate - shift - round(start)) <= ALIGNED_TOLERANCE_PX
-        for corner in ((0, 0), (width, 0), (0, height), (width, height))
-        for coordinate, start, shift in zip(to_scene @ corner, (to_scene.c, to_scene.f), corner, strict=True)
-    )
+def _whole_shift(to_scene: Any, width: int, height: int) -> tuple[int, int] | None:
+    """Columns and rows by which an affine from window to scene pixels moves, at every corner; None if it does more."""
+    a, b, c, d, e, f = to_scene[:6]
+    column, row = round(c), round(f)
+    for x, y in ((0, 0), (width, 0), (0, height), (width, height)):
+        across, down = (a - 1) * x + b * y + (c - column), d * x + (e - 1) * y + (f - row)
+        if max(abs(across), abs(down)) > ALIGNED_TOLERANCE_PX:
+            return None
+    return column, row
