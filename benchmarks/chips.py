@@ -117,12 +117,11 @@ ProjectionExtension.ext(item, add_if_missing=True).apply(epsg=crs, transform=lis
 bands = [{"data_type": "uint8", "name": name} for name in ("red", "green", "blue")]
 item.assets["visual"].extra_fields["raster:bands"] = bands
 item.stac_extensions.append("https://stac-extensions.github.io/raster/v1.1.0/schema.json")
-parsed = list(odc.stac.parse_items([item]))
 names = ["visual.1", "visual.2", "visual.3"]
 def images():
     for x, y, width, height in windows:
         box = GeoBox((height, width), grid * Affine.translation(x, y), f"EPSG:{crs}")
-        found = odc.stac.load(parsed, bands=names, geobox=box)
+        found = odc.stac.load([item], bands=names, geobox=box)
         yield np.ascontiguousarray(np.stack([found[name].values[0] for name in names], axis=-1).astype(np.uint8))
 started = time.perf_counter()
 store(images())
