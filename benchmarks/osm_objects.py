@@ -35,7 +35,7 @@ import sys, time
 {imports}
 started = time.perf_counter()
 {work}
-print(time.perf_counter() - started)
+print("work_s", time.perf_counter() - started)
 """
 
 OURS = PYTHON.format(
@@ -145,7 +145,8 @@ def measure(contender: Contender, extract: Path) -> Run | str:
             last = said.read().decode(errors="replace").strip().splitlines()
             return f"failed ({last[-1][:100] if last else process.returncode})"
         own = printed.read().split()
-    return Run(seconds, float(own[-1]) if own else seconds, usage.ru_maxrss / 1024)
+    work_s = float(own[-1]) if b"work_s" in own else seconds
+    return Run(seconds, work_s, usage.ru_maxrss / 1024)
 
 
 def measure_all(extract: Path, runs: int, peers: str) -> tuple[dict[str, list[Run]], dict[str, str]]:

@@ -1,7 +1,8 @@
 """Rank the tags of OSM extracts by frequency, and check that the label file skips none of the most frequent.
 
-Counted are tags that are no text (`lib.tags.text.text_reason`), on distinct tagged nodes, ways, and multipolygon or
-boundary relations: an object that occurs in several extracts counts once for each of its tags.
+Counted are tags of normal values (`lib.tags.normalise`) that are no text (`lib.tags.text.text_reason`), on distinct
+tagged nodes, ways, and multipolygon or boundary relations: an object that occurs in several extracts counts once for
+each of its tags.
 
     python benchmarks/rank_tags.py ../shared/data/osm --top 445
 
@@ -22,6 +23,7 @@ import osmium
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES
 from skyscript_assets.lib.settings import PACKAGED_PROFILES
 from skyscript_assets.lib.tags.labels import Tag, read_labels
+from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import text_reason
 
 ENDINGS = (".osm.pbf", ".osm.bz2", ".osm")
@@ -47,12 +49,12 @@ def rank(paths: Iterable[Path]) -> list[tuple[Tag, int]]:
             kind = "nwr".index(item.type_str())
             if kind == 2 and item.tags.get("type") not in RELATION_AREA_TYPES:
                 continue
-            for key, value in item.tags:
+            for tag in ((key, value) for key, listed in item.tags for value in normal_values(listed)):
                 # Tag, type and id as one number: OSM ids stay below 2^44.
-                mark = ((numbers.setdefault((key, value), len(numbers)) * 3 + kind) << 44) | item.id
+                mark = ((numbers.setdefault(tag, len(numbers)) * 3 + kind) << 44) | item.id
                 if mark not in seen:
                     seen.add(mark)
-                    counts[key, value] += 1
+                    counts[tag] += 1
     kept = ((tag, n) for tag, n in counts.items() if text_reason(*tag) is None)
     return sorted(kept, key=lambda item: (-item[1], item[0]))
 

@@ -27,7 +27,8 @@ from rich.table import Table
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
-from skyscript_assets.lib.settings import FilesSource, Settings, SyntheticSource, load_settings
+from skyscript_assets.lib.imagery.requirements import requirements_of
+from skyscript_assets.lib.settings import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.provenance import state_of
 from skyscript_assets.resources import Plant
@@ -103,16 +104,19 @@ def status() -> None:
 
 @main.command()
 def sources() -> None:
-    """List the profile's image sources and what each needs."""
+    """List the profile's image sources, what each needs, and whether that is here; no service is asked."""
     with _plain_errors():
         settings, _ = _settings_and_store()
-        table = Table("source", "title", "GSD m", "kind", "needs", "licence")
+        table = Table("source", "title", "kind", "GSD m", "extent", "needs", "licence", "can be read here")
         for key, source in settings.sources.items():
-            needs = {
-                FilesSource: "its files on this machine",
-                SyntheticSource: "nothing: painted from OSM objects, no photograph",
-            }.get(type(source), "a later version: described here, not read yet; use kind `files`")
-            table.add_row(key, escape(source.title), f"{source.gsd_m:g}", source.kind, needs, escape(source.licence))
+            needed = requirements_of(source, settings)
+            missing = [requirement.remedy for requirement in needed if not requirement.met]
+            box = source.extent
+            extent = "world" if box is None else f"{box.west:g} {box.south:g} to {box.east:g} {box.north:g}"
+            needs = ", ".join(requirement.what for requirement in needed) or "OSM objects to paint, no photograph"
+            here = f"[yellow]no[/]: {escape('; '.join(missing))}" if missing else "yes"
+            facts = [source.title, source.kind, f"{source.gsd_m:g}", extent, needs, source.licence]
+            table.add_row(key, *map(escape, facts), here)
         console.print(table)
 
 

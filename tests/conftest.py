@@ -103,7 +103,7 @@ def scene_of() -> Callable[..., Scene]:
                 "transform": tuple(dataset.transform[:6]),
                 "width": dataset.width,
                 "height": dataset.height,
-                "href": str(path),
+                "hrefs": (str(path),),
                 "fingerprint": fingerprint(dataset),
                 "nodata": dataset.nodata,
                 "licence": "CC0-1.0",

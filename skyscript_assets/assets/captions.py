@@ -48,6 +48,7 @@ def _captions_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="captions",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "osm_objects", "sampling_snapshot", "caption_rules"),
+    code_version="2",
     tables={"captions.parquet": CAPTION_SCHEMA},
     reads=_reads_captions,
     unique="chip_id",

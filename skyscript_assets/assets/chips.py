@@ -49,6 +49,7 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="imagery",
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index"),
+    code_version="2",
     tables={"plan.parquet": PLAN_SCHEMA, "report.parquet": REPORT_SCHEMA},
     reads=_reads_plan,
     unique="chip_id",
@@ -111,7 +112,7 @@ def image_chips(run: StageRun) -> Counts:
     Chips that could not be read are in a ledger; launchpad config `retry: true` tries them again.
     """
     plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
-    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
+    reader = partial(open_scene, source=run.settings.sources[run.parts[1]], cache=run.store.cache("tiles"))
     earlier = None if run.previous is None else run.store.folder(run.previous)
     summary = cut_chips(
         plan, scenes, chips, run.out, run.progress, open_scene=reader, earlier=earlier, only_failed=run.retry

@@ -23,13 +23,16 @@ from skyscript_assets.lib.tags.groundability import (
 )
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
-from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot
+from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
 from skyscript_assets.lib.tags.validation import FIGURES_SCHEMA, figure_rows
 from skyscript_assets.lib.tags.vocabulary import (
+    COOCCURRENCE_SCHEMA,
     PLANNABLE_SCHEMA,
     VOCABULARY_SCHEMA,
     count_vocabulary,
+    most_frequent_tags,
     plot_tag_counts,
+    text_tags_by_reason,
 )
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
@@ -61,7 +64,11 @@ def tag_labels(run: StageRun) -> Counts:
 
 def _reads_vocabulary(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     sizes = {"rule", "min_object_px", "min_tile_px", "max_tile_px", "context"}
-    return {"gsds_m": _gsds_m(settings), "sizes": settings.plant.chips.model_dump(include=sizes)}
+    return {
+        "gsds_m": _gsds_m(settings),
+        "sizes": settings.plant.chips.model_dump(include=sizes),
+        "rare_below": settings.plant.tags.rare_below,
+    }
 
 
 def _gsds_m(settings: Settings) -> list[float]:
@@ -73,7 +80,12 @@ def _vocabulary_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
         plot = Path(folder) / "tag_counts.png"
         plot_tag_counts(run.out, plot)
         shown = metadata.image(plot, "Most frequent tags")
-    return {"tag counts": shown, "preview": metadata.parquet_rows(run.out / "vocabulary.parquet")}
+    return {
+        "tag counts": shown,
+        "most frequent tags": metadata.rows(most_frequent_tags(run.out)),
+        "text tags": metadata.rows(text_tags_by_reason(run.out)),
+        "tags that come together": metadata.parquet_rows(run.out / "cooccurrence.parquet", limit=8),
+    }
 
 
 @stage(
@@ -81,14 +93,24 @@ def _vocabulary_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="tags",
     kinds=["duckdb", "parquet"],
     upstream=("osm_objects",),
-    tables={"vocabulary.parquet": VOCABULARY_SCHEMA, "plannable.parquet": PLANNABLE_SCHEMA},
+    code_version="2",
+    tables={
+        "vocabulary.parquet": VOCABULARY_SCHEMA,
+        "plannable.parquet": PLANNABLE_SCHEMA,
+        "cooccurrence.parquet": COOCCURRENCE_SCHEMA,
+    },
     reads=_reads_vocabulary,
     preview=_vocabulary_preview,
 )
 def tag_vocabulary(run: StageRun) -> Counts:
-    """How often every key=value occurs, by region and kind of object, and how many of them could become a chip."""
+    """How often every key=value occurs, by region and kind, how large its objects are, which come together."""
     objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
-    return vars(count_vocabulary(objects, _gsds_m(run.settings), run.settings.plant.chips, run.out))
+    plant = run.settings.plant
+    return vars(
+        count_vocabulary(
+            objects, _gsds_m(run.settings), plant.chips, run.out, plant.tags.rare_below, progress=run.progress
+        )
+    )
 
 
 def _reads_groundability(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
@@ -144,7 +166,10 @@ def tag_groundability(run: StageRun) -> Counts:
 
 
 def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
-    return {"preview": metadata.parquet_rows(run.out / "snapshot.parquet")}
+    return {
+        "tags by resolution": metadata.rows(tags_by_gsd(run.out)),
+        "preview": metadata.parquet_rows(run.out / "snapshot.parquet", limit=8),
+    }
 
 
 @stage(

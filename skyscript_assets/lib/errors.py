@@ -4,6 +4,11 @@ Every message names the file, key or setting at fault and what to do about it. A
 to tell one failure from another; a new wording alone needs no class.
 """
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the operating system's errors that mean `NoSpaceError`."""
+
 
 class SkyScriptError(Exception):
     """Base of every error raised on purpose; its message is fit to be shown to a user as it stands."""
@@ -29,16 +34,28 @@ class NotCoveredError(SkyScriptError):
     """An extract or a source does not reach the region that was asked for."""
 
 
-class UnsupportedSourceError(SkyScriptError):
-    """A source's kind can be described in the settings but not read by this version."""
-
-
 class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
 
 
 class TooManyFailuresError(SkyScriptError):
     """More items of a stage could not be read than its settings allow."""
+
+
+class UnreachableError(SkyScriptError):
+    """A server gave no usable answer after every try; a later run may succeed."""
+
+
+class RefusedError(CorruptInputError):
+    """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable.
+
+    Attributes:
+        status: The HTTP status, 0 where there is none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UpstreamMissingError(SkyScriptError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +23,7 @@ from typing import Any
 from upath import UPath
 
 from skyscript_assets.lib.errors import (
+    DISK_FULL,
     NoSpaceError,
     OutputBusyError,
     OutputSchemaError,
@@ -38,7 +38,6 @@ MIN_FREE_BYTES = 256 * 1024 * 1024
 """Free space below which no output is begun."""
 
 _MANIFEST = "manifest.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, order=True)
@@ -243,7 +242,7 @@ class Store:
                 staging.mkdir(parents=True, exist_ok=True)
                 yield staging
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in DISK_FULL:
                 raise NoSpaceError(
                     f"no space is left in {self.local} while writing {key}; free some and run again: "
                     "finished parts are kept"

@@ -149,7 +149,7 @@ def test_a_truncated_extract(extracted: Site, share: float) -> None:
     message = extracted.message(extracted.workshop(), "osm_extract/here")
     assert re.fullmatch(
         rf"region here: {extracted.extract} "
-        r"(is empty|is not whole \(.+\)|is no OSM extract \(.+\)|holds no object); get the extract again",
+        r"(is empty|is not (a )?whole( PBF)? \(.+\)|is no OSM extract \(.+\)|holds no object); get the extract again",
         message,
     )
 

@@ -1,6 +1,7 @@
 """Plan and captions of a real extract: every object of Monaco that a 0.5 m image would show."""
 
 import datetime as dt
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings import BBox, CaptionSettings, ChipSettings, Region, load_settings
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import excluded_reason
 
 pytestmark = pytest.mark.integration
@@ -37,13 +39,12 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     stage_extract("monaco", Region(title="Monaco", path=str(pbf), bbox=MONACO), SETTINGS, folder)
     write_objects(folder, folder)
     pairs = read_table(folder / "objects.parquet")["tags"].combine_chunks()
-    counted = (
-        pa.table({"key": pairs.keys, "value": pairs.items}).group_by(["key", "value"]).aggregate([([], "count_all")])
-    )
+    mapped = zip(pairs.keys.to_pylist(), pairs.items.to_pylist(), strict=True)
+    counted = Counter((key, value) for key, listed in mapped for value in normal_values(listed))
     seen = [
-        {"key": row["key"], "value": row["value"], "region": "monaco", "gsd_m": GSD, "n_plannable": row["count_all"]}
-        for row in counted.to_pylist()
-        if excluded_reason(row["key"], row["value"]) is None
+        {"key": key, "value": value, "region": "monaco", "gsd_m": GSD, "n_plannable": n}
+        for (key, value), n in counted.items()
+        if excluded_reason(key, value) is None
     ]
     pq.write_table(pa.Table.from_pylist(seen), folder / "snapshot.parquet")
     tags = [{"key": row["key"], "value": row["value"], "coarsest_gsd_m": 0.6} for row in seen]
@@ -64,7 +65,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
                 transform=(GSD, 0.0, left, 0.0, -GSD, top),
                 width=int((right - left) / GSD),
                 height=int((top - bottom) / GSD),
-                href="none.tif",
+                hrefs=("none.tif",),
                 fingerprint="none",
                 licence="none",
                 attribution="none",

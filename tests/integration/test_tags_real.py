@@ -2,17 +2,21 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from skyscript_assets.assets import STAGES
+from skyscript_assets.lib.chips.sampling import Snapshot, match_tags
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings, Region, TagSettings, load_settings
@@ -22,8 +26,14 @@ from skyscript_assets.lib.tags.groundability import GroundabilitySummary, LabelF
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability
 from skyscript_assets.lib.tags.snapshot import SnapshotSummary, freeze_snapshot
-from skyscript_assets.lib.tags.text import excluded_reason, text_reason
-from skyscript_assets.lib.tags.vocabulary import VocabularySummary, count_vocabulary, plot_tag_counts
+from skyscript_assets.lib.tags.text import NEVER_SAID, attribute_reason, text_reason
+from skyscript_assets.lib.tags.vocabulary import (
+    COOCCURRENCE_SCHEMA,
+    VOCABULARY_SCHEMA,
+    VocabularySummary,
+    count_vocabulary,
+    plot_tag_counts,
+)
 from skyscript_assets.provenance import materialize
 from skyscript_assets.stages import StageRun, partitions_of
 from tests.workshop import Workshop, demo_files, write_profile
@@ -69,7 +79,7 @@ def test_the_label_file_skips_none_of_the_six_hundred_most_frequent_tags(shared_
     command = [sys.executable, str(script), str(shared_data / "osm"), "--top", "600"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert result.returncode == 0, result.stdout[-500:] + result.stderr[-500:]
-    assert result.stdout.splitlines()[0].split() == ["1", "33152", "1", "m", "building=yes"]
+    assert result.stdout.splitlines()[0].split() == ["1", "33153", "1", "m", "building=yes"]
 
 
 def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary]) -> None:
@@ -89,6 +99,54 @@ def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary
     assert (folder / "counts.png").stat().st_size < 100_000
 
 
+def test_plans_find_every_tag_that_the_vocabulary_counts(
+    vocabulary: tuple[Path, VocabularySummary], shared_data: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(vocabulary[0] / "vocabulary.parquet").to_pylist()
+    counted = Counter[tuple[str, str]]()
+    for row in rows:
+        if row["region"] == "monaco" and text_reason(row["key"], row["value"]) is None:
+            counted[row["key"], row["value"]] += row["n"]
+    tags = sorted(counted)
+    snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
+    region = Region(title="monaco", path=str(shared_data / "osm" / EXTRACTS["monaco"]))
+    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    write_objects(tmp_path, tmp_path)
+    found = match_tags(pq.read_table(tmp_path / "objects.parquet")["tags"], snapshot)
+    assert np.bincount(found.tags, minlength=len(tags)).tolist() == [counted[tag] for tag in tags]
+
+
+def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path, VocabularySummary]) -> None:
+    rows = pq.read_table(vocabulary[0] / "vocabulary.parquet", schema=VOCABULARY_SCHEMA).to_pylist()
+    totals = Counter[tuple[str, str]]()
+    for row in rows:
+        totals[row["key"], row["value"]] += row["n"]
+    assert all(row["rare"] == (totals[row["key"], row["value"]] < 5) for row in rows)
+    assert all((row["longer_side_m"] or 0) >= (row["shorter_side_m"] or 0) >= 0 for row in rows)
+    wanted = ("building", "church", "monaco", "area")
+    church = next(r for r in rows if (r["key"], r["value"], r["region"], r["kind"]) == wanted)
+    assert 10 < church["shorter_side_m"] < church["longer_side_m"] < 100
+    company = pq.read_table(vocabulary[0] / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA).to_pylist()
+    assert all(0.05 <= row["share"] <= 1 for row in company)
+    assert [
+        r for r in company if text_reason(r["key"], r["value"]) or text_reason(r["other_key"], r["other_value"])
+    ] == []
+    together = {(r["key"], r["value"], r["other_key"], r["other_value"]): r["share"] for r in company}
+    assert together["footway", "sidewalk", "highway", "footway"] > 0.9
+
+
+def test_no_class_holds_a_clock_a_link_a_long_number_or_a_sentence(
+    vocabulary: tuple[Path, VocabularySummary],
+) -> None:
+    rows = pq.read_table(vocabulary[0] / "vocabulary.parquet", columns=["key", "value"]).to_pylist()
+    classes = [f"{row['key']}={row['value']}" for row in rows if text_reason(row["key"], row["value"]) is None]
+    assert len(classes) > 1500
+    odd = re.compile(
+        r"[^ -~]|\d:\d\d|=.*\d{4}[-/]\d\d|@|://|=.*\d{8}|=.*[;|]|=.*\w, \w|^(\w+_)?(name|phone|email|operator)\b"
+    )
+    assert [tag for tag in classes if odd.search(tag)] == []
+
+
 def test_text_never_gets_a_decision_and_attributes_are_never_visible(
     groundability: tuple[Path, GroundabilitySummary],
 ) -> None:
@@ -96,7 +154,8 @@ def test_text_never_gets_a_decision_and_attributes_are_never_visible(
     assert len(rows) > 1000
     assert [row for row in rows if text_reason(row["key"], row["value"]) is not None] == []
     seen = [row for row in rows if row["coarsest_gsd_m"] is not None]
-    assert [row for row in seen if excluded_reason(row["key"], row["value"]) is not None] == []
+    assert [row for row in seen if attribute_reason(row["key"]) in NEVER_SAID] == []
+    assert [row for row in seen if row["decided_by"] != "label" and attribute_reason(row["key"]) is not None] == []
     assert all(row["p_visible"] >= 0.5 for row in seen if row["decided_by"] == "model")
     plot_groundability(groundability[0], groundability[0] / "plot.png")
     assert (groundability[0] / "plot.png").stat().st_size < 150_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skyscript_assets.lib.captions.rules import CaptionRules
-from skyscript_assets.lib.tags.text import clean_value, text_reason
+from skyscript_assets.lib.tags.text import NEVER_SAID, attribute_reason, clean_value, text_reason
 
 Role = Literal["main", "attribute", "surrounding"]
 
@@ -94,23 +94,27 @@ class CaptionPair:
 
 
 def may_be_said(key: str, value: str) -> bool:
-    """Whether a tag may reach a caption at all: no name, address, contact, identifier, note or free text.
+    """Whether a tag may reach a caption at all: no name, address, contact, identifier, note, free text, rule or belief.
 
     Numbers may: whether a picture shows them is groundability's decision.
+
+    Args:
+        key: A tag's key.
+        value: One value.
     """
-    return text_reason(key, clean_value(value)) in (None, "number")
+    return text_reason(key, clean_value(value)) in (None, "number") and attribute_reason(key) not in NEVER_SAID
 
 
 def phrases(tags: Mapping[str, str], rules: CaptionRules) -> list[Phrase]:
-    """What an object's tags say, the main tag first; tags that may not be said are left out.
+    """What an object's tags say, the main tag first; what may not be said of a list or at all is left out.
 
     Args:
-        tags: Tags of one object that can be seen at the chip's GSD.
+        tags: Tags of one object that can be seen at the chip's GSD; values may be lists (`a;b`).
         rules: Caption rules.
     """
     rank = {key: i for i, key in enumerate(rules.order)}
     ordered = sorted(tags.items(), key=lambda tag: (rank.get(tag[0], len(rank)), tag))
-    said = (_phrase(key, value, rules) for key, value in ordered if may_be_said(key, value))
+    said = (_phrase(key, ";".join(v for v in value.split(";") if may_be_said(key, v)), rules) for key, value in ordered)
     return [phrase for phrase in said if phrase is not None]
 
 

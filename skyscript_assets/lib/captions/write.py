@@ -6,7 +6,7 @@ the chip can be seen, and is more prominent the more of the chip that part takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ CAPTION_SCHEMA = pa.schema(
     ]
 )
 """Columns of `captions.parquet`. `surrounding` holds the objects that the multi-object caption names, each with its
-visible tags and the box (x0, y0, x1, y1) of its part in the chip, in chip pixels, half open."""
+visible tags (values of one key joined by `;`) and the box (x0, y0, x1, y1) of its part in the chip, in chip pixels,
+half open."""
 
 MIN_OVERLAP_PX = 8.0
 """Least longer side of the part of a surrounding object in the chip, pixels; points count always."""
@@ -262,7 +263,15 @@ def _tag_sets(objects: _Objects, snapshot: Snapshot, shown: BoolArray) -> tuple[
         tags[row].append(tag)
     numbers: dict[tuple[int, ...], int] = {(): 0}
     set_of = np.array([numbers.setdefault(tuple(own), len(numbers)) for own in tags], dtype=np.int64)
-    return [tuple((snapshot.keys[tag], snapshot.values[tag]) for tag in own) for own in numbers], set_of
+    return [_joined((snapshot.keys[tag], snapshot.values[tag]) for tag in own) for own in numbers], set_of
+
+
+def _joined(tags: Iterable[tuple[str, str]]) -> TagSet:
+    """Tags with each key once: the values of one key become a list, as OSM writes it."""
+    values: dict[str, list[str]] = {}
+    for key, value in tags:
+        values.setdefault(key, []).append(value)
+    return tuple((key, ";".join(listed)) for key, listed in values.items())
 
 
 def _surroundings(

@@ -185,9 +185,9 @@ def _used_scenes(plan_path: Path, plan: pa.Table, scenes_folder: Path) -> dict[s
             f"{plan_path} names scene {missing[0]}, which {scenes_folder} does not have: materialize chip_plan again"
         )
     for scene_id in sorted(used):
-        # A painted scene lies in the folder of its table, under that folder's own digests. An image that is away or
-        # broken is a failure of its chips.
-        if not scenes[scene_id].synthetic:
+        # A painted scene lies in the folder of its table, under that folder's own digests; others are remote. An
+        # image that is away or broken is a failure of its chips.
+        if scenes[scene_id].kind == "files":
             with contextlib.suppress(MissingInputError, CorruptInputError):
                 check_unchanged(scenes[scene_id])
     return {scene_id: scenes[scene_id] for scene_id in used}

@@ -35,7 +35,7 @@ def scene_identity(scene: Scene, settings: ChipSettings, version: str) -> str:
     """
     shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata)
     grid = (scene.crs, scene.transform, scene.width, scene.height)
-    return json.dumps([version, settings.jpeg_quality, scene.fingerprint, *shown, *grid])
+    return json.dumps([version, settings.jpeg_quality, scene.fingerprint, scene.access, *shown, *grid])
 
 
 def window_digest(identity: str, row: Mapping[str, Any]) -> str:

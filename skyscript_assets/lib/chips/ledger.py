@@ -7,7 +7,6 @@ to `cut`.
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import http.client
 import re
 import socket
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, RefusedError, UnreachableError
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 
 FAILURES_FILE = "failures.parquet"
@@ -42,14 +41,20 @@ FailureReason = Literal["missing", "timeout", "http", "unreadable"]
 FAILURE_REASONS: tuple[FailureReason, ...] = ("missing", "timeout", "http", "unreadable")
 """The image is not there, its server was too slow or answered with an error, or its bytes cannot be decoded."""
 
-READ_ERRORS = (CorruptInputError, MissingInputError, OSError, http.client.HTTPException)
+READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, http.client.HTTPException)
 """What reading a window may raise through no fault of the plan."""
 
 MAX_ERROR_LENGTH = 300
 """Longest message in the ledger, characters."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_HTTP_ERRORS = (http.client.HTTPException, urllib.error.URLError, ConnectionError, socket.gaierror)
+_HTTP_ERRORS = (
+    UnreachableError,
+    RefusedError,
+    http.client.HTTPException,
+    urllib.error.URLError,
+    ConnectionError,
+    socket.gaierror,
+)
 _HTTP_TEXT = re.compile(r"\bHTTP\b")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(\w://[^\s?#'\")]*)[?#][^\s'\")]*")
@@ -72,7 +77,7 @@ class Failure:
 
 def is_failure(error: BaseException) -> bool:
     """Whether an error is one of reading; a full disk, for one, is an `OSError` and is not."""
-    return isinstance(error, READ_ERRORS) and getattr(error, "errno", None) not in _FULL
+    return isinstance(error, READ_ERRORS) and getattr(error, "errno", None) not in DISK_FULL
 
 
 def failed(error: BaseException, now: dt.datetime, before: Failure | None = None) -> Failure:
@@ -104,7 +109,10 @@ def _reason(error: BaseException) -> FailureReason:
         cause = cause.__cause__ or cause.__context__
     if any(isinstance(link, TimeoutError) for link in chain):
         return "timeout"
-    if any(isinstance(link, FileNotFoundError | MissingInputError) for link in chain):
+    gone = (404, 410)
+    if any(
+        isinstance(link, FileNotFoundError | MissingInputError) or getattr(link, "status", 0) in gone for link in chain
+    ):
         return "missing"
     # What GDAL says of a server reaches Python as text alone.
     if any(isinstance(link, _HTTP_ERRORS) or _HTTP_TEXT.search(str(link)) for link in chain):

@@ -19,9 +19,13 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.geometry import metres_per_degree, unit_hash
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tags.normalise import normal_values
 
 GSD_TOLERANCE = 1.05
 """How much coarser than a tag's coarsest GSD a scene may be: steps are nominal, real pixels are not quite."""
+
+_JOIN = "\x1f"
+"""Stands between key and value; no key of a snapshot holds a control character."""
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -116,30 +120,45 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
 
 
 def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
-    """Find the snapshot's tags on objects.
+    """Find the snapshot's tags on objects, whose values stand as they were mapped: in lists, in any spelling.
 
     Args:
         tags: `map<string, string>` column of the objects.
-        snapshot: Its tags are looked for.
+        snapshot: Its tags, of normal values (`normalise.normal_values`), are looked for.
 
     Returns:
-        Every (object, tag) pair; tags that the snapshot does not hold are left out.
+        Every (object, tag) pair, each once; tags that the snapshot does not hold are left out.
     """
     column = tags.combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # pyarrow keeps a column without chunks as it is
         return TagPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     offsets = column.offsets.to_numpy()
     first, last = int(offsets[0]), int(offsets[-1])
-    texts = pc.binary_join_element_wise(
-        column.keys.slice(first, last - first), column.items.slice(first, last - first), "\x1f"
-    )
-    wanted = pa.array([f"{k}\x1f{v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())
-    found = pc.index_in(texts, value_set=wanted).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))
-    kept = found >= 0
-    objects, found = objects[kept], found[kept]
-    order = np.lexsort((found, objects))
-    return TagPairs(objects[order], found[order])
+    keys, values = column.keys.slice(first, last - first), column.items.slice(first, last - first)
+    known = pc.is_in(keys, value_set=pa.array(sorted(set(snapshot.keys)), pa.string()))
+    texts = pc.binary_join_element_wise(keys.filter(known), values.filter(known), _JOIN).dictionary_encode()
+    objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))[known.to_numpy(zero_copy_only=False)]
+    # Each distinct tag is brought into its normal spelling once.
+    found = _tags_of(texts.dictionary.to_pylist(), snapshot)
+    number = texts.indices.to_numpy()
+    sizes = np.array([len(own) for own in found], dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    listed = np.array([tag for own in found for tag in own], dtype=np.int64)
+    each = sizes[number]
+    place = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
+    objects, matched = np.repeat(objects, each), listed[np.repeat(starts[number], each) + place]
+    order = np.lexsort((matched, objects))
+    return TagPairs(objects[order], matched[order])
+
+
+def _tags_of(texts: Sequence[str], snapshot: Snapshot) -> list[list[int]]:
+    """The snapshot's tags that each text, a key and a value as mapped, holds."""
+    index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
+    found = []
+    for text in texts:
+        key, _, value = text.partition(_JOIN)
+        found.append([index[key, each] for each in normal_values(value) if (key, each) in index])
+    return found
 
 
 def draw(pairs: TagPairs, ids: Sequence[str], snapshot: Snapshot, counts: IntArray, quota: int, seed: int) -> BoolArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
 from skyscript_assets.lib.imagery.blocks import CACHE_BYTES, Block, BlockCache, JpegBlocks
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader
+from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 
 MAX_READ_PIXELS = 1 << 25
@@ -46,65 +47,132 @@ def open_raster(path: Path) -> Iterator[Any]:
         CorruptInputError: it is not a whole raster file of these kinds.
         SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
     """
-    import rasterio
-
     if not path.is_file():
         raise MissingInputError(f"{path} does not exist")
     # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
     driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1, GDAL_VRT_ENABLE_PYTHON="NO"):
-        try:
-            dataset = rasterio.open(path, driver=driver)
-        except rasterio.errors.RasterioError as error:
-            raise CorruptInputError(f"{path} cannot be read as GeoTIFF, COG or VRT ({error})") from error
-        with dataset:
-            rows, columns = dataset.block_shapes[0]
-            interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
-            if rows * columns * interleaved * np.dtype(_numpy_type(dataset)).itemsize > MAX_BLOCK_BYTES:
-                raise SceneError(
-                    f"{path} is stored in blocks of {columns} x {rows} pixels, too large to read in windows: "
-                    "tile it with `gdal_translate -of COG`"
-                )
-            yield dataset
+    with open_dataset(str(path), str(path), driver=driver) as dataset:
+        yield dataset
 
 
-def read_raw(
-    dataset: Any, bands: Sequence[int], nodata: float | None, window: Any = None, shape: tuple[int, int] | None = None
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Raw values (band, row, column) of a window that lies inside the dataset, and which pixels hold data.
-
-    A pixel holds data unless the alpha band or the mask is 0 there, all bands of the file equal `nodata` (GDAL's rule
-    for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
+@contextlib.contextmanager
+def open_dataset(
+    place: str,
+    name: str,
+    *,
+    driver: str = "GTiff",
+    siblings: bool = True,
+    env: Mapping[str, str] | None = None,
+    overview: int | None = None,
+) -> Iterator[Any]:
+    """Open what GDAL knows under a name as a rasterio dataset, for this thread alone.
 
     Args:
-        dataset: An open rasterio dataset.
-        bands: Band numbers, from 1.
-        nodata: The value without data, or None.
-        window: A rasterio window inside the dataset; default: all of it.
-        shape: (rows, columns) to thin the window to by nearest neighbour, through overviews where there are some.
+        place: GDAL's name of it.
+        name: What messages call it.
+        driver: The only driver that is tried.
+        siblings: Whether files beside it (.aux.xml, .ovr) count.
+        env: GDAL's configuration while it is open, beside the project's own.
+        overview: Index of the overview to open in its place.
 
     Raises:
-        CorruptInputError: the file cannot be decoded there.
+        CorruptInputError: it is no whole raster that this driver reads.
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
     """
     import rasterio
 
-    def read(wanted: Sequence[int]) -> NDArray[Any]:
-        out_shape = None if shape is None else (len(wanted), *shape)
-        return np.asarray(dataset.read(list(wanted), window=window, out_shape=out_shape))
+    config: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_NUM_THREADS": 1, "GDAL_VRT_ENABLE_PYTHON": "NO"}
+    config |= ({} if siblings else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}) | dict(env or {})
+    options = {} if overview is None else {"overview_level": overview}
+    with rasterio.Env(**config):
+        try:
+            dataset = rasterio.open(place, driver=driver, sharing=False, **options)
+        except rasterio.errors.RasterioError as error:
+            detail = str(error).replace(place, name)
+            raise CorruptInputError(f"{name} cannot be read as GeoTIFF, COG or VRT ({detail})") from error
+        with dataset:
+            check_blocks(dataset, name)
+            yield dataset
 
+
+def check_blocks(dataset: Any, name: str) -> None:
+    """Refuse an open dataset that is stored in blocks too large to read in windows.
+
+    Raises:
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
+    """
+    rows, columns = dataset.block_shapes[0]
+    interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
+    if rows * columns * interleaved * np.dtype(_numpy_type(dataset)).itemsize > MAX_BLOCK_BYTES:
+        raise SceneError(
+            f"{name} is stored in blocks of {columns} x {rows} pixels, too large to read in windows: "
+            "tile it with `gdal_translate -of COG`"
+        )
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An open image: one dataset with bands for red, green and blue, or one dataset for each of them on one grid.
+
+    Attributes:
+        name: What messages call it.
+        datasets: One or three open rasterio datasets.
+        bands: Numbers (from 1) of the bands shown as red, green, blue.
+    """
+
+    name: str
+    datasets: tuple[Any, ...]
+    bands: tuple[int, int, int]
+
+    def planes(self) -> list[tuple[Any, int]]:
+        """(dataset, band number) of red, green and blue."""
+        datasets = self.datasets * 3 if len(self.datasets) == 1 else self.datasets
+        return list(zip(datasets, self.bands, strict=True))
+
+
+def read_raw(
+    image: OpenImage, nodata: float | None, window: Any = None, shape: tuple[int, int] | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Raw values (band, row, column) of a window that lies inside an image, and which pixels hold data.
+
+    A pixel holds data unless an alpha band or a mask is 0 there, all bands of the image equal `nodata` (GDAL's rule
+    for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
+
+    Args:
+        image: The image.
+        nodata: The value without data, or None.
+        window: A rasterio window inside it; default: all of it.
+        shape: (rows, columns) to thin the window to by nearest neighbour, through overviews where there are some.
+
+    Raises:
+        CorruptInputError: the image cannot be decoded there.
+    """
+    import rasterio
+
+    def read(dataset: Any, bands: Sequence[int]) -> NDArray[Any]:
+        out_shape = None if shape is None else (len(bands), *shape)
+        return np.asarray(dataset.read(list(bands), window=window, out_shape=out_shape))
+
+    single = image.datasets[0] if len(image.datasets) == 1 else None
     try:
-        raw = read(bands)
-        masked = read_valid(dataset, bands[0], window, shape)
-        valid = np.ones(raw.shape[1:], dtype=bool) if masked is None else masked
+        if single is not None:
+            raw = read(single, image.bands)
+        else:
+            raw = np.concatenate([read(dataset, [band]) for dataset, band in image.planes()])
+        valid = np.ones(raw.shape[1:], dtype=bool)
+        for dataset, band in image.planes()[: len(image.datasets)]:
+            masked = read_valid(dataset, band, window, shape)
+            if masked is not None:
+                valid &= masked
         if nodata is not None and np.isfinite(nodata):
             doubtful = (raw == nodata).all(axis=0)
-            others = [band for band in _colour_bands(dataset) if band not in bands]
+            others = [band for band in _colour_bands(single) if band not in image.bands] if single else []
             if others and doubtful.any():
-                doubtful &= (read(others) == nodata).all(axis=0)
+                doubtful &= (read(single, others) == nodata).all(axis=0)
             valid &= ~doubtful
     except rasterio.errors.RasterioError as error:
         detail = error.__cause__ or error
-        raise CorruptInputError(f"{dataset.name} cannot be decoded everywhere ({detail}): get it again") from error
+        raise CorruptInputError(f"{image.name} cannot be decoded everywhere ({detail}): get it again") from error
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw).all(axis=0)
     return raw, valid
@@ -127,7 +195,7 @@ class RasterReader(SceneReader):
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self._stack = contextlib.ExitStack()
-        self._dataset: Any = None
+        self._image: OpenImage | None = None
         self._jpegs: JpegBlocks | None = None
         self._cell = (0, 0)
         self._identity: tuple[object, ...] = ()
@@ -140,60 +208,75 @@ class RasterReader(SceneReader):
             CorruptInputError: it cannot be opened.
             SceneError: it is not the image that was indexed, or its blocks are too large.
         """
-        scene = self.scene
-        dataset = self._stack.enter_context(open_raster(scene.path))
-        if dataset.crs is None or max(scene.bands) > dataset.count:
+        dataset = self._stack.enter_context(open_raster(self.scene.path))
+        image = OpenImage(self.scene.where, (dataset,), self.scene.bands)
+        try:
+            check_is_indexed(image, self.scene)
+        except SceneError:
             self._stack.close()
-            raise SceneError(
-                f"{scene.path} is not the image that was indexed as scene {scene.scene_id} (no CRS or too "
-                "few bands): materialize scene_index again"
-            )
-        self._dataset = dataset
-        file = os.open(scene.path, os.O_RDONLY)
+            raise
+        self._image = image
+        file = os.open(self.scene.path, os.O_RDONLY)
         self._stack.callback(os.close, file)
         BLOCKS.join()
         self._stack.callback(BLOCKS.leave)
         about = os.fstat(file)
-        shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata)
-        self._identity = (str(scene.path), about.st_size, about.st_mtime_ns, *shown)
+        shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
+        self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
         rows, columns = self.block_shape
         most = max(1, MAX_CELL_PIXELS // (rows * columns))
         down = min(most, -(-CELL_PX // rows))
         across = min(max(1, most // down), -(-CELL_PX // columns))
         self._cell = (rows * down, columns * across)
-        one_each = self._cell == (rows, columns) and scene.nodata is None and scene.scale_low is None
+        one_each = self._cell == (rows, columns) and self.scene.nodata is None and self.scene.scale_low is None
         self._jpegs = JpegBlocks(dataset, file) if one_each and JpegBlocks.suits(dataset) else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._dataset = self._jpegs = None
+        self._image = self._jpegs = None
         self._stack.close()
 
     @property
     def block_shape(self) -> tuple[int, int]:
         """(rows, columns) of the blocks in which the file is stored."""
-        rows, columns = self._dataset.block_shapes[self.scene.bands[0] - 1]
+        rows, columns = self._opened().datasets[0].block_shapes[self.scene.bands[0] - 1]
         return rows, columns
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, as it is stored."""
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.path}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
+        part = Part(column, row, width, height)
+        self._check_size(part)
         try:
-            return self._from_cells(column, row, width, height)
+            return self._from_cells(part)
         except CorruptInputError:
             # A cell that cannot be decoded may well be sound in the part that is wanted.
-            block = self._read_block(column, row, width, height)
-        valid = np.ones((height, width), dtype=bool) if block.valid is None else block.valid
-        return Pixels(block.rgb, valid)
+            return self.read_plainly(part)
 
-    def _from_cells(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_plainly(self, part: Part) -> Pixels:
+        """Pixels of a part of the image, by way of GDAL and of no cache of decoded blocks.
+
+        Raises:
+            CorruptInputError: the image cannot be decoded there.
+            SceneError: the part is larger than can be read at once.
+        """
+        from rasterio.windows import Window as RasterWindow
+
+        self._check_size(part)
+        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
+        return to_pixels(raw, valid, self.scene)
+
+    def _check_size(self, part: Part) -> None:
+        if part.width * part.height > MAX_READ_PIXELS:
+            raise SceneError(
+                f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
+                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
+            )
+
+    def _from_cells(self, part: Part) -> Pixels:
         """Put a part of the image together from decoded cells."""
+        column, row, width, height = part
         rgb = np.empty((height, width, 3), dtype=np.uint8)
         valid = np.ones((height, width), dtype=bool)
         rows, columns = self._cell
@@ -213,42 +296,59 @@ class RasterReader(SceneReader):
         """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
         from rasterio.windows import Window as RasterWindow
 
+        dataset = self._opened().datasets[0]
         rows, columns = self._cell
         top, left = y * rows, x * columns
-        height, width = min(rows, self._dataset.height - top), min(columns, self._dataset.width - left)
+        height, width = min(rows, dataset.height - top), min(columns, dataset.width - left)
         rgb = None if self._jpegs is None else self._jpegs.read(y, x)
         if rgb is None:
-            return self._read_block(left, top, width, height)
+            read = self.read_plainly(Part(left, top, width, height))
+            return Block(read.rgb, None if read.valid.all() else read.valid)
         if self.scene.bands != (1, 2, 3):
             rgb = np.ascontiguousarray(rgb[..., [band - 1 for band in self.scene.bands]])
-        valid = read_valid(self._dataset, self.scene.bands[0], RasterWindow(left, top, width, height))
+        valid = read_valid(dataset, self.scene.bands[0], RasterWindow(left, top, width, height))
         if valid is None or valid.all():
             return Block(rgb, None)
         rgb[:height, :width][~valid] = 0
         return Block(rgb, valid)
 
-    def _read_block(self, column: int, row: int, width: int, height: int) -> Block:
-        """A part of the image by way of GDAL."""
-        from rasterio.windows import Window as RasterWindow
+    def _opened(self) -> OpenImage:
+        assert self._image is not None, "a reader is used as a context manager"
+        return self._image
 
-        raw, valid = read_raw(
-            self._dataset, self.scene.bands, self.scene.nodata, RasterWindow(column, row, width, height)
+
+def check_is_indexed(image: OpenImage, scene: Scene) -> None:
+    """Check that an open image can be the one that was indexed as a scene.
+
+    Raises:
+        SceneError: it has no CRS, too few bands, or another size.
+    """
+    size = {(dataset.width, dataset.height) for dataset in image.datasets}
+    enough = all(dataset.crs is not None and band <= dataset.count for dataset, band in image.planes())
+    if not enough or size != {(scene.width, scene.height)}:
+        raise SceneError(
+            f"{scene.where} is not the image that was indexed as scene {scene.scene_id} (no CRS, too few bands or "
+            "another size): materialize scene_index again"
         )
-        rgb = np.stack(list(self._to_8_bit(raw)), axis=-1)
-        if valid.all():
-            return Block(rgb, None)
-        rgb[~valid] = 0
-        return Block(rgb, valid)
 
-    def _to_8_bit(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        low, high = self.scene.scale_low, self.scene.scale_high
-        if low is None or high is None:
-            if raw.dtype != np.uint8:
-                raise SceneError(f"{self.scene.path} is {raw.dtype}, not 8-bit, and its source states no `scaling`")
-            return np.asarray(raw, dtype=np.uint8)
-        levels = np.nan_to_num(raw.astype(np.float32), nan=low, posinf=high, neginf=low)
-        levels = np.rint((levels - low) * (255.0 / (high - low)))
-        return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+
+def to_pixels(raw: NDArray[Any], valid: NDArray[np.bool_], scene: Scene) -> Pixels:
+    """Raw values (band, row, column) as the scene shows them: scaled to 8-bit RGB, black where there is no data."""
+    rgb = np.stack(list(_to_8_bit(raw, scene)), axis=-1)
+    if not valid.all():
+        rgb[~valid] = 0
+    return Pixels(rgb, valid)
+
+
+def _to_8_bit(raw: NDArray[Any], scene: Scene) -> NDArray[np.uint8]:
+    low, high = scene.scale_low, scene.scale_high
+    if low is None or high is None:
+        if raw.dtype != np.uint8:
+            raise SceneError(f"{scene.where} is {raw.dtype}, not 8-bit, and its source states no `scaling`")
+        return np.asarray(raw, dtype=np.uint8)
+    levels = np.nan_to_num(raw.astype(np.float32), nan=low, posinf=high, neginf=low)
+    levels = np.rint((levels - low) * (255.0 / (high - low)))
+    return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
 
 
 def _colour_bands(dataset: Any) -> list[int]:

@@ -27,6 +27,10 @@ VALID_ALPHA = 128
 """Least blended alpha (of 255) of a resampled pixel that counts as data: half of its kernel's weight."""
 
 
+AHEAD = 64
+"""Windows that a reader is told of ahead of reading them."""
+
+
 class Pixels(NamedTuple):
     """A window that was read: `rgb` uint8 (height, width, 3), black where `valid` bool (height, width) is False."""
 
@@ -34,11 +38,24 @@ class Pixels(NamedTuple):
     valid: NDArray[np.bool_]
 
 
+Coefficients = tuple[float, float, float, float, float, float]
+"""Affine (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f."""
+
+
+class Part(NamedTuple):
+    """A part of a scene's image, in its pixels, all of which lies inside it."""
+
+    column: int
+    row: int
+    width: int
+    height: int
+
+
 class Window(NamedTuple):
     """A window to read: CRS (`EPSG:n` or WKT), affine (a, b, c, d, e, f) from pixel corners to it, size in pixels."""
 
     crs: str
-    transform: tuple[float, float, float, float, float, float]
+    transform: Coefficients
     width: int
     height: int
 
@@ -83,9 +100,10 @@ class SceneReader(abc.ABC):
             SceneError: it is larger than can be read at once.
         """
 
-    def read(
-        self, crs: str, transform: tuple[float, float, float, float, float, float], width: int, height: int
-    ) -> Pixels:
+    def expect(self, parts: Sequence[Part]) -> None:  # noqa: B027 - most readers need no warning
+        """Told the parts of the image that are read next, in this order: a remote reader fetches them together."""
+
+    def read(self, crs: str, transform: Coefficients, width: int, height: int) -> Pixels:
         """Read a window; what lies outside the scene is not valid.
 
         Args:
@@ -106,26 +124,40 @@ class SceneReader(abc.ABC):
         Yields:
             (index in `windows`, its pixels), or the error in place of the pixels of a window that cannot be decoded.
         """
-        for index in sorted(range(len(windows)), key=lambda i: (self._first_block(windows[i]), i)):
-            try:
-                yield index, self._read(windows[index])
-            except CorruptInputError as error:
-                yield index, error
+        parts = [self._part(window) for window in windows]
+        order = sorted(range(len(windows)), key=lambda i: (self._first_block(parts[i]), i))
+        for start in range(0, len(order), AHEAD):
+            ahead = order[start : start + AHEAD]
+            self.expect([part for index in ahead if (part := parts[index]) is not None])
+            for index in ahead:
+                try:
+                    yield index, self._read(windows[index])
+                except CorruptInputError as error:
+                    yield index, error
 
     def _read(self, window: Window) -> Pixels:
-        start = self._start(window)
-        return (
-            self._read_resampled(window) if start is None else self._read_aligned(*start, window.width, window.height)
-        )
+        aligned = self._aligned(window)
+        if aligned is not None:
+            return self._read_aligned(*aligned, window.width, window.height)
+        return self._read_resampled(window)
 
-    def _start(self, window: Window) -> tuple[int, int] | None:
-        """(column, row) of the scene at the upper left pixel of a window on its grid; None for other windows."""
+    def _aligned(self, window: Window) -> tuple[int, int] | None:
+        """(column, row) of a window's upper left pixel where it lies on the scene's grid, else None."""
         from affine import Affine
 
-        if self._crs(window.crs) != self._crs(self.scene.crs):
-            return None
-        to_scene = self._to_scene @ Affine(*window.transform)
-        return _whole_shift(to_scene, window.width, window.height)
+        if self._crs(window.crs) == self._crs(self.scene.crs):
+            return _whole_shift(self._to_scene @ Affine(*window.transform), window.width, window.height)
+        return None
+
+    def _part(self, window: Window) -> Part | None:
+        """The part of the image that a window reads, or None where it lies beside it."""
+        aligned = self._aligned(window)
+        if aligned is None:
+            return self._under(window)
+        (left, top), (scene_width, scene_height) = aligned, (self.scene.width, self.scene.height)
+        right, bottom = min(scene_width, left + window.width), min(scene_height, top + window.height)
+        left, top = max(0, left), max(0, top)
+        return Part(left, top, right - left, bottom - top) if left < right and top < bottom else None
 
     def _read_aligned(self, column: int, row: int, width: int, height: int) -> Pixels:
         """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
@@ -151,13 +183,14 @@ class SceneReader(abc.ABC):
         under = self._under(window)
         if under is not None:
             column, row, width, height = under
+            turned = self._turned(window)
             source = self.read_inside(column, row, width, height)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=self._transform @ Affine.translation(column, row),
+                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(column, row),
                     src_crs=self._crs(self.scene.crs),
                     src_alpha=4,
                     dst_transform=Affine(*window.transform),
@@ -166,14 +199,14 @@ class SceneReader(abc.ABC):
                     resampling=Resampling.bilinear,
                 )
             except rasterio.errors.RasterioError as error:
-                raise CorruptInputError(f"{self.scene.path} cannot be warped to {window.crs} ({error})") from error
+                raise CorruptInputError(f"{self.scene.where} cannot be warped to {window.crs} ({error})") from error
         valid = target[3] >= VALID_ALPHA
         rgb = np.ascontiguousarray(np.moveaxis(target[:3], 0, -1))
         rgb[~valid] = 0
         return Pixels(rgb, valid)
 
-    def _under(self, window: Window) -> tuple[int, int, int, int] | None:
-        """(column, row, width, height) of the scene's pixels under a window, or None where there are none."""
+    def _under(self, window: Window) -> Part | None:
+        """The scene's pixels under a window, or None where there are none."""
         from affine import Affine
         from rasterio._err import CPLE_BaseError
         from rasterio.warp import transform as warp_points
@@ -188,26 +221,39 @@ class SceneReader(abc.ABC):
                 x, y = warp_points(crs, self._crs(self.scene.crs), x, y)
             except CPLE_BaseError:  # what rasterio passes on, unwrapped, for places that PROJ refuses
                 return None
-        column, row = ~self._transform @ (np.asarray(x), np.asarray(y))
-        if not (np.isfinite(column).all() and np.isfinite(row).all()):
+        x, y = np.asarray(x), np.asarray(y)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
             return None
+        if self._crs(self.scene.crs).is_geographic:
+            # Longitudes near the window's own, then as many turns away as the scene counts them.
+            x = x[0] + (x - x[0] + 180) % 360 - 180 + self._turned(window)
+        column, row = ~self._transform @ (x, y)
         left = max(0, int(np.floor(column.min())) - MARGIN_PX)
         right = min(self.scene.width, int(np.ceil(column.max())) + MARGIN_PX)
         top = max(0, int(np.floor(row.min())) - MARGIN_PX)
         bottom = min(self.scene.height, int(np.ceil(row.max())) + MARGIN_PX)
-        return (left, top, right - left, bottom - top) if left < right and top < bottom else None
+        return Part(left, top, right - left, bottom - top) if left < right and top < bottom else None
 
-    def _first_block(self, window: Window) -> tuple[int, int]:
-        """(row, column) of the block that holds the window's upper left pixel."""
-        start = self._start(window)
-        if start is None:
-            under = self._under(window)
-            start = (0, 0) if under is None else under[:2]
-        column, row = (max(0, place) for place in start)
-        if column >= self.scene.width or row >= self.scene.height:
+    def _turned(self, window: Window) -> float:
+        """Degrees, a multiple of 360, by which a scene's longitudes differ from those that PROJ gives for a window."""
+        from affine import Affine
+        from rasterio.warp import transform as warp_points
+
+        crs = self._crs(self.scene.crs)
+        if not crs.is_geographic:
+            return 0.0
+        x, y = Affine(*window.transform) @ (0.0, 0.0)
+        if self._crs(window.crs) != crs:
+            (x,), _ = warp_points(self._crs(window.crs), crs, [x], [y])
+        middle, _ = self._transform @ (self.scene.width / 2, self.scene.height / 2)
+        return 360.0 * round((middle - x) / 360) if np.isfinite(x) else 0.0
+
+    def _first_block(self, part: Part | None) -> tuple[int, int]:
+        """(row, column) of the block that holds a part's upper left pixel."""
+        if part is None:
             return (0, 0)
         rows, columns = self.block_shape
-        return (row // rows, column // columns)
+        return (part.row // rows, part.column // columns)
 
     def _crs(self, text: str) -> Any:
         import rasterio

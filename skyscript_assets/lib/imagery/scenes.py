@@ -6,9 +6,12 @@ What a kind of source does to find its scenes belongs to that kind's module; onl
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import shapely
@@ -25,6 +28,7 @@ SCENE_SCHEMA = pa.schema(
         ("scene_id", pa.string()),
         ("region", pa.string()),
         ("source", pa.string()),
+        ("kind", pa.string()),
         ("datetime", pa.timestamp("ms", tz="UTC")),
         ("geometry", pa.binary()),
         ("bbox", BBOX_TYPE),
@@ -34,7 +38,8 @@ SCENE_SCHEMA = pa.schema(
         ("transform", pa.list_(pa.float64())),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("href", pa.string()),
+        ("hrefs", pa.list_(pa.string())),
+        ("access", pa.string()),
         ("fingerprint", pa.string()),
         ("bands", pa.list_(pa.int32())),
         ("scale_low", pa.float64()),
@@ -45,7 +50,7 @@ SCENE_SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
     ]
 )
-"""Columns of `scenes.parquet`; geometry is WKB in EPSG:4326."""
+"""Columns of `scenes.parquet`; geometry is WKB in EPSG:4326, `access` a JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Scene:
         scene_id: Unique within its region and source.
         region: Region key.
         source: Source key.
+        kind: Kind of the source: how its images are reached.
         datetime: Acquisition time, UTC.
         footprint: Ground with data, EPSG:4326.
         cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
@@ -65,7 +71,10 @@ class Scene:
             not resampled.
         width: Columns of the image.
         height: Rows of the image.
-        href: Where the image is: an absolute path, or a file name inside the folder of `scenes.parquet`.
+        hrefs: Where the image is: one address for all bands, or one each for red, green and blue. An absolute path, a
+            file name inside the folder of `scenes.parquet`, a web address, a tile template or an image id, as the kind
+            has it; never with a token or a signature.
+        access: What the kind's reader needs to know besides, JSON values by name; never a secret.
         fingerprint: Changes when the image's bytes change.
         bands: Band numbers (from 1) shown as red, green, blue.
         scale_low: Raw value that becomes 0; None where the data is 8-bit and shown as it is.
@@ -74,12 +83,13 @@ class Scene:
         licence: Licence of the image.
         attribution: Credit line of the image.
         synthetic: Whether it is painted and no photograph.
-        folder: Folder of the `scenes.parquet` that it was read from; `href` starts there.
+        folder: Folder of the `scenes.parquet` that it was read from; `hrefs` start there.
     """
 
     scene_id: str
     region: str
     source: str
+    kind: str = "files"
     datetime: dt.datetime
     footprint: shapely.Geometry
     cloud_share: float | None = None
@@ -88,7 +98,8 @@ class Scene:
     transform: tuple[float, float, float, float, float, float]
     width: int
     height: int
-    href: str
+    hrefs: tuple[str, ...]
+    access: Mapping[str, Any] = field(default_factory=dict, hash=False)
     fingerprint: str
     bands: tuple[int, int, int] = (1, 2, 3)
     scale_low: float | None = None
@@ -101,8 +112,16 @@ class Scene:
 
     @property
     def path(self) -> Path:
-        """The image file; an absolute `href` stands for itself."""
-        return self.folder / self.href
+        """The image file of a scene on this machine; an absolute path in `hrefs` stands for itself."""
+        return self.folder / self.hrefs[0]
+
+    @property
+    def where(self) -> str:
+        """Where the image is, as messages name it: its path, or its address without query and credentials."""
+        parts = urlsplit(self.hrefs[0])
+        if parts.scheme and parts.netloc:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return str(self.path)
 
     @property
     def bounds(self) -> Bounds:
@@ -116,6 +135,7 @@ def write_scenes(out: Path, scenes: Iterable[Scene]) -> None:
     rows = []
     for scene in sorted(scenes, key=lambda scene: scene.scene_id):
         row = {name: getattr(scene, name, None) for name in SCENE_SCHEMA.names}
+        row["access"] = json.dumps(row["access"], sort_keys=True)
         row["geometry"] = shapely.to_wkb(scene.footprint)
         row["bbox"] = dict(zip(("xmin", "ymin", "xmax", "ymax"), scene.bounds, strict=True))
         rows.append(row)
@@ -128,21 +148,25 @@ def read_scenes(folder: Path) -> list[Scene]:
 
     Raises:
         UpstreamMissingError: there is no `scenes.parquet`.
-        CorruptInputError: it is not a whole Parquet file, or a footprint or a band list in it is broken.
+        CorruptInputError: it is not a whole Parquet file, or a footprint, a list or a JSON text in it is broken.
         OutputSchemaError: another version wrote it.
     """
     path = folder / SCENES_FILE
     scenes = []
     for row in read_table(path, SCENE_SCHEMA).select(SCENE_SCHEMA.names).to_pylist():
         del row["bbox"]
-        bands, transform = tuple(row.pop("bands")), tuple(row.pop("transform"))
-        if len(bands) != 3 or len(transform) != 6:
-            raise CorruptInputError(f"{path}: scene {row['scene_id']} needs 3 bands and 6 coefficients; make it again")
+        lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("bands", "transform", "hrefs")}
+        if len(lists["bands"]) != 3 or len(lists["transform"]) != 6 or len(lists["hrefs"]) not in (1, 3):
+            raise CorruptInputError(
+                f"{path}: scene {row['scene_id']} needs 3 bands, 6 coefficients and 1 or 3 addresses; make it again"
+            )
         try:
-            footprint = shapely.from_wkb(row.pop("geometry"))
-        except shapely.errors.GEOSException as error:
-            raise CorruptInputError(f"{path}: scene {row['scene_id']} has a broken footprint ({error})") from error
-        scenes.append(Scene(**row, footprint=footprint, bands=bands, transform=transform, folder=folder))
+            footprint, access = shapely.from_wkb(row.pop("geometry")), json.loads(row.pop("access"))
+        except (shapely.errors.GEOSException, ValueError) as error:
+            raise CorruptInputError(
+                f"{path}: scene {row['scene_id']} has a broken footprint or access ({error}); make it again"
+            ) from error
+        scenes.append(Scene(**row, **lists, footprint=footprint, access=access, folder=folder))
     return sorted(scenes, key=lambda scene: scene.scene_id)
 
 

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import osmium
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
-from skyscript_assets.lib.osm.runs import ranges
+from skyscript_assets.lib.osm.runs import offsets_of, ranges
 
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+_ROLES = pa.array(["outer", "inner", ""])
 
 _DIGITS = 10
 """Digits of a longitude: three before and seven behind the point."""
@@ -66,17 +70,26 @@ def ways_text(ways: Objects, places: NDArray[np.int32], rows: Int64, *, own: boo
     """
     first = ways.ref_offsets[rows]
     counts = ways.ref_offsets[rows + 1] - first
-    nodes = _nodes_text(places[ranges(first, counts)])
-    ends = np.cumsum(counts).tolist()
-    tags = b" Tarea=yes" if own else b""
-    return b"".join(
-        b"w%d%s N%s\n" % (osm_id, tags, b",".join(nodes[end - count : end]))
-        for osm_id, count, end in zip(ways.ids[rows].tolist(), counts.tolist(), ends, strict=True)
-    )
+    text, ends = _nodes_text(places[ranges(first, counts)])
+    # Each way's nodes without the comma behind the last: every other entry is such a comma.
+    way_ends = np.append(0, ends)[offsets_of(counts)]
+    borders = np.stack((way_ends[:-1], np.maximum(way_ends[:-1], way_ends[1:] - 1)), axis=1).ravel()
+    nodes = pa.StringArray.from_buffers(
+        max(0, len(borders) - 1), pa.py_buffer(np.append(borders, 0)[: max(1, len(borders))].astype(np.int32)), text
+    ).take(pa.array(np.arange(len(rows)) * 2))
+    ids = pa.array(ways.ids[rows]).cast(pa.string())
+    return _lines("w", ids, " Tarea=yes N" if own else " N", nodes)
 
 
-def _nodes_text(places: NDArray[np.int32]) -> list[bytes]:
-    """Each location as `n1x24.9384000y60.1699000`, written digit by digit for all of them at once."""
+def _lines(*parts: str | pa.StringArray) -> bytes:
+    """Lines of text, each made of the same parts."""
+    lines = pc.binary_join_element_wise(*parts, "\n", "")
+    (joined,) = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines), "")
+    return bytes(joined.as_buffer())
+
+
+def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, Int64]:
+    """Locations as `n1x24.9384000y60.1699000,`, written digit by digit for all at once, and the end of each: [n]."""
     columns: list[NDArray[np.uint8]] = []
     kept: list[Bools] = []
 
@@ -96,19 +109,15 @@ def _nodes_text(places: NDArray[np.int32]) -> list[bytes]:
                 add(ord("."), valid)
             add(ord("0") + size // 10**digit % 10, valid)
     add(ord(","), wanted=True)
-    text = np.stack(columns, axis=1)[np.stack(kept, axis=1)].tobytes()
-    return text.split(b",")[:-1]
+    wanted = np.stack(kept, axis=1)
+    return pa.py_buffer(np.stack(columns, axis=1)[wanted]), np.cumsum(wanted.sum(axis=1))
 
 
 def relations_text(relations: Objects) -> bytes:
     """Multipolygon relations with the ways among their members."""
-    lines = []
+    known = pc.is_in(relations.tags.strings, value_set=_ROLES)
     # A role other than these is one that libosmium does not know.
-    known = {b"outer", b"inner", b""}
-    bounds = relations.ref_offsets.tolist()
-    for osm_id, first, last in zip(relations.ids.tolist(), bounds[:-1], bounds[1:], strict=True):
-        refs, roles = relations.refs[first:last].tolist(), relations.roles[first:last].tolist()
-        names = (relations.tags.strings[place].as_buffer().to_pybytes() for place in roles)
-        members = (b"w%d@%s" % (ref, name if name in known else b"x") for ref, name in zip(refs, names, strict=True))
-        lines.append(b"r%d Ttype=multipolygon M%s\n" % (osm_id, b",".join(members)))
-    return b"".join(lines)
+    roles = pc.if_else(known, relations.tags.strings, "x").take(pa.array(relations.roles))
+    members = pc.binary_join_element_wise("w", pa.array(relations.refs).cast(pa.string()), "@", roles, "")
+    listed = pc.binary_join(pa.ListArray.from_arrays(pa.array(relations.ref_offsets.astype(np.int32)), members), ",")
+    return _lines("r", pa.array(relations.ids).cast(pa.string()), " Ttype=multipolygon M", listed)

@@ -6,9 +6,6 @@ What is particular to OSM extracts, such as their checksums, belongs to `lib.osm
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import email.utils
-import errno
 import http.client
 import json
 import os
@@ -24,27 +21,24 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, NoSpaceError, SettingsError
+from skyscript_assets.lib.errors import (
+    DISK_FULL,
+    CorruptInputError,
+    MissingInputError,
+    NoSpaceError,
+    SettingsError,
+)
+from skyscript_assets.lib.http import LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S, PASSING_STATUSES, retry_after_s
 from skyscript_assets.lib.progress import Progress, silent
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 60.0
 """Seconds without a byte after which a connection counts as cut."""
 
-LONGEST_PAUSE_S = 60.0
-"""Longest pause between two tries that is chosen here."""
-
-LONGEST_RETRY_AFTER_S = 600.0
-"""Longest pause that a server may ask for; where it asks for more the download ends and says so."""
-
-PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that may be another one a little later."""
-
 ABSENT_STATUSES = frozenset({403, 404, 410})
 """Answers that mean that there is no such file; object stores answer 403 where they do not list their files."""
 
 _BY_HAND = "or download it by hand and give the file as `path` in regions.yaml"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _SNIFFED_BYTES = 512
 
@@ -139,7 +133,7 @@ def download(
         try:
             return _continue(url, part, tag, known, progress)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise NoSpaceError(
                 f"{part.parent}: the disk is full after {_size(part)} bytes of {url}; free some and run again: "
@@ -252,7 +246,7 @@ def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     except urllib.error.HTTPError as error:
         if error.code not in PASSING_STATUSES:
             raise
-        pause_s = _retry_after_s(error.headers.get("Retry-After"))
+        pause_s = retry_after_s(error.headers.get("Retry-After"))
         raise _PassingError(f"{error.code} {error.reason}", pause_s) from error
     except (http.client.InvalidURL, ValueError) as error:
         raise SettingsError(f"{url} is no address that can be asked ({error}); correct it in regions.yaml") from error
@@ -265,18 +259,6 @@ def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
             ) from error
         raise _PassingError(str(reason) or type(reason).__name__) from error
     return response
-
-
-def _retry_after_s(value: str | None) -> float:
-    """Seconds to wait by a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); 0 where it is neither."""
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)).total_seconds())
 
 
 def _read(response: http.client.HTTPResponse, size: int = CHUNK_BYTES) -> bytes:

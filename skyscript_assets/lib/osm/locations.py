@@ -43,8 +43,9 @@ class NodeLocations:
             ids: [n] OSM ids.
             places: [n, 2] longitudes and latitudes, 1e-7 degrees.
         """
-        order_of(ids).tofile(self._files[0])
-        places.tofile(self._files[1])
+        # Not `tofile`, which forgets why a write failed.
+        self._files[0].write(order_of(ids).data)
+        self._files[1].write(np.ascontiguousarray(places).data)
 
     def finish(self) -> None:
         """Make the index ready to be read; nothing can be added any more."""

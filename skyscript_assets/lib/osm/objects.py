@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, UpstreamMissingError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm import wkb
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES, closed_way_kinds
@@ -91,6 +91,10 @@ SPILL_RATIO = 6
 """Bytes of objects for one byte of a PBF, about: 4.7 for a mixture of five countries and cities."""
 
 _SAMPLE_BLOCKS = 32
+
+_UNPACKED = {".bz2": 12, ".gz": 10}
+"""Size of packed XML as XML, at most; as a PBF that is not packed it is smaller."""
+
 _T = TypeVar("_T")
 
 
@@ -163,12 +167,24 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.
         CorruptInputError: either cannot be read, or the extract is not sorted or holds an object twice.
+        NoSpaceError: the disk is full.
     """
     path, ground = _staged(extract_folder)
-    with _system_memory(), tempfile.TemporaryDirectory(prefix=".objects-", dir=out) as scratch:
+    scratch = out / ".scratch"
+    # A run that was killed left its own there.
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
         if path.suffix != ".pbf":
-            path = _as_pbf(path, Path(scratch) / "extract.osm.pbf")
-        return _Writing(PbfFile(path), ground, out, Path(scratch), progress).run()
+            path = _as_pbf(path, scratch / "extract.osm.pbf")
+        with _system_memory():
+            return _Writing(PbfFile(path), ground, out, scratch, progress).run()
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise NoSpaceError(f"{out}: the disk is full ({error}); free some space and run again") from error
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _staged(folder: Path) -> tuple[Path, _Ground]:
@@ -211,6 +227,11 @@ class _Deleted:
 
 def _as_pbf(path: Path, target: Path) -> Path:
     """Bring an extract of another format into a PBF, as fast to write as to read."""
+    # Looked after beforehand: osmium's writer does not survive a full disk.
+    need = path.stat().st_size * _UNPACKED.get(path.suffix, 1)
+    free = shutil.disk_usage(target.parent).free
+    if need > free:
+        raise NoSpaceError(f"{target.parent}: about {need} bytes are needed to unpack {path}, {free} are free")
     try:
         with (
             osmium.io.Reader(path) as reader,

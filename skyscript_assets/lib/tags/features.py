@@ -16,29 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tags.counting import KINDS
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
-from skyscript_assets.lib.tags.vocabulary import KINDS, VOCABULARY_FILE
+from skyscript_assets.lib.tags.vocabulary import (
+    COOCCURRENCE_FILE,
+    COOCCURRENCE_SCHEMA,
+    VOCABULARY_FILE,
+    VOCABULARY_SCHEMA,
+)
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to (N, dim) embeddings."""
-
-COOCCURRENCE_FILE = "cooccurrence.parquet"
-COOCCURRENCE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("other_key", pa.string()),
-        ("other_value", pa.string()),
-        ("share", pa.float64()),
-    ]
-)
-"""The most frequent other tags on a tag's objects, and the share of its objects that carry them."""
 
 BLOCKS: tuple[str, ...] = ("text", "value", "geometry", "shape", "beside")
 """Blocks of columns, in their order."""
@@ -111,14 +103,9 @@ def read_statistics(vocabulary_folder: Path) -> TagStatistics:
 
 
 def _vocabulary_rows(path: Path) -> list[tuple[str, str, str, int, float | None, float | None]]:
-    columns = ["key", "value", "kind", "n"]
-    table = read_table(path, columns=columns)
-    sides = [name for name in ("longer_side_m", "shorter_side_m") if name in pq.read_schema(path).names]
-    if sides:
-        table = read_table(path, columns=[*columns, *sides])
-    empty: list[float | None] = [None] * table.num_rows
-    longer, shorter = (table[name].to_pylist() for name in sides) if sides else (empty, empty)
-    return list(zip(*(table[name].to_pylist() for name in columns), longer, shorter, strict=True))
+    columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
+    table = read_table(path, VOCABULARY_SCHEMA, columns)
+    return list(zip(*(table[name].to_pylist() for name in columns), strict=True))
 
 
 def _mean_sides(logs: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -128,8 +115,6 @@ def _mean_sides(logs: Sequence[tuple[int, float, float]]) -> tuple[float, float]
 
 
 def _read_beside(path: Path) -> dict[Tag, list[tuple[Tag, float]]]:
-    if not path.exists():
-        return {}
     table = read_table(path, COOCCURRENCE_SCHEMA)
     found: dict[Tag, list[tuple[Tag, float]]] = {}
     for key, value, other, its, share in zip(*(table[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True):

@@ -79,3 +79,18 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
         rows=seen.num_rows,
         plannable={f"{row['gsd_m']:g}": int(row["n_plannable_sum"]) for row in by_gsd},
     )
+
+
+def tags_by_gsd(snapshot_folder: Path) -> pa.Table:
+    """What a snapshot lets plans choose from at each resolution.
+
+    Args:
+        snapshot_folder: Output of `freeze_snapshot`.
+
+    Returns:
+        gsd_m (metres), tags (distinct ones, over regions) and n_plannable (tags on objects), the finest first.
+    """
+    seen = read_table(snapshot_folder / SNAPSHOT_FILE, SNAPSHOT_SCHEMA)
+    tags = seen.group_by(["gsd_m", "key", "value"]).aggregate([("n_plannable", "sum")])
+    totals = tags.group_by("gsd_m").aggregate([([], "count_all"), ("n_plannable_sum", "sum")]).sort_by("gsd_m")
+    return totals.select(["gsd_m", "count_all", "n_plannable_sum_sum"]).rename_columns(["gsd_m", "tags", "n_plannable"])

@@ -1,14 +1,16 @@
-"""How often each tag occurs, by region and kind of object, and how many of its objects could become a chip by size.
+"""How often each tag occurs, by region and kind, how large its objects are, how many suit a chip, which come together.
 
-Counting is DuckDB's, over the GeoParquet tables of the regions. The size rule is told twice, as SQL here and as
-`plannable` for the planner; a test holds the two against each other.
+The files, their columns and the size rule are told here; the counting itself, DuckDB's, is in `counting`. The size rule
+is told twice, as SQL there and as `plannable` for the planner; a test holds the two against each other.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +22,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
-from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
-from skyscript_assets.lib.tags.text import tag_text, text_reason
-
-KINDS: tuple[str, ...] = ("area", "line", "node")
-"""Kinds of objects: the first letter of an object id is a or r, w, n."""
+from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter, begins
+from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
 
 VOCABULARY_FILE = "vocabulary.parquet"
 VOCABULARY_SCHEMA = pa.schema(
@@ -39,10 +38,17 @@ VOCABULARY_SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("n", pa.int64()),
         ("n_plannable", pa.int64()),
+        ("rare", pa.bool_()),
+        ("longer_side_m", pa.float64()),
+        ("shorter_side_m", pa.float64()),
     ]
 )
-"""Columns of `vocabulary.parquet`, sorted by key, value, region, kind; `n_plannable` counts objects whose size suits a
-chip at one of the GSDs at least."""
+"""Columns of `vocabulary.parquet`, sorted by key, value, region, kind.
+
+Values are normal ones (`normalise.normal_values`): an object with `sport=tennis;soccer` counts for either, once.
+`n_plannable` counts objects whose size suits a chip at one of the GSDs at least. `rare` tags are on few objects, all
+regions and kinds together. The sides are those of the objects' boxes in metres: medians of one decimal, the lower one
+of an even number; null for nodes and for tags that are text."""
 
 PLANNABLE_FILE = "plannable.parquet"
 PLANNABLE_SCHEMA = pa.schema(
@@ -57,39 +63,28 @@ PLANNABLE_SCHEMA = pa.schema(
 """Columns of `plannable.parquet`, sorted by key, value, region, gsd_m: objects whose size suits a chip at that GSD;
 rows with none are left out."""
 
+COOCCURRENCE_FILE = "cooccurrence.parquet"
+COOCCURRENCE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("value", pa.string()),
+        ("other_key", pa.string()),
+        ("other_value", pa.string()),
+        ("share", pa.float64()),
+    ]
+)
+"""Columns of `cooccurrence.parquet`, sorted by key, value, falling share, other_key, other_value: the tags that are
+most often on the same objects, and the share of the tag's objects that carry them. Neither tag is text."""
+
+RARE_BELOW = 5
+"""Tags on fewer objects are rare, unless the caller says otherwise."""
+
 MEMORY_LIMIT = "2GB"
 """What DuckDB may hold; beyond, it spills to a temporary folder."""
 
 PLOTTED_TAGS = 30
 
 _NEEDED_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
-
-# Where an object lies in two regions the first by name counts it. Only the ids that occur twice are kept for that.
-_REGION_OF_SHARED = """
-    CREATE TEMP TABLE shared AS
-    SELECT object_id, min(region) AS region
-    FROM (SELECT DISTINCT object_id, region FROM objects)
-    GROUP BY object_id HAVING count(*) > 1
-"""
-
-# One pass over the objects: each is sized once, its tags are unnested, and counts are made for all GSDs side by side.
-_COUNT = """
-    WITH owned AS (
-        SELECT objects.region, tags,
-            CASE left(objects.object_id, 1) WHEN 'n' THEN 'node' WHEN 'w' THEN 'line' ELSE 'area' END AS kind,
-            greatest(
-                (bbox.xmax - bbox.xmin) * {metres} * cos(radians((bbox.ymin + bbox.ymax) / 2)),
-                (bbox.ymax - bbox.ymin) * {metres}
-            ) AS longer_side_m
-        FROM objects LEFT JOIN shared ON objects.object_id = shared.object_id
-        WHERE shared.region IS NULL OR shared.region = objects.region
-    ),
-    tagged AS (
-        SELECT region, kind, {able}, unnest(map_entries(tags)) AS tag FROM owned
-    )
-    SELECT tag.key AS key, tag.value AS value, region, kind, count(*) AS n, {any_able} AS n_plannable, {sums}
-    FROM tagged GROUP BY ALL ORDER BY key, value, region, kind
-"""
 
 
 @dataclass(frozen=True)
@@ -99,10 +94,11 @@ class VocabularySummary:
     Attributes:
         objects: Objects counted, by region; an object in two regions counts in the first by name.
         shared_objects: Objects that lie in two regions or more.
-        tags: Distinct key=value.
+        tags: Distinct key=value, values in their normal spelling.
         text_tags: Those among them that are names, numbers and other text (`text.text_reason`).
-        rare_tags: Distinct key=value that occur once.
+        rare_tags: Those among the others that are rare.
         occurrences: Tags on objects.
+        cooccurrences: Rows of `cooccurrence.parquet`.
         plannable: Occurrences on objects whose size suits a chip, by GSD in metres.
     """
 
@@ -112,6 +108,7 @@ class VocabularySummary:
     text_tags: int
     rare_tags: int
     occurrences: int
+    cooccurrences: int
     plannable: dict[str, int]
 
 
@@ -138,7 +135,7 @@ def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips
 
 
 def _limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
-    """Least and greatest longer side in pixels."""
+    """Least and greatest longer side in pixels of the objects of a kind."""
     paper = chips.rule == "paper"
     if kind == "node" or (kind == "line" and paper):
         return 0.0, math.inf
@@ -149,32 +146,64 @@ def _limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
     return float(chips.min_object_px), chips.max_tile_px / chips.context
 
 
-def _able_sql(gsd_m: float, chips: ChipSettings) -> str:
-    cases = []
-    for kind in KINDS:
-        least, most = (limit * gsd_m for limit in _limits_px(kind, chips))
-        upper = "" if math.isinf(most) else f" AND longer_side_m <= {most!r}::DOUBLE"
-        cases.append(f"WHEN '{kind}' THEN longer_side_m >= {least!r}::DOUBLE{upper}")
-    return f"CASE kind {' '.join(cases)} END"
-
-
 def count_vocabulary(
     objects: Mapping[str, Path],
     gsds_m: Sequence[float],
     chips: ChipSettings,
     out: Path,
+    rare_below: int = RARE_BELOW,
     threads: int = 2,
     progress: Progress = silent,
 ) -> VocabularySummary:
-    """Count the tags of all regions into `vocabulary.parquet` and `plannable.parquet`.
+    """Count the tags of all regions into `vocabulary.parquet`, `plannable.parquet` and `cooccurrence.parquet`.
 
     Args:
         objects: `objects.parquet` of each region.
         gsds_m: Nominal GSDs of the sources, metres.
         chips: Limits of an object's size.
-        out: Existing folder that receives the two files.
+        out: Existing folder that receives the files.
+        rare_below: Tags on fewer objects are marked rare.
         threads: Threads of DuckDB.
-        progress: Told when the counting and the texts are done.
+        progress: Told when the counting and the tags that come together are done.
+
+    Raises:
+        UpstreamMissingError: a region's table does not exist.
+        CorruptInputError: it is not a whole Parquet file.
+        OutputSchemaError: it lacks a column.
+    """
+    gsds = sorted({float(gsd) for gsd in gsds_m})
+    with open_counter(objects, threads) as counter:
+        counted = count_tags(counter, gsds, chips, rare_below)
+        progress(1, 2, "steps")
+        company = counter.company()
+        per_region, shared = counter.objects()
+    at_gsd = _plannable_rows(counted.counts, gsds)
+    write_table(out / VOCABULARY_FILE, counted.vocabulary)
+    write_table(out / PLANNABLE_FILE, at_gsd)
+    write_table(out / COOCCURRENCE_FILE, company.cast(COOCCURRENCE_SCHEMA))
+    progress(2, 2, "steps")
+    tags = counted.tags
+    return VocabularySummary(
+        objects=per_region,
+        shared_objects=shared,
+        tags=len(tags.n),
+        text_tags=int(len(tags.n) - tags.classes.sum()),
+        rare_tags=int((tags.classes & (tags.n < rare_below)).sum()),
+        occurrences=int(tags.n.sum()),
+        cooccurrences=company.num_rows,
+        plannable={
+            f"{gsd:g}": int(pc.sum(at_gsd.filter(pc.equal(at_gsd["gsd_m"], gsd))["n"]).as_py() or 0) for gsd in gsds
+        },
+    )
+
+
+@contextmanager
+def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagCounter]:
+    """A counter over the tables of regions, of bounded memory.
+
+    Args:
+        objects: `objects.parquet` of each region.
+        threads: Threads of DuckDB.
 
     Raises:
         UpstreamMissingError: a region's table does not exist.
@@ -183,41 +212,51 @@ def count_vocabulary(
     """
     for path in objects.values():
         _check(path)
-    gsds = sorted({float(gsd) for gsd in gsds_m})
     with tempfile.TemporaryDirectory(prefix="vocabulary-") as spill:
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": spill,
+            # What comes out is sorted; keeping the order of what goes in would take memory and threads.
+            "preserve_insertion_order": False,
         }
-        with duckdb.connect(config=config) as db:
-            counts, per_region, shared = _count(db, objects, gsds, chips)
-    progress(1, 3, "steps")
-    texts = pa.array(
-        [tag_text(key, value) for key, value in zip(*(counts[c].to_pylist() for c in ("key", "value")), strict=True)],
-        pa.string(),
-    )
-    table = counts.append_column("text", texts).select(VOCABULARY_SCHEMA.names).cast(VOCABULARY_SCHEMA)
-    write_table(out / VOCABULARY_FILE, table)
-    progress(2, 3, "steps")
-    at_gsd = _plannable_rows(counts, gsds)
-    write_table(out / PLANNABLE_FILE, at_gsd)
-    progress(3, 3, "steps")
-    totals = table.group_by(["key", "value"]).aggregate([("n", "sum")])
-    return VocabularySummary(
-        objects=per_region,
-        shared_objects=shared,
-        tags=totals.num_rows,
-        text_tags=sum(
-            text_reason(key, value) is not None
-            for key, value in zip(totals["key"].to_pylist(), totals["value"].to_pylist(), strict=True)
-        ),
-        rare_tags=int(pc.sum(pc.equal(totals["n_sum"], 1)).as_py() or 0),
-        occurrences=int(pc.sum(table["n"]).as_py() or 0),
-        plannable={
-            f"{gsd:g}": int(pc.sum(at_gsd.filter(pc.equal(at_gsd["gsd_m"], gsd))["n"]).as_py() or 0) for gsd in gsds
-        },
-    )
+        try:
+            with duckdb.connect(config=config) as db:
+                yield TagCounter(db, objects)
+        except duckdb.Error as error:
+            names = ", ".join(str(objects[region]) for region in sorted(objects))
+            raise CorruptInputError(f"the tables of objects cannot be counted ({error}); files: {names}") from error
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags."""
+
+    vocabulary: pa.Table
+    counts: pa.Table
+    tags: DistinctTags
+
+
+def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings, rare_below: int) -> Counted:
+    """Count and size the tags of all regions: the rows of `vocabulary.parquet`.
+
+    Args:
+        counter: The objects.
+        gsds_m: Distinct GSDs, metres.
+        chips: Limits of an object's size.
+        rare_below: Tags on fewer objects are marked rare.
+    """
+    limits_px = [_limits_px(kind, chips) for kind in KINDS]
+    counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits_px] for gsd in gsds_m])
+    tags = DistinctTags.of(counts)
+    columns = {
+        **{name: counts[name] for name in ("key", "value", "region", "kind", "n", "n_plannable")},
+        "text": tag_texts(tags.keys, tags.values).take(tags.of_row),
+        "rare": pa.array(tags.n < rare_below).take(tags.of_row),
+        **counter.sizes(tags, counts["n"].to_numpy()),
+    }
+    vocabulary = pa.table([columns[name] for name in VOCABULARY_SCHEMA.names], VOCABULARY_SCHEMA)
+    return Counted(vocabulary, counts, tags)
 
 
 def _check(path: Path) -> None:
@@ -237,52 +276,73 @@ def _check(path: Path) -> None:
             )
 
 
-def _count(
-    db: duckdb.DuckDBPyConnection, objects: Mapping[str, Path], gsds: Sequence[float], chips: ChipSettings
-) -> tuple[pa.Table, dict[str, int], int]:
-    """Counts by key, value, region and kind with a column `p<i>` for each GSD; objects by region; shared objects."""
-    regions = sorted(objects)
-    try:
-        relation = db.from_arrow(_NEEDED_SCHEMA.empty_table()).project("*, 0 AS region")
-        for i, region in enumerate(regions):
-            here = db.read_parquet(str(objects[region])).project(f"object_id, tags, bbox, {i} AS region")
-            relation = relation.union(here)
-        relation.create_view("objects")
-        db.execute(_REGION_OF_SHARED)
-        query = _COUNT.format(
-            metres=repr(metres_per_degree(0.0)[1]),
-            able=", ".join(f"{_able_sql(gsd, chips)} AS p{i}" for i, gsd in enumerate(gsds)) or "false AS p0",
-            any_able=f"count_if({' OR '.join(f'p{i}' for i in range(max(1, len(gsds))))})",
-            sums=", ".join(f"count_if(p{i}) AS p{i}" for i in range(max(1, len(gsds)))),
-        )
-        counts: pa.Table = db.sql(query).to_arrow_table()
-        rows = db.execute(
-            "SELECT objects.region, count(*) FROM objects LEFT JOIN shared ON objects.object_id = shared.object_id "
-            "WHERE shared.region IS NULL OR shared.region = objects.region GROUP BY ALL ORDER BY ALL"
-        ).fetchall()
-        shared = db.execute("SELECT count(*) FROM shared").fetchall()[0][0]
-    except duckdb.Error as error:
-        names = ", ".join(str(objects[region]) for region in regions)
-        raise CorruptInputError(f"the tables of objects cannot be counted ({error}); files: {names}") from error
-    # Regions are numbered in the order of their names.
-    names_column = pa.array([regions[i] for i in counts["region"].to_pylist()], pa.string())
-    counts = counts.set_column(counts.schema.get_field_index("region"), "region", names_column)
-    return counts, dict.fromkeys(regions, 0) | {regions[i]: n for i, n in rows}, int(shared)
-
-
 def _plannable_rows(counts: pa.Table, gsds: Sequence[float]) -> pa.Table:
     """One row for each tag, region and GSD that has plannable objects."""
-    by_region = counts.group_by(["key", "value", "region"]).aggregate([(f"p{i}", "sum") for i in range(len(gsds))])
-    parts = []
-    for i, gsd in enumerate(gsds):
-        some = by_region.filter(pc.greater(by_region[f"p{i}_sum"], 0))
-        column = pa.array(np.full(some.num_rows, gsd), pa.float64())
-        some = some.append_column("gsd_m", column).append_column("n", some[f"p{i}_sum"].cast(pa.int64()))
-        parts.append(some.select(PLANNABLE_SCHEMA.names).cast(PLANNABLE_SCHEMA))
-    if not parts:
-        return PLANNABLE_SCHEMA.empty_table()
-    order = [(name, "ascending") for name in ("key", "value", "region", "gsd_m")]
-    return pa.concat_tables(parts).sort_by(order).combine_chunks()
+    first = np.flatnonzero(begins(counts, ("key", "value", "region")))
+    sums = [np.add.reduceat(counts[f"p{i}"].to_numpy(), first) if len(first) else first for i in range(len(gsds))]
+    n = np.stack(sums, axis=1) if sums else np.zeros((len(first), 0), np.int64)
+    rows, columns = np.nonzero(n)
+    table = counts.select(["key", "value", "region"]).take(first[rows])
+    table = table.append_column("gsd_m", pa.array(np.array(gsds, np.float64)[columns]))
+    return table.append_column("n", pa.array(n[rows, columns], pa.int64())).cast(PLANNABLE_SCHEMA).combine_chunks()
+
+
+def _classes(table: pa.Table) -> pa.Table:
+    """The rows of a vocabulary that are no text."""
+    return table.filter(class_mask(table["key"].combine_chunks(), table["value"].combine_chunks()))
+
+
+def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
+    """The most frequent tags that are no text.
+
+    Args:
+        vocabulary_folder: Output of `count_vocabulary`.
+        limit: Tags listed at most.
+
+    Returns:
+        tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the key's
+        values that are rare; the most frequent first.
+    """
+    table = _classes(read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA))
+    tags = table.group_by(["key", "value"]).aggregate([("n", "sum"), ("n_plannable", "sum"), ("rare", "any")])
+    keys = tags.group_by("key").aggregate([("rare_any", "mean")])
+    rare = dict(zip(keys["key"].to_pylist(), keys["rare_any_mean"].to_pylist(), strict=True))
+    order = [("n_sum", "descending"), ("key", "ascending"), ("value", "ascending")]
+    rows = [
+        {
+            "tag": f"{row['key']}={row['value']}",
+            "n": row["n_sum"],
+            "n_plannable": row["n_plannable_sum"],
+            "rare_values_of_key": rare[row["key"]],
+        }
+        for row in tags.sort_by(order).slice(0, limit).to_pylist()
+    ]
+    schema = {"tag": pa.string(), "n": pa.int64(), "n_plannable": pa.int64(), "rare_values_of_key": pa.float64()}
+    return pa.Table.from_pylist(rows, pa.schema(schema))
+
+
+def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
+    """How many tags are text, by the reason that `text.text_reason` gives.
+
+    Args:
+        vocabulary_folder: Output of `count_vocabulary`.
+
+    Returns:
+        reason, tags (distinct ones) and n (their occurrences), the most frequent reason first.
+    """
+    table = read_table(vocabulary_folder / VOCABULARY_FILE, columns=["key", "value", "n"])
+    totals = table.group_by(["key", "value"]).aggregate([("n", "sum")])
+    tags, occurrences = Counter[str](), Counter[str]()
+    for key, value, n in zip(*(totals[name].to_pylist() for name in ("key", "value", "n_sum")), strict=True):
+        reason = text_reason(key, value)
+        if reason is not None:
+            tags[reason] += 1
+            occurrences[reason] += n
+    reasons = sorted(occurrences, key=lambda reason: (-occurrences[reason], reason))
+    columns = {"reason": pa.array(reasons, pa.string())}
+    for name, counted in (("tags", tags), ("n", occurrences)):
+        columns[name] = pa.array([counted[reason] for reason in reasons], pa.int64())
+    return pa.table(columns)
 
 
 def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
@@ -297,12 +357,11 @@ def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA)
+    table = _classes(read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA))
     by_region = table.group_by(["key", "value", "region"]).aggregate([("n", "sum")]).to_pylist()
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for row in by_region:
-        if text_reason(row["key"], row["value"]) is None:
-            counts.setdefault((row["key"], row["value"]), {})[row["region"]] = row["n_sum"]
+        counts.setdefault((row["key"], row["value"]), {})[row["region"]] = row["n_sum"]
     top = sorted(counts, key=lambda tag: (-sum(counts[tag].values()), tag))[:PLOTTED_TAGS]
     names = [f"{key}={value}" for key, value in top]
     figure, axes = plt.subplots(figsize=(7.0, 1.0 + 0.2 * max(4, len(top))), dpi=90)

@@ -80,7 +80,7 @@ def test_tags_may_be_embedded_by_a_base_and_by_nothing_else(profile: Path) -> No
 
 
 def test_one_pass_of_labellers_alone_is_refused(profile: Path) -> None:
-    edit(profile / "plant.yaml", "tags:\n", "tags:\n  second_pass: theirs.csv\n")
+    edit(profile / "plant.yaml", "tags:\n", "tags:\n  first_pass: null\n")
     with pytest.raises(SettingsError, match="give both first_pass and second_pass, or neither"):
         load_settings(profile)
 

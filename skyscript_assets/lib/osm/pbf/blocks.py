@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.osm.pbf.wire import (
     Int64,
     Messages,
+    chained,
     column,
     deltas,
     fields,
     running,
     signed,
-    varint,
 )
 from skyscript_assets.lib.osm.runs import offsets_of, ranges, rises
 
@@ -202,24 +202,21 @@ def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, Int64]:
     which spares a copy of all text.
     """
     data = b"".join(tables)
-    borders: list[int] = []
-    firsts = [0]
-    at = 0
-    for table in tables:
-        end = at + len(table)
-        while at < end:
-            if data[at] != 0x0A:
-                raise ValueError("its string table holds something else")
-            size, at = (data[at + 1], at + 2) if data[at + 1] < 128 else varint(data, at + 1)
-            borders.append(at)
-            at += size
-            borders.append(at)
-        if at != end:
-            raise ValueError("a string is longer than its table")
-        firsts.append(len(borders) // 2)
-    offsets = pa.py_buffer(np.array(borders or [0], np.int32))
+    octets = np.frombuffer(data + b"\0\0\0", np.uint8)
+    # A string is 0x0A (field 1, length-delimited), its length as a varint of one or two bytes, and its bytes: OSM's 255
+    # characters are 1020 bytes at most.
+    begins = np.flatnonzero(octets[:-3] == 0x0A)
+    low, high = octets[begins + 1].astype(np.int64), octets[begins + 2].astype(np.int64)
+    short = low < 128
+    texts = begins + np.where(short, 2, 3)
+    ends = texts + np.where(short, low, (low & 127) | high << 7)
+    likely = short | (high < 128)
+    begins, texts, ends = begins[likely], texts[likely], ends[likely]
+    rows, counts = chained(begins, ends, offsets_of(np.array([len(table) for table in tables], np.int64)))
+    borders = np.stack((texts[rows], ends[rows]), axis=1).ravel()
+    offsets = pa.py_buffer((borders if len(borders) else np.zeros(1)).astype(np.int32))
     array = pa.StringArray.from_buffers(max(0, len(borders) - 1), offsets, pa.py_buffer(data))
-    return array, np.array(firsts, np.int64)
+    return array, offsets_of(counts)
 
 
 def nodes_of(blocks: Sequence[Block]) -> Nodes:

@@ -126,6 +126,12 @@ def test_in_a_clause_every_attribute_takes_of() -> None:
         ("addr:housenumber", "3"),
         ("website", "https://example.org"),
         ("wikidata", "Q1"),
+        ("religion", "hindu"),
+        ("oneway", "yes"),
+        ("lit", "yes"),
+        ("access", "private"),
+        ("opening_hours", "24/7"),
+        ("source", "survey"),
         ("note", "closed"),
         ("amenity", "write to someone@example.org"),
         ("landuse", "https://example.org"),
@@ -137,6 +143,12 @@ def test_names_and_contacts_never_reach_a_caption(key: str, value: str) -> None:
     pair = captions({"building": "yes", key: value}, {key: value}, {key: value, "natural": "tree"})
     assert pair.title == "building"
     assert pair.title_multi_objects == "building, surrounded by natural tree"
+
+
+def test_a_list_says_those_of_its_values_that_may_be_said() -> None:
+    assert captions({"sport": "tennis;see www.example.org;soccer"}).title == "sport of tennis and soccer"
+    long = ";".join(["a" * 20, "b" * 20, "c" * 20])
+    assert captions({"sport": long}).title == f"sport of {'a' * 20} and {'b' * 20} and {'c' * 20}"
 
 
 def test_what_reads_like_the_focus_object_or_an_earlier_one_is_passed_over() -> None:

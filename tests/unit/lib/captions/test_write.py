@@ -28,6 +28,9 @@ VISIBLE = {
     ("man_made", "pier"): 10.0,
     ("name", "Villa Rosa"): 30.0,
     ("natural", "tree"): 0.6,
+    ("religion", "hindu"): 30.0,
+    ("sport", "soccer"): 1.0,
+    ("sport", "tennis"): 10.0,
     ("surface", "gravel"): 0.6,
 }
 
@@ -147,6 +150,27 @@ def test_names_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -
     row = world.only()
     assert row["title_multi_objects"] == "building, surrounded by man made pier"
     assert "Villa" not in str(row)
+
+
+def test_every_visible_value_of_a_list_is_said_and_no_key_is_held_twice(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 60), sport="Tennis; soccer;chess")
+    for object_id, gsd_m in (("a2", 0.5), ("a1", 0.5), ("a2", 5.0)):
+        world.chip(object_id, gsd_m=gsd_m)
+    world.write()
+    near, around, far = world.rows()
+    assert near["title"] == "sport of soccer and tennis"
+    assert near["center_tags"] == [("sport", "soccer;tennis")]
+    assert around["surrounding"][0]["tags"] == [("sport", "soccer;tennis")]
+    assert around["title_multi_objects"] == "building, surrounded by sport of soccer and tennis"
+    assert far["title"] == "sport of tennis"
+
+
+def test_beliefs_and_rules_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -> None:
+    world.add("a2", shapely.box(0, 0, 60, 60), building="yes", religion="hindu")
+    world.chip("a2")
+    world.write()
+    assert world.only()["title"] == "building"
+    assert world.only()["center_tags"] == [("building", "yes")]
 
 
 def test_the_object_that_takes_most_of_the_chip_comes_first_and_few_are_named(world: World) -> None:

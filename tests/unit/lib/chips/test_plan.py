@@ -50,7 +50,7 @@ def scene(**changes: Any) -> Scene:
         transform=(GSD, 0.0, LEFT, 0.0, -GSD, TOP),
         width=size,
         height=size,
-        href="one.tif",
+        hrefs=("one.tif",),
         fingerprint="f",
         licence="CC0-1.0",
         attribution="nobody",

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skyscript_assets.lib.chips.sampling import (
     Snapshot,
@@ -16,6 +18,7 @@ from skyscript_assets.lib.chips.sampling import (
 )
 from skyscript_assets.lib.errors import UpstreamMissingError
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
+from skyscript_assets.lib.tags.normalise import normal_values
 
 TREES, PIER, ROAD = 0, 1, 2
 SNAPSHOT = Snapshot(
@@ -72,6 +75,33 @@ def test_tags_are_found_on_objects_in_any_order_and_chunking() -> None:
         assert list(zip(found.objects.tolist(), found.tags.tolist(), strict=True)) == [(0, TREES), (0, ROAD), (3, PIER)]
     later = match_tags(column.slice(2), SNAPSHOT)
     assert (later.objects.tolist(), later.tags.tolist()) == ([1], [PIER])
+
+
+def test_tags_are_found_in_lists_and_in_any_spelling_each_once() -> None:
+    column = tags_column(
+        {"landuse": "Trees; grass;trees", "man_made": "mast;pier"},
+        {"road": "b;c"},
+        {"road": "A"},
+        {"landuse": "as;trees"},
+    )
+    found = match_tags(column, SNAPSHOT)
+    assert list(zip(found.objects.tolist(), found.tags.tolist(), strict=True)) == [(0, TREES), (0, PIER), (3, TREES)]
+
+
+TAG_VALUES = st.text(alphabet="aAb;.,0 3m\u200b", max_size=12)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["k", "l", "m"]), TAG_VALUES), max_size=12), st.integers(0, 3))
+def test_tags_are_found_where_the_normal_values_of_an_object_hold_them(rows: list[dict[str, str]], start: int) -> None:
+    tags = sorted({(key, value) for row in rows for key, listed in row.items() for value in normal_values(listed)})[::2]
+    snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
+    found = match_tags(tags_column(*rows).slice(start), snapshot)
+    assert list(zip(found.objects.tolist(), found.tags.tolist(), strict=True)) == [
+        (place, number)
+        for place, row in enumerate(rows[start:])
+        for number, (key, value) in enumerate(tags)
+        if value in normal_values(row.get(key, ""))
+    ]
 
 
 @pytest.mark.parametrize("empty", [pa.chunked_array([], TAGS_TYPE), tags_column({}), tags_column()])

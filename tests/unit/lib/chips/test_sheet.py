@@ -140,7 +140,7 @@ def many_rejects(
     values[:, :, 250:400] = 90
     values[:, :, 400:] = 0
     scene = scene_of(write_raster(tmp_path / "a.tif", values, nodata=0))
-    gone = replace(scene, scene_id="gone", href=str(tmp_path / "gone.tif"))
+    gone = replace(scene, scene_id="gone", hrefs=(str(tmp_path / "gone.tif"),))
     for name in ("plan", "scenes", "chips"):
         (tmp_path / name).mkdir()
     write_scenes(tmp_path / "scenes", [scene, gone])

@@ -49,7 +49,7 @@ def test_a_file_becomes_a_scene_with_its_grid_its_gsd_and_its_credit(
     assert index(tmp_path, files_source()) == SceneSummary(1, 1, 0, 0, 0)
     (scene,) = scenes(tmp_path)
     assert scene.scene_id.startswith("Nord-1-")
-    assert (scene.region, scene.source, scene.crs, scene.href) == ("here", "S", "EPSG:32632", str(path))
+    assert (scene.region, scene.source, scene.crs, scene.hrefs) == ("here", "S", "EPSG:32632", (str(path),))
     assert scene.transform == (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_250_000.0)
     assert (scene.width, scene.height, scene.bands) == (300, 200, (1, 2, 3))
     assert scene.gsd_m == pytest.approx(0.5)

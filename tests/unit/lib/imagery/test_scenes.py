@@ -22,7 +22,7 @@ SCENE = Scene(
     transform=(0.3, 0.0, 371_000.0, 0.0, -0.3, 4_845_000.0),
     width=100,
     height=80,
-    href="scene.tif",
+    hrefs=("scene.tif",),
     fingerprint="f",
     licence="CC0-1.0",
     attribution="nobody",
@@ -31,13 +31,13 @@ SCENE = Scene(
 
 
 def test_scenes_come_back_as_they_were_written_sorted_by_id(tmp_path: Path) -> None:
-    elsewhere = replace(SCENE, scene_id="a", href="/images/a.tif", scale_low=0.0, scale_high=3000.0, nodata=0.0)
+    elsewhere = replace(SCENE, scene_id="a", hrefs=("/images/a.tif",), scale_low=0.0, scale_high=3000.0, nodata=0.0)
     write_scenes(tmp_path, [SCENE, elsewhere])
     assert read_scenes(tmp_path) == [elsewhere, SCENE]
 
 
 def test_a_file_name_is_looked_for_beside_the_table_and_an_absolute_path_where_it_is(tmp_path: Path) -> None:
-    write_scenes(tmp_path, [SCENE, replace(SCENE, scene_id="a", href="/images/a.tif")])
+    write_scenes(tmp_path, [SCENE, replace(SCENE, scene_id="a", hrefs=("/images/a.tif",))])
     elsewhere, beside = read_scenes(tmp_path)
     assert beside.path == tmp_path / "scene.tif"
     assert elsewhere.path == Path("/images/a.tif")

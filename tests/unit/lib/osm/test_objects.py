@@ -1,6 +1,8 @@
 import datetime as dt
 import json
 import random
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import osmium
@@ -8,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError, UpstreamMissingError
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, ObjectsSummary, write_objects
 from skyscript_assets.lib.tables import read_table
 
@@ -278,6 +280,38 @@ def test_many_buckets_give_the_table_of_one(tmp_path: Path, monkeypatch: pytest.
     tables = [pq.read_table(folder / "objects.parquet") for folder in (one, many)]
     assert tables[0].equals(tables[1])
     assert sorted(path.name for path in many.iterdir()) == sorted(path.name for path in one.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    folder = staged(tmp_path, way(100, SQUARE, building="yes"))
+    (folder / ".scratch").mkdir()
+    (folder / ".scratch" / "members.opl").write_text("half a line")
+    assert list(objects_of(folder)) == ["a100"]
+    assert not (folder / ".scratch").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("kind", ["osm", "osm.pbf"])
+def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path, small_disk: Path, kind: str) -> None:
+    path = tmp_path / f"extract.{kind}"
+    with osmium.SimpleWriter(path) as writer:
+        for i in range(9000):
+            place = (i / 1e5, 0.5)
+            writer.add_node(osmium.osm.mutable.Node(id=i, version=1, location=place, tags={"a": str(i)}))
+    (tmp_path / "extract.json").write_text(json.dumps({"file": path.name, "bbox": [0, 0, 1, 1]}))
+    with pytest.raises(NoSpaceError):
+        write_objects(tmp_path, small_disk)
+    assert list(small_disk.iterdir()) == []
 
 
 def test_an_extract_that_holds_a_way_twice_is_refused(tmp_path: Path) -> None:

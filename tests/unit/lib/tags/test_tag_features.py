@@ -1,6 +1,5 @@
 """What a tag's row of features is made of, and what becomes of a tag that the vocabulary does not know."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,13 +116,3 @@ def test_shape_tells_yes_from_a_number_and_counts_namespaces(tmp_path: Path, bag
     assert yes.argmax() == 1
     assert sorted(np.argsort(number)[-2:].tolist()) == [0, 3]
     assert words.argmax() == colons.argmax() == 2
-
-
-def test_a_vocabulary_without_sizes_and_neighbours_is_read(tmp_path: Path) -> None:
-    plain = pa.schema([field for field in SCHEMA if not field.name.endswith("side_m")])
-    row = {"key": "natural", "value": "tree", "region": "a", "kind": "node", "n": 3}
-    write_table(tmp_path / "vocabulary.parquet", rows_to_table([row], plain))
-    found = read_statistics(tmp_path)
-    assert found.counts == {("natural", "tree"): 3}
-    assert found.sides_m == found.beside == {}
-    assert math.isclose(sum(found.kinds["natural", "tree"]), 3)

@@ -20,7 +20,7 @@ from skyscript_assets.lib.tags.groundability import (
     decide_groundability,
 )
 from skyscript_assets.lib.tags.plot import plot_groundability
-from skyscript_assets.lib.tags.vocabulary import VOCABULARY_SCHEMA
+from skyscript_assets.lib.tags.vocabulary import COOCCURRENCE_SCHEMA, VOCABULARY_SCHEMA
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 PASSES = ("overrides", "first_pass", "second_pass")
@@ -51,6 +51,7 @@ def decide(tmp_path: Path, bag_of_words: Encode) -> Callable[..., tuple[Groundab
             for (key, value), n in ((tag.split("=", 1), n) for tag, n in counts.items())
         ]
         write_table(tmp_path / "vocabulary.parquet", rows_to_table(rows, VOCABULARY_SCHEMA))
+        write_table(tmp_path / "cooccurrence.parquet", COOCCURRENCE_SCHEMA.empty_table())
         texts = {"labels": labels} | {name: rest.pop(name) for name in PASSES if name in rest}
         for name, text in texts.items():
             (tmp_path / f"{name}.csv").write_text(HEADER + text, encoding="utf-8")
@@ -135,6 +136,7 @@ def test_counts_are_summed_over_regions_and_kinds_before_the_least_count(tmp_pat
         for r, k in (("a", "area"), ("b", "line"))
     ]
     write_table(tmp_path / "vocabulary.parquet", rows_to_table(rows, VOCABULARY_SCHEMA))
+    write_table(tmp_path / "cooccurrence.parquet", COOCCURRENCE_SCHEMA.empty_table())
     (tmp_path / "labels.csv").write_text(HEADER + LABELS, encoding="utf-8")
     summary = decide_groundability(tmp_path, LabelFiles(tmp_path / "labels.csv"), bag_of_words, TagSettings(), tmp_path)
     assert summary.decided_by == {"model": 1}

@@ -9,7 +9,7 @@ import pytest
 from skyscript_assets.lib.errors import OutputSchemaError, TooLittleDataError, UpstreamMissingError
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.groundability import GROUNDABILITY_SCHEMA
-from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot
+from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
 from skyscript_assets.lib.tags.vocabulary import PLANNABLE_SCHEMA, VOCABULARY_SCHEMA
 
 
@@ -62,6 +62,14 @@ def test_every_visible_tag_is_listed_with_its_gsd(inputs: Path) -> None:
         ("building", "yes", 1.0),
         ("highway", "path", 0.6),
         ("natural", "tree", 0.6),
+    ]
+
+
+def test_the_preview_tells_tags_and_objects_by_resolution(inputs: Path) -> None:
+    freeze_snapshot(inputs, inputs, inputs)
+    assert tags_by_gsd(inputs).to_pylist() == [
+        {"gsd_m": 0.3, "tags": 1, "n_plannable": 9},
+        {"gsd_m": 1.0, "tags": 1, "n_plannable": 7},
     ]
 
 

@@ -1,0 +1,77 @@
+"""Tiles kept on this machine, as they came: a run that was killed and a plan that changes ask for none twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+KEPT_SHARE = 0.8
+"""Share of the limit down to which old tiles are removed, so that it is not reached again at once."""
+
+
+@contextlib.contextmanager
+def shared_folder(cache: Path | None) -> Iterator[Path]:
+    """The cache's folder, or a passing one where there is none."""
+    if cache is not None:
+        yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="skyscript-") as folder:
+        yield Path(folder)
+
+
+class TileCache:
+    """Tiles of one scene in a folder; an empty file is a tile without an image.
+
+    Args:
+        folder: Its folder; the folders beside it are the caches of other scenes, and count for the limit too.
+        limit_bytes: Bytes that all of them may take.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self._folder, self._limit, self._written = folder, limit_bytes, 0
+
+    def has(self, column: int, row: int) -> bool:
+        """Whether a tile is here."""
+        return self._path(column, row).is_file()
+
+    def read(self, column: int, row: int) -> bytes:
+        """A tile's bytes.
+
+        Raises:
+            FileNotFoundError: it is not here any more.
+        """
+        return self._path(column, row).read_bytes()
+
+    def write(self, column: int, row: int, data: bytes) -> None:
+        """Keep a tile; a reader never meets half of one."""
+        path = self._path(column, row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+        self._written += 1
+
+    def prune(self) -> None:
+        """Remove the oldest tiles of all scenes where they take more than the limit."""
+        if not self._written:
+            return
+        found = []
+        for path in self._folder.parent.glob("*/*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, path))
+        size = sum(entry[1] for entry in found)
+        if size <= self._limit:
+            return
+        for _, bytes_, path in sorted(found):
+            path.unlink(missing_ok=True)
+            size -= bytes_
+            if size <= self._limit * KEPT_SHARE:
+                return
+
+    def _path(self, column: int, row: int) -> Path:
+        return self._folder / str(row) / str(column)
