@@ -10,8 +10,8 @@ core (or two, where it says so), `--runs` times in turn; seconds are those of th
 measures quality, digests, writes its tables: all of `cut_chips`. Others read a window, encode it as JPEG of quality 90
 and put it into a tar by `tarfile`. "Naive" opens the file for each chip; "kept open" does not. rio-tiler and odc-stac
 (`pip install rio-tiler odc-stac` in an environment of their own) encode with Pillow; rio-tiler both ways, odc-stac is
-given the item of each load. Slow contenders cut the first `--few` chips, which lie together as all of them do. "Decode only" reads each
-block that the windows touch once, and does nothing else.
+given the item at each load. Slow contenders cut the first `--few` chips, which lie together as all of them do. "Decode
+only" reads each block that the windows touch once, and does nothing else.
 """
 
 from __future__ import annotations
