@@ -18,7 +18,7 @@ from skyscript_assets.lib.progress import Progress, listening, silent
 from skyscript_assets.lib.settings import Settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.partitions import key_to_parts, parts_to_key
-from skyscript_assets.provenance import State, state_of
+from skyscript_assets.provenance import State, failed_items, state_of
 from skyscript_assets.stages import Parts, Stage, not_covered, partitions_of
 
 
@@ -65,6 +65,30 @@ def steps_of(settings: Settings) -> list[Step]:
     return [Step(level, parts) for level in LEVELS for parts in partitions_of(level.scheme, settings)]
 
 
+def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[Step]:
+    """The outputs that have failed items to be tried again: all of them, or those of some names.
+
+    Raises:
+        SkyScriptError: there is no output of a name, or it has not been made.
+    """
+    steps = [step_named(name, settings) for name in names]
+    for step, name in zip(steps, names, strict=True):
+        if store.manifest(step.stages[0].key(settings, step.parts)) is None:
+            raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
+    every = [
+        Step(level, parts, only=stage.name)
+        for level in LEVELS
+        for stage in level.stages
+        for parts in partitions_of(stage.scheme, settings)
+    ]
+    found = []
+    for step in steps or every:
+        manifest = store.manifest(step.stages[0].key(settings, step.parts))
+        if manifest is not None and failed_items(manifest):
+            found.append(step)
+    return found
+
+
 def is_current(step: Step, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
     """Whether every output of a step is current in the store and recorded in the instance."""
     return all(
@@ -96,6 +120,7 @@ def run_all(
     begin: Callable[[Step], None] | None = None,
     progress: Progress = silent,
     force: bool = False,
+    retry: bool = False,
 ) -> Iterator[StepResult]:
     """Run what is not current, level by level; a level that failed ends the walk after its other partitions ran.
 
@@ -108,6 +133,7 @@ def run_all(
         begin: Called before a run starts.
         progress: Hears the work of the stages.
         force: Make outputs again although nothing has changed.
+        retry: Try again what failed in outputs that are current.
 
     Yields:
         The result of each step, current ones included.
@@ -116,24 +142,24 @@ def run_all(
     for step in steps_of(settings) if steps is None else steps:
         if failed_level is not None and step.level is not failed_level:
             return
-        if not force and is_current(step, settings, store, instance):
+        if not force and not retry and is_current(step, settings, store, instance):
             yield StepResult(step, ran=False)
             continue
         if begin is not None:
             begin(step)
         with listening(progress):
-            result = _run(defs, step, instance, force=force)
+            result = _run(defs, step, instance, force=force, retry=retry)
         if result.error is not None or result.failed_checks:
             failed_level = step.level
         yield result
 
 
-def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, force: bool) -> StepResult:
+def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, force: bool, retry: bool) -> StepResult:
     job = defs.resolve_job_def(step.level.name)
     config = {
         # The terminal shows the steps; the full log of a run is in the UI.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        "ops": {stage.name: {"config": {"force": force}} for stage in step.stages},
+        "ops": {stage.name: {"config": {"force": force, "retry": retry}} for stage in step.stages},
     }
     started = time.monotonic()
     result = job.execute_in_process(

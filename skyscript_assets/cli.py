@@ -1,4 +1,7 @@
-"""`skyscript`: run a profile, look at its state, list its sources. Everything that runs is a Dagster run."""
+"""`skyscript`: run a profile, try again what failed, look at its state, list its sources.
+
+Everything that runs is a Dagster run.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,21 @@ def run(outputs: tuple[str, ...], *, force: bool) -> None:
         settings, store = _settings_and_store()
         steps = [backfill.step_named(name, settings) for name in outputs] or backfill.steps_of(settings)
         _run_steps(settings, store, list(dict.fromkeys(steps)), force=force)
+
+
+@main.command()
+@click.argument("outputs", nargs=-1)
+def retry(outputs: tuple[str, ...]) -> None:
+    """Try again what failed: of all outputs, or just of OUTPUTS such as image_chips/helsinki/SYN03.
+
+    What is good stays as it is; what is made from it follows with `skyscript run`.
+    """
+    with _plain_errors():
+        settings, store = _settings_and_store()
+        if steps := backfill.retry_steps(outputs, settings, store):
+            _run_steps(settings, store, steps, force=False, retry=True)
+        else:
+            console.print("nothing has failed: there is nothing to try again")
 
 
 @main.command()
@@ -169,7 +187,9 @@ def _instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], *, force: bool) -> None:
+def _run_steps(
+    settings: Settings, store: Store, steps: list[backfill.Step], *, force: bool, retry: bool = False
+) -> None:
     from skyscript_assets.definitions import build_defs
 
     started = time.monotonic()
@@ -186,7 +206,7 @@ def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], *, 
             bar.update(task, now=f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}")
 
         for result in backfill.run_all(
-            defs, settings, store, instance, steps=steps, begin=begin, progress=progress, force=force
+            defs, settings, store, instance, steps=steps, begin=begin, progress=progress, force=force, retry=retry
         ):
             bar.advance(task)
             ran += result.ran

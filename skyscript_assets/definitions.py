@@ -29,9 +29,11 @@ class Rebuild(dg.Config):
 
     Attributes:
         force: Make the output again although nothing it is made from has changed.
+        retry: Try again those items of a current output that failed, and keep the others.
     """
 
     force: bool = False
+    retry: bool = False
 
 
 def plant_from_environment() -> Plant:
@@ -92,6 +94,7 @@ def _asset(stage: Stage, by_scheme: dict[Scheme, dg.PartitionsDefinition | None]
                 plant.store(),
                 parts,
                 force=config.force,
+                retry=config.retry,
                 progress=broadcast(metadata.log_progress(context.log)),
             )
         )

@@ -100,9 +100,12 @@ def materialize(
     parts: Parts,
     *,
     force: bool = False,
+    retry: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
     """Make a partition's output, or return at once where it is already made from the same inputs.
+
+    With `force` it is made again all the same, with `retry` only those of its items that its counts call failed.
 
     Raises:
         NotCoveredError: the partition cannot have content.
@@ -117,28 +120,45 @@ def materialize(
         missing = sorted(provenance.required, key=lambda item: order.index(item.asset))
         raise UpstreamMissingError(_missing_message(key, missing))
     manifest = store.manifest(key)
-    if manifest is None or manifest.fingerprint != provenance.fingerprint or force:
+    current = manifest is not None and manifest.fingerprint == provenance.fingerprint
+    retry = retry and current and not force
+    if manifest is None or not current or force or (retry and failed_items(manifest)):
         reused = False
-        manifest = _make(stage, settings, store, parts, provenance, progress)
+        manifest = _make(stage, settings, store, parts, provenance, progress, retry=retry)
         _log.info("%s: %s", key, dict(manifest.counts))
     else:
         reused = True
     return Outcome(manifest, reused, _run(settings, store, parts, provenance, store.folder(key), progress))
 
 
+def failed_items(manifest: Manifest) -> int:
+    """Items of an output that failed and may be tried again."""
+    return int(manifest.counts.get("failed", 0))
+
+
 def _make(
-    stage: Stage, settings: Settings, store: Store, parts: Parts, provenance: Provenance, progress: Progress
+    stage: Stage,
+    settings: Settings,
+    store: Store,
+    parts: Parts,
+    provenance: Provenance,
+    progress: Progress,
+    *,
+    retry: bool,
 ) -> Manifest:
     key = stage.key(settings, parts)
     with store.writing(key, provenance.fingerprint) as out:
         run = _run(settings, store, parts, provenance, out, progress)
-        counts = stage.build(run if store.manifest(key) is None else dataclasses.replace(run, previous=key))
+        if store.manifest(key) is not None:
+            run = dataclasses.replace(run, previous=key, retry=retry)
+        counts = stage.build(run)
         return store.complete(
             key,
             code_version=stage.code_version,
             fingerprint=provenance.fingerprint,
             inputs={str(item): found.data_version for item, found in provenance.inputs.items()},
             counts=counts,
+            unversioned=stage.unversioned,
         )
 
 

@@ -55,6 +55,7 @@ class StageRun:
         store: The store, for caches and asset folders.
         progress: Listener.
         previous: The complete output that this run replaces, where there is one.
+        retry: Whether only what failed in `previous`, which is current, is to be made again.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class StageRun:
     store: Store
     progress: Progress = silent
     previous: OutputKey | None = None
+    retry: bool = False
 
     def folders(self, asset: str) -> dict[Parts, Path]:
         """Folders of an input by partition, sorted."""
@@ -135,6 +137,7 @@ class Stage:
         may_be_empty: Whether no rows is a proper result.
         pool: Dagster concurrency pool.
         retries: How often a failure that may pass is retried.
+        unversioned: Files that are no part of the data version: a ledger, pictures of the rest.
         frozen_as: Name under which an output stays as it is, whatever becomes of its inputs.
     """
 
@@ -154,6 +157,7 @@ class Stage:
     may_be_empty: bool = False
     pool: str | None = None
     retries: int = 0
+    unversioned: frozenset[str] = frozenset()
     frozen_as: Callable[[Settings], str] | None = None
 
     @property

@@ -11,8 +11,9 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
+from skyscript_assets.lib.chips.ledger import FAILURE_SCHEMA, FAILURES_FILE
 from skyscript_assets.lib.chips.owners import owned_by_earlier
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
 from skyscript_assets.lib.chips.plan_report import (
@@ -23,7 +24,7 @@ from skyscript_assets.lib.chips.plan_report import (
     plot_plan,
     short_tags,
 )
-from skyscript_assets.lib.chips.sheet import sheet_preview
+from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.scenes import covers
@@ -139,14 +140,18 @@ def chip_plan(run: StageRun) -> Counts:
 
 
 def _reads_cut(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets"})
+    # The share of failures that is put up with decides whether there are chips, not which.
+    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets", "max_failed_share"})
 
 
 def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "status", "reason", "shard", "width", "height", "sharpness", "contrast", "attribution"]
     shown = {"preview": metadata.parquet_rows(run.out / "chips.parquet", columns)}
-    sheet = sheet_preview(run.out, run.input("chip_plan"), captions=None, limit_bytes=metadata.MAX_PREVIEW_BYTES)
-    return shown | ({"contact sheet": metadata.image_bytes(sheet, "Chips", "jpeg")} if sheet else {})
+    for name, sheet in (("contact sheet", sheet_preview), ("rejected chips", reject_preview)):
+        picture = sheet(run.out, run.input("chip_plan"), limit_bytes=metadata.MAX_PREVIEW_BYTES)
+        if picture:
+            shown[name] = metadata.image_bytes(picture, name.capitalize(), "jpeg")
+    return shown | {"failures": metadata.parquet_rows(run.out / FAILURES_FILE)}
 
 
 @stage(
@@ -154,7 +159,9 @@ def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     group="imagery",
     kinds=["jpeg", "parquet"],
     upstream=("chip_plan", "scene_index"),
-    tables={"chips.parquet": CHIP_SCHEMA},
+    code_version=CUT_VERSION,
+    tables={"chips.parquet": CHIP_SCHEMA, FAILURES_FILE: FAILURE_SCHEMA},
+    unversioned=frozenset({FAILURES_FILE, *SHEETS}),
     reads=_reads_cut,
     unique="chip_id",
     may_be_empty=True,
@@ -163,7 +170,15 @@ def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     retries=2,
 )
 def image_chips(run: StageRun) -> Counts:
-    """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason."""
+    """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason.
+
+    Chips that could not be read are in a ledger; launchpad config `retry: true` tries them again.
+    """
     plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
     reader = partial(open_scene, source=run.settings.sources[run.parts[1]], cache=run.store.cache("tiles"))
-    return vars(cut_chips(plan, scenes, chips, run.out, run.progress, open_scene=reader))
+    earlier = None if run.previous is None else run.store.folder(run.previous)
+    summary = cut_chips(
+        plan, scenes, chips, run.out, run.progress, open_scene=reader, earlier=earlier, only_failed=run.retry
+    )
+    write_sheets(run.out, plan)
+    return vars(summary)

@@ -38,6 +38,10 @@ class SceneError(SkyScriptError):
     """A scene cannot be used: no CRS, no georeference, too few bands, too large."""
 
 
+class TooManyFailuresError(SkyScriptError):
+    """More items of a stage could not be read than its settings allow."""
+
+
 class UnreachableError(SkyScriptError):
     """A server gave no usable answer after every try; a later run may succeed."""
 

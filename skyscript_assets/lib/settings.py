@@ -512,6 +512,15 @@ class ChipSettings(Model):
     max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
     min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
+    min_focus_valid_share: Share = Field(
+        0.75, description="A chip is rejected where less of its focus object's box holds data."
+    )
+    min_focus_px: int = Field(
+        8, ge=1, description="Least length in pixels of the longer side of a focus box, points excepted."
+    )
+    max_failed_share: Share = Field(
+        0.5, description="Share of a partition's chips that may fail to be read before the whole partition fails."
+    )
     apply_offsets: bool = Field(
         default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."
     )

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,15 +263,19 @@ class Store:
         fingerprint: str,
         inputs: Mapping[str, str],
         counts: Mapping[str, Any],
+        unversioned: Collection[str] = (),
     ) -> Manifest:
-        """Give a staged output its manifest and its name, in place of an earlier one."""
+        """Give a staged output its manifest and its name, in place of an earlier one.
+
+        `unversioned` names files that are no part of the data version: they tell of the making, or only show the rest.
+        """
         staging, folder = self._staging(key), self._local_folder(key)
         files = {
             path.relative_to(staging).as_posix(): (path.stat().st_size, file_sha256(path))
             for path in sorted(staging.rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         }
-        content = digest({name: sha256 for name, (_, sha256) in files.items()})
+        content = digest({name: sha256 for name, (_, sha256) in files.items() if name not in unversioned})
         manifest = Manifest(str(key), code_version, fingerprint, dict(inputs), dict(counts), files, content)
         write_json(staging / _MANIFEST, _manifest_json(manifest))
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.ledger import read_failures
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
@@ -760,11 +761,13 @@ def test_blocks_that_are_refused_make_only_the_chips_on_them_unreadable(
     assert set(reasons[5:]) == {None, "unreadable"}
 
 
-def test_a_server_that_fails_for_now_ends_the_cutting_and_a_later_run_finishes(
+def test_a_server_that_fails_for_now_fails_its_own_chips_and_a_later_run_finishes(
     place: Place, cutting: Callable[..., Any]
 ) -> None:
-    with pytest.raises(UnreachableError):
-        cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
+    chips = cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
+    assert sorted(str(row["reason"]) for row in chips) == ["None"] * 5 + ["unreadable"] * 5
+    ledger = read_failures(place.folder / "chips").values()
+    assert [failure.reason for failure in ledger] == ["http"] * 5
     place.server.routes.pop("bad.tif")
     assert {row["status"] for row in cutting(lambda: None)} == {"ok"}
 

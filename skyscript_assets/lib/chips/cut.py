@@ -2,35 +2,56 @@
 
 A part is a tar and, written after it, a table with its rows; a run that is started again in the same folder keeps the
 parts whose table fits the plan and goes on after them. The plan decides where a chip lies, `quality` whether its pixels
-are good enough. A rejected chip keeps its row, its reason and, where it could be read, its image.
+are good enough. A rejected chip keeps its row, its reason and, where it could be read, its image; one that could not be
+read is in the `ledger` as well, and is tried again by the next run in the same folder, in a part of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import simplejpeg
+from threadpoolctl import threadpool_limits
 
+from skyscript_assets.lib.chips.desk import Crew, Cut, Desk, OpenScene, Task
+from skyscript_assets.lib.chips.earlier import EarlierChips, scene_identity, window_digest
+from skyscript_assets.lib.chips.ledger import (
+    FAILURE_SCHEMA,
+    FAILURES_FILE,
+    failure_of,
+    write_failures,
+)
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
-from skyscript_assets.lib.chips.quality import measure, rejection
-from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    MissingInputError,
+    SceneError,
+    TooManyFailuresError,
+)
 from skyscript_assets.lib.imagery.files import check_unchanged
 from skyscript_assets.lib.imagery.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.shards.tar import TarShard
+from skyscript_assets.lib.storage import file_stamp
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+
+CUT_VERSION = "2"
+"""Raised when the same plan, scenes and settings give other chips: nothing of an older version is taken over."""
 
 CHIPS_FILE = "chips.parquet"
 
@@ -46,11 +67,13 @@ CHIP_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("datetime", pa.timestamp("ms", tz="UTC")),
         ("nodata_share", pa.float64()),
+        ("focus_valid_share", pa.float64()),
         ("cloud_share", pa.float64()),
         ("sharpness", pa.float64()),
         ("contrast", pa.float64()),
         ("phash", pa.string()),
         ("sha256", pa.string()),
+        ("window_digest", pa.string()),
         ("licence", pa.string()),
         ("attribution", pa.string()),
         ("synthetic", pa.bool_()),
@@ -59,21 +82,24 @@ CHIP_SCHEMA = pa.schema(
 """Columns of `chips.parquet`, in the order of the plan.
 
 `status` is ok or rejected, `reason` one of `quality.REASONS`. The JPEG of a chip is `length` bytes at `offset` of
-`shard`; an unreadable chip has no image, measures and digest (null). `sha256` is of the JPEG file, `datetime` the
-acquisition time of the scene.
+`shard`; an unreadable chip has no image, measures and digest (null). `sha256` is of the JPEG file, `window_digest` of
+scene, window and encoding, `datetime` the acquisition time of the scene.
 """
 
-OpenScene = Callable[[Scene], SceneReader]
-"""What makes a scene's reader; each is used by one thread."""
+WORKERS = min(8, os.cpu_count() or 1)
+"""Threads that read and encode: GDAL and libjpeg-turbo release Python's lock."""
 
-WORKERS = 2
-"""Threads that read and encode: GDAL, Pillow and libjpeg-turbo release Python's lock."""
+BATCH = 32
+"""Chips of one scene that a thread cuts in one go; a part is cut along the ground, so they are neighbours."""
 
-BATCH = 64
-"""Chips of one scene that a thread cuts in one go; neighbours in the plan are neighbours on the ground."""
+ORDER_PX = 512
+"""Chips of a part are cut, and stored, in rows of squares of this side: about the block of a COG."""
 
-_PLAN_COLUMNS = ("chip_id", "scene_id", "crs", "transform", "width", "height")
+_PLAN_COLUMNS = ("chip_id", "scene_id", "crs", "transform", "width", "height", "focus_box")
+_PART_SCHEMA = pa.schema([*CHIP_SCHEMA, ("failure", pa.struct([*FAILURE_SCHEMA][1:]))])
 _DIGEST_KEY, _SIZE_KEY = b"skyscript:inputs", b"skyscript:tar_bytes"
+_ADOPTED = ".adopted.parquet"
+_SHAPING_NOTHING = {"max_failed_share"}
 
 
 @dataclass(frozen=True)
@@ -83,26 +109,26 @@ class ChipSummary:
     Attributes:
         planned: Chips in the plan.
         ok: Accepted chips.
-        rejected: Reason -> rejected chips.
+        rejected: Reason -> rejected chips, those that could not be read among them.
+        failed: Chips that could not be read and are in the ledger.
         parts: Tar parts.
-        parts_kept: Of these, whole parts that an earlier, killed run had left.
+        parts_kept: Of these, whole parts that an earlier, killed run had left, or that a retry did not touch.
+        copied: Chips taken over from the output that is replaced.
+        retried: Chips tried again that had failed before.
+        recovered: Of these, read this time.
         bytes: Size of all tar parts.
     """
 
     planned: int
     ok: int
     rejected: Mapping[str, int] = field(default_factory=dict)
+    failed: int = 0
     parts: int = 0
     parts_kept: int = 0
+    copied: int = 0
+    retried: int = 0
+    recovered: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A chip that was cut: its columns of `chips.parquet` but for its place, and its JPEG where it could be read."""
-
-    row: dict[str, Any]
-    jpeg: bytes | None
 
 
 def cut_chips(
@@ -113,60 +139,125 @@ def cut_chips(
     progress: Progress = silent,
     *,
     open_scene: OpenScene = RasterReader,
+    earlier: Path | None = None,
+    only_failed: bool = False,
+    workers: int = WORKERS,
 ) -> ChipSummary:
-    """Cut all chips of a plan into `part-00000.tar` ... and `chips.parquet`.
+    """Cut all chips of a plan into `part-00000.tar` ..., `chips.parquet` and `failures.parquet`.
 
     Args:
         plan_folder: `chip_plan` of the region and source.
         scenes_folder: `scene_index` of the region and source.
-        settings: JPEG quality, limits of rejection, chips in a part.
+        settings: JPEG quality, limits of rejection and of failures, chips in a part.
         out: Existing folder; parts that an earlier run with the same inputs left there are kept.
         progress: Told after each batch of chips.
         open_scene: The reader of a scene.
+        earlier: Finished folder of chips that is replaced: what it has of the plan's chips is not read again.
+        only_failed: `earlier` was made of the same plan, scenes and settings: its parts are taken as they are, and the
+            chips of its ledger are tried again.
+        workers: Threads that read and encode.
 
     Raises:
         UpstreamMissingError: there is no plan or no scene table.
-        MissingInputError: a scene's image is gone.
-        CorruptInputError: the plan names a scene that the index does not have, or an image is no raster any more.
-        SceneError: an image has changed since it was indexed.
+        CorruptInputError: the plan names a scene that the index does not have.
+        SceneError: an image has changed since it was indexed, or while it was read.
+        TooManyFailuresError: more chips could not be read than the settings allow.
     """
     plan_path = plan_folder / "plan.parquet"
-    plan = read_table(plan_path, PLAN_SCHEMA, columns=_PLAN_COLUMNS).to_pylist()
+    plan = read_table(plan_path, PLAN_SCHEMA, columns=_PLAN_COLUMNS)
     scenes = _used_scenes(plan_path, plan, scenes_folder)
-    parts = [plan[start : start + settings.part_size] for start in range(0, len(plan), settings.part_size)]
-    kept = 0
-    done = 0
-    # Threads and not processes: they share GDAL's block cache.
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="cut") as pool:
-        for number, part in enumerate(parts):
-            tar, sidecar = _names(out, number)
-            digest = _digest(part, scenes, settings)
-            if _is_whole(tar, sidecar, digest):
-                kept += 1
-            else:
-                cuts: dict[int, _Cut] = {}
-                for batch in _cut_part(pool, part, scenes, settings, open_scene):
-                    cuts.update(batch)
-                    progress(done + len(cuts), len(plan), "chips")
-                _write_part(tar, sidecar, [cuts[index] for index in range(len(part))], digest)
-            done += len(part)
-            progress(done, len(plan), "chips")
-    return _finish(out, len(parts), kept)
+    taken = EarlierChips(None if earlier is None else earlier / CHIPS_FILE)
+    with _Cutter(plan, scenes, settings, out, progress, open_scene, taken, workers) as cutter:
+        if only_failed and earlier is not None:
+            cutter.adopt(earlier)
+        else:
+            cutter.cut_parts()
+        cutter.retry()
+        return cutter.finish()
 
 
-def _used_scenes(plan_path: Path, plan: Sequence[Mapping[str, Any]], scenes_folder: Path) -> dict[str, Scene]:
-    """The scenes that a plan names, by id; their images are those that were indexed."""
+def _used_scenes(plan_path: Path, plan: pa.Table, scenes_folder: Path) -> dict[str, Scene]:
+    """The scenes that a plan names, by id; images that are there are those that were indexed."""
     scenes = {scene.scene_id: scene for scene in read_scenes(scenes_folder)}
-    used = {row["scene_id"] for row in plan}
+    used = set(pc.unique(plan["scene_id"]).to_pylist())
     if missing := sorted(used - scenes.keys()):
         raise CorruptInputError(
             f"{plan_path} names scene {missing[0]}, which {scenes_folder} does not have: materialize chip_plan again"
         )
     for scene_id in sorted(used):
-        # A painted scene lies in the folder of its table, under that folder's own digests; others are remote.
+        # A painted scene lies in the folder of its table, under that folder's own digests; others are remote. An
+        # image that is away or broken is a failure of its chips.
         if scenes[scene_id].kind == "files":
-            check_unchanged(scenes[scene_id])
+            with contextlib.suppress(MissingInputError, CorruptInputError):
+                check_unchanged(scenes[scene_id])
     return {scene_id: scenes[scene_id] for scene_id in used}
+
+
+# ----------------------------------------------------------------------------------------------------- a part, the plan
+
+
+class _Part:
+    """A part being written: its tar grows as chips are cut, its table follows when all are.
+
+    Args:
+        out: Folder.
+        number: Number of the part.
+        digest: Of all that its content depends on.
+        order: Its chips, by their place in the plan, in the order of the tar.
+        tasks: The same chips, in that order.
+        may_lack_tar: Whether no tar is written where no chip has an image.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        number: int,
+        digest: str,
+        order: Sequence[int],
+        tasks: Sequence[Task],
+        *,
+        may_lack_tar: bool = False,
+    ) -> None:
+        self.tar, self.sidecar = _names(out, number)
+        self.tasks = tasks
+        self._digest = digest
+        self._order = order
+        self._rows: list[dict[str, Any]] = []
+        self._may_lack_tar = may_lack_tar
+        self._shard: TarShard | None = None
+        self.sidecar.unlink(missing_ok=True)
+
+    def add(self, cuts: Sequence[Cut]) -> bool:
+        """Write what was cut of one task; whether that was the last one."""
+        for cut in cuts:
+            row = cut.row
+            if cut.jpeg is not None:
+                entry = self._open().add(f"{row['chip_id']}.jpg", cut.jpeg)
+                row |= {"shard": self.tar.name, "offset": entry.offset, "length": entry.length}
+            if cut.failure is not None:
+                row["failure"] = cut.failure
+            self._rows.append(row)
+        return len(self._rows) == len(self._order)
+
+    def finish(self) -> None:
+        """Give the tar its name, and then write the table whose presence says that the part is whole."""
+        if not self._may_lack_tar:
+            self._open()
+        if self._shard is not None:
+            self._shard.__exit__(None, None, None)
+        rows = [row for _, row in sorted(zip(self._order, self._rows, strict=True), key=lambda item: item[0])]
+        metadata = {_DIGEST_KEY: self._digest, _SIZE_KEY: str(_size(self.tar))}
+        write_table(self.sidecar, rows_to_table(rows, _PART_SCHEMA).replace_schema_metadata(metadata))
+
+    def abandon(self, error: BaseException) -> None:
+        """Leave nothing of a part that could not be finished."""
+        if self._shard is not None:
+            self._shard.__exit__(type(error), error, error.__traceback__)
+
+    def _open(self) -> TarShard:
+        if self._shard is None:
+            self._shard = TarShard(self.tar).__enter__()
+        return self._shard
 
 
 def _names(out: Path, number: int) -> tuple[Path, Path]:
@@ -174,106 +265,230 @@ def _names(out: Path, number: int) -> tuple[Path, Path]:
     return out / f"part-{number:05d}.tar", out / f".part-{number:05d}.parquet"
 
 
-def _digest(part: Sequence[Mapping[str, Any]], scenes: Mapping[str, Scene], settings: ChipSettings) -> str:
-    """SHA-256 of all that a part's content depends on, so that a part of other inputs is never kept."""
-    used = [scenes[scene_id] for scene_id in sorted({row["scene_id"] for row in part})]
-    facts = [{key: value for key, value in asdict(scene).items() if key != "folder"} for scene in used]
-    inputs = {"part": part, "scenes": facts, "settings": settings.model_dump()}
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+def _size(tar: Path) -> int:
+    return tar.stat().st_size if tar.exists() else 0
 
 
 def _is_whole(tar: Path, sidecar: Path, digest: str) -> bool:
     """Whether an earlier run finished a part with these inputs."""
     try:
         metadata = pq.read_schema(sidecar).metadata or {}
-        size = tar.stat().st_size
     except (OSError, pa.ArrowInvalid):
         return False
-    return metadata.get(_DIGEST_KEY) == digest.encode() and metadata.get(_SIZE_KEY) == str(size).encode()
+    return metadata.get(_DIGEST_KEY) == digest.encode() and metadata.get(_SIZE_KEY) == str(_size(tar)).encode()
 
 
-def _cut_part(
-    pool: ThreadPoolExecutor,
-    part: Sequence[Mapping[str, Any]],
-    scenes: Mapping[str, Scene],
-    settings: ChipSettings,
-    open_scene: OpenScene,
-) -> Iterator[dict[int, _Cut]]:
-    """Cut the chips of a part, scene by scene: batches of chips by their index in the part."""
-    of_scene: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(part):
-        of_scene[row["scene_id"]].append(index)
-    batches = [
-        (scenes[scene_id], indices[start : start + BATCH])
-        for scene_id, indices in of_scene.items()
-        for start in range(0, len(indices), BATCH)
-    ]
+class _Cutter:
+    """One cutting of a plan: parts, what had failed in parts that are kept, and the tables at the end.
 
-    def work(batch: tuple[Scene, list[int]]) -> dict[int, _Cut]:
-        scene, indices = batch
-        rows = [part[index] for index in indices]
-        return dict(zip(indices, _cut_batch(open_scene(scene), rows, settings), strict=True))
+    Arguments are those of `cut_chips`.
+    """
 
-    return pool.map(work, batches)
+    def __init__(
+        self,
+        plan: pa.Table,
+        scenes: Mapping[str, Scene],
+        settings: ChipSettings,
+        out: Path,
+        progress: Progress,
+        open_scene: OpenScene,
+        earlier: EarlierChips,
+        workers: int,
+    ) -> None:
+        self._plan, self._scenes, self._settings, self._out, self._progress = plan, scenes, settings, out, progress
+        self._identities = {key: scene_identity(scene, settings, CUT_VERSION) for key, scene in scenes.items()}
+        shaping = settings.model_dump(exclude=_SHAPING_NOTHING)
+        facts = [[asdict(scenes[key]) | {"folder": ""} for key in sorted(scenes)], shaping, CUT_VERSION]
+        self._facts = json.dumps(facts, sort_keys=True, default=str).encode()
+        self._stamps = {key: file_stamp(scene.path) for key, scene in scenes.items()}
+        self._history = dict(earlier.failures)
+        self._desks = [Desk(settings, open_scene, earlier, self._history) for _ in range(workers)]
+        self._sidecars: list[Path] = []
+        self._tars: set[Path] = set()
+        self._retry_ids: set[str] = set()
+        self._fresh: set[str] = set()
+        self._kept = self._copied = self._done = 0
+
+    def __enter__(self) -> Self:
+        # The threads are as many as is good; those that BLAS would add for each small product wait for one another.
+        self._limits = threadpool_limits(1, "blas")
+        self._crew = Crew(self._desks)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._crew.close()
+        self._limits.restore_original_limits()
+
+    def cut_parts(self) -> None:
+        """Cut every part of the plan that an earlier run in this folder has not finished."""
+        self._write(self._missing_parts(), len(self._plan), "chips", limited=True)
+        self._progress(len(self._plan), len(self._plan), "chips")
+
+    def _missing_parts(self) -> Iterator[_Part]:
+        for number, start in enumerate(range(0, len(self._plan), self._settings.part_size)):
+            table = self._plan.slice(start, self._settings.part_size)
+            tar, sidecar = _names(self._out, number)
+            self._sidecars.append(sidecar)
+            self._tars.add(tar)
+            digest = self._digest(table)
+            if _is_whole(tar, sidecar, digest):
+                self._kept += 1
+                self._done += len(table)
+            else:
+                yield _Part(self._out, number, digest, *self._tasks(table.to_pylist()))
+
+    def adopt(self, earlier: Path) -> None:
+        """Take the parts of a finished folder of the same plan as they are; its failures are left to `retry`."""
+        table = read_table(earlier / CHIPS_FILE, CHIP_SCHEMA).select(CHIP_SCHEMA.names)
+        if not table["chip_id"].equals(self._plan["chip_id"]):
+            self.cut_parts()
+            return
+        for tar in sorted(earlier.glob("part-*.tar")):
+            target = self._out / tar.name
+            target.unlink(missing_ok=True)
+            try:
+                os.link(tar, target)
+            except OSError:
+                shutil.copyfile(tar, target)
+            self._tars.add(target)
+            self._kept += 1
+        failures = {row["chip_id"]: row for row in read_table(earlier / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}
+        column = pa.array(
+            [failures.get(key) for key in table["chip_id"].to_pylist()], _PART_SCHEMA.field("failure").type
+        )
+        write_table(self._out / _ADOPTED, table.append_column("failure", column))
+        self._sidecars.append(self._out / _ADOPTED)
+
+    def retry(self) -> None:
+        """Try again what had failed in parts that were kept, in one more part."""
+        digest = self._digest(self._plan)
+        numbers = [int(tar.stem.removeprefix("part-")) for tar in self._tars]
+        number = max(numbers, default=-1) + 1
+        while _is_whole(*(names := _names(self._out, number)), digest):
+            self._tars.add(names[0])
+            self._sidecars.append(names[1])
+            number += 1
+        failures = [row for row in self._failures(self._latest()) if row["chip_id"] not in self._fresh]
+        if not failures:
+            return
+        self._history.update({row["chip_id"]: failure_of(row) for row in failures})
+        ids = pa.array([row["chip_id"] for row in failures])
+        rows = self._plan.filter(pc.is_in(self._plan["chip_id"], value_set=ids)).to_pylist()
+        self._done, self._retry_ids = 0, set(ids.to_pylist())
+        self._tars.add(names[0])
+        self._sidecars.append(names[1])
+        part = _Part(self._out, number, digest, *self._tasks(rows), may_lack_tar=True)
+        self._write(iter([part]), len(rows), "chips tried again", limited=False)
+
+    def finish(self) -> ChipSummary:
+        """Join the parts' tables, remove them and whatever an earlier, larger plan has left."""
+        table = self._latest()
+        failures = self._failures(table)
+        self._check_share(failures)
+        for key, scene in self._scenes.items():
+            if file_stamp(scene.path) != self._stamps[key] and scene.path.exists():
+                raise SceneError(
+                    f"{scene.path} has changed while its chips were cut: materialize scene_index and chip_plan again"
+                )
+        write_table(self._out / CHIPS_FILE, table.select(CHIP_SCHEMA.names).replace_schema_metadata(None))
+        write_failures(self._out, failures)
+        tars = {tar for tar in self._tars if tar.exists()}
+        for pattern in (".part-*", "..part-*", f"{_ADOPTED}*", f".{_ADOPTED}*", "part-*.tar"):
+            for path in set(self._out.glob(pattern)) - tars:
+                path.unlink()
+        counts = Counter(table["reason"].to_pylist())
+        unread = {row["chip_id"] for row in failures}
+        return ChipSummary(
+            planned=table.num_rows,
+            ok=counts.pop(None, 0),
+            rejected=dict(sorted(counts.items())),
+            failed=len(failures),
+            parts=len(tars),
+            parts_kept=self._kept,
+            copied=self._copied,
+            retried=len(self._retry_ids),
+            recovered=len(self._retry_ids - unread),
+            bytes=sum(tar.stat().st_size for tar in tars),
+        )
+
+    def _write(self, parts: Iterator[_Part], total: int, unit: str, *, limited: bool) -> None:
+        """Cut parts and write them as what is cut comes in; the threads are some tasks ahead, of the next part too."""
+        begun: deque[_Part] = deque()
+
+        def tasks() -> Iterator[Task]:
+            for part in parts:
+                begun.append(part)
+                yield from part.tasks
+
+        try:
+            for cuts in self._crew.run(tasks()):
+                complete = begun[0].add(cuts)
+                self._done += len(cuts)
+                self._copied += sum(cut.copied for cut in cuts)
+                self._fresh.update(cut.row["chip_id"] for cut in cuts if cut.failure is not None)
+                if limited and len(self._fresh) > self._settings.max_failed_share * len(self._plan):
+                    self._check_share([cut.failure for cut in cuts if cut.failure is not None], len(self._fresh))
+                self._progress(self._done, total, unit)
+                if complete:
+                    begun.popleft().finish()
+        except BaseException as error:
+            if begun:
+                begun[0].abandon(error)
+            raise
+
+    def _tasks(self, rows: list[dict[str, Any]]) -> tuple[list[int], list[Task]]:
+        """Chips in an order along the ground, scene by scene, and the tasks that they make."""
+        order = _along_the_ground(rows)
+        tasks = []
+        for scene_id, group in itertools.groupby(order, key=lambda index: rows[index]["scene_id"]):
+            members = [rows[index] for index in group]
+            identity = self._identities[scene_id]
+            for start in range(0, len(members), BATCH):
+                batch = members[start : start + BATCH]
+                digests = [window_digest(identity, row) for row in batch]
+                tasks.append(Task(self._scenes[scene_id], batch, digests))
+        return order, tasks
+
+    def _digest(self, chips: pa.Table) -> str:
+        """SHA-256 of all that the chips' files depend on, so that a part of other inputs is never kept."""
+        digest = hashlib.sha256(self._facts)
+        for batch in chips.combine_chunks().to_batches():
+            digest.update(json.dumps(batch.to_pylist()).encode())
+        return digest.hexdigest()
+
+    def _latest(self) -> pa.Table:
+        """All chips in the order of the plan, as they were cut last."""
+        tables = [read_table(path, _PART_SCHEMA).select(_PART_SCHEMA.names) for path in self._sidecars]
+        table = pa.concat_tables([_PART_SCHEMA.empty_table(), *tables]).replace_schema_metadata(None)
+        ids, n = table["chip_id"], len(self._plan)
+        latest = np.arange(n)
+        latest[pc.index_in(ids.slice(n), value_set=ids.slice(0, n).combine_chunks()).to_numpy()] = np.arange(
+            n, len(ids)
+        )
+        return table.take(latest)
+
+    def _failures(self, table: pa.Table) -> list[dict[str, Any]]:
+        some = table.filter(pc.is_valid(table["failure"]))
+        return [{"chip_id": row["chip_id"]} | row["failure"] for row in some.select(["chip_id", "failure"]).to_pylist()]
+
+    def _check_share(self, failures: Sequence[Mapping[str, Any]], count: int | None = None) -> None:
+        """Raise TooManyFailuresError where more chips could not be read than the settings allow."""
+        count = len(failures) if count is None else count
+        if count <= self._settings.max_failed_share * len(self._plan):
+            return
+        reasons = Counter(row["reason"] for row in failures)
+        raise TooManyFailuresError(
+            f"{count} of {len(self._plan)} chips could not be read ({', '.join(map(str, reasons))}), more than "
+            f"chips.max_failed_share {self._settings.max_failed_share:g} allows. One of the errors: "
+            f"{failures[0]['error']}. Mend it, or raise the share, and run again: what was read is kept"
+        )
 
 
-def _cut_batch(reader: SceneReader, rows: Sequence[Mapping[str, Any]], settings: ChipSettings) -> list[_Cut]:
-    """Read, measure and encode some chips of one scene."""
-    scene = reader.scene
-    windows = [Window(row["crs"], tuple(row["transform"]), row["width"], row["height"]) for row in rows]
-    cuts: dict[int, _Cut] = {}
-    with reader:
-        for index, pixels in reader.read_many(windows):
-            row = {
-                "chip_id": rows[index]["chip_id"],
-                "width": windows[index].width,
-                "height": windows[index].height,
-                "datetime": scene.datetime,
-                "licence": scene.licence,
-                "attribution": scene.attribution,
-                "synthetic": scene.synthetic,
-            }
-            if isinstance(pixels, CorruptInputError):
-                cuts[index] = _Cut(row | {"status": "rejected", "reason": "unreadable"}, None)
-                continue
-            quality = measure(pixels.rgb, pixels.valid)
-            reason = rejection(quality, settings)
-            jpeg = simplejpeg.encode_jpeg(pixels.rgb, settings.jpeg_quality, colorspace="RGB", colorsubsampling="420")
-            row |= {"status": "ok" if reason is None else "rejected", "reason": reason}
-            cuts[index] = _Cut(row | asdict(quality) | {"sha256": hashlib.sha256(jpeg).hexdigest()}, jpeg)
-    return [cuts[index] for index in range(len(rows))]
-
-
-def _write_part(tar: Path, sidecar: Path, cuts: Sequence[_Cut], digest: str) -> None:
-    """Write a part's tar and then its table, whose presence says that the part is whole."""
-    rows = []
-    sidecar.unlink(missing_ok=True)
-    with TarShard(tar) as shard:
-        for cut in cuts:
-            place: dict[str, Any] = {}
-            if cut.jpeg is not None:
-                entry = shard.add(f"{cut.row['chip_id']}.jpg", cut.jpeg)
-                place = {"shard": tar.name, "offset": entry.offset, "length": entry.length}
-            rows.append(cut.row | place)
-    metadata = {_DIGEST_KEY: digest, _SIZE_KEY: str(tar.stat().st_size)}
-    write_table(sidecar, rows_to_table(rows, CHIP_SCHEMA).replace_schema_metadata(metadata))
-
-
-def _finish(out: Path, parts: int, kept: int) -> ChipSummary:
-    """Join the parts' tables into `chips.parquet`, remove them and whatever an earlier, larger plan has left."""
-    names = [_names(out, number) for number in range(parts)]
-    tables = [read_table(sidecar, CHIP_SCHEMA).replace_schema_metadata(None) for _, sidecar in names]
-    table = pa.concat_tables(tables) if tables else CHIP_SCHEMA.empty_table()
-    write_table(out / CHIPS_FILE, table)
-    tars = {tar for tar, _ in names}
-    for path in [*out.glob(".part-*"), *out.glob("..part-*"), *(set(out.glob("part-*.tar")) - tars)]:
-        path.unlink()
-    counts = Counter(table["reason"].to_pylist())
-    return ChipSummary(
-        planned=table.num_rows,
-        ok=counts.pop(None, 0),
-        rejected=dict(sorted(counts.items())),
-        parts=parts,
-        parts_kept=kept,
-        bytes=sum(tar.stat().st_size for tar in tars),
-    )
+def _along_the_ground(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Indices of chips by scene and CRS, north to south and west to east in squares of `ORDER_PX`."""
+    a, b, c, d, e, f = np.array([row["transform"] for row in rows], dtype=np.float64).T
+    tiny = np.finfo(np.float64).tiny
+    across = np.floor(c / np.maximum(np.hypot(a, d), tiny) / ORDER_PX)
+    down = np.floor(-f / np.maximum(np.hypot(b, e), tiny) / ORDER_PX)
+    keys = [(row["scene_id"], row["crs"]) for row in rows]
+    return sorted(range(len(rows)), key=lambda i: (*keys[i], down[i], across[i], i))

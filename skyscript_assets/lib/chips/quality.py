@@ -1,20 +1,27 @@
-"""Whether a chip can be used: a few measures of its pixels, and the limits of the settings that reject it."""
+"""Whether a chip can be used: a few measures of its pixels, and the limits of the settings that reject it.
+
+Measuring must cost less than encoding: what is a statistic of all pixels is taken from evenly spaced rows.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from skyscript_assets.lib.settings import ChipSettings
 
-Reason = Literal["no-data", "cloud", "blank", "blurred", "unreadable", "too-small"]
-REASONS: tuple[Reason, ...] = ("no-data", "cloud", "blank", "blurred", "unreadable", "too-small")
-"""Why a chip is rejected: its pixels (the first four), its file, or the planner (too few pixels)."""
+Reason = Literal["no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable"]
+REASONS: tuple[Reason, ...] = ("no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable")
+"""Why a chip is rejected: its pixels (the first five), the size of its object in it, or that it could not be read."""
+
+SAMPLED_ROWS = 48
+"""At least so many rows of a chip are measured; all of them where it has less than twice as many."""
 
 WHITE_LEVEL = 200
 """A near-white pixel has no channel below this level of 255 ..."""
@@ -38,90 +45,144 @@ class Quality:
 
     Attributes:
         nodata_share: Share of pixels without data, 0..1.
-        cloud_share: Share of the valid pixels that are near-white and without texture, 0..1.
-        sharpness: Variance of the Laplacian of the grey image over valid pixels, grey levels squared.
-        contrast: Standard deviation of the grey image over valid pixels, grey levels.
+        focus_valid_share: Share of the focus box that holds data, 0..1.
+        cloud_share: Share of the measured valid pixels that are near-white and without texture, 0..1.
+        sharpness: Variance of the Laplacian of the grey image over measured valid pixels, grey levels squared.
+        contrast: Standard deviation of the grey image over measured valid pixels, grey levels.
         phash: Perceptual hash, 16 hexadecimal digits.
     """
 
     nodata_share: float
+    focus_valid_share: float
     cloud_share: float
     sharpness: float
     contrast: float
     phash: str
 
 
-def measure(rgb: NDArray[np.uint8], valid: NDArray[np.bool_]) -> Quality:
+def measure(rgb: NDArray[np.uint8], valid: NDArray[np.bool_], focus_box: Sequence[int]) -> Quality:
     """Measure a chip.
 
-    Grey is ITU-R BT.601 luma in whole levels. Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR
-    2000, focus measure LAPV) with the 3 x 3 kernel [[0, 1, 0], [1, -4, 1], [0, 1, 0]], over the pixels whose whole
-    kernel is inside and valid. All sums are of whole numbers, and results are rounded: every machine gives the same.
+    Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000, focus measure LAPV) with the 3 x 3
+    kernel [[0, 1, 0], [1, -4, 1], [0, 1, 0]], over the pixels whose whole kernel is inside and valid. It, cloud and
+    contrast are taken from every k-th row, from the second to the last but one, k = (height - 2) // `SAMPLED_ROWS` or
+    1, without the first and the last column; the hash sees these rows and their neighbours. All sums but the hash's
+    are of whole numbers, and results are rounded: every machine gives the same.
 
     Args:
-        rgb: uint8 (height, width, 3).
+        rgb: uint8 (height, width, 3), three pixels a side or more; of a smaller chip nothing but validity is measured.
         valid: bool (height, width), where there is data.
+        focus_box: (x0, y0, x1, y1) of the focus object in pixels, half open.
     """
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
-    level = grey.astype(np.int16)
-    laplacian = np.zeros_like(level)
-    laplacian[1:-1, 1:-1] = level[:-2, 1:-1] + level[2:, 1:-1] + level[1:-1, :-2] + level[1:-1, 2:]
-    laplacian[1:-1, 1:-1] -= 4 * level[1:-1, 1:-1]
-    known = np.zeros_like(valid)
-    known[1:-1, 1:-1] = valid[1:-1, 1:-1] & valid[:-2, 1:-1] & valid[2:, 1:-1] & valid[1:-1, :-2] & valid[1:-1, 2:]
-    red, green, blue = np.moveaxis(rgb, -1, 0)
+    height, width = valid.shape
+    whole = bool(valid.all())
+    n_valid = valid.size if whole else int(np.count_nonzero(valid))
+    x0, y0, x1, y1 = focus_box
+    focus = valid[y0:y1, x0:x1]
+    shares = (
+        round(1.0 - n_valid / valid.size, 6),
+        1.0 if whole else round(int(np.count_nonzero(focus)) / max(1, focus.size), 6),
+    )
+    if min(height, width) < 3:
+        return Quality(*shares, cloud_share=0.0, sharpness=0.0, contrast=0.0, phash="0" * (HASH_SIDE**2 // 4))
+    step = max(1, (height - 2) // SAMPLED_ROWS)
+    rows = [slice(start, height - 2 + start, step) for start in range(3)]
+    above, here, below = bands = luma(np.stack([rgb[row] for row in rows]))
+    level = here[:, 1:-1]
+    laplacian = above[:, 1:-1] + below[:, 1:-1] + here[:, :-2] + here[:, 2:] - 4 * level
+    seen = known = None
+    if not whole:
+        above_ok, here_ok, below_ok = (valid[row] for row in rows)
+        seen = here_ok[:, 1:-1]
+        known = seen & above_ok[:, 1:-1] & below_ok[:, 1:-1] & here_ok[:, :-2] & here_ok[:, 2:]
+    return Quality(
+        *shares,
+        cloud_share=_cloud_share(rgb[rows[1], 1:-1], level, laplacian, seen),
+        sharpness=round(_variance(laplacian if known is None else laplacian[known]), 4),
+        contrast=round(math.sqrt(_variance(level if seen is None else level[seen])), 4),
+        phash=perceptual_hash(bands.sum(axis=0, dtype=np.int16)),
+    )
+
+
+def luma(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Grey in whole levels, int16 [...], of uint8 [..., 3]: ITU-R BT.601 with weights in 256ths."""
+    # Whole numbers below 2 ** 24 are exact in single precision, in any order of summation.
+    weighted = rgb.astype(np.float32) @ _LUMA + np.float32(128)
+    weighted *= np.float32(1 / 256)
+    return np.asarray(weighted.astype(np.int16))
+
+
+def _cloud_share(
+    rgb: NDArray[np.uint8],
+    grey: NDArray[np.int16],
+    laplacian: NDArray[np.int16],
+    seen: NDArray[np.bool_] | None,
+) -> float:
+    """Share of valid pixels, all where `seen` is None, that are near-white and flat."""
+    # Grey is a weighted mean, so that a pixel below the level has a channel below it: few are left to look at.
+    bright = grey >= WHITE_LEVEL
+    if seen is not None:
+        bright &= seen
+    colours = rgb[bright & (np.abs(laplacian) <= FLAT_LAPLACIAN)]
+    red, green, blue = colours.T
     darkest = np.minimum(np.minimum(red, green), blue)
     chroma = np.maximum(np.maximum(red, green), blue) - darkest
-    white = valid & (darkest >= WHITE_LEVEL) & (chroma <= WHITE_CHROMA) & (np.abs(laplacian) <= FLAT_LAPLACIAN)
-    n_valid = int(valid.sum())
-    return Quality(
-        nodata_share=round(1.0 - n_valid / valid.size, 6),
-        cloud_share=round(int(white.sum()) / max(1, n_valid), 6),
-        sharpness=round(_variance(laplacian[known]), 4),
-        contrast=round(math.sqrt(_variance(level[valid])), 4),
-        phash=perceptual_hash(grey),
-    )
+    white = int(np.count_nonzero((darkest >= WHITE_LEVEL) & (chroma <= WHITE_CHROMA)))
+    return round(white / max(1, grey.size if seen is None else int(np.count_nonzero(seen))), 6)
 
 
 def _variance(values: NDArray[np.int16]) -> float:
     """Variance of whole numbers, from exact sums; 0 where there are none."""
     if values.size == 0:
         return 0.0
-    wide = values.astype(np.int64)
-    total, squares = int(wide.sum()), int((wide * wide).sum())
+    # Doubles hold these sums exactly: a Laplacian is at most 1,020, and a chip has less than 2 ** 32 pixels.
+    wide = values.astype(np.float64).ravel()
+    total, squares = int(wide.sum()), int(np.dot(wide, wide))
     return (squares * values.size - total * total) / values.size**2
 
 
-def perceptual_hash(grey: NDArray[np.uint8]) -> str:
-    """64-bit DCT hash of a grey image, uint8 (height, width): near for pictures that look alike.
+def perceptual_hash(grey: NDArray[Any]) -> str:
+    """64-bit DCT hash of a grey image (height, width) of any scale: near for pictures that look alike.
 
     The 8 x 8 lowest frequencies of the DCT-II of a 32 x 32 thumbnail, each above their median or not (Zauner,
-    "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1).
+    "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1). A pixel of the
+    thumbnail is the mean of the ground it covers.
     """
-    thumbnail = Image.fromarray(grey).resize((HASH_IMAGE_SIDE, HASH_IMAGE_SIDE), Image.Resampling.LANCZOS)
+    down, across = (_frequencies(size) for size in grey.shape)
     # Rounded, so that a sum taken in another order on another processor does not turn a bit over.
-    low = np.round(_DCT @ np.asarray(thumbnail, dtype=np.float64) @ _DCT.T, 6)
-    bits = (low > np.median(low)).ravel()
-    return np.packbits(bits).tobytes().hex()
+    low = np.round(down @ grey.astype(np.float64) @ across.T, 6).ravel()
+    middle = np.sort(low)[low.size // 2 - 1 : low.size // 2 + 1].mean()
+    return np.packbits(low > middle).tobytes().hex()
 
 
-def rejection(quality: Quality, settings: ChipSettings) -> Reason | None:
-    """Why a chip is rejected by its pixels, or None where it is accepted; the first reason of `REASONS` counts."""
+def rejection(quality: Quality, focus_box: Sequence[int], settings: ChipSettings) -> Reason | None:
+    """Why a chip is rejected, or None where it is accepted; the first reason of `REASONS` counts.
+
+    A focus box of one pixel is that of a point, which has no size and is not too small.
+    """
     if quality.nodata_share > settings.max_nodata_share:
         return "no-data"
+    if quality.focus_valid_share < settings.min_focus_valid_share:
+        return "focus-hidden"
     if quality.cloud_share > settings.max_cloud_share:
         return "cloud"
     if quality.contrast < settings.min_contrast:
         return "blank"
     if quality.sharpness < settings.min_sharpness:
         return "blurred"
-    return None
+    x0, y0, x1, y1 = focus_box
+    return "too-small" if 1 < max(x1 - x0, y1 - y0) < settings.min_focus_px else None
 
 
-def _dct_matrix(rows: int, size: int) -> NDArray[np.float64]:
-    """The first `rows` basis vectors of the DCT-II of a length, not normalised."""
-    k, n = np.arange(rows)[:, np.newaxis], np.arange(size)
-    return np.asarray(2.0 * np.cos(math.pi * k * (2 * n + 1) / (2 * size)))
+@functools.lru_cache(maxsize=4096)
+def _frequencies(size: int) -> NDArray[np.float64]:
+    """Matrix (8, size) from a row of pixels to the lowest DCT-II frequencies, not normalised, of its thumbnail."""
+    edges = np.arange(HASH_IMAGE_SIDE + 1) * (size / HASH_IMAGE_SIDE)
+    first, last = edges[:-1, np.newaxis], edges[1:, np.newaxis]
+    pixels = np.arange(size)
+    covered = np.clip(np.minimum(last, pixels + 1) - np.maximum(first, pixels), 0, None) / (last - first)
+    k, n = np.arange(HASH_SIDE)[:, np.newaxis], np.arange(HASH_IMAGE_SIDE)
+    return np.asarray(2.0 * np.cos(math.pi * k * (2 * n + 1) / (2 * HASH_IMAGE_SIDE)) @ covered)
 
 
-_DCT = _dct_matrix(HASH_SIDE, HASH_IMAGE_SIDE)
+_LUMA = np.array([77, 150, 29], dtype=np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.chips.quality import REASONS
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings import OSM_ATTRIBUTION, OSM_LICENCE
@@ -42,6 +43,15 @@ CAPTION_LINES = 4
 
 MAX_CELL_PX = 1024
 """Greatest side of a chip on a sheet, pixels."""
+
+SHEETS = ("accepted.jpg", "rejected.jpg")
+"""Contact sheets beside the chips, written by `write_sheets`."""
+
+MAX_REJECTS = 48
+"""Most rejected chips on their sheet, and ..."""
+
+MAX_REJECTS_OF_REASON = 12
+"""... most of one reason."""
 
 _CHIP_COLUMNS = ("chip_id", "status", "reason", "shard", "offset", "length", "licence", "attribution", "synthetic")
 _PLAN_COLUMNS = ("chip_id", "region", "source", "gsd_m", "width", "height", "focus_box", "stratum", "split")
@@ -101,9 +111,7 @@ def contact_sheet(
     """
     rows = _choose(chips_folder, plan_folder, captions, limit, status)
     image = _draw(chips_folder, rows, captions, _look(columns, cell_px), note, draw_focus=draw_focus)
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="JPEG", quality=90, optimize=True)
-    os.replace(temporary, path)
+    _save(image, path)
     return len(rows)
 
 
@@ -135,8 +143,83 @@ def sheet_preview(
     return b""
 
 
+def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
+    """Write the contact sheets of a folder of chips into it: accepted chips, and rejected ones reason by reason.
+
+    Either is there although it may show nothing, and is bounded by the number and size of what it shows.
+
+    Raises:
+        UpstreamMissingError: a table or a tar part is missing.
+        CorruptInputError: a stored chip is no JPEG.
+    """
+    accepted, rejected = (chips_folder / name for name in SHEETS)
+    contact_sheet(chips_folder, plan_folder, accepted)
+    rows, counts = _rejects(chips_folder, plan_folder, MAX_REJECTS_OF_REASON)
+    _save(_draw_rejects(chips_folder, rows[:MAX_REJECTS], counts, _look(6, 160)), rejected)
+
+
+def reject_preview(chips_folder: Path, plan_folder: Path, *, limit_bytes: int = 150_000) -> bytes:
+    """Rejected chips by reason as JPEG bytes, at most `limit_bytes` long; empty where none was rejected.
+
+    Raises:
+        UpstreamMissingError: a table or a tar part is missing.
+        CorruptInputError: a stored chip is no JPEG.
+    """
+    for of_reason, quality in ((6, 75), (4, 65), (2, 60), (1, 40)):
+        rows, counts = _rejects(chips_folder, plan_folder, of_reason)
+        if not counts:
+            break
+        buffer = io.BytesIO()
+        sheet = _draw_rejects(chips_folder, rows, counts, _look(min(6, max(2, of_reason)), 130))
+        sheet.save(buffer, format="JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= limit_bytes:
+            return buffer.getvalue()
+    return b""
+
+
+def _rejects(chips_folder: Path, plan_folder: Path, of_reason: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Some rejected chips with an image of each reason, reason by reason, and how many there are of each in all."""
+    table = read_table(chips_folder / CHIPS_FILE, CHIP_SCHEMA, columns=("reason",))
+    found = Counter(reason for reason in table["reason"].to_pylist() if reason is not None)
+    counts: dict[str, int] = {reason: found[reason] for reason in REASONS if found[reason]}
+    rows = _choose(chips_folder, plan_folder, None, len(counts) * of_reason, "rejected", of_reason) if counts else []
+    return sorted(rows, key=lambda row: list(counts).index(row["reason"])), counts
+
+
+def _draw_rejects(
+    chips_folder: Path, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], look: _Look
+) -> Image.Image:
+    """One sheet for each reason below another, the reason and its count on top of each."""
+    sheets = [Image.new("RGB", (look.width, GAP_PX), GROUND)]
+    for reason, count in counts.items():
+        members = [row for row in rows if row["reason"] == reason]
+        shown = "" if members else " · no image"
+        note = f"{reason} · {count:,} rejected{shown}"
+        sheets.append(_draw(chips_folder, members, None, look, note, draw_focus=True, empty=note))
+    if not counts:
+        sheets = [_draw(chips_folder, [], None, look, "", draw_focus=False, empty="No chip was rejected")]
+    whole = Image.new("RGB", (look.width, sum(sheet.height for sheet in sheets)), GROUND)
+    y = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, y))
+        y += sheet.height
+    return whole
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write a JPEG under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    image.save(temporary, format="JPEG", quality=90, optimize=True)
+    os.replace(temporary, path)
+
+
 def _choose(
-    chips_folder: Path, plan_folder: Path, captions: Mapping[str, str] | None, limit: int, status: Status
+    chips_folder: Path,
+    plan_folder: Path,
+    captions: Mapping[str, str] | None,
+    limit: int,
+    status: Status,
+    of_group: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of chips joined with their plan: one of each group (stratum, or reason of rejection) in turn, by hash."""
     plan = read_table(plan_folder / "plan.parquet", PLAN_SCHEMA, columns=_PLAN_COLUMNS).to_pylist()
@@ -153,7 +236,7 @@ def _choose(
     turns = [
         (turn, unit_hash("sheet", name), row)
         for name, members in groups.items()
-        for turn, row in enumerate(sorted(members, key=lambda row: unit_hash("sheet", row["chip_id"])))
+        for turn, row in enumerate(sorted(members, key=lambda row: unit_hash("sheet", row["chip_id"]))[:of_group])
     ]
     return [row for _, _, row in sorted(turns, key=lambda item: item[:2])[:limit]]
 
@@ -166,9 +249,10 @@ def _draw(
     note: str,
     *,
     draw_focus: bool,
+    empty: str = "No chips",
 ) -> Image.Image:
-    """The sheet as an image."""
-    header = _header(rows, note)
+    """The sheet as an image; `empty` is its title where it shows nothing."""
+    header = _header(rows, note) if rows else [empty]
     lines = [(text, font) for text, font in zip(header, [look.title] + [look.small] * 9, strict=False) if text]
     lines = [(part, font) for text, font in lines for part in _wrap(text, font, look.width - 2 * GAP_PX, 3)]
     top = GAP_PX + sum(_line_height(font) for _, font in lines) + GAP_PX
@@ -195,8 +279,6 @@ def _draw(
 
 def _header(rows: Sequence[Mapping[str, Any]], note: str) -> list[str]:
     """Title, note, and whose the imagery and the tags are."""
-    if not rows:
-        return ["No chips", note]
     places = sorted({f"{row['region']} · {row['source']}" for row in rows})
     synthetic = any(row["synthetic"] for row in rows)
     title = ", ".join(places) + (" · synthetic imagery" if synthetic else "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.imagery.blocks import CACHE_BYTES, Block, BlockCache, JpegBlocks
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 
@@ -22,8 +25,17 @@ MAX_READ_PIXELS = 1 << 25
 MAX_BLOCK_BYTES = 1 << 29
 """Largest decoded block that is read: a small file can state blocks that fill the memory."""
 
-CACHE_BYTES = 256 << 20
-"""GDAL's block cache, shared by the threads of a process."""
+GDAL_CACHE_BYTES = 64 << 20
+"""GDAL's own block cache: what it decodes is kept by `blocks`, and needed here only until all bands are read."""
+
+CELL_PX = 128
+"""Least side of what is decoded at once: smaller blocks are read several at a time."""
+
+MAX_CELL_PIXELS = 1 << 22
+"""Blocks that are small in one direction alone are not joined to more than this."""
+
+BLOCKS = BlockCache(CACHE_BYTES)
+"""Decoded blocks of all scenes that are open in this process."""
 
 
 @contextlib.contextmanager
@@ -69,7 +81,7 @@ def open_dataset(
     """
     import rasterio
 
-    config: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1, "GDAL_VRT_ENABLE_PYTHON": "NO"}
+    config: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_NUM_THREADS": 1, "GDAL_VRT_ENABLE_PYTHON": "NO"}
     config |= ({} if siblings else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}) | dict(env or {})
     options = {} if overview is None else {"overview_level": overview}
     with rasterio.Env(**config):
@@ -136,7 +148,6 @@ def read_raw(
         CorruptInputError: the image cannot be decoded there.
     """
     import rasterio
-    from rasterio.enums import MaskFlags
 
     def read(dataset: Any, bands: Sequence[int]) -> NDArray[Any]:
         out_shape = None if shape is None else (len(bands), *shape)
@@ -150,8 +161,9 @@ def read_raw(
             raw = np.concatenate([read(dataset, [band]) for dataset, band in image.planes()])
         valid = np.ones(raw.shape[1:], dtype=bool)
         for dataset, band in image.planes()[: len(image.datasets)]:
-            if MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]:
-                valid &= dataset.read_masks(band, window=window, out_shape=shape) != 0
+            masked = read_valid(dataset, band, window, shape)
+            if masked is not None:
+                valid &= masked
         if nodata is not None and np.isfinite(nodata):
             doubtful = (raw == nodata).all(axis=0)
             others = [band for band in _colour_bands(single) if band not in image.bands] if single else []
@@ -166,13 +178,27 @@ def read_raw(
     return raw, valid
 
 
+def read_valid(
+    dataset: Any, band: int, window: Any = None, shape: tuple[int, int] | None = None
+) -> NDArray[np.bool_] | None:
+    """Which pixels of a window hold data by the alpha band or the mask of the file; None where it has neither."""
+    from rasterio.enums import MaskFlags
+
+    if MaskFlags.per_dataset not in dataset.mask_flag_enums[band - 1]:
+        return None
+    return np.asarray(dataset.read_masks(band, window=window, out_shape=shape)).astype(bool)
+
+
 class RasterReader(SceneReader):
-    """Reads windows of a scene that is a raster file."""
+    """Reads windows of a scene that is a raster file; windows that share blocks share their decoding."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self._stack = contextlib.ExitStack()
         self._image: OpenImage | None = None
+        self._jpegs: JpegBlocks | None = None
+        self._cell = (0, 0)
+        self._identity: tuple[object, ...] = ()
 
     def __enter__(self) -> Self:
         """Open the image.
@@ -190,12 +216,26 @@ class RasterReader(SceneReader):
             self._stack.close()
             raise
         self._image = image
+        file = os.open(self.scene.path, os.O_RDONLY)
+        self._stack.callback(os.close, file)
+        BLOCKS.join()
+        self._stack.callback(BLOCKS.leave)
+        about = os.fstat(file)
+        shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
+        self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
+        rows, columns = self.block_shape
+        most = max(1, MAX_CELL_PIXELS // (rows * columns))
+        down = min(most, -(-CELL_PX // rows))
+        across = min(max(1, most // down), -(-CELL_PX // columns))
+        self._cell = (rows * down, columns * across)
+        one_each = self._cell == (rows, columns) and self.scene.nodata is None and self.scene.scale_low is None
+        self._jpegs = JpegBlocks(dataset, file) if one_each and JpegBlocks.suits(dataset) else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._image = None
+        self._image = self._jpegs = None
         self._stack.close()
 
     @property
@@ -206,18 +246,71 @@ class RasterReader(SceneReader):
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, as it is stored."""
-        raw, valid = self._read_raw(Part(column, row, width, height))
-        return to_pixels(raw, valid, self.scene)
+        part = Part(column, row, width, height)
+        self._check_size(part)
+        try:
+            return self._from_cells(part)
+        except CorruptInputError:
+            # A cell that cannot be decoded may well be sound in the part that is wanted.
+            return self.read_plainly(part)
 
-    def _read_raw(self, part: Part) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read_plainly(self, part: Part) -> Pixels:
+        """Pixels of a part of the image, by way of GDAL and of no cache of decoded blocks.
+
+        Raises:
+            CorruptInputError: the image cannot be decoded there.
+            SceneError: the part is larger than can be read at once.
+        """
         from rasterio.windows import Window as RasterWindow
 
+        self._check_size(part)
+        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
+        return to_pixels(raw, valid, self.scene)
+
+    def _check_size(self, part: Part) -> None:
         if part.width * part.height > MAX_READ_PIXELS:
             raise SceneError(
                 f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
                 f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
             )
-        return read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
+
+    def _from_cells(self, part: Part) -> Pixels:
+        """Put a part of the image together from decoded cells."""
+        column, row, width, height = part
+        rgb = np.empty((height, width, 3), dtype=np.uint8)
+        valid = np.ones((height, width), dtype=bool)
+        rows, columns = self._cell
+        for y in range(row // rows, (row + height - 1) // rows + 1):
+            top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
+            for x in range(column // columns, (column + width - 1) // columns + 1):
+                left, right = max(column, x * columns), min(column + width, (x + 1) * columns)
+                cell = BLOCKS.get((self._identity, y, x), functools.partial(self._decode, y, x))
+                target = (slice(top - row, bottom - row), slice(left - column, right - column))
+                origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
+                rgb[target] = cell.rgb[origin]
+                if cell.valid is not None:
+                    valid[target] = cell.valid[origin]
+        return Pixels(rgb, valid)
+
+    def _decode(self, y: int, x: int) -> Block:
+        """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
+        from rasterio.windows import Window as RasterWindow
+
+        dataset = self._opened().datasets[0]
+        rows, columns = self._cell
+        top, left = y * rows, x * columns
+        height, width = min(rows, dataset.height - top), min(columns, dataset.width - left)
+        rgb = None if self._jpegs is None else self._jpegs.read(y, x)
+        if rgb is None:
+            read = self.read_plainly(Part(left, top, width, height))
+            return Block(read.rgb, None if read.valid.all() else read.valid)
+        if self.scene.bands != (1, 2, 3):
+            rgb = np.ascontiguousarray(rgb[..., [band - 1 for band in self.scene.bands]])
+        valid = read_valid(dataset, self.scene.bands[0], RasterWindow(left, top, width, height))
+        if valid is None or valid.all():
+            return Block(rgb, None)
+        rgb[:height, :width][~valid] = 0
+        return Block(rgb, valid)
 
     def _opened(self) -> OpenImage:
         assert self._image is not None, "a reader is used as a context manager"
@@ -241,8 +334,9 @@ def check_is_indexed(image: OpenImage, scene: Scene) -> None:
 
 def to_pixels(raw: NDArray[Any], valid: NDArray[np.bool_], scene: Scene) -> Pixels:
     """Raw values (band, row, column) as the scene shows them: scaled to 8-bit RGB, black where there is no data."""
-    rgb = np.ascontiguousarray(np.moveaxis(_to_8_bit(raw, scene), 0, -1))
-    rgb[~valid] = 0
+    rgb = np.stack(list(_to_8_bit(raw, scene)), axis=-1)
+    if not valid.all():
+        rgb[~valid] = 0
     return Pixels(rgb, valid)
 
 

@@ -73,6 +73,7 @@ class SceneReader(abc.ABC):
 
         self.scene = scene
         self._transform = Affine(*scene.transform)
+        self._to_scene = ~self._transform
         self._crs_of: dict[str, Any] = {}
 
     @abc.abstractmethod
@@ -145,9 +146,7 @@ class SceneReader(abc.ABC):
         from affine import Affine
 
         if self._crs(window.crs) == self._crs(self.scene.crs):
-            to_scene = ~self._transform @ Affine(*window.transform)
-            if _is_whole_shift(to_scene, window.width, window.height):
-                return round(to_scene.c), round(to_scene.f)
+            return _whole_shift(self._to_scene @ Affine(*window.transform), window.width, window.height)
         return None
 
     def _part(self, window: Window) -> Part | None:
@@ -162,6 +161,8 @@ class SceneReader(abc.ABC):
 
     def _read_aligned(self, column: int, row: int, width: int, height: int) -> Pixels:
         """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
+        if column >= 0 and row >= 0 and column + width <= self.scene.width and row + height <= self.scene.height:
+            return self.read_inside(column, row, width, height)
         rgb = np.zeros((height, width, 3), dtype=np.uint8)
         valid = np.zeros((height, width), dtype=bool)
         left, right = max(0, column), min(self.scene.width, column + width)
@@ -265,10 +266,12 @@ class SceneReader(abc.ABC):
         return self._crs_of[text]
 
 
-def _is_whole_shift(to_scene: Any, width: int, height: int) -> bool:
-    """Whether an affine from window to scene pixels only moves by whole pixels, at every corner of the window."""
-    return all(
-        abs(coordinate - shift - round(start)) <= ALIGNED_TOLERANCE_PX
-        for corner in ((0, 0), (width, 0), (0, height), (width, height))
-        for coordinate, start, shift in zip(to_scene @ corner, (to_scene.c, to_scene.f), corner, strict=True)
-    )
+def _whole_shift(to_scene: Any, width: int, height: int) -> tuple[int, int] | None:
+    """Columns and rows by which an affine from window to scene pixels moves, at every corner; None if it does more."""
+    a, b, c, d, e, f = to_scene[:6]
+    column, row = round(c), round(f)
+    for x, y in ((0, 0), (width, 0), (0, height), (width, height)):
+        across, down = (a - 1) * x + b * y + (c - column), d * x + (e - 1) * y + (f - row)
+        if max(abs(across), abs(down)) > ALIGNED_TOLERANCE_PX:
+            return None
+    return column, row

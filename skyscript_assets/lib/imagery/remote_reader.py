@@ -77,7 +77,7 @@ class RemoteReader(RasterReader):
         part = Part(column, row, width, height)
         if part not in self._parts:
             self._open(frozenset([part]))
-        return super().read_inside(*part)
+        return self.read_plainly(part)
 
     def _open(self, parts: frozenset[Part]) -> None:
         self._image, self._parts = None, frozenset()

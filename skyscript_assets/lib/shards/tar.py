@@ -26,6 +26,13 @@ MAX_MEMBER_BYTES = 8**11 - 1
 """Largest size that the eleven octal digits of the ustar size field can state."""
 
 
+FLUSH_BYTES = 1 << 20
+"""Members wait until they are so many bytes."""
+
+MAX_PIECES = 1000
+"""Pieces handed to one `writev`: IOV_MAX is 1,024 on Linux and 1,024 or more on macOS."""
+
+
 class TarEntry(NamedTuple):
     """Where a member's data lies in its shard, in bytes from the start of the file."""
 
@@ -46,9 +53,11 @@ class TarShard:
         self._file: BinaryIO | None = None
         self._offset = 0
         self._names: set[str] = set()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     def __enter__(self) -> Self:
-        self._file = self._temporary.open("wb", buffering=1 << 20)
+        self._file = self._temporary.open("wb", buffering=0)
         return self
 
     def __exit__(
@@ -56,17 +65,20 @@ class TarShard:
     ) -> None:
         if self._file is None:
             return
+        whole = False
         try:
             if kind is None:
                 end = self._offset + 2 * BLOCK
-                self._file.write(bytes(2 * BLOCK + -end % RECORD))
+                self._waiting.append(bytes(2 * BLOCK + -end % RECORD))
+                self._flush()
+                whole = True
         finally:
             self._file.close()
             self._file = None
-        if kind is None:
-            os.replace(self._temporary, self.path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+            if whole:
+                os.replace(self._temporary, self.path)
+            else:
+                self._temporary.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         """Members added so far."""
@@ -93,13 +105,25 @@ class TarShard:
             raise ValueError(f"{self.path}: member {name} was added before")
         header = _header(name, len(data))
         entry = TarEntry(self._offset + BLOCK, len(data))
-        padding = -len(data) % BLOCK
-        self._file.write(header)
-        self._file.write(data)
-        self._file.write(bytes(padding))
-        self._offset += BLOCK + len(data) + padding
+        size = BLOCK + len(data) + -len(data) % BLOCK
+        self._waiting += (header, data, _PADDING[: -len(data) % BLOCK])
+        self._waiting_bytes += size
+        if self._waiting_bytes >= FLUSH_BYTES or len(self._waiting) > MAX_PIECES - 3:
+            self._flush()
+        self._offset += size
         self._names.add(name)
         return entry
+
+    def _flush(self) -> None:
+        """Write what waits, in one call and without putting it together first."""
+        assert self._file is not None
+        pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        written, wanted = os.writev(self._file.fileno(), pieces), sum(map(len, pieces))
+        if written < wanted:
+            # A write of so many bytes may end early; what is left is small enough to be put together.
+            left = memoryview(b"".join(pieces))[written:]
+            while left:
+                left = left[self._file.write(left) :]
 
 
 def read_member(path: Path, offset: int, length: int) -> bytes:
@@ -128,8 +152,13 @@ def _header(name: str, size: int) -> bytes:
         )
     if size > MAX_MEMBER_BYTES:
         raise ValueError(f"{name}: {size} bytes are more than a tar member can hold")
-    before = b"%b0000644\x000000000\x000000000\x00%011o\x0000000000000\x00" % (name.encode().ljust(100, b"\0"), size)
-    after = b"0" + bytes(100) + b"ustar\x0000"
+    digits = b"%011o" % size
     # The checksum is the sum of all header bytes with its own field taken as eight spaces.
-    checksum = sum(before) + 8 * 0x20 + sum(after)
-    return (before + b"%06o\0 " % checksum + after).ljust(BLOCK, b"\0")
+    checksum = sum(name.encode()) + sum(digits) + _CONSTANT_SUM
+    return b"%b%b%b%b%06o\0 %b" % (name.encode().ljust(100, b"\0"), _BEFORE_SIZE, digits, _AFTER_SIZE, checksum, _AFTER)
+
+
+_BEFORE_SIZE, _AFTER_SIZE = b"0000644\x000000000\x000000000\x00", b"\x0000000000000\x00"
+_AFTER = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")
+_CONSTANT_SUM = sum(_BEFORE_SIZE) + sum(_AFTER_SIZE) + sum(_AFTER) + 8 * 0x20
+_PADDING = bytes(BLOCK)

@@ -1,7 +1,10 @@
+import errno
 import hashlib
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,13 +13,30 @@ import simplejpeg
 
 from skyscript_assets.lib.chips import cut as cut_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, UpstreamMissingError
+from skyscript_assets.lib.chips.desk import AHEAD, Desk
+from skyscript_assets.lib.chips.ledger import FAILURE_SCHEMA, is_failure
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.chips.quality import REASONS
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    NoSpaceError,
+    SceneError,
+    TooManyFailuresError,
+    UpstreamMissingError,
+)
+from skyscript_assets.lib.imagery import raster as raster_module
+from skyscript_assets.lib.imagery.blocks import BlockCache
+from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.settings import ChipSettings
-from skyscript_assets.lib.shards.tar import read_member
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.shards.tar import TarShard, read_member
+from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 
 SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=10, jpeg_quality=95)
+TOLERANT = SETTINGS.model_copy(update={"max_failed_share": 1.0})
+TABLES = ("chips.parquet", "failures.parquet")
 LUMA = np.array([0.299, 0.587, 0.114])
 Factory = Callable[..., Path]
 
@@ -47,6 +67,9 @@ class Plant:
         table = read_table(self.folder / out / "chips.parquet", CHIP_SCHEMA)
         assert table.schema.names == CHIP_SCHEMA.names
         return table.to_pylist()
+
+    def failures(self, out: str = "out") -> list[dict[str, Any]]:
+        return read_table(self.folder / out / "failures.parquet", FAILURE_SCHEMA).to_pylist()
 
     def jpeg(self, chip: dict[str, Any], out: str = "out") -> bytes:
         return read_member(self.folder / out / chip["shard"], chip["offset"], chip["length"])
@@ -110,7 +133,8 @@ def test_an_undecodable_window_is_rejected_as_unreadable_and_the_others_are_cut(
     torn = scene_of(path)
     write_scenes(plant.folder / "scenes", [plant.good, torn])
     plant.plan([(torn, 0, 0, 100, 90), (torn, 500, 500, 100, 90), (plant.good, 0, 0, 100, 90)])
-    assert dict(plant.cut().rejected) == {"unreadable": 1}
+    summary = plant.cut(settings=TOLERANT)
+    assert (dict(summary.rejected), summary.failed) == ({"unreadable": 1}, 1)
     chips = plant.chips()
     assert [chip["reason"] for chip in chips] == [None, "unreadable", None]
     assert {chips[1][name] for name in ("shard", "offset", "length", "phash", "sha256", "sharpness")} == {None}
@@ -120,11 +144,10 @@ def test_an_undecodable_window_is_rejected_as_unreadable_and_the_others_are_cut(
 def test_equal_inputs_make_equal_bytes_however_the_threads_run(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.plan([*many(plant), (plant.bad, 150, 50, 100, 90)])
     plant.cut()
-    monkeypatch.setattr(cut_module, "WORKERS", 1)
     monkeypatch.setattr(cut_module, "BATCH", 3)
-    plant.cut("again")
+    plant.cut("again", workers=3)
     assert plant.files() == plant.files("again")
-    assert set(plant.files()) == {"chips.parquet", "part-00000.tar", "part-00001.tar", "part-00002.tar"}
+    assert set(plant.files()) == {*TABLES, "part-00000.tar", "part-00001.tar", "part-00002.tar"}
 
 
 def test_a_killed_run_goes_on_after_its_last_whole_part(plant: Plant) -> None:
@@ -177,7 +200,7 @@ def test_tars_of_an_earlier_larger_plan_are_removed(plant: Plant) -> None:
     plant.cut()
     plant.plan(many(plant)[:5])
     plant.cut()
-    assert set(plant.files()) == {"chips.parquet", "part-00000.tar"}
+    assert set(plant.files()) == {*TABLES, "part-00000.tar"}
 
 
 def test_an_empty_plan_makes_an_explicitly_empty_table(plant: Plant) -> None:
@@ -208,10 +231,378 @@ def test_an_image_that_changed_or_vanished_is_named(plant: Plant, write_raster: 
     with pytest.raises(SceneError, match="good.tif has changed"):
         plant.cut()
     (plant.folder / "good.tif").unlink()
-    with pytest.raises(MissingInputError, match="good.tif does not exist"):
+    with pytest.raises(TooManyFailuresError, match="good.tif does not exist"):
         plant.cut()
 
 
 def test_a_missing_plan_is_an_upstream_that_is_missing(plant: Plant) -> None:
     with pytest.raises(UpstreamMissingError, match="plan.parquet"):
         plant.cut()
+
+
+class Flaky(RasterReader):
+    """A reader whose windows at some columns cannot be read, as long as they are in `broken`."""
+
+    broken: ClassVar[dict[int, BaseException]] = {}
+    reads = 0
+
+    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+        type(self).reads += 1
+        if column in self.broken:
+            raise self.broken[column]
+        return super().read_inside(column, row, width, height)
+
+
+@pytest.fixture
+def flaky() -> type[Flaky]:
+    class Fresh(Flaky):
+        broken: ClassVar[dict[int, BaseException]] = {}
+        reads = 0
+
+    return Fresh
+
+
+def spread(plant: Plant, count: int = 25) -> list[tuple[Scene, int, int, int, int]]:
+    """Windows whose column is their number, so that a test can name each of them."""
+    return [(plant.good, number, 3 * number, 100, 90) for number in range(count)]
+
+
+def test_what_cannot_be_read_is_in_the_ledger_and_the_rest_is_cut(plant: Plant, flaky: type[Flaky]) -> None:
+    secret = "GET https://me:pw@tiles.test/a.tif?sig=SECRET timed out"
+    flaky.broken = {3: TimeoutError(secret), 12: CorruptInputError("torn"), 20: ConnectionError("refused")}
+    plant.plan(spread(plant))
+    summary = plant.cut(open_scene=flaky)
+    assert (summary.ok, summary.failed, dict(summary.rejected)) == (22, 3, {"unreadable": 3})
+    failures = plant.failures()
+    assert [row["chip_id"] for row in failures] == [plant.rows[number]["chip_id"] for number in (3, 12, 20)]
+    assert [row["reason"] for row in failures] == ["timeout", "unreadable", "http"]
+    assert failures[0]["error"] == "GET https://tiles.test/a.tif timed out"
+    assert {(row["scene_id"], row["attempts"]) for row in failures} == {("good", 1)}
+    assert all(row["first"] == row["last"] for row in failures)
+
+
+def test_without_failures_the_ledger_is_an_empty_table(plant: Plant) -> None:
+    plant.plan(spread(plant, 3))
+    assert plant.cut().failed == 0
+    assert plant.failures() == []
+
+
+def test_a_retry_reads_only_what_failed_and_leaves_the_rest_as_it_is(plant: Plant, flaky: type[Flaky]) -> None:
+    flaky.broken = {3: TimeoutError("slow"), 12: CorruptInputError("torn")}
+    plant.plan(spread(plant))
+    plant.cut(open_scene=flaky)
+    before, first = plant.files(), plant.failures()
+    flaky.broken, flaky.reads = {12: CorruptInputError("still torn")}, 0
+    summary = plant.cut("again", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
+    assert flaky.reads == 2
+    assert (summary.ok, summary.failed, summary.retried, summary.recovered) == (24, 1, 2, 1)
+    after = plant.files("again")
+    for name in ("part-00000.tar", "part-00001.tar", "part-00002.tar"):
+        assert after[name] == before[name]
+    chips = plant.chips("again")
+    assert [chip["chip_id"] for chip in chips] == [row["chip_id"] for row in plant.rows]
+    assert (chips[3]["shard"], chips[3]["status"]) == ("part-00003.tar", "ok")
+    assert hashlib.sha256(plant.jpeg(chips[3], "again")).hexdigest() == chips[3]["sha256"]
+    (failure,) = plant.failures("again")
+    assert (failure["attempts"], failure["error"], failure["first"]) == (2, "still torn", first[1]["first"])
+    assert failure["last"] > failure["first"]
+    # The image of a chip that was read at last is the one that it would have had at once.
+    plant.cut("fresh")
+    assert plant.jpeg(chips[3], "again") == plant.jpeg(plant.chips("fresh")[3], "fresh")
+    # A further retry takes the part of this one as it is, and adds its own.
+    flaky.broken = {}
+    last = plant.cut("third", open_scene=flaky, earlier=plant.folder / "again", only_failed=True)
+    assert (last.ok, last.failed, plant.failures("third")) == (25, 0, [])
+    assert plant.files("third")["part-00003.tar"] == after["part-00003.tar"]
+    assert plant.chips("third")[12]["shard"] == "part-00004.tar"
+
+
+def test_a_retry_that_reads_nothing_adds_no_part(plant: Plant, flaky: type[Flaky]) -> None:
+    flaky.broken = {3: TimeoutError("slow")}
+    plant.plan(spread(plant))
+    plant.cut(open_scene=flaky)
+    plant.cut("again", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
+    tables = ("failures.parquet",)
+    assert {k: v for k, v in plant.files("again").items() if k not in tables} == {
+        k: v for k, v in plant.files().items() if k not in tables
+    }
+    assert plant.failures("again")[0]["attempts"] == 2
+
+
+def test_a_run_that_failed_goes_on_with_what_had_failed(plant: Plant, flaky: type[Flaky]) -> None:
+    flaky.broken = {number: TimeoutError("slow") for number in (1, 2, 11, 21)}
+    strict = SETTINGS.model_copy(update={"max_failed_share": 0.15, "part_size": 10})
+    plant.plan(spread(plant))
+    with pytest.raises(TooManyFailuresError, match=r"4 of 25 chips could not be read \(timeout\).*slow"):
+        plant.cut(open_scene=flaky, settings=strict)
+    assert not (plant.folder / "out/chips.parquet").exists()
+    flaky.broken = {}
+    summary = plant.cut(open_scene=flaky, settings=strict)
+    assert (summary.ok, summary.parts_kept, summary.retried, summary.recovered) == (25, 2, 3, 3)
+    # Another share alone makes no part worthless.
+    assert plant.cut("other", settings=strict).ok == 25
+
+
+def test_a_retry_killed_at_any_moment_can_be_repeated(
+    plant: Plant, flaky: type[Flaky], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    flaky.broken = {3: TimeoutError("slow"), 12: CorruptInputError("torn")}
+    plant.plan(spread(plant))
+    plant.cut(open_scene=flaky)
+    flaky.broken = {}
+    replace = os.replace
+    for moment in range(1, 6):
+        left = moment
+
+        def counted(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", counted)
+        with pytest.raises(Killed):
+            plant.cut(f"k{moment}", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
+        monkeypatch.setattr(os, "replace", replace)
+        summary = plant.cut(f"k{moment}", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
+        assert (summary.ok, summary.failed) == (25, 0)
+        chips = plant.chips(f"k{moment}")
+        for chip in chips:
+            assert hashlib.sha256(plant.jpeg(chip, f"k{moment}")).hexdigest() == chip["sha256"]
+        left_over = {name for name in plant.files(f"k{moment}") if name.startswith(".")}
+        assert left_over == set()
+
+
+def test_a_run_killed_at_any_rename_makes_the_same_in_the_end(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    plant.plan(spread(plant))
+    plant.cut("whole")
+    replace = os.replace
+    for moment in range(1, 9):
+        left = moment
+
+        def counted(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", counted)
+        with pytest.raises(Killed):
+            plant.cut(f"k{moment}")
+        monkeypatch.setattr(os, "replace", replace)
+        plant.cut(f"k{moment}")
+        assert plant.files(f"k{moment}") == plant.files("whole")
+
+
+def test_chips_of_the_same_windows_are_taken_over_from_the_earlier_output(plant: Plant, flaky: type[Flaky]) -> None:
+    plant.plan(spread(plant))
+    plant.cut()
+    plant.plan([*spread(plant)[5:], (plant.good, 100, 20, 64, 64)])
+    summary = plant.cut("again", open_scene=flaky, earlier=plant.folder / "out")
+    assert (summary.ok, summary.copied, flaky.reads) == (21, 20, 1)
+    plant.cut("fresh")
+    assert plant.files("again") == plant.files("fresh")
+
+
+def test_another_image_or_another_encoding_is_read_again(
+    plant: Plant, write_raster: Factory, scene_of: Any, textured: Callable
+) -> None:
+    plant.plan(spread(plant))
+    plant.cut()
+    other = SETTINGS.model_copy(update={"jpeg_quality": 60})
+    assert plant.cut("coarse", settings=other, earlier=plant.folder / "out").copied == 0
+    # A limit of rejection judges the old measures anew.
+    stern = SETTINGS.model_copy(update={"min_sharpness": 1e6})
+    summary = plant.cut("stern", settings=stern, earlier=plant.folder / "out")
+    assert (summary.copied, dict(summary.rejected)) == (25, {"blurred": 25})
+    scene = scene_of(write_raster(plant.folder / "good.tif", textured(seed=7)))
+    write_scenes(plant.folder / "scenes", [scene])
+    assert plant.cut("changed", earlier=plant.folder / "out").copied == 0
+
+
+def test_an_earlier_chip_that_is_damaged_is_read_again(plant: Plant) -> None:
+    plant.plan(spread(plant))
+    plant.cut()
+    whole = plant.files()
+    tar = plant.folder / "out/part-00001.tar"
+    data = bytearray(tar.read_bytes())
+    data[2_000] ^= 255
+    tar.write_bytes(data)
+    (plant.folder / "out/part-00002.tar").unlink()
+    summary = plant.cut("again", earlier=plant.folder / "out")
+    assert summary.copied == 19
+    assert plant.files("again") == whole
+
+
+def test_an_output_of_another_version_has_nothing_to_give(plant: Plant) -> None:
+    plant.plan(spread(plant))
+    plant.cut()
+    table = pq.read_table(plant.folder / "out/chips.parquet").drop_columns(["window_digest"])
+    pq.write_table(table, plant.folder / "out/chips.parquet")
+    assert plant.cut("again", earlier=plant.folder / "out").copied == 0
+
+
+def test_every_reason_is_given(plant: Plant, write_raster: Factory, scene_of: Any, textured: Callable) -> None:
+    values = textured(600, 300, seed=3)
+    values[:, :, :100] = 0
+    values[:, :, 100:200] = 90
+    values[:, :, 200:300] = np.random.default_rng(0).integers(236, 240, (3, 300, 100))
+    ramp = np.linspace(20, 180, 100).astype(np.uint8)
+    values[:, :, 300:400] = ramp
+    values[:, 30:40, 430:440] = 0
+    scene = scene_of(write_raster(plant.folder / "all.tif", values, nodata=0))
+    torn_path = write_raster(plant.folder / "torn.tif", textured(640, 640))
+    torn_path.write_bytes(torn_path.read_bytes()[: torn_path.stat().st_size // 2])
+    write_scenes(plant.folder / "scenes", [scene, torn := scene_of(torn_path)])
+    windows = [(scene, column, 0, 100, 100) for column in (0, 400, 200, 100, 300, 500, 500)]
+    plant.plan([*windows, (torn, 500, 500, 100, 100)])
+    table = pq.read_table(plant.folder / "plan/plan.parquet").to_pylist()
+    boxes = [[0, 0, 50, 50]] * 8
+    boxes[1], boxes[5] = [28, 28, 42, 42], [10, 10, 15, 13]
+    boxes[6] = [10, 10, 11, 11]
+    rows = [row | {"focus_box": box} for row, box in zip(table, boxes, strict=True)]
+    write_table(plant.folder / "plan/plan.parquet", rows_to_table(rows, PLAN_SCHEMA))
+    plant.cut(settings=TOLERANT)
+    found = [chip["reason"] for chip in plant.chips()]
+    assert found == ["no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", None, "unreadable"]
+    assert set(REASONS) == set(found) - {None}
+    assert plant.chips()[1]["focus_valid_share"] == pytest.approx(1 - 100 / 196, abs=1e-5)
+
+
+def test_an_image_without_any_data_or_numbers_rejects_its_chips(
+    plant: Plant, write_raster: Factory, scene_of: Any
+) -> None:
+    empty = np.zeros((4, 128, 128), np.uint8)
+    clear = scene_of(write_raster(plant.folder / "clear.tif", empty, photometric="RGB", alpha="YES"))
+    nan = np.full((3, 128, 128), np.nan, np.float32)
+    nans = scene_of(write_raster(plant.folder / "nan.tif", nan), scale_low=0.0, scale_high=1.0)
+    write_scenes(plant.folder / "scenes", [clear, nans])
+    plant.plan([(clear, 0, 0, 100, 90), (nans, 0, 0, 100, 90)])
+    assert dict(plant.cut().rejected) == {"no-data": 2}
+
+
+def test_a_scene_that_vanished_fails_alone_and_one_that_changed_meanwhile_fails_all(
+    plant: Plant, write_raster: Factory, textured: Callable
+) -> None:
+    plant.plan([*spread(plant, 9), (plant.bad, 200, 0, 100, 90)])
+    (plant.folder / "bad.tif").rename(plant.folder / "away.tif")
+    summary = plant.cut()
+    assert (summary.ok, summary.failed) == (9, 1)
+    assert plant.failures()[0]["reason"] == "missing"
+    (plant.folder / "away.tif").rename(plant.folder / "bad.tif")
+    assert plant.cut("again", earlier=plant.folder / "out", only_failed=True).ok == 10
+
+    def change(done: int, total: int, unit: str) -> None:
+        write_raster(plant.folder / "good.tif", textured(seed=9))
+
+    with pytest.raises(SceneError, match="has changed while its chips were cut"):
+        plant.cut("third", progress=change)
+    assert not (plant.folder / "third/chips.parquet").exists()
+
+
+def test_a_full_disk_is_said_to_be_full_and_leaves_nothing_half_written(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.plan(spread(plant))
+    store, key = Store(plant.folder / "data"), OutputKey("image_chips", ("here", "S"))
+    add = TarShard.add
+    left = 15
+
+    def full(self: TarShard, name: str, data: bytes) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return add(self, name, data)
+
+    monkeypatch.setattr(TarShard, "add", full)
+    with pytest.raises(NoSpaceError, match="no space is left"), store.writing(key, "f") as out:
+        cut_chips(plant.folder / "plan", plant.folder / "scenes", SETTINGS, out)
+    assert store.manifest(key) is None
+    assert {path.name for path in out.iterdir()} == {"part-00000.tar", ".part-00000.parquet"}
+    monkeypatch.setattr(TarShard, "add", add)
+    with store.writing(key, "f") as out:
+        assert cut_chips(plant.folder / "plan", plant.folder / "scenes", SETTINGS, out).parts_kept == 1
+
+
+def test_a_full_disk_met_by_a_reader_is_no_failure_of_a_chip() -> None:
+    assert not is_failure(OSError(errno.ENOSPC, "full"))
+    assert is_failure(OSError(errno.EIO, "torn"))
+
+
+def test_a_scene_is_opened_once_a_thread_and_closed_by_the_thread_that_opened_it(plant: Plant) -> None:
+    opened: list[tuple[str, int]] = []
+    closed: list[tuple[str, int]] = []
+    at_once: list[int] = []
+
+    class Counting(RasterReader):
+        def __enter__(self) -> Any:
+            opened.append((self.scene.scene_id, threading.get_ident()))
+            at_once.append(len(opened) - len(closed))
+            return super().__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            closed.append((self.scene.scene_id, threading.get_ident()))
+            super().__exit__(*error)
+
+    plant.plan([*spread(plant, 40), *((plant.bad, 200, number, 64, 64) for number in range(40))])
+    plant.cut(open_scene=Counting, workers=2)
+    assert max(at_once) <= 2
+    assert sorted(opened) == sorted(closed)
+    assert len(opened) <= 2 * 2 * 2
+    plant.cut("one", open_scene=Counting, workers=1)
+    assert len(opened) <= 8 + 2
+
+
+def test_decoded_pixels_are_bounded_and_gone_in_the_end(
+    plant: Plant, write_raster: Factory, scene_of: Any, textured: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(write_raster(plant.folder / "wide.tif", textured(1500, 1500), blockxsize=128, blockysize=128))
+    write_scenes(plant.folder / "scenes", [scene])
+    cache = BlockCache(8 * 128 * 128 * 3)
+    most: list[int] = []
+    keep = cache._keep
+
+    def spy(key: Any, block: Any) -> None:
+        keep(key, block)
+        most.append(cache.nbytes)
+
+    monkeypatch.setattr(cache, "_keep", spy)
+    monkeypatch.setattr(raster_module, "BLOCKS", cache)
+    rng = np.random.default_rng(0)
+    plant.plan([(scene, *map(int, rng.integers(0, 1400, 2)), 100, 90) for _ in range(60)])
+    assert plant.cut(workers=2).ok == 60
+    assert max(most) <= cache.limit
+    assert cache.nbytes == 0
+
+
+def test_what_is_cut_does_not_run_ahead_of_what_is_written(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+    cut, written = 0, 0
+    add, work = TarShard.add, Desk.cut
+
+    def counted(self: Desk, task: Any) -> Any:
+        nonlocal cut
+        cut += len(task.rows)
+        alive.append(cut - written)
+        return work(self, task)
+
+    def wrote(self: TarShard, name: str, data: bytes) -> Any:
+        nonlocal written
+        written += 1
+        return add(self, name, data)
+
+    monkeypatch.setattr(Desk, "cut", counted)
+    monkeypatch.setattr(TarShard, "add", wrote)
+    monkeypatch.setattr(cut_module, "BATCH", 2)
+    plant.plan(many(plant, 120))
+    plant.cut(workers=2)
+    assert max(alive) <= 2 * (AHEAD * 2 + 2)

@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 
 from skyscript_assets.lib.chips import sheet as sheet_module
 from skyscript_assets.lib.chips.cut import cut_chips
-from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
+from skyscript_assets.lib.chips.sheet import contact_sheet, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.settings import ChipSettings
@@ -130,3 +130,51 @@ def test_a_stored_chip_that_is_no_jpeg_is_named(folders: tuple[Path, Path], tmp_
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(CorruptInputError, match=r"part-00000\.tar: chip n.* is no JPEG"):
         sheet_preview(*folders)
+
+
+@pytest.fixture
+def many_rejects(
+    tmp_path: Path, write_raster: Callable, scene_of: Callable, textured: Callable, write_chip_plan: Callable
+) -> tuple[Path, Path]:
+    values = textured(600, 200)
+    values[:, :, 250:400] = 90
+    values[:, :, 400:] = 0
+    scene = scene_of(write_raster(tmp_path / "a.tif", values, nodata=0))
+    gone = replace(scene, scene_id="gone", hrefs=(str(tmp_path / "gone.tif"),))
+    for name in ("plan", "scenes", "chips"):
+        (tmp_path / name).mkdir()
+    write_scenes(tmp_path / "scenes", [scene, gone])
+    windows = [(scene, column, n, 64, 64) for n in range(20) for column in (0, 260 + n, 420 + n)]
+    write_chip_plan(tmp_path / "plan", [*windows, (gone, 0, 0, 64, 64)])
+    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    return tmp_path / "chips", tmp_path / "plan"
+
+
+def test_rejected_chips_are_shown_reason_by_reason_with_their_numbers(
+    many_rejects: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = drawn_text(monkeypatch)
+    write_sheets(*many_rejects)
+    titles = [text for text in seen if " rejected" in text]
+    assert titles == ["no-data · 20 rejected", "blank · 20 rejected", "unreadable · 1 rejected · no image"]
+    assert seen.count("blank") == seen.count("no-data") == sheet_module.MAX_REJECTS_OF_REASON
+    for name in sheet_module.SHEETS:
+        assert 0 < (many_rejects[0] / name).stat().st_size < 1_000_000
+    assert not list(many_rejects[0].glob(".*.tmp"))
+
+
+def test_a_preview_of_rejected_chips_stays_below_its_limit(many_rejects: tuple[Path, Path]) -> None:
+    large, small = reject_preview(*many_rejects), reject_preview(*many_rejects, limit_bytes=15_000)
+    assert 0 < len(small) <= 15_000 < len(large) <= 150_000
+    assert reject_preview(*many_rejects, limit_bytes=10) == b""
+
+
+def test_where_nothing_was_rejected_the_sheet_says_so(
+    folders: tuple[Path, Path], tmp_path: Path, write_chip_plan: Callable, scene_of: Callable, monkeypatch: Any
+) -> None:
+    write_chip_plan(tmp_path / "plan", [(scene_of(tmp_path / "a.tif"), 0, 0, 64, 64)])
+    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    seen = drawn_text(monkeypatch)
+    write_sheets(*folders)
+    assert "No chip was rejected" in seen
+    assert reject_preview(*folders) == b""

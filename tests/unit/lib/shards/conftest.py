@@ -60,6 +60,8 @@ def chip_row(number: int, facts: Facts) -> Facts:
         "licence": "CC0-1.0",
         "attribution": "A surveyor",
         "synthetic": False,
+        "focus_valid_share": 1.0,
+        "window_digest": f"{number:032x}",
     }
 
 

@@ -1,0 +1,141 @@
+"""The ledger of chips that could not be read: what went wrong, how often it was tried, and when.
+
+A failure is not a rejection of what a chip shows: it may be gone the next time. What is tried again, and when, belongs
+to `cut`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import re
+import socket
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, RefusedError, UnreachableError
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+
+FAILURES_FILE = "failures.parquet"
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        ("chip_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("reason", pa.string()),
+        ("error", pa.string()),
+        ("attempts", pa.int32()),
+        ("first", pa.timestamp("ms", tz="UTC")),
+        ("last", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+"""Columns of `failures.parquet`, in the order of the plan. `reason` is one of `FAILURE_REASONS`, `error` the message of
+the last attempt, `first` and `last` are the times of the first and the last attempt."""
+
+FailureReason = Literal["missing", "timeout", "http", "unreadable"]
+FAILURE_REASONS: tuple[FailureReason, ...] = ("missing", "timeout", "http", "unreadable")
+"""The image is not there, its server was too slow or answered with an error, or its bytes cannot be decoded."""
+
+READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, http.client.HTTPException)
+"""What reading a window may raise through no fault of the plan."""
+
+MAX_ERROR_LENGTH = 300
+"""Longest message in the ledger, characters."""
+
+_HTTP_ERRORS = (
+    UnreachableError,
+    RefusedError,
+    http.client.HTTPException,
+    urllib.error.URLError,
+    ConnectionError,
+    socket.gaierror,
+)
+_HTTP_TEXT = re.compile(r"\bHTTP\b")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_QUERY = re.compile(r"(\w://[^\s?#'\")]*)[?#][^\s'\")]*")
+_NAMED = re.compile(
+    r"(?i)\b((?:[\w-]*(?:token|secret|password|passwd|signature|api[_-]?key|access[_-]?key)|authorization|sig)"
+    r"['\"]?\s*[=:]\s*)(?:(?:bearer|basic)\s+)?[^\s&,;]+"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A chip that could not be read: the columns of the ledger but for the chip's and the scene's id."""
+
+    reason: str
+    error: str
+    attempts: int
+    first: dt.datetime
+    last: dt.datetime
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an error is one of reading; a full disk, for one, is an `OSError` and is not."""
+    return isinstance(error, READ_ERRORS) and getattr(error, "errno", None) not in DISK_FULL
+
+
+def failed(error: BaseException, now: dt.datetime, before: Failure | None = None) -> Failure:
+    """The entry of an attempt that ended in an error.
+
+    Args:
+        error: What reading raised.
+        now: Time of the attempt, UTC.
+        before: The chip's entry so far.
+    """
+    attempts, first = (1, now) if before is None else (before.attempts + 1, before.first)
+    return Failure(_reason(error), plain_message(error), attempts, first, now)
+
+
+def plain_message(error: BaseException) -> str:
+    """An error's message fit to be stored: one line, bounded, without the credentials and queries of addresses."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter for letter in text if letter.isprintable())
+    for pattern, kept in ((_CREDENTIALS, ""), (_QUERY, r"\1"), (_NAMED, r"\1***")):
+        text = pattern.sub(kept, text)
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
+
+
+def _reason(error: BaseException) -> FailureReason:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(link, TimeoutError) for link in chain):
+        return "timeout"
+    gone = (404, 410)
+    if any(
+        isinstance(link, FileNotFoundError | MissingInputError) or getattr(link, "status", 0) in gone for link in chain
+    ):
+        return "missing"
+    # What GDAL says of a server reaches Python as text alone.
+    if any(isinstance(link, _HTTP_ERRORS) or _HTTP_TEXT.search(str(link)) for link in chain):
+        return "http"
+    return "unreadable"
+
+
+def write_failures(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the ledger of a folder of chips; no rows make an empty table."""
+    write_table(folder / FAILURES_FILE, rows_to_table(rows, FAILURE_SCHEMA))
+
+
+def read_failures(folder: Path) -> dict[str, Failure]:
+    """The ledger of a folder of chips, by chip id.
+
+    Raises:
+        UpstreamMissingError: there is none.
+        CorruptInputError: it is not a whole Parquet file.
+        OutputSchemaError: another version wrote it.
+    """
+    return {row["chip_id"]: failure_of(row) for row in read_table(folder / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}
+
+
+def failure_of(row: Mapping[str, Any]) -> Failure:
+    """The failure that a row of the ledger tells of."""
+    return Failure(*(row[name] for name in ("reason", "error", "attempts", "first", "last")))
