@@ -178,7 +178,7 @@ def test_a_region_whose_box_holds_no_object(extracted: Site) -> None:
     message = extracted.message(workshop, "osm_objects/here")
     assert message == (
         "region here: none of the extract's 50 tagged objects lies in its ground (10.0, 48.4, 10.002, 48.402); "
-        "correct regions.here.bbox in regions.yaml"
+        "correct bbox or polygon of regions.here in regions.yaml"
     )
 
 

@@ -16,7 +16,7 @@ from skyscript_assets.lib.osm.runs import ranges
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-PAIRWISE_NODES = 32
+PAIRWISE_NODES = 20
 """Rings of up to so many nodes have all pairs of their edges tested; larger ones are left to GEOS."""
 
 WIDEST = 1 << 30

@@ -38,6 +38,7 @@ def plan_row(number: int, facts: Facts) -> Facts:
         "gsd_m": 0.5,
         "bbox": {"xmin": west, "ymin": 50.0, "xmax": west + 0.5, "ymax": 50.5},
         "focus_box": [10, 20, 60, 70],
+        "osm_shift_m": [0.0, 0.0],
         "stratum": "building=yes",
         "cell": f"{number}/7",
         "split": "train",
