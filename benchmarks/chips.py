@@ -86,31 +86,17 @@ store(images())
 """
 
 RIO_TILER = """
-import PIL.Image
+import contextlib, PIL.Image
 from rio_tiler.io import Reader
 def images():
-    with Reader(path) as reader:
-        crs = reader.dataset.crs
+    with Reader(path) as kept:
         for x, y, width, height in windows:
-            west, north = reader.dataset.transform * (x, y)
-            east, south = reader.dataset.transform * (x + width, y + height)
-            image = reader.part((west, south, east, north), dst_crs=crs, bounds_crs=crs, width=width, height=height)
-            yield np.ascontiguousarray(np.moveaxis(image.data[:3], 0, -1))
-started = time.perf_counter()
-store(images())
-"""
-
-RIO_TILER_EACH = """
-import PIL.Image
-from rio_tiler.io import Reader
-def images():
-    for x, y, width, height in windows:
-        with Reader(path) as reader:
-            crs = reader.dataset.crs
-            west, north = reader.dataset.transform * (x, y)
-            east, south = reader.dataset.transform * (x + width, y + height)
-            image = reader.part((west, south, east, north), dst_crs=crs, bounds_crs=crs, width=width, height=height)
-            yield np.ascontiguousarray(np.moveaxis(image.data[:3], 0, -1))
+            with contextlib.nullcontext(kept) if {keep} else Reader(path) as reader:
+                crs = reader.dataset.crs
+                west, north = reader.dataset.transform * (x, y)
+                east, south = reader.dataset.transform * (x + width, y + height)
+                image = reader.part((west, south, east, north), dst_crs=crs, bounds_crs=crs, width=width, height=height)
+                yield np.ascontiguousarray(np.moveaxis(image.data[:3], 0, -1))
 started = time.perf_counter()
 store(images())
 """
@@ -266,8 +252,8 @@ def compare(path: Path, work: Path, options: argparse.Namespace, cores: list[int
     contenders: dict[str, tuple[str, str, int, list[int]]] = {
         "naive: opened for each chip, Pillow": (NAIVE, sys.executable, options.few, one),
         "kept open, Pillow": (KEPT_OPEN, sys.executable, options.few, one),
-        "rio-tiler, kept open": (RIO_TILER, options.peers, options.few, one),
-        "rio-tiler, opened for each chip": (RIO_TILER_EACH, options.peers, options.few, one),
+        "rio-tiler, kept open": (RIO_TILER.format(keep=True), options.peers, options.few, one),
+        "rio-tiler, opened for each chip": (RIO_TILER.format(keep=False), options.peers, options.few, one),
         "odc-stac": (ODC_STAC, options.peers, options.few, one),
         "decode only, GDAL": (DECODE_GDAL, sys.executable, 0, one),
         "decode only, the plant's reader": (DECODE_OURS, sys.executable, 0, one),

@@ -19,6 +19,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from tests.serving import serving
 from tests.tile_server import painted
 
 Json = dict[str, Any]
@@ -440,10 +441,6 @@ def write_key_file(path: Path, address: str) -> Path:
 
 @contextmanager
 def earth_engine_server() -> Iterator[EarthEngineServer]:
-    with EarthEngineServer() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield running
-        running.release.set()
-        running.shutdown()
-        thread.join()
+    server = EarthEngineServer()
+    with serving(server, server.release):
+        yield server

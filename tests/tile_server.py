@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.serving import serving
+
 
 def painted(column: int, row: int, width: int, height: int) -> NDArray[np.uint8]:
     """RGB (height, width, 3) of a part of the picture that begins at an absolute pixel."""
@@ -121,13 +123,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def tile_server() -> Iterator[TileServer]:
-    with TileServer() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield running
-        running.release.set()
-        running.shutdown()
-        thread.join()
+    server = TileServer()
+    with serving(server, server.release):
+        yield server
 
 
 # -------------------------------------------------------------------------------------------------------- capabilities

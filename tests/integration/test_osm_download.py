@@ -35,6 +35,7 @@ from skyscript_assets.lib.osm.extract import read_of_region, stage_extract
 from skyscript_assets.lib.settings import BBox, Region, Settings, load_settings
 from skyscript_assets.lib.storage import Manifest, OutputKey, Store
 from skyscript_assets.provenance import materialize
+from tests.serving import serving
 from tests.workshop import demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -137,13 +138,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield running
-        running.hold.set()
-        running.shutdown()
-        thread.join()
+    server = Server()
+    with serving(server, server.hold):
+        yield server
 
 
 def write_nodes(path: Path, count: int) -> bytes:

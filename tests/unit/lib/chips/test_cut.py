@@ -1,8 +1,9 @@
+import contextlib
 import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +40,10 @@ TOLERANT = SETTINGS.model_copy(update={"max_failed_share": 1.0})
 TABLES = ("chips.parquet", "failures.parquet")
 LUMA = np.array([0.299, 0.587, 0.114])
 Factory = Callable[..., Path]
+
+
+class Killed(BaseException):
+    """What a kill looks like from within."""
 
 
 class Plant:
@@ -151,9 +156,6 @@ def test_equal_inputs_make_equal_bytes_however_the_threads_run(plant: Plant, mon
 
 
 def test_a_killed_run_goes_on_after_its_last_whole_part(plant: Plant) -> None:
-    class Killed(BaseException):
-        pass
-
     def kill(done: int, total: int, unit: str) -> None:
         if done > 20:
             raise Killed
@@ -343,31 +345,31 @@ def test_a_run_that_failed_goes_on_with_what_had_failed(plant: Plant, flaky: typ
     assert plant.cut("other", settings=strict).ok == 25
 
 
-def test_a_retry_killed_at_any_moment_can_be_repeated(
-    plant: Plant, flaky: type[Flaky], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
+@contextlib.contextmanager
+def killed_at_rename(number: int) -> Iterator[None]:
+    """The block is killed instead of its n-th rename."""
+    replace, left = os.replace, number
 
+    def counted(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", counted)
+        yield
+
+
+def test_a_retry_killed_at_any_moment_can_be_repeated(plant: Plant, flaky: type[Flaky]) -> None:
     flaky.broken = {3: TimeoutError("slow"), 12: CorruptInputError("torn")}
     plant.plan(spread(plant))
     plant.cut(open_scene=flaky)
     flaky.broken = {}
-    replace = os.replace
     for moment in range(1, 6):
-        left = moment
-
-        def counted(source: Any, target: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise Killed
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", counted)
-        with pytest.raises(Killed):
+        with killed_at_rename(moment):
             plant.cut(f"k{moment}", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
-        monkeypatch.setattr(os, "replace", replace)
         summary = plant.cut(f"k{moment}", open_scene=flaky, earlier=plant.folder / "out", only_failed=True)
         assert (summary.ok, summary.failed) == (25, 0)
         chips = plant.chips(f"k{moment}")
@@ -377,27 +379,12 @@ def test_a_retry_killed_at_any_moment_can_be_repeated(
         assert left_over == set()
 
 
-def test_a_run_killed_at_any_rename_makes_the_same_in_the_end(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
+def test_a_run_killed_at_any_rename_makes_the_same_in_the_end(plant: Plant) -> None:
     plant.plan(spread(plant))
     plant.cut("whole")
-    replace = os.replace
     for moment in range(1, 9):
-        left = moment
-
-        def counted(source: Any, target: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise Killed
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", counted)
-        with pytest.raises(Killed):
+        with killed_at_rename(moment):
             plant.cut(f"k{moment}")
-        monkeypatch.setattr(os, "replace", replace)
         plant.cut(f"k{moment}")
         assert plant.files(f"k{moment}") == plant.files("whole")
 
