@@ -37,7 +37,7 @@ from skyscript_assets.lib.osm.measures import hilbert_index, path_lengths_m, rin
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
 from skyscript_assets.lib.osm.rings import plain_rings
-from skyscript_assets.lib.osm.runs import any_of, closed, offsets_of, ranges, rises
+from skyscript_assets.lib.osm.runs import any_of, closed, kept_offsets, offsets_of, ranges
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
@@ -461,7 +461,7 @@ class _Writing:
         new[1:] = (taken[1:] != taken[:-1]).any(axis=1)
         new[offsets[:-1][counts > 0]] = True
         if not new.all():
-            counts = np.diff(rises(new, offsets))
+            counts = np.diff(kept_offsets(new, offsets))
             taken = taken[new]
         short = counts < 2
         if short.any():
@@ -577,7 +577,9 @@ def _without_type(relations: Objects) -> Objects:
     """Relations without their tag `type`, which says nothing of their areas."""
     tags = relations.tags
     kept = ~pc.equal(tags.strings, "type").to_numpy(zero_copy_only=False)[tags.keys]
-    return replace(relations, tags=Tags(rises(kept, tags.offsets), tags.keys[kept], tags.values[kept], tags.strings))
+    return replace(
+        relations, tags=Tags(kept_offsets(kept, tags.offsets), tags.keys[kept], tags.values[kept], tags.strings)
+    )
 
 
 def _is_in(ids: Int64, wanted: Int64) -> Bools:

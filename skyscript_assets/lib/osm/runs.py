@@ -29,7 +29,7 @@ def ranges(starts: Int64, counts: Int64) -> Int64:
     return answer
 
 
-def rises(marks: Bools, offsets: Int64) -> Int64:
+def kept_offsets(marks: Bools, offsets: Int64) -> Int64:
     """Offsets of the runs that remain where only the marked values are kept."""
     return offsets_of(marks.astype(np.int64))[offsets]
 

@@ -25,7 +25,7 @@ from skyscript_assets.lib.osm.pbf.wire import (
     running,
     signed,
 )
-from skyscript_assets.lib.osm.runs import offsets_of, ranges, rises
+from skyscript_assets.lib.osm.runs import kept_offsets, offsets_of, ranges
 
 Kind = Literal["nodes", "dense", "ways", "relations", "changesets"]
 
@@ -308,7 +308,7 @@ def relations_of(blocks: Iterable[Block]) -> Objects:
         raise ValueError("a relation has more members than roles")
     roles = groups.string_places(roles, np.repeat(messages.part, np.diff(offsets)))
     ways = kinds == _WAY_MEMBER
-    return replace(objects, refs=members[ways], ref_offsets=rises(ways, offsets), roles=roles[ways])
+    return replace(objects, refs=members[ways], ref_offsets=kept_offsets(ways, offsets), roles=roles[ways])
 
 
 def _objects(groups: _Groups, messages: Messages, ids: Int64) -> Objects:
