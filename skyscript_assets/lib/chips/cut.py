@@ -90,10 +90,7 @@ WORKERS = min(8, os.cpu_count() or 1)
 """Threads that read and encode: GDAL and libjpeg-turbo release Python's lock."""
 
 BATCH = 32
-"""Chips of one scene that a thread cuts in one go; a part is cut along the ground, so they are neighbours."""
-
-ORDER_PX = 512
-"""Chips of a part are cut, and stored, in rows of squares of this side: about the block of a COG."""
+"""Chips of one scene that a thread cuts in one go; a plan follows a curve over the ground, so they are neighbours."""
 
 _PLAN_COLUMNS = ("chip_id", "scene_id", "crs", "transform", "width", "height", "focus_box")
 _PART_SCHEMA = pa.schema([*CHIP_SCHEMA, ("failure", pa.struct([*FAILURE_SCHEMA][1:]))])
@@ -203,8 +200,7 @@ class _Part:
         out: Folder.
         number: Number of the part.
         digest: Of all that its content depends on.
-        order: Its chips, by their place in the plan, in the order of the tar.
-        tasks: The same chips, in that order.
+        tasks: Its chips, in the order of the plan.
         may_lack_tar: Whether no tar is written where no chip has an image.
     """
 
@@ -213,7 +209,6 @@ class _Part:
         out: Path,
         number: int,
         digest: str,
-        order: Sequence[int],
         tasks: Sequence[Task],
         *,
         may_lack_tar: bool = False,
@@ -221,7 +216,7 @@ class _Part:
         self.tar, self.sidecar = _names(out, number)
         self.tasks = tasks
         self._digest = digest
-        self._order = order
+        self._count = sum(len(task.rows) for task in tasks)
         self._rows: list[dict[str, Any]] = []
         self._may_lack_tar = may_lack_tar
         self._shard: TarShard | None = None
@@ -237,7 +232,7 @@ class _Part:
             if cut.failure is not None:
                 row["failure"] = cut.failure
             self._rows.append(row)
-        return len(self._rows) == len(self._order)
+        return len(self._rows) == self._count
 
     def finish(self) -> None:
         """Give the tar its name, and then write the table whose presence says that the part is whole."""
@@ -245,9 +240,8 @@ class _Part:
             self._open()
         if self._shard is not None:
             self._shard.__exit__(None, None, None)
-        rows = [row for _, row in sorted(zip(self._order, self._rows, strict=True), key=lambda item: item[0])]
         metadata = {_DIGEST_KEY: self._digest, _SIZE_KEY: str(_size(self.tar))}
-        write_table(self.sidecar, rows_to_table(rows, _PART_SCHEMA).replace_schema_metadata(metadata))
+        write_table(self.sidecar, rows_to_table(self._rows, _PART_SCHEMA).replace_schema_metadata(metadata))
 
     def abandon(self, error: BaseException) -> None:
         """Leave nothing of a part that could not be finished."""
@@ -335,7 +329,7 @@ class _Cutter:
                 self._kept += 1
                 self._done += len(table)
             else:
-                yield _Part(self._out, number, digest, *self._tasks(table.to_pylist()))
+                yield _Part(self._out, number, digest, self._tasks(table.to_pylist()))
 
     def adopt(self, earlier: Path) -> None:
         """Take the parts of a finished folder of the same plan as they are; its failures are left to `retry`."""
@@ -377,7 +371,7 @@ class _Cutter:
         self._done, self._retry_ids = 0, set(ids.to_pylist())
         self._tars.add(names[0])
         self._sidecars.append(names[1])
-        part = _Part(self._out, number, digest, *self._tasks(rows), may_lack_tar=True)
+        part = _Part(self._out, number, digest, self._tasks(rows), may_lack_tar=True)
         self._write(iter([part]), len(rows), "chips tried again", limited=False)
 
     def finish(self) -> ChipSummary:
@@ -436,18 +430,17 @@ class _Cutter:
                 begun[0].abandon(error)
             raise
 
-    def _tasks(self, rows: list[dict[str, Any]]) -> tuple[list[int], list[Task]]:
-        """Chips in an order along the ground, scene by scene, and the tasks that they make."""
-        order = _along_the_ground(rows)
+    def _tasks(self, rows: list[dict[str, Any]]) -> list[Task]:
+        """The tasks that rows of the plan make, in their order: scene by scene, along a curve over the ground."""
         tasks = []
-        for scene_id, group in itertools.groupby(order, key=lambda index: rows[index]["scene_id"]):
-            members = [rows[index] for index in group]
+        for scene_id, group in itertools.groupby(rows, key=lambda row: row["scene_id"]):
+            members = list(group)
             identity = self._identities[scene_id]
             for start in range(0, len(members), BATCH):
                 batch = members[start : start + BATCH]
                 digests = [window_digest(identity, row) for row in batch]
                 tasks.append(Task(self._scenes[scene_id], batch, digests))
-        return order, tasks
+        return tasks
 
     def _digest(self, chips: pa.Table) -> str:
         """SHA-256 of all that the chips' files depend on, so that a part of other inputs is never kept."""
@@ -482,13 +475,3 @@ class _Cutter:
             f"chips.max_failed_share {self._settings.max_failed_share:g} allows. One of the errors: "
             f"{failures[0]['error']}. Mend it, or raise the share, and run again: what was read is kept"
         )
-
-
-def _along_the_ground(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Indices of chips by scene and CRS, north to south and west to east in squares of `ORDER_PX`."""
-    a, b, c, d, e, f = np.array([row["transform"] for row in rows], dtype=np.float64).T
-    tiny = np.finfo(np.float64).tiny
-    across = np.floor(c / np.maximum(np.hypot(a, d), tiny) / ORDER_PX)
-    down = np.floor(-f / np.maximum(np.hypot(b, e), tiny) / ORDER_PX)
-    keys = [(row["scene_id"], row["crs"]) for row in rows]
-    return sorted(range(len(rows)), key=lambda i: (*keys[i], down[i], across[i], i))

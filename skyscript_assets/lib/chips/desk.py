@@ -141,7 +141,7 @@ class Desk:
             failure = failed(pixels, dt.datetime.now(dt.UTC), self._history.get(row["chip_id"]))
             entry = vars(failure) | {"scene_id": task.scene.scene_id}
             return Cut(row | {"status": "rejected", "reason": "unreadable"}, failure=entry)
-        quality = measure(pixels.rgb, pixels.valid, focus_box)
+        quality = measure(pixels.rgb, pixels.mask, focus_box)
         jpeg = simplejpeg.encode_jpeg(pixels.rgb, self._settings.jpeg_quality, colorspace="RGB", colorsubsampling="420")
         digest = hashlib.sha256(jpeg).hexdigest()
         return Cut(row | self._judged(quality, focus_box) | {"sha256": digest}, jpeg)

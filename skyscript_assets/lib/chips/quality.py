@@ -23,15 +23,6 @@ REASONS: tuple[Reason, ...] = ("no-data", "focus-hidden", "cloud", "blank", "blu
 SAMPLED_ROWS = 48
 """At least so many rows of a chip are measured; all of them where it has less than twice as many."""
 
-WHITE_LEVEL = 200
-"""A near-white pixel has no channel below this level of 255 ..."""
-
-WHITE_CHROMA = 30
-"""... and channels that differ by this much at most."""
-
-FLAT_LAPLACIAN = 12
-"""Greatest absolute Laplacian, in grey levels, of a pixel without texture."""
-
 HASH_SIDE = 8
 """Side of the square of low frequencies that makes up the perceptual hash: 64 bits."""
 
@@ -60,7 +51,7 @@ class Quality:
     phash: str
 
 
-def measure(rgb: NDArray[np.uint8], valid: NDArray[np.bool_], focus_box: Sequence[int]) -> Quality:
+def measure(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, focus_box: Sequence[int]) -> Quality:
     """Measure a chip.
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000, focus measure LAPV) with the 3 x 3
@@ -71,74 +62,42 @@ def measure(rgb: NDArray[np.uint8], valid: NDArray[np.bool_], focus_box: Sequenc
 
     Args:
         rgb: uint8 (height, width, 3), three pixels a side or more; of a smaller chip nothing but validity is measured.
-        valid: bool (height, width), where there is data.
+        mask: bool (height, width), where there is data; None where there is everywhere.
         focus_box: (x0, y0, x1, y1) of the focus object in pixels, half open.
     """
-    height, width = valid.shape
-    whole = bool(valid.all())
-    n_valid = valid.size if whole else int(np.count_nonzero(valid))
-    x0, y0, x1, y1 = focus_box
-    focus = valid[y0:y1, x0:x1]
-    shares = (
-        round(1.0 - n_valid / valid.size, 6),
-        1.0 if whole else round(int(np.count_nonzero(focus)) / max(1, focus.size), 6),
-    )
+    from skyscript_assets.lib.chips.row_sums import row_sums
+
+    height, width = rgb.shape[:2]
+    mask = None if mask is None or mask.all() else mask
+    shares = _valid_shares(mask, focus_box)
     if min(height, width) < 3:
         return Quality(*shares, cloud_share=0.0, sharpness=0.0, contrast=0.0, phash="0" * (HASH_SIDE**2 // 4))
     step = max(1, (height - 2) // SAMPLED_ROWS)
-    rows = [slice(start, height - 2 + start, step) for start in range(3)]
-    above, here, below = bands = luma(np.stack([rgb[row] for row in rows]))
-    level = here[:, 1:-1]
-    laplacian = above[:, 1:-1] + below[:, 1:-1] + here[:, :-2] + here[:, 2:] - 4 * level
-    seen = known = None
-    if not whole:
-        above_ok, here_ok, below_ok = (valid[row] for row in rows)
-        seen = here_ok[:, 1:-1]
-        known = seen & above_ok[:, 1:-1] & below_ok[:, 1:-1] & here_ok[:, :-2] & here_ok[:, 2:]
+    sums, bands = row_sums(rgb, mask, step)
     return Quality(
         *shares,
-        cloud_share=_cloud_share(rgb[rows[1], 1:-1], level, laplacian, seen),
-        sharpness=round(_variance(laplacian if known is None else laplacian[known]), 4),
-        contrast=round(math.sqrt(_variance(level if seen is None else level[seen])), 4),
-        phash=perceptual_hash(bands.sum(axis=0, dtype=np.int16)),
+        cloud_share=round(sums.white / max(1, sums.seen), 6),
+        sharpness=round(_variance(sums.known, sums.laplacian, sums.laplacian_squares), 4),
+        contrast=round(math.sqrt(_variance(sums.seen, sums.grey, sums.grey_squares)), 4),
+        phash=perceptual_hash(bands),
     )
 
 
-def luma(rgb: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Grey in whole levels, int16 [...], of uint8 [..., 3]: ITU-R BT.601 with weights in 256ths."""
-    # Whole numbers below 2 ** 24 are exact in single precision, in any order of summation.
-    weighted = rgb.astype(np.float32) @ _LUMA + np.float32(128)
-    weighted *= np.float32(1 / 256)
-    return np.asarray(weighted.astype(np.int16))
+def _valid_shares(mask: NDArray[np.bool_] | None, focus_box: Sequence[int]) -> tuple[float, float]:
+    """Share of a chip without data, and share of its focus box with data."""
+    if mask is None:
+        return 0.0, 1.0
+    x0, y0, x1, y1 = focus_box
+    focus = mask[y0:y1, x0:x1]
+    return (
+        round(1.0 - int(np.count_nonzero(mask)) / mask.size, 6),
+        round(int(np.count_nonzero(focus)) / max(1, focus.size), 6),
+    )
 
 
-def _cloud_share(
-    rgb: NDArray[np.uint8],
-    grey: NDArray[np.int16],
-    laplacian: NDArray[np.int16],
-    seen: NDArray[np.bool_] | None,
-) -> float:
-    """Share of valid pixels, all where `seen` is None, that are near-white and flat."""
-    # Grey is a weighted mean, so that a pixel below the level has a channel below it: few are left to look at.
-    bright = grey >= WHITE_LEVEL
-    if seen is not None:
-        bright &= seen
-    colours = rgb[bright & (np.abs(laplacian) <= FLAT_LAPLACIAN)]
-    red, green, blue = colours.T
-    darkest = np.minimum(np.minimum(red, green), blue)
-    chroma = np.maximum(np.maximum(red, green), blue) - darkest
-    white = int(np.count_nonzero((darkest >= WHITE_LEVEL) & (chroma <= WHITE_CHROMA)))
-    return round(white / max(1, grey.size if seen is None else int(np.count_nonzero(seen))), 6)
-
-
-def _variance(values: NDArray[np.int16]) -> float:
-    """Variance of whole numbers, from exact sums; 0 where there are none."""
-    if values.size == 0:
-        return 0.0
-    # Doubles hold these sums exactly: a Laplacian is at most 1,020, and a chip has less than 2 ** 32 pixels.
-    wide = values.astype(np.float64).ravel()
-    total, squares = int(wide.sum()), int(np.dot(wide, wide))
-    return (squares * values.size - total * total) / values.size**2
+def _variance(count: int, total: int, squares: int) -> float:
+    """Variance of whole numbers from their exact sums; 0 where there are none."""
+    return (squares * count - total * total) / count**2 if count else 0.0
 
 
 def perceptual_hash(grey: NDArray[Any]) -> str:
@@ -148,11 +107,10 @@ def perceptual_hash(grey: NDArray[Any]) -> str:
     "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1). A pixel of the
     thumbnail is the mean of the ground it covers.
     """
+    from skyscript_assets.lib.chips.row_sums import bits_above_median
+
     down, across = (_frequencies(size) for size in grey.shape)
-    # Rounded, so that a sum taken in another order on another processor does not turn a bit over.
-    low = np.round(down @ grey.astype(np.float64) @ across.T, 6).ravel()
-    middle = np.sort(low)[low.size // 2 - 1 : low.size // 2 + 1].mean()
-    return np.packbits(low > middle).tobytes().hex()
+    return f"{bits_above_median(down @ grey.astype(np.float64) @ across.T):016x}"
 
 
 def rejection(quality: Quality, focus_box: Sequence[int], settings: ChipSettings) -> Reason | None:
@@ -183,6 +141,3 @@ def _frequencies(size: int) -> NDArray[np.float64]:
     covered = np.clip(np.minimum(last, pixels + 1) - np.maximum(first, pixels), 0, None) / (last - first)
     k, n = np.arange(HASH_SIDE)[:, np.newaxis], np.arange(HASH_IMAGE_SIDE)
     return np.asarray(2.0 * np.cos(math.pi * k * (2 * n + 1) / (2 * HASH_IMAGE_SIDE)) @ covered)
-
-
-_LUMA = np.array([77, 150, 29], dtype=np.float32)

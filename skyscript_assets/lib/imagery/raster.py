@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.blocks import CACHE_BYTES, Block, BlockCache, JpegBlocks
+from skyscript_assets.lib.imagery.blocks import CACHE_BYTES, BlockCache
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.tiff_blocks import TiffBlocks, tiff_blocks
 
 MAX_READ_PIXELS = 1 << 25
 """Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
@@ -196,7 +197,8 @@ class RasterReader(SceneReader):
         super().__init__(scene)
         self._stack = contextlib.ExitStack()
         self._image: OpenImage | None = None
-        self._jpegs: JpegBlocks | None = None
+        self._stored: TiffBlocks | None = None
+        self._alpha: int | None = None
         self._cell = (0, 0)
         self._identity: tuple[object, ...] = ()
 
@@ -229,13 +231,15 @@ class RasterReader(SceneReader):
         across = min(max(1, most // down), -(-CELL_PX // columns))
         self._cell = (rows * down, columns * across)
         one_each = self._cell == (rows, columns) and self.scene.nodata is None and self.scene.scale_low is None
-        self._jpegs = JpegBlocks(dataset, file) if one_each and JpegBlocks.suits(dataset) else None
+        self._stored = tiff_blocks(dataset, file) if one_each else None
+        kinds = [kind.name for kind in dataset.colorinterp]
+        self._alpha = kinds.index("alpha") if "alpha" in kinds else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._image = self._jpegs = None
+        self._image = self._stored = None
         self._stack.close()
 
     @property
@@ -278,7 +282,7 @@ class RasterReader(SceneReader):
         """Put a part of the image together from decoded cells."""
         column, row, width, height = part
         rgb = np.empty((height, width, 3), dtype=np.uint8)
-        valid = np.ones((height, width), dtype=bool)
+        mask: NDArray[np.bool_] | None = None
         rows, columns = self._cell
         for y in range(row // rows, (row + height - 1) // rows + 1):
             top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
@@ -288,29 +292,36 @@ class RasterReader(SceneReader):
                 target = (slice(top - row, bottom - row), slice(left - column, right - column))
                 origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
                 rgb[target] = cell.rgb[origin]
-                if cell.valid is not None:
-                    valid[target] = cell.valid[origin]
-        return Pixels(rgb, valid)
+                if cell.mask is not None:
+                    mask = np.ones((height, width), dtype=bool) if mask is None else mask
+                    mask[target] = cell.mask[origin]
+        return Pixels(rgb, mask)
 
-    def _decode(self, y: int, x: int) -> Block:
+    def _decode(self, y: int, x: int) -> Pixels:
         """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
-        from rasterio.windows import Window as RasterWindow
-
-        dataset = self._opened().datasets[0]
         rows, columns = self._cell
         top, left = y * rows, x * columns
-        height, width = min(rows, dataset.height - top), min(columns, dataset.width - left)
-        rgb = None if self._jpegs is None else self._jpegs.read(y, x)
-        if rgb is None:
-            read = self.read_plainly(Part(left, top, width, height))
-            return Block(read.rgb, None if read.valid.all() else read.valid)
-        if self.scene.bands != (1, 2, 3):
-            rgb = np.ascontiguousarray(rgb[..., [band - 1 for band in self.scene.bands]])
-        valid = read_valid(dataset, self.scene.bands[0], RasterWindow(left, top, width, height))
-        if valid is None or valid.all():
-            return Block(rgb, None)
-        rgb[:height, :width][~valid] = 0
-        return Block(rgb, valid)
+        dataset = self._opened().datasets[0]
+        inside = Part(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
+        block = None if self._stored is None else self._stored.read(y, x)
+        if block is None:
+            read = self.read_plainly(inside)
+            return read if read.mask is None or not read.mask.all() else Pixels(read.rgb, None)
+        mask = self._mask(block, inside)
+        if self.scene.bands != (1, 2, 3) or block.shape[2] != 3:
+            block = np.ascontiguousarray(block[..., [band - 1 for band in self.scene.bands]])
+        if mask is None or mask.all():
+            return Pixels(block, None)
+        block[: inside.height, : inside.width][~mask] = 0
+        return Pixels(block, mask)
+
+    def _mask(self, block: NDArray[np.uint8], inside: Part) -> NDArray[np.bool_] | None:
+        """Where a block that was decoded without GDAL has data, of its part that lies inside; None if everywhere."""
+        from rasterio.windows import Window as RasterWindow
+
+        if self._alpha is not None:
+            return np.asarray(block[: inside.height, : inside.width, self._alpha] != 0)
+        return read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
 
     def _opened(self) -> OpenImage:
         assert self._image is not None, "a reader is used as a context manager"

@@ -32,10 +32,25 @@ AHEAD = 64
 
 
 class Pixels(NamedTuple):
-    """A window that was read: `rgb` uint8 (height, width, 3), black where `valid` bool (height, width) is False."""
+    """Pixels that were read.
+
+    Attributes:
+        rgb: uint8 (height, width, 3), black without data.
+        mask: bool (height, width), where there is data; None where there is everywhere.
+    """
 
     rgb: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Where there is data, bool (height, width)."""
+        return np.ones(self.rgb.shape[:2], dtype=bool) if self.mask is None else self.mask
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return self.rgb.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 
 Coefficients = tuple[float, float, float, float, float, float]
@@ -116,7 +131,8 @@ class SceneReader(abc.ABC):
             CorruptInputError: the image cannot be decoded there.
             SceneError: the window covers more than `MAX_READ_PIXELS` pixels of the scene.
         """
-        return self._read(Window(crs, transform, width, height))
+        window = Window(crs, transform, width, height)
+        return self._read(window, self._aligned(window))
 
     def read_many(self, windows: Sequence[Window]) -> Iterator[tuple[int, Pixels | CorruptInputError]]:
         """Read windows in the order of the image's blocks, so that each block is decoded once.
@@ -124,19 +140,19 @@ class SceneReader(abc.ABC):
         Yields:
             (index in `windows`, its pixels), or the error in place of the pixels of a window that cannot be decoded.
         """
-        parts = [self._part(window) for window in windows]
+        places = [self._aligned(window) for window in windows]
+        parts = [self._part(window, place) for window, place in zip(windows, places, strict=True)]
         order = sorted(range(len(windows)), key=lambda i: (self._first_block(parts[i]), i))
         for start in range(0, len(order), AHEAD):
             ahead = order[start : start + AHEAD]
             self.expect([part for index in ahead if (part := parts[index]) is not None])
             for index in ahead:
                 try:
-                    yield index, self._read(windows[index])
+                    yield index, self._read(windows[index], places[index])
                 except CorruptInputError as error:
                     yield index, error
 
-    def _read(self, window: Window) -> Pixels:
-        aligned = self._aligned(window)
+    def _read(self, window: Window, aligned: tuple[int, int] | None) -> Pixels:
         if aligned is not None:
             return self._read_aligned(*aligned, window.width, window.height)
         return self._read_resampled(window)
@@ -155,9 +171,8 @@ class SceneReader(abc.ABC):
         )
         return _whole_shift(to_scene, window.width, window.height)
 
-    def _part(self, window: Window) -> Part | None:
+    def _part(self, window: Window, aligned: tuple[int, int] | None) -> Part | None:
         """The part of the image that a window reads, or None where it lies beside it."""
-        aligned = self._aligned(window)
         if aligned is None:
             return self._under(window)
         (left, top), (scene_width, scene_height) = aligned, (self.scene.width, self.scene.height)

@@ -2,6 +2,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -9,11 +11,11 @@ from skyscript_assets.lib.chips.quality import (
     REASONS,
     SAMPLED_ROWS,
     Quality,
-    luma,
     measure,
     perceptual_hash,
     rejection,
 )
+from skyscript_assets.lib.chips.row_sums import luma
 from skyscript_assets.lib.settings import ChipSettings
 
 SETTINGS = ChipSettings(snapshot="s", quota=1)
@@ -26,6 +28,14 @@ def chip(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def everywhere(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.ones(rgb.shape[:2], bool)
+
+
+def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Grey levels row by row as the plant has them."""
+    grey = np.empty(rgb.shape[:2], np.int16)
+    for row, levels in zip(rgb, grey, strict=True):
+        luma(row.reshape(-1), levels)
+    return grey.astype(np.int64)
 
 
 def test_a_sharp_picture_is_accepted(textured: Callable) -> None:
@@ -43,14 +53,14 @@ def test_measures_are_those_of_numpy_on_the_grey_picture(textured: Callable) -> 
     quality = measure(rgb, everywhere(rgb), BOX)
     assert quality.contrast == pytest.approx(grey[1:-1, 1:-1].std(), abs=1e-4)
     assert quality.sharpness == pytest.approx(laplacian.var(), abs=1e-4)
-    assert np.array_equal(luma(rgb), grey)
-    assert np.abs(luma(rgb) - np.asarray(Image.fromarray(rgb).convert("L")).astype(int)).max() <= 1
+    assert np.array_equal(grey_of(rgb), grey)
+    assert np.abs(grey_of(rgb) - np.asarray(Image.fromarray(rgb).convert("L")).astype(int)).max() <= 1
 
 
 def test_large_chips_are_measured_on_rows_that_stand_for_all(textured: Callable) -> None:
     rgb = chip(textured(400, 400))
     quality = measure(rgb, everywhere(rgb), BOX)
-    grey = luma(rgb).astype(np.int64)
+    grey = grey_of(rgb)
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
     rows = slice(0, None, 398 // SAMPLED_ROWS)
     assert quality.sharpness == pytest.approx(laplacian[rows].var(), abs=1e-4)
@@ -69,6 +79,30 @@ def test_pixels_without_data_count_in_no_measure_but_their_share(textured: Calla
     assert part.contrast == pytest.approx(whole.contrast, rel=0.02)
     assert part.sharpness == pytest.approx(whole.sharpness, rel=0.1)
     assert rejection(part, BOX, SETTINGS) == "no-data"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 130), st.integers(3, 60), st.floats(0, 1))
+def test_measures_of_any_picture_are_those_of_numpy(seed: int, height: int, width: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    rgb = rng.choice(np.array([0, 90, 199, 200, 230, 231, 255], np.uint8), (height, width, 3))
+    rgb[: height // 2] = rng.integers(195, 256)
+    mask = rng.random((height, width)) < share
+    step = max(1, (height - 2) // SAMPLED_ROWS)
+    grey = (rgb.astype(np.int64) @ [77, 150, 29] + 128) // 256
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
+    seen = mask[1:-1, 1:-1][::step]
+    known = seen & (mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])[::step]
+    darkest, lightest = (extreme(axis=2)[1:-1, 1:-1][::step].astype(int) for extreme in (rgb.min, rgb.max))
+    white = seen & (darkest >= 200) & (lightest - darkest <= 30) & (np.abs(laplacian[::step]) <= 12)
+    quality = measure(rgb, mask, BOX)
+    assert quality.nodata_share == pytest.approx(1 - mask.mean(), abs=1e-6)
+    assert quality.cloud_share == pytest.approx(white.sum() / max(1, seen.sum()), abs=1e-6)
+    level, lap = grey[1:-1, 1:-1][::step][seen], laplacian[::step][known]
+    assert quality.contrast == pytest.approx(level.std() if level.size else 0, abs=1e-4)
+    assert quality.sharpness == pytest.approx(lap.var() if lap.size else 0, abs=1e-4)
+    whole = measure(rgb, None, BOX)
+    assert whole == measure(rgb, everywhere(rgb), BOX)
+    assert whole.phash == quality.phash
 
 
 def test_the_focus_object_must_lie_on_valid_pixels(textured: Callable) -> None:

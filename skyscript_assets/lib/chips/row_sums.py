@@ -1,0 +1,174 @@
+"""Sums over sampled rows of a chip, of which `quality` makes its measures: one pass, compiled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy import int16, int32, int64, uint16, uint64
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.compiled import compiled
+
+WHITE_LEVEL = 200
+"""A near-white pixel has no channel below this level of 255 ..."""
+
+WHITE_CHROMA = 30
+"""... and channels that differ by this much at most."""
+
+FLAT_LAPLACIAN = 12
+"""Greatest absolute Laplacian, in grey levels, of a pixel without texture."""
+
+
+class RowSums(NamedTuple):
+    """Whole numbers of a chip's sampled rows.
+
+    Attributes:
+        seen: Valid pixels.
+        grey: Sum of their grey levels.
+        grey_squares: Sum of the squares of these.
+        known: Pixels that are valid, as all four neighbours are.
+        laplacian: Sum of their Laplacians.
+        laplacian_squares: Sum of the squares of these.
+        white: Valid pixels that are near-white and flat.
+    """
+
+    seen: int
+    grey: int
+    grey_squares: int
+    known: int
+    laplacian: int
+    laplacian_squares: int
+    white: int
+
+
+def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) -> tuple[RowSums, NDArray[np.int16]]:
+    """Sum over every `step`-th row from the second to the last but one, without the first and the last column.
+
+    Args:
+        rgb: uint8 (height, width, 3), three pixels a side or more.
+        mask: bool (height, width), where there is data; None where there is everywhere.
+        step: Rows from one sampled row to the next.
+
+    Returns:
+        The sums; and the grey levels of each sampled row and its two neighbours, added: int16 (sampled rows, width).
+    """
+    height, width = rgb.shape[:2]
+    bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)
+    sums = np.zeros(len(RowSums._fields), dtype=np.int64)
+    whole = mask is None
+    _sum_rows(
+        np.ascontiguousarray(rgb), _NO_MASK if mask is None else np.ascontiguousarray(mask), whole, step, bands, sums
+    )
+    return RowSums(*sums.tolist()), bands
+
+
+@compiled("void(Array(uint8, 1, 'C', True), int16[::1])")
+def luma(rgb: NDArray[np.uint8], grey: NDArray[np.int16]) -> None:
+    """Grey in whole levels of a row of pixels: ITU-R BT.601 with weights in 256ths.
+
+    Args:
+        rgb: uint8 (3 width,).
+        grey: int16 (width,), written to.
+    """
+    # Numbers of 16 bits throughout (the greatest is 65,408), from neighbouring addresses: this becomes vector code.
+    for x in range(grey.size):
+        red, green, blue = uint16(rgb[3 * x]), uint16(rgb[3 * x + 1]), uint16(rgb[3 * x + 2])
+        weighted = uint16(uint16(77) * red) + uint16(uint16(150) * green) + uint16(uint16(29) * blue)
+        grey[x] = int16(uint16(weighted + uint16(128)) >> uint16(8))
+
+
+@compiled("int64(int16[::1], int16[::1], int64[::1])")
+def _add_whole_row(grey: NDArray[np.int16], laplacian: NDArray[np.int16], sums: NDArray[np.int64]) -> int:
+    """Add a row that is valid to the sums; how many of its pixels are as light as near-white ones."""
+    total = squares = lap_total = lap_squares = bright = int64(0)
+    for x in range(1, grey.size - 1):
+        level, lap = int32(grey[x]), int32(laplacian[x])
+        total += level
+        squares += int32(level * level)
+        lap_total += lap
+        lap_squares += int32(lap * lap)
+        bright += level >= WHITE_LEVEL
+    sums[0] += grey.size - 2
+    sums[1] += total
+    sums[2] += squares
+    sums[3] += grey.size - 2
+    sums[4] += lap_total
+    sums[5] += lap_squares
+    return int(bright)
+
+
+@compiled("int64(int16[::1], int16[::1], Array(boolean, 2, 'C', True), int64[::1])")
+def _add_masked_row(
+    grey: NDArray[np.int16], laplacian: NDArray[np.int16], mask: NDArray[np.bool_], sums: NDArray[np.int64]
+) -> int:
+    """Add the valid pixels of a row to the sums, given the mask of it and of its neighbours; how many are light."""
+    bright = int64(0)
+    for x in range(1, grey.size - 1):
+        if not mask[1, x]:
+            continue
+        level, lap = int64(grey[x]), int64(laplacian[x])
+        sums[0] += 1
+        sums[1] += level
+        sums[2] += level * level
+        bright += level >= WHITE_LEVEL
+        if mask[0, x] and mask[2, x] and mask[1, x - 1] and mask[1, x + 1]:
+            sums[3] += 1
+            sums[4] += lap
+            sums[5] += lap * lap
+    return int(bright)
+
+
+@compiled("void(Array(uint8, 3, 'C', True), Array(boolean, 2, 'C', True), boolean, int64, int16[:, ::1], int64[::1])")
+def _sum_rows(
+    rgb: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    whole: bool,
+    step: int,
+    bands: NDArray[np.int16],
+    sums: NDArray[np.int64],
+) -> None:
+    width = rgb.shape[1]
+    grey = np.empty((3, width), int16)
+    above, here, below = grey[0], grey[1], grey[2]
+    laplacian = np.empty(width, int16)
+    for number in range(bands.shape[0]):
+        y = number * step + 1
+        for k in range(3):
+            luma(rgb[y - 1 + k].reshape(3 * width), grey[k])
+        for x in range(width):
+            bands[number, x] = int16(above[x] + here[x] + below[x])
+        for x in range(1, width - 1):
+            laplacian[x] = int16(above[x] + below[x] + here[x - 1] + here[x + 1] - 4 * here[x])
+        if whole:
+            bright = _add_whole_row(here, laplacian, sums)
+        else:
+            bright = _add_masked_row(here, laplacian, mask[y - 1 : y + 2], sums)
+        # Grey is a weighted mean: where it is below the level, so is a channel. Most rows need no second look.
+        for x in range(1, width - 1 if bright else 0):
+            light = here[x] >= WHITE_LEVEL and abs(laplacian[x]) <= FLAT_LAPLACIAN
+            if light and (whole or mask[y, x]):
+                red, green, blue = rgb[y, x, 0], rgb[y, x, 1], rgb[y, x, 2]
+                darkest = min(red, green, blue)
+                sums[6] += darkest >= WHITE_LEVEL and max(red, green, blue) - darkest <= WHITE_CHROMA
+
+
+@compiled("uint64(Array(float64, 2, 'C', True))")
+def bits_above_median(values: NDArray[np.float64]) -> int:
+    """A bit for each of 64 values, the first one the highest: whether it lies above their median.
+
+    Values are rounded to 6 digits, so that a sum taken in another order on another processor does not turn a bit over.
+
+    Args:
+        values: float64 (8, 8).
+    """
+    rounded = np.rint(values.ravel() * 1e6)
+    ordered = np.sort(rounded)
+    middle = (ordered[31] + ordered[32]) / 2
+    bits = uint64(0)
+    for value in rounded:
+        bits = bits << uint64(1) | uint64(value > middle)
+    return int(bits)
+
+
+_NO_MASK = np.ones((0, 0), dtype=np.bool_)
