@@ -35,6 +35,8 @@ CELL_PX = 128
 MAX_CELL_PIXELS = 1 << 22
 """Blocks that are small in one direction alone are not joined to more than this."""
 
+_BYTES = range(256)
+
 BLOCKS = BlockCache(CACHE_BYTES)
 """Decoded blocks of all scenes that are open in this process."""
 
@@ -199,6 +201,7 @@ class RasterReader(SceneReader):
         self._image: OpenImage | None = None
         self._stored: TiffBlocks | None = None
         self._alpha: int | None = None
+        self._shown: list[int] = []
         self._cell = (0, 0)
         self._identity: tuple[object, ...] = ()
 
@@ -230,10 +233,11 @@ class RasterReader(SceneReader):
         down = min(most, -(-CELL_PX // rows))
         across = min(max(1, most // down), -(-CELL_PX // columns))
         self._cell = (rows * down, columns * across)
-        one_each = self._cell == (rows, columns) and self.scene.nodata is None and self.scene.scale_low is None
+        one_each = self._cell == (rows, columns) and self.scene.scale_low is None
         self._stored = tiff_blocks(dataset, file) if one_each else None
         kinds = [kind.name for kind in dataset.colorinterp]
         self._alpha = kinds.index("alpha") if "alpha" in kinds else None
+        self._shown = sorted({band - 1 for band in (*_colour_bands(dataset), *self.scene.bands)})
         return self
 
     def __exit__(
@@ -319,9 +323,15 @@ class RasterReader(SceneReader):
         """Where a block that was decoded without GDAL has data, of its part that lies inside; None if everywhere."""
         from rasterio.windows import Window as RasterWindow
 
+        part, nodata = block[: inside.height, : inside.width], self.scene.nodata
         if self._alpha is not None:
-            return np.asarray(block[: inside.height, : inside.width, self._alpha] != 0)
-        return read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
+            mask: NDArray[np.bool_] | None = part[..., self._alpha] != 0
+        else:
+            mask = read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
+        if nodata is not None and nodata in _BYTES:
+            known = np.logical_or.reduce([part[..., band] != np.uint8(nodata) for band in self._shown])
+            mask = known if mask is None else mask & known
+        return mask
 
     def _opened(self) -> OpenImage:
         assert self._image is not None, "a reader is used as a context manager"

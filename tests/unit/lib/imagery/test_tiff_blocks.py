@@ -110,6 +110,25 @@ def test_a_deflate_image_without_data_in_places(
     assert np.array_equal(read.rgb[:, :100], plain.rgb[:, :100])
 
 
+@pytest.mark.parametrize("nodata", [0, 255, 1.5, -9999])
+def test_a_value_without_data_is_heeded_as_by_way_of_gdal(
+    tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any, nodata: float
+) -> None:
+    values = np.concatenate([textured(300, 200), textured(300, 200, seed=1)[:1]])
+    stated = nodata if nodata in (0, 255) else 7
+    values[:, :, 150:] = stated
+    values[:2, :20] = stated
+    values[3, 40:60, 160:] = 9
+    options = {"compress": "deflate", "interleave": "pixel", "photometric": "minisblack", "alpha": "no"}
+    path = write_raster(tmp_path / "a.tif", values, blockxsize=128, blockysize=128, **options)
+    with RasterReader(scene_of(path, nodata=nodata)) as reader:
+        assert isinstance(reader._stored, DeflateBlocks)
+        read, plain = reader.read_inside(5, 0, 290, 199), reader.read_plainly(Part(5, 0, 290, 199))
+    assert np.array_equal(read.valid, plain.valid)
+    assert np.array_equal(read.rgb, plain.rgb)
+    assert read.valid.all() == (stated != nodata)
+
+
 def test_what_is_stored_otherwise_goes_by_way_of_gdal(
     tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
 ) -> None:
@@ -123,7 +142,6 @@ def test_what_is_stored_otherwise_goes_by_way_of_gdal(
         "planar deflate": {"compress": "deflate", "interleave": "band"},
         "rgb": {"compress": "jpeg", "photometric": "rgb"},
         "small": ycbcr | {"blockxsize": 64, "blockysize": 64},
-        "no data": {"compress": "deflate", "nodata": 0},
     }
     for name, options in kinds.items():
         path = write_raster(tmp_path / f"{name}.tif", values, **(side | options))
