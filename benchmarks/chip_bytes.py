@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import rasterio  # noqa: F401 - not to be loaded while the first image is timed
 import simplejpeg
 from numpy.typing import NDArray
 
+import skyscript_assets.lib.chips.row_sums  # noqa: F401 - likewise
 from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.imagery.raster import open_raster
 

@@ -535,10 +535,13 @@ class OffsetSettings(Model):
 
 
 class RateSettings(Model):
-    """What the machine and the servers manage in a second: only estimates of time count with it."""
+    """What the machine and the servers manage in a second: only estimates of time count with it.
 
-    read_megapixels_s: Positive = Field(10.0, description="Megapixels of local or fetched images decoded in a second.")
-    encode_megapixels_s: Positive = Field(10.0, description="Megapixels of chips measured and encoded in a second.")
+    Megapixels are by default those of one slow core (docs/benchmarks.md, "Cutting chips").
+    """
+
+    read_megapixels_s: Positive = Field(100.0, description="Megapixels of local or fetched images decoded in a second.")
+    encode_megapixels_s: Positive = Field(100.0, description="Megapixels of chips measured and encoded in a second.")
     requests_s: Positive = Field(10.0, description="Requests that a server of images answers in a second.")
 
 
