@@ -46,6 +46,9 @@ PIECE_PX, BLOCK_PX = 400, 512
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
 CRS = "EPSG:32632"
 QUALITY = 90
+NAIVE_NAME = "naive: opened for each chip, Pillow"
+LIMIT_NAME = "decode only, GDAL"
+OURS_NAME = "image_chips, one core"
 
 START = """
 import io, json, sys, time, tarfile
@@ -147,53 +150,50 @@ if few < 0:
     print(peak, file=sys.stderr)
 """
 
-DECODE_GDAL = """
-import rasterio
-from rasterio.windows import Window
+BLOCKS = """
 blocks = sorted({(r, c) for x, y, w, h in windows for r in range(y // 512, (y + h - 1) // 512 + 1)
                  for c in range(x // 512, (x + w - 1) // 512 + 1)})
+"""
+
+DECODE_GDAL = (
+    BLOCKS
+    + """
+import rasterio
+from rasterio.windows import Window
 started = time.perf_counter()
 with rasterio.Env(GDAL_NUM_THREADS=1), rasterio.open(path) as dataset:
     side = dataset.width
     for r, c in blocks:
         dataset.read([1, 2, 3], window=Window(c * 512, r * 512, min(512, side - c * 512), min(512, side - r * 512)))
 """
+)
 
-DECODE_OURS = """
-from pathlib import Path
-import skyscript_assets.lib.imagery.predictor
-from skyscript_assets.lib.imagery.raster import RasterReader
-from skyscript_assets.lib.imagery.scenes import read_scenes
-blocks = sorted({(r, c) for x, y, w, h in windows for r in range(y // 512, (y + h - 1) // 512 + 1)
-                 for c in range(x // 512, (x + w - 1) // 512 + 1)})
-(scene,) = read_scenes(Path(work))
-started = time.perf_counter()
-with RasterReader(scene) as reader:
-    for r, c in blocks:
-        reader._decode(r, c)
-"""
-
-DECODE_AND_ENCODE = """
+DECODE_OURS = (
+    BLOCKS
+    + """
 import simplejpeg
 from pathlib import Path
 import skyscript_assets.lib.imagery.predictor
 from skyscript_assets.lib.imagery.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import read_scenes
-blocks = sorted({(r, c) for x, y, w, h in windows for r in range(y // 512, (y + h - 1) // 512 + 1)
-                 for c in range(x // 512, (x + w - 1) // 512 + 1)})
 (scene,) = read_scenes(Path(work))
-with RasterReader(scene) as reader:
-    begun = time.perf_counter()
-    for r, c in blocks:
-        reader._decode(r, c)
-    spent = time.perf_counter() - begun
-    for window in windows:
-        rgb = reader.read_inside(*window).rgb
-        begun = time.perf_counter()
-        simplejpeg.encode_jpeg(rgb, 90, colorspace="RGB", colorsubsampling="420")
-        spent += time.perf_counter() - begun
-started = time.perf_counter() - spent
+reader = RasterReader(scene).__enter__()
+started = time.perf_counter()
+for r, c in blocks:
+    reader._decode(r, c)
 """
+)
+
+DECODE_AND_ENCODE = (
+    DECODE_OURS
+    + """
+for window in windows:
+    begun = time.perf_counter()
+    rgb = reader.read_inside(*window).rgb
+    started += time.perf_counter() - begun
+    simplejpeg.encode_jpeg(rgb, 90, colorspace="RGB", colorsubsampling="420")
+"""
+)
 
 END = """
 print(time.perf_counter() - started)
@@ -275,15 +275,15 @@ def compare(path: Path, work: Path, options: argparse.Namespace, cores: list[int
     """Print the table of one mosaic."""
     count, one = options.chips, cores[-1:]
     contenders: dict[str, tuple[str, str, int, list[int]]] = {
-        "naive: opened for each chip, Pillow": (NAIVE, sys.executable, options.few, one),
+        NAIVE_NAME: (NAIVE, sys.executable, options.few, one),
         "kept open, Pillow": (KEPT_OPEN, sys.executable, options.few, one),
         "rio-tiler, kept open": (RIO_TILER.format(keep=True), options.peers, options.few, one),
         "rio-tiler, opened for each chip": (RIO_TILER.format(keep=False), options.peers, options.few, one),
         "odc-stac": (ODC_STAC, options.peers, options.few, one),
-        "decode only, GDAL": (DECODE_GDAL, sys.executable, 0, one),
+        LIMIT_NAME: (DECODE_GDAL, sys.executable, 0, one),
         "decode only, the plant's reader": (DECODE_OURS, sys.executable, 0, one),
         "decode and encode, nothing else": (DECODE_AND_ENCODE, sys.executable, 0, one),
-        "image_chips, one core": (OURS, sys.executable, 0, one),
+        OURS_NAME: (OURS, sys.executable, 0, one),
         "image_chips, two cores": (OURS, sys.executable, 0, cores[:2]),
     }
     rates: dict[str, list[float]] = {}
@@ -298,7 +298,7 @@ def compare(path: Path, work: Path, options: argparse.Namespace, cores: list[int
             except (RuntimeError, OSError) as error:
                 failures[name] = str(error)
     median = {name: statistics.median(found) for name, found in rates.items()}
-    ours, naive, limit = (median[name] for name in (list(contenders)[i] for i in (8, 0, 5)))
+    naive, limit, ours = median[NAIVE_NAME], median[LIMIT_NAME], median[OURS_NAME]
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"\n{path.name}, {path.stat().st_size / 1e6:.0f} MB, {count:,} chips, medians of {options.runs}, load {load}\n"

@@ -108,10 +108,10 @@ class DegradedReader(RasterReader):
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels as stored, blurred, with noise."""
-        rgb, valid = super().read_inside(column, row, width, height)
-        noise = np.random.default_rng((column, row)).normal(0, 1, rgb.shape) * self._noise
-        levels = ndimage.gaussian_filter(rgb.astype(np.float32), (self._blur_px, self._blur_px, 0)) + noise
-        return Pixels(np.clip(levels, 0, 255).astype(np.uint8) * valid[..., None], valid)
+        read = super().read_inside(column, row, width, height)
+        noise = np.random.default_rng((column, row)).normal(0, 1, read.rgb.shape) * self._noise
+        levels = ndimage.gaussian_filter(read.rgb.astype(np.float32), (self._blur_px, self._blur_px, 0)) + noise
+        return Pixels(np.clip(levels, 0, 255).astype(np.uint8) * read.valid[..., None], read.mask)
 
 
 def main() -> None:

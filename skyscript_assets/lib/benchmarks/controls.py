@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.intervals import mean_over_classes, one_thread
-from skyscript_assets.lib.benchmarks.metrics import Bools, Floats, roc_auc
+from skyscript_assets.lib.benchmarks.metrics import Floats, roc_auc
 
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths of the probe's penalty that validation windows choose from."""
@@ -36,7 +37,7 @@ def metadata_features(items: pa.Table) -> NDArray[np.float64]:
     return np.stack(columns, axis=1)
 
 
-def metadata_scores(items: pa.Table, truth: Bools) -> NDArray[np.float64]:
+def metadata_scores(items: pa.Table, truth: BoolArray) -> NDArray[np.float64]:
     """Log odds of each class from size, GSD, region and source alone, taught with the train items.
 
     Args:
@@ -53,7 +54,7 @@ def metadata_scores(items: pa.Table, truth: Bools) -> NDArray[np.float64]:
 
 
 def probe_scores(
-    train: tuple[Floats, Bools], val: tuple[Floats, Bools], test_features: Floats
+    train: tuple[Floats, BoolArray], val: tuple[Floats, BoolArray], test_features: Floats
 ) -> tuple[NDArray[np.float64], float]:
     """Log odds of each class from frozen image features by logistic regression.
 
@@ -74,7 +75,7 @@ def probe_scores(
     return scores[best][len(val[0]) :], REGULARISATION[best]
 
 
-def log_odds(features: Floats, truth: Bools, asked: Floats, strength: float) -> NDArray[np.float64]:
+def log_odds(features: Floats, truth: BoolArray, asked: Floats, strength: float) -> NDArray[np.float64]:
     """One logistic regression a class, all fitted at once on standardised features.
 
     The minimum is that of scikit-learn's `LogisticRegression`: half the squared weights plus `strength` times the

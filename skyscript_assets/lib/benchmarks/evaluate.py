@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
 from skyscript_assets.lib.benchmarks.features import ImageTextEncoder, benchmark_features
 from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, intervals, mean_over_classes
@@ -35,7 +36,6 @@ from skyscript_assets.lib.benchmarks.items import (
 from skyscript_assets.lib.benchmarks.metrics import (
     RECALL_AT,
     Array,
-    Bools,
     Draws,
     Floats,
     average_precision,
@@ -91,13 +91,13 @@ class _Data:
     folder: Path
     spec: BenchmarkSpec
     items: pa.Table
-    truth: Bools
+    truth: BoolArray
 
     def rows(self, split: str) -> NDArray[np.bool_]:
         return np.asarray(np.array(self.items["split"].to_pylist()) == split)
 
     @property
-    def test_truth(self) -> Bools:
+    def test_truth(self) -> BoolArray:
         return self.truth[self.rows("test")]
 
 

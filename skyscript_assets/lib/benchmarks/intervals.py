@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from skyscript_assets.lib.benchmarks.metrics import Array, Bools, Draws, Floats, class_means, roc_auc
+from skyscript_assets.lib.arrays import BoolArray
+from skyscript_assets.lib.benchmarks.metrics import Array, Draws, Floats, class_means, roc_auc
 from skyscript_assets.lib.errors import CorruptInputError
 
 CONFIDENCE = 0.95
@@ -41,7 +42,7 @@ class ScoredItems:
 
     item_ids: tuple[str, ...]
     clusters: tuple[str, ...]
-    truth: Bools
+    truth: BoolArray
     scores: Floats
     credit: Array | None = None
 
@@ -59,7 +60,7 @@ class ScoredItems:
         assert self.credit is not None
         return class_means(self.credit, self.truth.argmax(axis=1), self.truth.shape[1], draws)
 
-    def only(self, chosen: Bools) -> ScoredItems:
+    def only(self, chosen: BoolArray) -> ScoredItems:
         """Some of the items."""
         index = np.flatnonzero(chosen)
         return ScoredItems(

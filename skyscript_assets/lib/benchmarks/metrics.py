@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray
+
 Floats = NDArray[np.floating]
-Bools = NDArray[np.bool_]
 Array = NDArray[np.float64]
 
 RECALL_AT = (1, 5, 10)
@@ -45,7 +46,7 @@ class Draws:
         return np.asarray(self.counts @ sums, dtype=np.float64)
 
 
-def roc_auc(truth: Bools, scores: Floats, draws: Draws | None = None) -> Array:
+def roc_auc(truth: BoolArray, scores: Floats, draws: Draws | None = None) -> Array:
     """Area under the ROC curve of each class: the chance that a positive item outscores a negative one, ties half.
 
     Args:
@@ -70,7 +71,7 @@ def roc_auc(truth: Bools, scores: Floats, draws: Draws | None = None) -> Array:
     return _by_class(of_class, truth, scores, draws)
 
 
-def average_precision(truth: Bools, scores: Floats, draws: Draws | None = None) -> Array:
+def average_precision(truth: BoolArray, scores: Floats, draws: Draws | None = None) -> Array:
     """Average precision of each class: precision at each distinct score, weighted by the gain in recall there.
 
     The step-wise sum of scikit-learn's `average_precision_score`, without interpolation; tied items share one step.
@@ -130,7 +131,7 @@ def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws
     return _divide(draws.totals(member * values[:, None]), draws.totals(member))
 
 
-def recall_at(similarity: Floats, matches: Bools, ranks: Sequence[int] = RECALL_AT) -> Array:
+def recall_at(similarity: Floats, matches: BoolArray, ranks: Sequence[int] = RECALL_AT) -> Array:
     """Share of queries with any matching item among the top k.
 
     An item that does not match and scores the same as the best match counts as ranked before it, so a scorer that
@@ -165,17 +166,19 @@ class _Ranked:
         last: How many items score as high as each or higher.
     """
 
-    positive: Bools
+    positive: BoolArray
     member: NDArray[np.integer]
     first: NDArray[np.integer]
     last: NDArray[np.integer]
 
-    def totals(self, which: Bools, draws: Draws) -> Array:
+    def totals(self, which: BoolArray, draws: Draws) -> Array:
         """Number of some of the items in each sample."""
         return np.asarray(draws.counts @ np.bincount(self.member[which], minlength=draws.counts.shape[1]), dtype=float)
 
 
-def _by_class(of_class: Callable[[_Ranked, Draws], Array], truth: Bools, scores: Floats, draws: Draws | None) -> Array:
+def _by_class(
+    of_class: Callable[[_Ranked, Draws], Array], truth: BoolArray, scores: Floats, draws: Draws | None
+) -> Array:
     draws = draws or Draws.once(len(truth))
     columns = []
     for positive, score in zip(truth.T, -scores.T, strict=True):
@@ -186,7 +189,7 @@ def _by_class(of_class: Callable[[_Ranked, Draws], Array], truth: Bools, scores:
     return np.stack(columns, axis=1)
 
 
-def _running_counts(member: NDArray[np.integer], which: Bools, clusters: int) -> Array:
+def _running_counts(member: NDArray[np.integer], which: BoolArray, clusters: int) -> Array:
     """How many of some items of each cluster are among the first r items, [items + 1, clusters]."""
     counts = np.zeros((len(member) + 1, clusters))
     counts[np.flatnonzero(which) + 1, member[which]] = 1

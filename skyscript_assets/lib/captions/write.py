@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import shapely
 from pyproj import Transformer
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.captions.compose import Phrase, compose, may_be_said, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_FILE, PLAN_SCHEMA
@@ -62,9 +63,6 @@ CANDIDATES = 4
 BATCH = 512
 """Chips overlaid at a time: bounds the memory."""
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 TagSet = tuple[tuple[str, str], ...]
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError
 
+from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -29,10 +29,6 @@ FOOTPRINT_SLACK_PX = 1.5
 
 EDGE_PIECES = 64
 """Pieces into which a footprint's longest side is cut before it is projected: straight lines bend."""
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

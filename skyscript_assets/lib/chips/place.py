@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.chips.grids import Grid
 from skyscript_assets.lib.chips.sampling import unit_hashes
 from skyscript_assets.lib.geometry import SPLITS, WEB_MERCATOR_LATITUDE_LIMIT, split_of_cell
@@ -35,11 +35,6 @@ _DIRECTIONS = np.array([(x, y) for x in (0, -1, 1) for y in (0, -1, 1) if (x, y)
 
 # What is wrong with a place: the least wins, and places are tried until nothing is.
 NOTHING, TWO_CELLS, TWO_SPLITS, OUTSIDE = 0, 1, 2, 3
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-HashArray = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.chips.grids import Grid, grids
 from skyscript_assets.lib.chips.place import TWO_CELLS, TWO_SPLITS, cells_of, place, splits_of, tiles_of
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
@@ -87,10 +88,6 @@ _NEEDED_SCHEMA = pa.schema(
     [("object_id", pa.string()), ("timestamp", pa.timestamp("ms", tz="UTC")), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)]
 )
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-HashArray = npt.NDArray[np.uint64]
 TextArray = npt.NDArray[np.str_]
 
 

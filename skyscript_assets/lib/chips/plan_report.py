@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table
@@ -60,8 +61,6 @@ COLOURS = {
     "date": "#c4574d",
 }
 """Colour of each outcome."""
-
-IntArray = npt.NDArray[np.int64]
 
 
 def report_table(

@@ -21,7 +21,7 @@ FLAT_LAPLACIAN = 12
 
 
 class RowSums(NamedTuple):
-    """Whole numbers of a chip's sampled rows.
+    """Whole numbers of a chip's sampled rows; compiled code knows them by their places.
 
     Attributes:
         seen: Valid pixels.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.settings import ChipSettings
 from skyscript_assets.lib.tables import read_table
@@ -35,11 +36,6 @@ ID_LETTERS = "nwar"
 
 _JOIN = "\x1f"
 """Stands between key and value; no key of a snapshot holds a control character."""
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
-HashArray = npt.NDArray[np.uint64]
 
 
 def object_codes(ids: pa.ChunkedArray) -> HashArray:

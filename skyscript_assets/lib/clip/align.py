@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.captions.compose import statements_of
 from skyscript_assets.lib.clip.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.clip.features import read_chip_features
 from skyscript_assets.lib.clip.model import ClipModel
 from skyscript_assets.lib.clip.optimisation import adamw, bound_logit_scale, contrastive_loss, matching_loss
-from skyscript_assets.lib.clip.pairs import (
-    IntArray,
-    TrainingPairs,
-    codes_of,
-    deal_batches,
-    require_enough,
-    select_pairs,
-)
+from skyscript_assets.lib.clip.pairs import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings import AlignRecipe, TrainedModel

@@ -10,13 +10,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import TooLittleDataError
 from skyscript_assets.lib.settings import TrainedModel
 from skyscript_assets.lib.tables import read_table
-
-IntArray = NDArray[np.int64]
 
 PAIR_COLUMNS = (
     "chip_id",

@@ -20,19 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.clip.augment import UInt8Array, augmented_view, decode_image, plain_view, view_rng
 from skyscript_assets.lib.clip.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.clip.features import as_box
 from skyscript_assets.lib.clip.model import ClipModel
 from skyscript_assets.lib.clip.optimisation import adamw, bound_logit_scale, contrastive_loss
-from skyscript_assets.lib.clip.pairs import (
-    IntArray,
-    TrainingPairs,
-    codes_of,
-    deal_batches,
-    require_enough,
-    select_pairs,
-)
+from skyscript_assets.lib.clip.pairs import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.progress import Progress, silent

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time
 from skyscript_assets.lib.settings import SceneChoice
@@ -24,10 +24,6 @@ DAY_S = 86_400.0
 
 REFUSALS = ("outside", "season", "cloud", "date")
 """Why an object has no scene: none covers it, or the last rule that the scenes over it reached and broke."""
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -309,8 +309,7 @@ class RasterReader(SceneReader):
         inside = Part(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
         block = None if self._stored is None else self._stored.read(y, x)
         if block is None:
-            read = self.read_plainly(inside)
-            return read if read.mask is None or not read.mask.all() else Pixels(read.rgb, None)
+            return self.read_plainly(inside)
         mask = self._mask(block, inside)
         if self.scene.bands != (1, 2, 3) or block.shape[2] != 3:
             block = np.ascontiguousarray(block[..., [band - 1 for band in self.scene.bands]])
@@ -356,8 +355,9 @@ def check_is_indexed(image: OpenImage, scene: Scene) -> None:
 def to_pixels(raw: NDArray[Any], valid: NDArray[np.bool_], scene: Scene) -> Pixels:
     """Raw values (band, row, column) as the scene shows them: scaled to 8-bit RGB, black where there is no data."""
     rgb = np.stack(list(_to_8_bit(raw, scene)), axis=-1)
-    if not valid.all():
-        rgb[~valid] = 0
+    if valid.all():
+        return Pixels(rgb, None)
+    rgb[~valid] = 0
     return Pixels(rgb, valid)
 
 

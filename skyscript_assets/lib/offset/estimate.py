@@ -20,6 +20,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
+from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
@@ -55,7 +56,6 @@ TOLERANCE_M, TOLERANCE_PX = 1.0, 1.5
 """Shifts agree that differ by no more than the greater of the two: maps are true to about a metre, peaks to a pixel."""
 
 Status = Literal["estimated", "too-few-objects", "disagree", "unresolved"]
-FloatArray = npt.NDArray[np.float64]
 OpenScene = Callable[[Scene], SceneReader]
 
 

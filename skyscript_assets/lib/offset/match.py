@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray
+
 GRADIENT_SIGMA_PX = 1.0
 """Width of the Gaussian whose derivative the gradient is taken with, pixels."""
 
@@ -32,9 +34,7 @@ SPLITS = 64
 """Random halves of the windows that are compared."""
 
 Levels = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

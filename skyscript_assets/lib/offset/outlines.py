@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import shapely
 from pyproj import CRS, Transformer
 
+from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.painter.objects import is_hidden
 from skyscript_assets.lib.imagery.painter.ways import ROAD_CLASSES, road_width_m
@@ -42,8 +43,6 @@ ROAD_WEIGHT = 0.5
 """Weight of a road's edge beside a building's: its width is guessed, verges and parked cars blur it."""
 
 _SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

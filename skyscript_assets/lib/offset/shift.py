@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.tables import read_table
 
 OFFSETS_FILE = "offsets.parquet"
@@ -57,8 +57,6 @@ NO_SHIFT: Shift = (0.0, 0.0)
 
 WGS84_A_M, WGS84_E2 = 6_378_137.0, 6.694379990141317e-3
 """Semi-major axis in metres and first eccentricity squared of WGS 84 (NIMA TR8350.2, table 3.1 and 3.3)."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def move(lonlat: FloatArray, shift: Shift) -> FloatArray:

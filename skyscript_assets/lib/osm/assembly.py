@@ -17,11 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
 from skyscript_assets.lib.osm.runs import offsets_of, ranges
-
-Int64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _ROLES = pa.array(["outer", "inner", ""])
 
@@ -59,7 +57,7 @@ def assembled(text: Path | bytes) -> Iterator[tuple[str, int, bytes | None]]:
                     yield letter, area.orig_id(), None
 
 
-def ways_text(ways: Objects, places: NDArray[np.int32], rows: Int64, *, own: bool) -> bytes:
+def ways_text(ways: Objects, places: NDArray[np.int32], rows: IntArray, *, own: bool) -> bytes:
     """Ways with the locations of their nodes.
 
     Args:
@@ -88,12 +86,12 @@ def _lines(*parts: str | pa.StringArray) -> bytes:
     return bytes(joined.as_buffer())
 
 
-def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, Int64]:
+def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, IntArray]:
     """Locations as `n1x24.9384000y60.1699000,`, written digit by digit for all at once, and the end of each: [n]."""
     columns: list[NDArray[np.uint8]] = []
-    kept: list[Bools] = []
+    kept: list[BoolArray] = []
 
-    def add(characters: NDArray[np.uint8] | int, wanted: Bools | bool) -> None:
+    def add(characters: NDArray[np.uint8] | int, wanted: BoolArray | bool) -> None:
         columns.append(np.broadcast_to(np.asarray(characters, np.uint8), len(places)))
         kept.append(np.broadcast_to(np.asarray(wanted, np.bool_), len(places)))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE
 
-Int64 = NDArray[np.int64]
 Places = NDArray[np.int32]
 
 
-def order_of(ids: Int64) -> Int64:
+def order_of(ids: IntArray) -> IntArray:
     """Numbers in whose order ids stand in a sorted file: negative ids come first, by their size (libosmium)."""
     return np.where(ids < 0, -ids - (1 << 62), ids)
 
@@ -33,10 +33,10 @@ class NodeLocations:
         """
         self._paths = folder / "node_ids.bin", folder / "node_places.bin"
         self._files = [path.open("wb") for path in self._paths]
-        self._ids: Int64 = np.zeros(0, np.int64)
+        self._ids: IntArray = np.zeros(0, np.int64)
         self._places: Places = np.zeros((0, 2), np.int32)
 
-    def add(self, ids: Int64, places: Places) -> None:
+    def add(self, ids: IntArray, places: Places) -> None:
         """Add nodes whose ids follow those that are there.
 
         Args:
@@ -55,7 +55,7 @@ class NodeLocations:
             self._ids = np.memmap(self._paths[0], np.int64, "r")
             self._places = np.memmap(self._paths[1], np.int32, "r").reshape(-1, 2)
 
-    def find(self, ids: Int64) -> Places:
+    def find(self, ids: IntArray) -> Places:
         """Locations of nodes, `NOWHERE` for those that are not there.
 
         Args:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.osm.runs import Floats, Int64, sums
+from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.osm.runs import sums
 
 SEMI_MAJOR_M = 6_378_137.0
 """Semi-major axis of WGS 84, metres."""
@@ -23,7 +24,7 @@ _LEVELS = 4
 """Levels of the curve that are looked up at once."""
 
 
-def path_lengths_m(places: Floats, offsets: Int64) -> Floats:
+def path_lengths_m(places: FloatArray, offsets: IntArray) -> FloatArray:
     """Lengths in metres along paths.
 
     A segment's length is that of its chord in the plane that touches the ellipsoid at its middle latitude, with the
@@ -52,7 +53,7 @@ def path_lengths_m(places: Floats, offsets: Int64) -> Floats:
     return SEMI_MAJOR_M * sums(metres, offsets)
 
 
-def ring_areas_m2(places: Floats, offsets: Int64) -> Floats:
+def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
     """Areas in square metres inside closed rings, positive where the ring runs counterclockwise.
 
     Places are taken to the cylindrical equal-area projection of the ellipsoid (Snyder 1987, eqs. 10-18 and 10-19,
@@ -86,7 +87,7 @@ def ring_areas_m2(places: Floats, offsets: Int64) -> Floats:
     return SEMI_MAJOR_M**2 / 2.0 * sums(cross, offsets)
 
 
-def hilbert_index(longitudes: Floats, latitudes: Floats) -> NDArray[np.uint64]:
+def hilbert_index(longitudes: FloatArray, latitudes: FloatArray) -> NDArray[np.uint64]:
     """Place of points along a Hilbert curve over the whole world, so that neighbours in a table are near on the ground.
 
     The curve is the same for every table. Conversion level by level (Warren, Hacker's Delight, 2nd ed., 16-2), four
@@ -112,7 +113,7 @@ def hilbert_index(longitudes: Floats, latitudes: Floats) -> NDArray[np.uint64]:
     return index
 
 
-def _tables() -> tuple[NDArray[np.uint64], Int64]:
+def _tables() -> tuple[NDArray[np.uint64], IntArray]:
     """For each way in which the curve may lie in a cell, and each place in it: the step, and how the curve lies there.
 
     Bit 0 of a way tells that x and y change places, bit 1 that both run backwards.

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, UpstreamMissingError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm import wkb
@@ -40,10 +41,6 @@ from skyscript_assets.lib.osm.rings import plain_rings
 from skyscript_assets.lib.osm.runs import any_of, closed, kept_offsets, offsets_of, ranges
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
-
-Int64 = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 OBJECT_SCHEMA = pa.schema(
     [
@@ -123,10 +120,12 @@ class _Ground:
     bounds: Bounds
     polygon: shapely.Geometry | None
 
-    def touched(self, boxes: Floats, geometries: pa.Array) -> Bools:
+    def touched(self, boxes: FloatArray, geometries: pa.Array) -> BoolArray:
         """Which objects touch the ground: [n, 4] boxes in degrees, [n] WKB."""
         west, south, east, north = self.bounds
-        inside: Bools = (boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south)
+        inside: BoolArray = (
+            (boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south)
+        )
         if self.polygon is not None and inside.any():
             shapely.prepare(self.polygon)
             near = np.flatnonzero(inside)
@@ -268,7 +267,7 @@ class _Writing:
         self._locations = NodeLocations(scratch)
         self._last: dict[str, int] = {}
         self._done = 0
-        self._needed: Int64 = np.zeros(0, np.int64)
+        self._needed: IntArray = np.zeros(0, np.int64)
         self._types: set[str] = set()
 
     def run(self) -> ObjectsSummary:
@@ -333,7 +332,7 @@ class _Writing:
         keys = np.sort(hilbert_index(*(places.T / UNITS_PER_DEGREE)))
         return np.unique(keys[np.arange(1, buckets) * len(keys) // buckets]) if len(keys) else keys
 
-    def _check_order(self, letter: str, ids: Int64) -> None:
+    def _check_order(self, letter: str, ids: IntArray) -> None:
         """Raise CorruptInputError unless ids go on rising."""
         if len(ids) == 0:
             return
@@ -429,7 +428,7 @@ class _Writing:
 
     # ------------------------------------------------------------------------------------------------------------ ways
 
-    def _ways(self, blocks: range) -> tuple[Int64, bytes, _Rows]:
+    def _ways(self, blocks: range) -> tuple[IntArray, bytes, _Rows]:
         """Ids of the ways of some blocks, those that relations need as text, and rows of the tagged ones."""
         every = self._file.ways(blocks)
         tagged = np.diff(every.tags.offsets) > 0
@@ -449,7 +448,7 @@ class _Writing:
         return every.ids, text, found
 
     def _way_lines(
-        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: Bools, complete: Bools
+        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: BoolArray, complete: BoolArray
     ) -> None:
         """Lines, without places that repeat the one before."""
         _note(found, "w", ways.ids[wanted & ~complete], NODES_MISSING)
@@ -478,7 +477,7 @@ class _Writing:
         self._add(found, "w", ways.at(rows), wkb.lines(degrees, offsets), boxes, np.zeros(len(rows)), lengths)
 
     def _way_areas(
-        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: Bools, complete: Bools
+        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: BoolArray, complete: BoolArray
     ) -> None:
         """Areas of closed ways: plain rings at once, the others by libosmium."""
         enough = np.diff(ways.ref_offsets) >= 4
@@ -508,7 +507,7 @@ class _Writing:
         geometry = wkb.polygons(degrees[np.where(turned, mirrored, place)], offsets)
         self._add(found, "a", ways.at(rows), geometry, _boxes(taken, offsets), np.abs(area), lengths)
 
-    def _odd_areas(self, found: _Rows, ways: Objects, places: NDArray[np.int32], rows: Int64) -> None:
+    def _odd_areas(self, found: _Rows, ways: Objects, places: NDArray[np.int32], rows: IntArray) -> None:
         """Areas of ways that are no plain rings."""
         made = {osm_id: shape for _, osm_id, shape in assembled(ways_text(ways, places, rows, own=True))}
         found.add(self._areas("a", ways.at(rows), [made.get(osm_id) for osm_id in ways.ids[rows].tolist()]))
@@ -521,9 +520,9 @@ class _Writing:
         letter: str,
         objects: Objects,
         geometry: pa.Array,
-        boxes: Floats,
-        area: Floats,
-        length: Floats,
+        boxes: FloatArray,
+        area: FloatArray,
+        length: FloatArray,
     ) -> None:
         """Add rows of objects that touch the ground; the others are counted."""
         inside = self._ground.touched(boxes, geometry)
@@ -564,7 +563,7 @@ class _Writing:
         return pa.MapArray.from_arrays(pa.array(tags.offsets.astype(np.int32)), keys, values)
 
 
-def _multipolygons(relations: Objects) -> Int64:
+def _multipolygons(relations: Objects) -> IntArray:
     """Relations that are areas by their type and have another tag."""
     strings = relations.tags.strings
     is_type = pc.equal(strings, "type").to_numpy(zero_copy_only=False)
@@ -582,7 +581,7 @@ def _without_type(relations: Objects) -> Objects:
     )
 
 
-def _is_in(ids: Int64, wanted: Int64) -> Bools:
+def _is_in(ids: IntArray, wanted: IntArray) -> BoolArray:
     """Which ids are among the wanted ones, which are sorted."""
     if len(wanted) == 0:
         return np.zeros(len(ids), np.bool_)
@@ -591,13 +590,13 @@ def _is_in(ids: Int64, wanted: Int64) -> Bools:
     return np.asarray(wanted[place] == ids, np.bool_)
 
 
-def _boxes(places: NDArray[np.int32], offsets: Int64) -> Floats:
+def _boxes(places: NDArray[np.int32], offsets: IntArray) -> FloatArray:
     """[n, 4] boxes (west, south, east, north) of runs of places, degrees; no run is empty."""
     low, high = (edge.reduceat(places, offsets[:-1], axis=0) for edge in (np.minimum, np.maximum))
     return np.hstack((low, high)) / UNITS_PER_DEGREE
 
 
-def _note(found: _Rows, letter: str, ids: Int64, reason: str) -> None:
+def _note(found: _Rows, letter: str, ids: IntArray, reason: str) -> None:
     found.invalid += [(f"{letter}{osm_id}", reason) for osm_id in ids.tolist()]
 
 

@@ -11,10 +11,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.osm.runs import ranges
-
-Int64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 PAIRWISE_NODES = 20
 """Rings of up to so many nodes have all pairs of their edges tested; larger ones are left to GEOS."""
@@ -26,7 +24,7 @@ _CHUNK = 1 << 21
 """Pairs of edges tested at once."""
 
 
-def plain_rings(places: NDArray[np.int32], offsets: Int64) -> Bools:
+def plain_rings(places: NDArray[np.int32], offsets: IntArray) -> BoolArray:
     """Which closed ways are plain rings.
 
     Args:
@@ -53,13 +51,13 @@ def plain_rings(places: NDArray[np.int32], offsets: Int64) -> Bools:
     return plain
 
 
-def _plain(x: Int64, y: Int64) -> Bools:
+def _plain(x: IntArray, y: IntArray) -> BoolArray:
     """Whether rings of one number of nodes are plain: [k, nodes + 2] coordinates, the first two repeated -> [k]."""
     small = (np.ptp(x, axis=1) < WIDEST) & (np.ptp(y, axis=1) < WIDEST)
     dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
     turn = dx[:, :-1] * dy[:, 1:] - dy[:, :-1] * dx[:, 1:]
     convex = ((turn > 0).all(axis=1) | (turn < 0).all(axis=1)) & (_changes(dx) == 2)
-    plain: Bools = small & convex
+    plain: BoolArray = small & convex
     rest = np.flatnonzero(small & ~convex)
     if len(rest):
         x, y, dx, dy, turn = (column[rest] for column in (x, y, dx, dy, turn))
@@ -68,7 +66,7 @@ def _plain(x: Int64, y: Int64) -> Bools:
     return plain
 
 
-def _changes(step: Int64) -> Int64:
+def _changes(step: IntArray) -> IntArray:
     """How often the sign changes around rings, zeros not counted: [k, nodes + 1], the first repeated -> [k].
 
     The direction of a ring that always turns the same way passes north and south once for each time around. Such a ring
@@ -76,11 +74,11 @@ def _changes(step: Int64) -> Int64:
     """
     sign = np.sign(step).astype(np.int8)
     before = np.where(sign[:, :-1] == 0, np.roll(sign[:, :-1], 1, axis=1), sign[:, :-1])
-    changes: Int64 = np.count_nonzero(before * sign[:, 1:] < 0, axis=1)
+    changes: IntArray = np.count_nonzero(before * sign[:, 1:] < 0, axis=1)
     return changes
 
 
-def _meeting(x: Int64, y: Int64, dx: Int64, dy: Int64) -> Bools:
+def _meeting(x: IntArray, y: IntArray, dx: IntArray, dy: IntArray) -> BoolArray:
     """Whether two edges that are no neighbours meet, or might.
 
     Args:
@@ -104,7 +102,7 @@ def _meeting(x: Int64, y: Int64, dx: Int64, dy: Int64) -> Bools:
     return np.asarray((both & ((apart > 1) & (apart < count - 1))).any(axis=(1, 2)), np.bool_)
 
 
-def _valid(places: NDArray[np.int32], offsets: Int64, rows: Int64) -> Bools:
+def _valid(places: NDArray[np.int32], offsets: IntArray, rows: IntArray) -> BoolArray:
     """What GEOS says of the polygons of large rings, on coordinates that are whole numbers."""
     counts = offsets[rows + 1] - offsets[rows]
     points = places[ranges(offsets[rows], counts)].astype(np.float64)

@@ -8,33 +8,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Int64 = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 
 
-def offsets_of(counts: Int64) -> Int64:
+def offsets_of(counts: IntArray) -> IntArray:
     """Where each of n runs begins, and the end of the last: [n + 1]."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
-def ranges(starts: Int64, counts: Int64) -> Int64:
+def ranges(starts: IntArray, counts: IntArray) -> IntArray:
     """The whole numbers of n ranges, one behind the other."""
     total = int(counts.sum())
-    ends: Int64 = np.cumsum(counts)
-    answer: Int64 = np.repeat(starts - (ends - counts), counts)
+    ends: IntArray = np.cumsum(counts)
+    answer: IntArray = np.repeat(starts - (ends - counts), counts)
     answer += np.arange(total)
     return answer
 
 
-def kept_offsets(marks: Bools, offsets: Int64) -> Int64:
+def kept_offsets(marks: BoolArray, offsets: IntArray) -> IntArray:
     """Offsets of the runs that remain where only the marked values are kept."""
     return offsets_of(marks.astype(np.int64))[offsets]
 
 
-def any_of(marks: Bools, offsets: Int64) -> Bools:
+def any_of(marks: BoolArray, offsets: IntArray) -> BoolArray:
     """[n] whether any value of each run is marked."""
     answer = np.zeros(len(offsets) - 1, np.bool_)
     some = offsets[1:] > offsets[:-1]
@@ -43,7 +41,7 @@ def any_of(marks: Bools, offsets: Int64) -> Bools:
     return answer
 
 
-def sums(values: Floats, offsets: Int64) -> Floats:
+def sums(values: FloatArray, offsets: IntArray) -> FloatArray:
     """[n] sum of each run."""
     answer = np.zeros(len(offsets) - 1)
     some = offsets[1:] > offsets[:-1]
@@ -52,7 +50,7 @@ def sums(values: Floats, offsets: Int64) -> Floats:
     return answer
 
 
-def closed(places: NDArray[np.int32], offsets: Int64) -> Bools:
+def closed(places: NDArray[np.int32], offsets: IntArray) -> BoolArray:
     """[n] whether each run ends at the place where it begins."""
     answer = np.zeros(len(offsets) - 1, np.bool_)
     some = np.flatnonzero(offsets[1:] > offsets[:-1])

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings import GSD_STEPS_M
 from skyscript_assets.lib.tags.agreement import GRADES, grade
@@ -22,8 +23,6 @@ from skyscript_assets.lib.tags.labels import Label, Tag
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
 from skyscript_assets.lib.tags.text import attribute_reason
 
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Figures = dict[str, Any]
 
 FOLDS = 10
@@ -66,9 +65,9 @@ class Truth:
     """
 
     tags: tuple[Tag, ...]
-    visible: Bools
-    steps: Ints
-    ruled: Bools
+    visible: BoolArray
+    steps: IntArray
+    ruled: BoolArray
 
     @staticmethod
     def of(labels: Mapping[Tag, Label]) -> Truth:
@@ -97,19 +96,19 @@ class HeldOut:
 
     chance: NDArray[np.float64]
     step_chances: NDArray[np.float64]
-    key_visible: Bools
-    key_step: Ints
-    middle_step: Ints
+    key_visible: BoolArray
+    key_step: IntArray
+    middle_step: IntArray
 
 
-def assign_folds(names: Sequence[str], seed: int) -> Ints:
+def assign_folds(names: Sequence[str], seed: int) -> IntArray:
     """A fold for each of N names; equal names share theirs, and folds differ by one name at most."""
     shuffled = sorted(set(names), key=lambda name: unit_hash("fold", str(seed), name))
     fold = {name: i % FOLDS for i, name in enumerate(shuffled)}
     return np.array([fold[name] for name in names], np.int64)
 
 
-def hold_out(similar: NDArray[np.float64], truth: Truth, folds: Ints) -> HeldOut:
+def hold_out(similar: NDArray[np.float64], truth: Truth, folds: IntArray) -> HeldOut:
     """Predict each fold by a model of the others.
 
     Args:
@@ -133,7 +132,7 @@ def hold_out(similar: NDArray[np.float64], truth: Truth, folds: Ints) -> HeldOut
     return said
 
 
-def _predict(similar: NDArray[np.float64], truth: Truth, train: Bools, test: Bools, said: HeldOut) -> None:
+def _predict(similar: NDArray[np.float64], truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:
     keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
     model = GroundabilityModel.fit(
         similar[np.ix_(train, train)], truth.visible[train], truth.steps[train], keys, ~truth.ruled[train]
@@ -143,7 +142,7 @@ def _predict(similar: NDArray[np.float64], truth: Truth, train: Bools, test: Boo
     said.step_chances[test] = model.step_chances(asked)
 
 
-def _baselines(truth: Truth, train: Bools, test: Bools, said: HeldOut) -> None:
+def _baselines(truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:
     keys = np.array(truth.keys, object)
     middle = _median(truth.steps[train & truth.visible])
     said.middle_step[test] = middle
@@ -155,7 +154,7 @@ def _baselines(truth: Truth, train: Bools, test: Bools, said: HeldOut) -> None:
         said.key_step[i] = _median(truth.steps[same]) if same.any() else middle
 
 
-def _median(steps: Ints) -> int:
+def _median(steps: IntArray) -> int:
     return int(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else 0
 
 
@@ -236,7 +235,7 @@ def _stage_2(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
     }
 
 
-def binary_figures(truth: Bools, said: Bools) -> dict[str, float]:
+def binary_figures(truth: BoolArray, said: BoolArray) -> dict[str, float]:
     """F1, precision, recall and accuracy of (N,) answers."""
     hits = int((truth & said).sum())
     return {
@@ -247,7 +246,7 @@ def binary_figures(truth: Bools, said: Bools) -> dict[str, float]:
     }
 
 
-def step_figures(truth: Ints, said: Ints) -> dict[str, float]:
+def step_figures(truth: IntArray, said: IntArray) -> dict[str, float]:
     """Shares of (N,) steps that are hit, and that are one off at most; the mean number of steps off."""
     off = np.abs(truth - said)
     return {
@@ -305,7 +304,7 @@ def _calibration(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
     }
 
 
-def calibration_figures(chance: NDArray[np.float64], visible: Bools) -> dict[str, float]:
+def calibration_figures(chance: NDArray[np.float64], visible: BoolArray) -> dict[str, float]:
     """Brier score and expected calibration error of (N,) probabilities.
 
     The Brier score is the mean squared difference to 0 or 1; the expected error (Naeini et al. 2015) is the mean
@@ -319,11 +318,11 @@ def calibration_figures(chance: NDArray[np.float64], visible: Bools) -> dict[str
     }
 
 
-def _bins(chance: NDArray[np.float64]) -> Ints:
+def _bins(chance: NDArray[np.float64]) -> IntArray:
     return np.minimum((chance * BINS).astype(np.int64), BINS - 1)
 
 
-def _reliability(chance: NDArray[np.float64], visible: Bools) -> list[dict[str, float]]:
+def _reliability(chance: NDArray[np.float64], visible: BoolArray) -> list[dict[str, float]]:
     bins = _bins(chance)
     return [
         {

@@ -111,7 +111,7 @@ class EarthEngineReader(SceneReader):
             raw, known = read_pixels(self._engine, self.scene, grid, piece.width, piece.height)
             top, left = piece.row - part.row, piece.column - part.column
             inside = (slice(top, top + piece.height), slice(left, left + piece.width))
-            rgb[inside], valid[inside] = to_pixels(raw, known, self.scene)
+            rgb[inside], valid[inside] = to_pixels(raw, known, self.scene).rgb, known
         return Pixels(rgb, valid)
 
 

@@ -15,16 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.osm.pbf.wire import (
-    Int64,
-    Messages,
-    chained,
-    column,
-    deltas,
-    fields,
-    running,
-    signed,
-)
+from skyscript_assets.lib.arrays import IntArray
+from skyscript_assets.lib.osm.pbf.wire import Messages, chained, column, deltas, fields, running, signed
 from skyscript_assets.lib.osm.runs import kept_offsets, offsets_of, ranges
 
 Kind = Literal["nodes", "dense", "ways", "relations", "changesets"]
@@ -54,12 +46,12 @@ class Tags:
         strings: Strings of the blocks they come from; not yet known to be UTF-8, and not all of them are text.
     """
 
-    offsets: Int64
-    keys: Int64
-    values: Int64
+    offsets: IntArray
+    keys: IntArray
+    values: IntArray
     strings: pa.StringArray
 
-    def at(self, rows: Int64) -> Tags:
+    def at(self, rows: IntArray) -> Tags:
         """The tags of some objects."""
         counts = self.offsets[rows + 1] - self.offsets[rows]
         taken = ranges(self.offsets[rows], counts)
@@ -80,15 +72,15 @@ class Objects:
         roles: [refs] place of a member's role in `tags.strings`, empty but for relations.
     """
 
-    ids: Int64
-    versions: Int64
-    timestamps_ms: Int64
+    ids: IntArray
+    versions: IntArray
+    timestamps_ms: IntArray
     tags: Tags
-    refs: Int64
-    ref_offsets: Int64
-    roles: Int64
+    refs: IntArray
+    ref_offsets: IntArray
+    roles: IntArray
 
-    def at(self, rows: Int64) -> Objects:
+    def at(self, rows: IntArray) -> Objects:
         """Some of the objects, with their tags and refs."""
         counts = self.ref_offsets[rows + 1] - self.ref_offsets[rows]
         taken = ranges(self.ref_offsets[rows], counts)
@@ -114,10 +106,10 @@ class Nodes:
         rows: [tagged] their rows in `ids`.
     """
 
-    ids: Int64
+    ids: IntArray
     places: NDArray[np.int32]
     tagged: Objects
-    rows: Int64
+    rows: IntArray
 
 
 @dataclass(frozen=True)
@@ -169,8 +161,8 @@ class _Groups:
     parts: list[memoryview]
     blocks: list[Block]
     strings: pa.StringArray
-    first_string: Int64
-    strings_of: Int64
+    first_string: IntArray
+    strings_of: IntArray
 
     @staticmethod
     def of(blocks: Iterable[Block], kind: Kind) -> _Groups:
@@ -188,14 +180,14 @@ class _Groups:
             np.diff(firsts)[rows],
         )
 
-    def string_places(self, numbers: Int64, part: Int64) -> Int64:
+    def string_places(self, numbers: IntArray, part: IntArray) -> IntArray:
         """Place in `strings` of string numbers of groups."""
         if np.any((numbers < 0) | (numbers >= self.strings_of[part])):
             raise ValueError("an object has a string that its block lacks")
         return 2 * (self.first_string[part] + numbers)
 
 
-def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, Int64]:
+def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, IntArray]:
     """The strings of several string tables, and which of them is the first of each table.
 
     String i is entry 2 * i of the array: the bytes of the format that lie between two strings are entries as well,
@@ -247,7 +239,7 @@ def _dense_nodes(groups: _Groups) -> Nodes:
     return Nodes(ids, _places(groups, part, lon, lat), _tagged(groups, ids, versions, stamps, part, rows, tags), rows)
 
 
-def _dense_tags(groups: _Groups, pairs: Int64, pair_offsets: Int64, offsets: Int64) -> tuple[Tags, Int64]:
+def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offsets: IntArray) -> tuple[Tags, IntArray]:
     """Tags of the tagged nodes, and which nodes these are.
 
     `pairs` holds key, value, key, value, ... and a 0 after each node; a group without any tag may leave it out.
@@ -311,7 +303,7 @@ def relations_of(blocks: Iterable[Block]) -> Objects:
     return replace(objects, refs=members[ways], ref_offsets=kept_offsets(ways, offsets), roles=roles[ways])
 
 
-def _objects(groups: _Groups, messages: Messages, ids: Int64) -> Objects:
+def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> Objects:
     """What all kinds of messages share: id, tags, version and time."""
     keys, offsets = messages.run(2)
     values, value_offsets = messages.run(3)
@@ -325,13 +317,13 @@ def _objects(groups: _Groups, messages: Messages, ids: Int64) -> Objects:
 
 
 def _tagged(
-    groups: _Groups, ids: Int64, versions: Int64, stamps: Int64, part: Int64, rows: Int64, tags: Tags
+    groups: _Groups, ids: IntArray, versions: IntArray, stamps: IntArray, part: IntArray, rows: IntArray, tags: Tags
 ) -> Objects:
     stamps_ms = stamps[rows] * _per_part(groups, part[rows], "date_granularity_ms")
     return Objects(ids[rows], versions[rows], stamps_ms, tags, *_no_refs(len(rows)))
 
 
-def _places(groups: _Groups, part: Int64, lon: Int64, lat: Int64) -> NDArray[np.int32]:
+def _places(groups: _Groups, part: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:
     """[n, 2] longitude and latitude, 1e-7 degrees (osmformat.proto: offset + granularity * value, in nanodegrees)."""
     if any(block.granularity != NANODEGREES or block.offsets_deg9 != (0, 0) for block in groups.blocks):
         scale = _per_part(groups, part, "granularity")
@@ -344,11 +336,11 @@ def _places(groups: _Groups, part: Int64, lon: Int64, lat: Int64) -> NDArray[np.
     return places.astype(np.int32)
 
 
-def _per_part(groups: _Groups, part: Int64, name: str) -> Int64:
+def _per_part(groups: _Groups, part: IntArray, name: str) -> IntArray:
     return np.array([getattr(block, name) for block in groups.blocks], np.int64)[part]
 
 
-def _no_refs(n: int) -> tuple[Int64, Int64, Int64]:
+def _no_refs(n: int) -> tuple[IntArray, IntArray, IntArray]:
     return np.zeros(0, np.int64), np.zeros(n + 1, np.int64), np.zeros(0, np.int64)
 
 
@@ -362,13 +354,13 @@ def _run(value: int | memoryview | None) -> memoryview:
     return value if isinstance(value, memoryview) else _NOTHING
 
 
-def _same(column: tuple[Int64, Int64], offsets: Int64) -> Int64:
+def _same(column: tuple[IntArray, IntArray], offsets: IntArray) -> IntArray:
     if not np.array_equal(column[1], offsets):
         raise ValueError("it has more ids than places")
     return column[0]
 
 
-def _optional(column: tuple[Int64, Int64], offsets: Int64) -> Int64:
+def _optional(column: tuple[IntArray, IntArray], offsets: IntArray) -> IntArray:
     """A column that some groups may lack; those get zeros."""
     values, own = column
     if np.array_equal(own, offsets):

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.osm.runs import offsets_of, ranges
-
-Int64 = NDArray[np.int64]
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -69,8 +68,8 @@ class Varints:
         stops: [n] byte behind each.
     """
 
-    values: Int64
-    stops: Int64
+    values: IntArray
+    stops: IntArray
 
     @staticmethod
     def of(data: bytes | memoryview) -> Varints:
@@ -100,19 +99,19 @@ class Varints:
         return Varints(values, lasts + 1)
 
 
-def signed(values: Int64) -> Int64:
+def signed(values: IntArray) -> IntArray:
     """Zigzag encoded numbers (Protocol Buffers, "Signed Integers")."""
     return (values >> 1 & 0x7FFF_FFFF_FFFF_FFFF) ^ -(values & 1)
 
 
-def running(steps: Int64, offsets: Int64) -> Int64:
+def running(steps: IntArray, offsets: IntArray) -> IntArray:
     """Numbers of several runs, each the sum of the steps of its run so far; `offsets` tells where runs begin."""
     sums = np.cumsum(steps)
     before = np.concatenate((np.zeros(1, np.int64), sums))[offsets[:-1]]
     return sums - np.repeat(before, np.diff(offsets))
 
 
-def column(parts: Sequence[memoryview]) -> tuple[Int64, Int64]:
+def column(parts: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
     """Packed numbers of several fields, and where each field's begin."""
     numbers = Varints.of(b"".join(parts))
     ends = np.cumsum([len(part) for part in parts])
@@ -122,13 +121,13 @@ def column(parts: Sequence[memoryview]) -> tuple[Int64, Int64]:
     return numbers.values, offsets
 
 
-def deltas(parts: Sequence[memoryview]) -> tuple[Int64, Int64]:
+def deltas(parts: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
     """Delta encoded numbers of several fields, and where each field's begin."""
     values, offsets = column(parts)
     return running(signed(values), offsets), offsets
 
 
-def chained(begins: Int64, ends: Int64, borders: Int64) -> tuple[Int64, Int64]:
+def chained(begins: IntArray, ends: IntArray, borders: IntArray) -> tuple[IntArray, IntArray]:
     """Items that follow each other without a gap, among candidates: by pointer doubling, in log2(n) steps for n items.
 
     Args:
@@ -173,7 +172,9 @@ class Messages:
         part: [n] which group a message is from.
     """
 
-    def __init__(self, numbers: Varints, index: NDArray[np.int32], first: Int64, last: Int64, part: Int64) -> None:
+    def __init__(
+        self, numbers: Varints, index: NDArray[np.int32], first: IntArray, last: IntArray, part: IntArray
+    ) -> None:
         """Messages in a run of varints.
 
         Args:
@@ -184,7 +185,7 @@ class Messages:
             part: [n] which group each is from.
         """
         self._numbers, self._index, self._first, self._last, self.part = numbers, index, first, last, part
-        self._found: dict[int, tuple[Int64, Int64, Int64]] = {}
+        self._found: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
         self._scan()
 
     @staticmethod
@@ -214,7 +215,7 @@ class Messages:
     def _scan(self) -> None:
         """Note the fields of all messages: first the first field of each, then the second, and so on."""
         values = self._numbers.values
-        seen: dict[int, list[tuple[Int64, Int64, Int64]]] = {}
+        seen: dict[int, list[tuple[IntArray, IntArray, IntArray]]] = {}
         rows = np.flatnonzero(self._first < self._last)
         at = self._first[rows]
         while len(rows):
@@ -236,7 +237,7 @@ class Messages:
             row, first, last = (np.concatenate(columns) for columns in zip(*found, strict=True))
             self._found[number] = (row, first, last)
 
-    def _extent(self, at: Int64) -> tuple[Int64, Int64]:
+    def _extent(self, at: IntArray) -> tuple[IntArray, IntArray]:
         """First varint of the content of each field, and the one behind it; `at` are the fields' tags."""
         wire = self._numbers.values[at] & 7
         runs = wire == 2
@@ -253,7 +254,7 @@ class Messages:
             raise ValueError("a field ends inside a number")
         return at + 1 + runs, last
 
-    def number(self, field: int, default: int = 0) -> Int64:
+    def number(self, field: int, default: int = 0) -> IntArray:
         """[n] a plain number of each message; where it stands twice the later one counts."""
         answer = np.full(len(self), default, np.int64)
         if field in self._found:
@@ -261,7 +262,7 @@ class Messages:
             answer[rows] = self._numbers.values[first]
         return answer
 
-    def run(self, field: int) -> tuple[Int64, Int64]:
+    def run(self, field: int) -> tuple[IntArray, IntArray]:
         """Packed numbers of each message, one run behind the other, and where each message's begin: [n + 1]."""
         first, count = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         if field in self._found:

@@ -12,6 +12,7 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.choice import REFUSALS, candidates, check_ids, data_time
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.settings import SceneChoice
+from tests.scenes import SCENE
 
 HERE = np.array([[7.2, 43.2]])
 UNKNOWN = float("nan")
@@ -22,23 +23,8 @@ def seconds(*date: int) -> float:
 
 
 def scene(name: str, *date: int, **facts: Any) -> Scene:
-    known = Scene(
-        scene_id=name,
-        region="r",
-        source="S",
-        datetime=dt.datetime(*date, tzinfo=dt.UTC),  # type: ignore[misc,arg-type]
-        footprint=shapely.box(7.0, 43.0, 7.5, 43.5),
-        gsd_m=0.3,
-        crs="EPSG:32632",
-        transform=(0.3, 0.0, 371_000.0, 0.0, -0.3, 4_845_000.0),
-        width=100,
-        height=80,
-        hrefs=("scene.tif",),
-        fingerprint="f",
-        licence="CC0-1.0",
-        attribution="nobody",
-    )
-    return replace(known, **facts)
+    known: dict[str, Any] = {"scene_id": name, "datetime": dt.datetime(*date, tzinfo=dt.UTC)}  # type: ignore[arg-type]
+    return replace(SCENE, **known | facts)
 
 
 def chosen(

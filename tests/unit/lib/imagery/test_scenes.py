@@ -4,30 +4,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
-from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, Scene, acquisition_time, covers, read_scenes, write_scenes
+from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, acquisition_time, covers, read_scenes, write_scenes
 from skyscript_assets.lib.settings import BBox
 from skyscript_assets.lib.tables import rows_to_table
-
-SCENE = Scene(
-    scene_id="b",
-    region="monaco",
-    source="S-1",
-    datetime=dt.datetime(2020, 5, 1, 10, tzinfo=dt.UTC),
-    footprint=shapely.box(7.0, 43.0, 7.5, 43.5),
-    gsd_m=0.3,
-    crs="EPSG:32632",
-    transform=(0.3, 0.0, 371_000.0, 0.0, -0.3, 4_845_000.0),
-    width=100,
-    height=80,
-    hrefs=("scene.tif",),
-    fingerprint="f",
-    licence="CC0-1.0",
-    attribution="nobody",
-    synthetic=True,
-)
+from tests.scenes import SCENE
 
 
 def test_scenes_come_back_as_they_were_written_sorted_by_id(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from skyscript_assets.lib.imagery.tiff_blocks import DeflateBlocks, JpegBlocks
 
 Factory = Callable[..., Path]
 
+DEFLATE: dict[str, Any] = {"compress": "deflate", "interleave": "pixel", "blockxsize": 128, "blockysize": 128}
+
 
 @pytest.fixture
 def jpeg_cog(tmp_path: Path, write_raster: Factory, textured: Callable) -> Callable[..., Path]:
@@ -94,12 +96,11 @@ def test_a_deflate_image_without_data_in_places(
 ) -> None:
     values, mask = textured(300, 200), np.ones((200, 300), bool)
     mask[:, 200:] = False
-    options = {"compress": "deflate", "interleave": "pixel", "blockxsize": 128, "blockysize": 128}
     if kind == "alpha":
         alpha = np.where(mask, np.uint8(255), np.uint8(0))[np.newaxis]
-        path = write_raster(tmp_path / "a.tif", np.concatenate([values, alpha]), **options, alpha="yes")
+        path = write_raster(tmp_path / "a.tif", np.concatenate([values, alpha]), **DEFLATE, alpha="yes")
     else:
-        path = write_raster(tmp_path / "a.tif", values, mask=mask, **options)
+        path = write_raster(tmp_path / "a.tif", values, mask=mask, **DEFLATE)
     with RasterReader(scene_of(path)) as reader:
         assert isinstance(reader._stored, DeflateBlocks)
         read, full = reader.read_inside(100, 0, 200, 200), reader.read_inside(0, 0, 100, 100)
@@ -154,8 +155,7 @@ def test_what_is_stored_otherwise_goes_by_way_of_gdal(
 def test_a_block_that_holds_more_or_less_than_its_pixels_is_left_to_gdal(
     tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
 ) -> None:
-    options = {"compress": "deflate", "interleave": "pixel", "blockxsize": 128, "blockysize": 128}
-    path = write_raster(tmp_path / "a.tif", textured(256, 256), **options)
+    path = write_raster(tmp_path / "a.tif", textured(256, 256), **DEFLATE)
     scene = scene_of(path)
     with rasterio.open(path) as dataset:
         places = [
@@ -180,14 +180,28 @@ def test_a_block_that_holds_more_or_less_than_its_pixels_is_left_to_gdal(
 def test_a_file_that_ends_early_spoils_the_blocks_behind_its_end(
     tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
 ) -> None:
-    options = {"compress": "deflate", "interleave": "pixel", "blockxsize": 128, "blockysize": 128}
-    path = write_raster(tmp_path / "a.tif", textured(256, 256), **options)
+    path = write_raster(tmp_path / "a.tif", textured(256, 256), **DEFLATE)
     scene = scene_of(path)
     with RasterReader(scene) as reader:
         os.truncate(path, path.stat().st_size - 2000)
         assert reader._stored is not None
         found = [reader._stored.read(row, column) is not None for row in range(2) for column in range(2)]
         assert found == [True, True, True, False]
+
+
+def test_jpeg_blocks_that_hold_their_own_tables_are_decoded(
+    tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
+) -> None:
+    options = {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel", "jpegtablesmode": 0}
+    values = textured(256, 256)[:1].repeat(3, axis=0)
+    path = write_raster(tmp_path / "a.tif", values, blockxsize=128, blockysize=128, **options)
+    with RasterReader(scene_of(path)) as reader:
+        assert isinstance(reader._stored, JpegBlocks)
+        assert not reader._stored._tables
+        block = reader._stored.read(1, 1)
+        plain = reader.read_plainly(Part(128, 128, 128, 128))
+    assert block is not None
+    assert np.abs(block.astype(int) - plain.rgb).max() <= 2
 
 
 def test_a_torn_jpeg_block_spoils_its_own_windows_alone(jpeg_cog: Callable[..., Path], scene_of: Any) -> None:
