@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import skyscript_assets.lib.chips.row_sums  # noqa: F401 - likewise
 from skyscript_assets.lib.chips.quality import measure
-from skyscript_assets.lib.imagery.raster import open_raster
+from skyscript_assets.lib.imagery.geotiff.raster import open_raster
 
 SIDE, MOST = 160, 60
 QUALITIES = (50, 75, 90, 95, 100)

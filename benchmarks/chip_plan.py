@@ -27,7 +27,8 @@ from pyproj import Transformer
 from skyscript_assets.lib.chips.plan import write_plan
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary

@@ -135,7 +135,7 @@ store(images())
 OURS = """
 from pathlib import Path
 import rasterio, pyarrow, simplejpeg, PIL.Image
-import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.predictor
+import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.geotiff.predictor
 from skyscript_assets.lib.chips.cut import cut_chips
 from skyscript_assets.lib.settings import ChipSettings
 import resource
@@ -173,8 +173,8 @@ DECODE_OURS = (
     + """
 import simplejpeg
 from pathlib import Path
-import skyscript_assets.lib.imagery.predictor
-from skyscript_assets.lib.imagery.raster import RasterReader
+import skyscript_assets.lib.imagery.geotiff.predictor
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import read_scenes
 (scene,) = read_scenes(Path(work))
 reader = RasterReader(scene).__enter__()

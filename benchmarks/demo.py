@@ -18,7 +18,7 @@ import dagster as dg
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
 from skyscript_assets.definitions import build_defs
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.resources import Plant
 

@@ -23,7 +23,9 @@ from threadpoolctl import threadpool_limits
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings, Region, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.features import BLOCKS, TagFeatures, TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import read_labels

@@ -76,7 +76,7 @@ with rasterio.Env(**options), rasterio.open(url) as dataset:
         """
 from affine import Affine
 from skyscript_assets.lib.chips.cut import BATCH
-from skyscript_assets.lib.imagery.access import open_scene
+from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.settings import StacSource
@@ -154,8 +154,10 @@ async def delay(port: int, latency_s: float) -> None:
 
 def index(folder: Path, url: str) -> None:
     """The scene of the COG, as the project finds it in an ItemCollection."""
-    from skyscript_assets.lib.imagery.stac import index_stac
-    from skyscript_assets.lib.settings import BBox, Settings, StacSource
+    from skyscript_assets.lib.imagery.sources.stac.index import index_stac
+    from skyscript_assets.lib.settings.base import BBox
+    from skyscript_assets.lib.settings.load import Settings
+    from skyscript_assets.lib.settings.sources import StacSource
 
     item = {
         "type": "Feature",

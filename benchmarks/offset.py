@@ -30,25 +30,21 @@ from pyproj import Geod, Transformer
 from scipy import fft, ndimage
 from threadpoolctl import threadpool_limits
 
+from skyscript_assets.demo.scene import paint_scene
 from skyscript_assets.lib.geometry import utm_crs
-from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.synthetic import paint_scene
-from skyscript_assets.lib.offset import estimate as offset
-from skyscript_assets.lib.offset.outlines import Frame, Outlines, read_outlines
+from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import (
-    PACKAGED_PROFILES,
-    BBox,
-    FilesSource,
-    OffsetSettings,
-    Region,
-    SyntheticSource,
-    load_settings,
-)
+from skyscript_assets.lib.registration import estimate as offset
+from skyscript_assets.lib.registration.outlines import Frame, Outlines, read_outlines
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.plant import OffsetSettings
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import FilesSource, SyntheticSource
 
 PROFILE = load_settings(PACKAGED_PROFILES / "demo")
 SETTINGS = OffsetSettings()

@@ -21,7 +21,7 @@ from pathlib import Path
 import osmium
 
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES
-from skyscript_assets.lib.settings import PACKAGED_PROFILES
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.tags.labels import Tag, read_labels
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import text_reason

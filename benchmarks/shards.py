@@ -24,7 +24,7 @@ from pathlib import Path
 
 import webdataset
 
-from skyscript_assets.lib.shards.tar import TarShard
+from skyscript_assets.lib.tar import TarShard
 
 Sample = tuple[str, bytes, bytes, bytes]
 SHARD_SAMPLES = 1000

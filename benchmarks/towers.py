@@ -11,9 +11,9 @@ import statistics
 import time
 from typing import Any
 
-from skyscript_assets.lib.clip.fusion import fused
-from skyscript_assets.lib.clip.model import load_base
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.towers.fusion import fused
+from skyscript_assets.lib.towers.model import load_base
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ import pyarrow.parquet as pq
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings, Region, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import tag_text, text_reason

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from skyscript_assets.lib.benchmarks.evaluate import ScoreSummary, evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
-from skyscript_assets.lib.clip.checkpoint import load_checkpoint
-from skyscript_assets.lib.clip.model import ClipModel, load_base
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, ImageFolderBenchmark, NoRecipe, Settings, load_settings
+from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
 BENCHMARKS = {
     "eurosat": ImageFolderBenchmark(

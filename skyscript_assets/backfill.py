@@ -15,7 +15,7 @@ import dagster as dg
 from skyscript_assets.assets import LEVELS, STAGES, Level
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.progress import Progress, listening, silent
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.partitions import key_to_parts, parts_to_key
 from skyscript_assets.provenance import State, failed_items, state_of

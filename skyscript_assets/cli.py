@@ -28,8 +28,8 @@ from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
 from skyscript_assets.assets.chips import estimate_of
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
-from skyscript_assets.lib.imagery.requirements import requirements_of
-from skyscript_assets.lib.settings import Settings, load_settings
+from skyscript_assets.lib.imagery.sources.requirements import requirements_of
+from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.provenance import State, state_of
 from skyscript_assets.resources import Plant

@@ -16,7 +16,7 @@ from skyscript_assets import checks, jobs, metadata, partitions, schedules
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.progress import broadcast
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.provenance import materialize
 from skyscript_assets.resources import Plant
 from skyscript_assets.stages import Scheme, Stage

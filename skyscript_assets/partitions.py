@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.stages import Parts, Scheme, keys_of
 
 

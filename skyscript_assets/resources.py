@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from skyscript_assets.lib.settings import Settings, load_settings
+from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import Store
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from skyscript_assets.lib.errors import NotCoveredError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import BBox, GroundCoverBenchmark, Settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 
 if TYPE_CHECKING:

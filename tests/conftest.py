@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
-from skyscript_assets.lib.imagery.files import fingerprint
 from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.sources.files.index import fingerprint
 from skyscript_assets.lib.tables import rows_to_table, write_table
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -7,7 +7,7 @@ import dagster as dg
 import yaml
 
 from skyscript_assets.definitions import build_defs
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.resources import Plant
 

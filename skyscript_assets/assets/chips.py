@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 from skyscript_assets import metadata
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
-from skyscript_assets.lib.chips.ledger import FAILURE_SCHEMA, FAILURES_FILE
-from skyscript_assets.lib.chips.owners import owned_by_earlier
+from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
 from skyscript_assets.lib.chips.plan_report import (
     OUTCOME_SCHEMA,
@@ -25,11 +24,12 @@ from skyscript_assets.lib.chips.plan_report import (
     short_tags,
 )
 from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
-from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.scenes import covers
-from skyscript_assets.lib.offset.shift import read_shifts
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.osm.region_overlap import owned_by_earlier
+from skyscript_assets.lib.registration.shift import read_shifts
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage

@@ -10,13 +10,13 @@ import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.imagery.access import depends_on, index_scenes, needs_objects, open_scene
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.stac import UNUSABLE_FILE
-from skyscript_assets.lib.offset.estimate import write_offsets
-from skyscript_assets.lib.offset.figure import FIGURE_FILE
-from skyscript_assets.lib.offset.shift import OFFSET_SCHEMA, OFFSETS_FILE
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.imagery.sources.access import depends_on, index_scenes, needs_objects, open_scene
+from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
+from skyscript_assets.lib.registration.estimate import write_offsets
+from skyscript_assets.lib.registration.figure import FIGURE_FILE
+from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 

@@ -10,20 +10,21 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.clip.align import train_alignment
-from skyscript_assets.lib.clip.checkpoint import plot_history, write_untrained
-from skyscript_assets.lib.clip.features import FEATURE_KEYS, write_chip_features
-from skyscript_assets.lib.clip.model import load_base
-from skyscript_assets.lib.clip.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.clip.train import train_clip
-from skyscript_assets.lib.clip.weights import write_weights
-from skyscript_assets.lib.settings import AlignRecipe, ClipRecipe, Settings
+from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.weights import write_weights
+from skyscript_assets.lib.training.align import train_alignment
+from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
+from skyscript_assets.lib.training.train import train_clip
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 if TYPE_CHECKING:
-    from skyscript_assets.lib.clip.model import ClipModel
+    from skyscript_assets.lib.towers.model import ClipModel
 
 
 def _reads_weights(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001

@@ -11,7 +11,7 @@ from skyscript_assets import metadata
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
 from skyscript_assets.lib.osm.extract import Earlier, read_of_region, stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 

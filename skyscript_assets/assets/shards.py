@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.settings import Settings
-from skyscript_assets.lib.shards.caption_shards import SAMPLE_SCHEMA, write_caption_shards
-from skyscript_assets.lib.shards.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 

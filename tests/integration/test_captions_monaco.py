@@ -19,7 +19,10 @@ from skyscript_assets.lib.geometry import cells_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import BBox, CaptionSettings, ChipSettings, Region, load_settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import excluded_reason

@@ -19,11 +19,12 @@ from pyproj import Transformer
 
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
 from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
-from skyscript_assets.lib.imagery.files import index_files
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import ChipSettings, FilesSource
-from skyscript_assets.lib.shards.tar import read_member
+from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tar import read_member
 
 pytestmark = pytest.mark.integration
 SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=40)

@@ -11,13 +11,13 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from skyscript_assets.lib.clip.align import train_alignment
-from skyscript_assets.lib.clip.checkpoint import load_checkpoint
-from skyscript_assets.lib.clip.features import write_chip_features
-from skyscript_assets.lib.clip.model import load_base
-from skyscript_assets.lib.settings import AlignRecipe, JointBase, PackagedWeights, TrainedModel
-from skyscript_assets.lib.shards.tar import TarShard
+from skyscript_assets.lib.pairs.features import write_chip_features
+from skyscript_assets.lib.settings.models import AlignRecipe, JointBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tar import TarShard
+from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.training.align import train_alignment
+from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.integration
 

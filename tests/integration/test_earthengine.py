@@ -21,13 +21,13 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.earthengine import reader as reader_module
-from skyscript_assets.lib.imagery.earthengine import session
-from skyscript_assets.lib.imagery.earthengine.index import CollectionSummary, index_earth_engine
-from skyscript_assets.lib.imagery.earthengine.reader import EarthEngineReader, pieces
 from skyscript_assets.lib.imagery.reader import Part, Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_module
+from skyscript_assets.lib.imagery.sources.earthengine import session
+from skyscript_assets.lib.imagery.sources.earthengine.index import CollectionSummary, index_earth_engine
+from skyscript_assets.lib.imagery.sources.earthengine.reader import EarthEngineReader, pieces
+from skyscript_assets.lib.settings.sources import EarthEngineSource
 from tests.earth_engine_server import EarthEngineServer, StoredImage, earth_engine_server, write_key_file
 from tests.tile_server import painted
 

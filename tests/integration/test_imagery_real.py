@@ -17,11 +17,11 @@ from rasterio.enums import Compression
 
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import utm_crs
-from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.settings.sources import FilesSource
 
 pytestmark = pytest.mark.integration
 WORLD = (-180.0, -90.0, 180.0, 90.0)

@@ -10,22 +10,18 @@ import pytest
 from pyproj import Geod, Transformer
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.offset.estimate import SceneOffset, estimate_scene
-from skyscript_assets.lib.offset.outlines import Outlines, read_outlines
+from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import (
-    PACKAGED_PROFILES,
-    BBox,
-    FilesSource,
-    OffsetSettings,
-    Region,
-    Settings,
-    load_settings,
-)
+from skyscript_assets.lib.registration.estimate import SceneOffset, estimate_scene
+from skyscript_assets.lib.registration.outlines import Outlines, read_outlines
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.plant import OffsetSettings
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.provenance import State, materialize, state_of

@@ -32,7 +32,9 @@ from skyscript_assets.lib.osm import download as download_module
 from skyscript_assets.lib.osm import extract as extract_module
 from skyscript_assets.lib.osm.download import Version, download
 from skyscript_assets.lib.osm.extract import read_of_region, stage_extract
-from skyscript_assets.lib.settings import BBox, Region, Settings, load_settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import Settings, load_settings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import Manifest, OutputKey, Store
 from skyscript_assets.provenance import materialize
 from tests.serving import serving

@@ -9,7 +9,9 @@ import shapely
 
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, ObjectsSummary, write_objects
-from skyscript_assets.lib.settings import BBox, Region, Settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
 
 pytestmark = pytest.mark.integration

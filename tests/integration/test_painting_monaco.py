@@ -11,11 +11,15 @@ import shapely
 from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
-from skyscript_assets.lib.imagery.painter.objects import is_hidden, role_of
-from skyscript_assets.lib.imagery.synthetic import PaintingSummary, paint_scene
+from skyscript_assets.demo.painter.objects import role_of
+from skyscript_assets.demo.scene import PaintingSummary, paint_scene
 from skyscript_assets.lib.osm.extract import stage_extract
+from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import BBox, Region, Settings, SyntheticSource
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import SyntheticSource
 from skyscript_assets.lib.tables import read_table
 
 pytestmark = pytest.mark.integration

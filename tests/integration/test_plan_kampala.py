@@ -15,12 +15,16 @@ from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.cut import cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, write_plan
 from skyscript_assets.lib.geometry import split_of_bounds
-from skyscript_assets.lib.imagery.files import index_files
-from skyscript_assets.lib.imagery.raster import open_raster
+from skyscript_assets.lib.imagery.geotiff.raster import open_raster
 from skyscript_assets.lib.imagery.scenes import read_scenes
+from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import BBox, CaptionSettings, ChipSettings, FilesSource, Region, load_settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.tables import read_table
 
 pytestmark = pytest.mark.integration

@@ -21,15 +21,18 @@ from skyscript_assets.lib.chips.estimate import estimate
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
 from skyscript_assets.lib.chips.plan_report import REPORT_SCHEMA
 from skyscript_assets.lib.geometry import split_of_bounds
-from skyscript_assets.lib.imagery.files import index_files
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
+from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
-from skyscript_assets.lib.settings import ChipSettings, FilesSource, RateSettings, Region, SceneChoice, load_settings
-from skyscript_assets.lib.shards.tar import read_member
+from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import FilesSource, SceneChoice
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary
+from skyscript_assets.lib.tar import read_member
 
 pytestmark = pytest.mark.integration
 

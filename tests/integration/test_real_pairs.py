@@ -24,10 +24,10 @@ from rasterio.windows import Window
 from skyscript_assets import backfill
 from skyscript_assets.lib.geometry import cell_of, split_of_bounds
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings import PACKAGED_PROFILES
-from skyscript_assets.lib.shards.tar import read_member
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tar import read_member
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("demo_packages")]

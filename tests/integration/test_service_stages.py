@@ -10,7 +10,7 @@ import pytest
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import Settings, load_settings
+from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.provenance import State, materialize, state_of

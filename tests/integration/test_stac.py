@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
-from skyscript_assets.lib.chips.ledger import read_failures
+from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
@@ -31,14 +31,15 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery import hrefs as hrefs_module
-from skyscript_assets.lib.imagery import remote as remote_module
-from skyscript_assets.lib.imagery.access import open_scene
+from skyscript_assets.lib.imagery.geotiff import remote as remote_module
+from skyscript_assets.lib.imagery.geotiff.remote import Shelf
 from skyscript_assets.lib.imagery.reader import Window
-from skyscript_assets.lib.imagery.remote import Shelf
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.stac import StacSummary, index_stac
-from skyscript_assets.lib.settings import ChipSettings, StacSource
+from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
+from skyscript_assets.lib.imagery.sources.stac.index import StacSummary, index_stac
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import StacSource
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.provenance import materialize

@@ -19,7 +19,9 @@ from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.chips.sampling import Snapshot, match_tags
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, ChipSettings, Region, TagSettings, load_settings
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.settings.plant import ChipSettings, TagSettings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tags.embedding import SentenceEncoder
 from skyscript_assets.lib.tags.groundability import GroundabilitySummary, LabelFiles, decide_groundability

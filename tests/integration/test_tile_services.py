@@ -26,14 +26,15 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.access import open_scene
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.tiles import client as client_module
-from skyscript_assets.lib.imagery.tiles import reader as reader_module
-from skyscript_assets.lib.imagery.tiles.index import ServiceSummary, index_service
-from skyscript_assets.lib.imagery.tiles.reader import TileReader
-from skyscript_assets.lib.settings import ChipSettings, Service, WmsSource, WmtsSource, XyzSource
+from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.services import client as client_module
+from skyscript_assets.lib.imagery.sources.services import reader as reader_module
+from skyscript_assets.lib.imagery.sources.services.index import ServiceSummary, index_service
+from skyscript_assets.lib.imagery.sources.services.reader import TileReader
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import Service, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.tables import read_table
 from tests.tile_server import TileServer, encoded, matrix_set, painted, tile_server, wms_document, wmts_document
 

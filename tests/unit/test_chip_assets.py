@@ -2,7 +2,9 @@ from pathlib import Path
 
 from skyscript_assets.assets.chips import chip_plan
 from skyscript_assets.assets.imagery import scene_index
-from skyscript_assets.lib.settings import BBox, SceneChoice, Settings, load_settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import Settings, load_settings
+from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.storage import OutputKey
 from tests.workshop import demo_files, write_profile
 

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from skyscript_assets import cli
-from skyscript_assets.lib.settings import PACKAGED_PROFILES
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 
 
 @pytest.fixture

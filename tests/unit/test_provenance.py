@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
-from skyscript_assets.lib.settings import PACKAGED_PROFILES, BBox, Settings, load_settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.provenance import State, materialize, state_of
 from skyscript_assets.stages import Counts, Scheme, Stage, StageRun, inputs_of, partitions_of, stage

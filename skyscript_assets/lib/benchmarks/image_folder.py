@@ -26,7 +26,8 @@ from skyscript_assets.lib.benchmarks.items import (
 )
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import ImageFolderBenchmark, Settings
+from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
+from skyscript_assets.lib.settings.load import Settings
 
 MAX_PIXELS = 64_000_000
 """Largest image accepted: a small file can claim to unpack into a huge one."""

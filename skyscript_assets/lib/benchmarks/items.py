@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.settings import Model
+from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 
 ITEMS_FILE = "items.parquet"

@@ -18,7 +18,10 @@ from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, gro
 from skyscript_assets.lib.benchmarks.items import Scores, read_scored, read_scores
 from skyscript_assets.lib.benchmarks.plot import Dot, Panel, draw_panels
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.settings import AlignRecipe, Comparison, Settings, SyntheticSource, TrainedModel
+from skyscript_assets.lib.settings.benchmarks import Comparison
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
+from skyscript_assets.lib.settings.sources import SyntheticSource
 from skyscript_assets.lib.tables import rows_to_table, write_table
 
 BOARD_SCHEMA = pa.schema(

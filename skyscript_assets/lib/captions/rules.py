@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from skyscript_assets.lib.settings import Model, read_yaml
+from skyscript_assets.lib.settings.base import Model, read_yaml
 
 OsmKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\s=]+$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]+$")]

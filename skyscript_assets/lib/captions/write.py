@@ -24,9 +24,9 @@ from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, read_snapshot
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift, move
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import CaptionSettings
+from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift, move
+from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import TAGS_TYPE, read_table, rows_to_table, write_table
 
 CAPTIONS_FILE = "captions.parquet"

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.settings import (
-    ChipSettings,
+from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
+from skyscript_assets.lib.settings.sources import (
     EarthEngineSource,
     FilesSource,
-    RateSettings,
     ServiceSource,
     Source,
     StacSource,

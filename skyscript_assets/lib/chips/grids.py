@@ -19,7 +19,7 @@ from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene
-from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift, move
+from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift, move
 
 SQUARE_TOLERANCE = 0.01
 """Relative difference of a pixel's sides on the ground, or radians off a right angle, above which it is resampled."""

@@ -17,7 +17,7 @@ from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArr
 from skyscript_assets.lib.chips.grids import Grid
 from skyscript_assets.lib.chips.sampling import unit_hashes
 from skyscript_assets.lib.geometry import SPLITS, WEB_MERCATOR_LATITUDE_LIMIT, split_of_cell
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 
 MAX_ASPECT = 2.0
 """Greatest ratio of a chip's sides under `rule: focus`: the paper's random crop has ratios 0.5 to 2.0."""

@@ -44,9 +44,10 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import SPLITS, Bounds
 from skyscript_assets.lib.imagery.choice import DAY_S, REFUSALS, Candidates, candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.offset.shift import NO_SHIFT, Shift
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import ChipSettings, SceneChoice
+from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
 
 PLAN_FILE = "plan.parquet"

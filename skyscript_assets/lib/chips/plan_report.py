@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table
 
 REPORT_FILE = "report.parquet"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 
 Reason = Literal["no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable"]
 REASONS: tuple[Reason, ...] = ("no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.vocabulary import limits_px

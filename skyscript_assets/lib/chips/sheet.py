@@ -22,9 +22,9 @@ from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import REASONS
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.settings import OSM_ATTRIBUTION, OSM_LICENCE
-from skyscript_assets.lib.shards.tar import read_member
+from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tar import read_member
 
 Status = Literal["ok", "rejected"]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

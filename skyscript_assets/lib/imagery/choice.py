@@ -17,7 +17,7 @@ import shapely
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time
-from skyscript_assets.lib.settings import SceneChoice
+from skyscript_assets.lib.settings.sources import SceneChoice
 
 YEAR_S = 365.25 * 86_400.0
 DAY_S = 86_400.0

@@ -18,7 +18,7 @@ import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.settings import BBox
+from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
 
 SCENES_FILE = "scenes.parquet"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
-from skyscript_assets.lib.osm.runs import offsets_of, ranges
+from skyscript_assets.lib.osm.ragged import offsets_of, ranges
 
 _ROLES = pa.array(["outer", "inner", ""])
 

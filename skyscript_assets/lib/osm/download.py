@@ -21,13 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-from skyscript_assets.lib.errors import (
-    DISK_FULL,
-    CorruptInputError,
-    MissingInputError,
-    NoSpaceError,
-    SettingsError,
-)
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, NoSpaceError, SettingsError
 from skyscript_assets.lib.http import LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S, PASSING_STATUSES, retry_after_s
 from skyscript_assets.lib.progress import Progress, silent
 

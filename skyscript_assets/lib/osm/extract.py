@@ -35,7 +35,8 @@ from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_s
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import PackageFile, Region, Settings
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.regions import PackageFile, Region
 from skyscript_assets.lib.storage import file_sha256
 
 SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", ".osm.gz": ".osm.gz", ".osm": ".osm"}

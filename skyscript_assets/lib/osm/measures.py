@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
-from skyscript_assets.lib.osm.runs import sums
+from skyscript_assets.lib.osm.ragged import sums
 
 SEMI_MAJOR_M = 6_378_137.0
 """Semi-major axis of WGS 84, metres."""

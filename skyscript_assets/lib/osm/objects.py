@@ -37,8 +37,8 @@ from skyscript_assets.lib.osm.locations import NodeLocations, order_of
 from skyscript_assets.lib.osm.measures import hilbert_index, path_lengths_m, ring_areas_m2
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
+from skyscript_assets.lib.osm.ragged import any_of, closed, kept_offsets, offsets_of, ranges
 from skyscript_assets.lib.osm.rings import plain_rings
-from skyscript_assets.lib.osm.runs import any_of, closed, kept_offsets, offsets_of, ranges
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 

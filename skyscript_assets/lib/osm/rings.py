@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
-from skyscript_assets.lib.osm.runs import ranges
+from skyscript_assets.lib.osm.ragged import ranges
 
 PAIRWISE_NODES = 20
 """Rings of up to so many nodes have all pairs of their edges tested; larger ones are left to GEOS."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.tags.labels import Label, Tag
 
 GRADES: tuple[str, ...] = ("not visible", *(f"{step:g}" for step in GSD_STEPS_M))

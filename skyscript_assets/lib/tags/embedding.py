@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.clip.model import load_base
-from skyscript_assets.lib.clip.weights import locate_weights
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import Base, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.settings.models import Base, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.weights import locate_weights
 
 if TYPE_CHECKING:
-    from skyscript_assets.lib.clip.model import ClipModel
+    from skyscript_assets.lib.towers.model import ClipModel
 
 NEEDED_FILES: tuple[str, ...] = ("config.json", "tokenizer.json", "model.safetensors")
 """What the encoder's folder must hold."""

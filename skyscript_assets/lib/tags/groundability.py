@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.settings import GSD_STEPS_M, TagSettings
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
+from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.agreement import label_agreement
 from skyscript_assets.lib.tags.features import Encode, TagStatistics, read_statistics, tag_features

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyscript_assets.lib.errors import MissingInputError, SettingsError
-from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
 
 LABEL_COLUMNS: tuple[str, ...] = ("key", "value", "visible", "coarsest_gsd_m", "reason")
 """Header of a label file, in this order."""

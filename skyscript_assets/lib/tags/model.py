@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
 
 Float = NDArray[np.float64]
 

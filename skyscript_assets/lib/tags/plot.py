@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
-from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.groundability import DECIDERS, GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA, REPORT_FILE
 

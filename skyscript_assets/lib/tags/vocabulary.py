@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
 from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter, begins
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason

@@ -3,7 +3,7 @@ import pytest
 from numba.core import caching
 
 from skyscript_assets.lib.compiled import compiled
-from skyscript_assets.lib.imagery.predictor import undo_differences
+from skyscript_assets.lib.imagery.geotiff.predictor import undo_differences
 
 
 def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.osm.pbf.wire import Messages, chained, column, deltas, fields, running, signed
-from skyscript_assets.lib.osm.runs import kept_offsets, offsets_of, ranges
+from skyscript_assets.lib.osm.ragged import kept_offsets, offsets_of, ranges
 
 Kind = Literal["nodes", "dense", "ways", "relations", "changesets"]
 

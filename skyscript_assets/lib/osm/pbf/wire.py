@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
-from skyscript_assets.lib.osm.runs import offsets_of, ranges
+from skyscript_assets.lib.osm.ragged import offsets_of, ranges
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

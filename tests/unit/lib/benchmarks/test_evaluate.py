@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from skyscript_assets.demo.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, ScoreSummary, evaluate, set_caption
 from skyscript_assets.lib.benchmarks.features import benchmark_features, decode
-from skyscript_assets.lib.benchmarks.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import (
     ITEMS_FILE,
@@ -22,7 +22,8 @@ from skyscript_assets.lib.benchmarks.items import (
     read_spec,
 )
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, TooLittleDataError, UpstreamMissingError
-from skyscript_assets.lib.settings import GroundCoverBenchmark, ImageFolderBenchmark, Settings
+from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark, ImageFolderBenchmark
+from skyscript_assets.lib.settings.load import Settings
 
 Model = Any
 

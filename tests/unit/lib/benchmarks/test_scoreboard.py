@@ -14,7 +14,7 @@ from skyscript_assets.lib.benchmarks.items import SCORES_FILE
 from skyscript_assets.lib.benchmarks.plot import draw_panels
 from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, is_control, write_scoreboard
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.settings import Settings
+from skyscript_assets.lib.settings.load import Settings
 
 Scored = dict[tuple[str, str], Path]
 

@@ -13,7 +13,7 @@ import skyscript_assets
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.settings import CaptionSettings
+from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
 
 RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"

@@ -14,10 +14,10 @@ import simplejpeg
 
 from skyscript_assets.lib.chips import cut as cut_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
-from skyscript_assets.lib.chips.desk import AHEAD, Desk
-from skyscript_assets.lib.chips.ledger import FAILURE_SCHEMA, is_failure
+from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, is_failure
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import REASONS
+from skyscript_assets.lib.chips.workers import AHEAD, Desk
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     NoSpaceError,
@@ -25,15 +25,15 @@ from skyscript_assets.lib.errors import (
     TooManyFailuresError,
     UpstreamMissingError,
 )
-from skyscript_assets.lib.imagery import raster as raster_module
-from skyscript_assets.lib.imagery.blocks import BlockCache
-from skyscript_assets.lib.imagery.raster import RasterReader
+from skyscript_assets.lib.imagery.geotiff import raster as raster_module
+from skyscript_assets.lib.imagery.geotiff.block_cache import BlockCache
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings import ChipSettings
-from skyscript_assets.lib.shards.tar import TarShard, read_member
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tar import TarShard, read_member
 
 SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=10, jpeg_quality=95)
 TOLERANT = SETTINGS.model_copy(update={"max_failed_share": 1.0})

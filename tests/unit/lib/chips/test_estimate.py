@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 
 from skyscript_assets.lib.chips.estimate import estimate
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings import ChipSettings, RateSettings, Source
+from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
+from skyscript_assets.lib.settings.sources import Source
 
 Factory = Callable[..., Any]
 CHIPS = ChipSettings(snapshot="s", quota=1)

@@ -20,7 +20,7 @@ from skyscript_assets.lib.chips.place import (
 )
 from skyscript_assets.lib.chips.sampling import object_codes
 from skyscript_assets.lib.geometry import SPLITS, cell_of, cells_of_bounds, split_of_bounds, split_of_cell
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 
 ZOOM = 15
 SIDE = 6000

@@ -16,7 +16,8 @@ from skyscript_assets.lib.chips.plan_report import OUTCOME_SCHEMA, REPORT_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.geometry import cell_of, split_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings import ChipSettings, SceneChoice
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
 
 CHIPS = ChipSettings(snapshot="test", quota=1000)

@@ -7,16 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from skyscript_assets.lib.chips.quality import (
-    REASONS,
-    SAMPLED_ROWS,
-    Quality,
-    measure,
-    perceptual_hash,
-    rejection,
-)
+from skyscript_assets.lib.chips.quality import REASONS, SAMPLED_ROWS, Quality, measure, perceptual_hash, rejection
 from skyscript_assets.lib.chips.row_sums import luma
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 
 SETTINGS = ChipSettings(snapshot="s", quota=1)
 BOX = (10, 10, 40, 40)

@@ -25,7 +25,7 @@ from skyscript_assets.lib.chips.sampling import (
     unit_hashes,
 )
 from skyscript_assets.lib.errors import UpstreamMissingError
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.vocabulary import plannable

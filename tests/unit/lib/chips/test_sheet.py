@@ -12,7 +12,7 @@ from skyscript_assets.lib.chips.cut import cut_chips
 from skyscript_assets.lib.chips.sheet import contact_sheet, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import write_scenes
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.choice import REFUSALS, candidates, check_ids, data_time
 from skyscript_assets.lib.imagery.scenes import Scene
-from skyscript_assets.lib.settings import SceneChoice
+from skyscript_assets.lib.settings.sources import SceneChoice
 from tests.scenes import SCENE
 
 HERE = np.array([[7.2, 43.2]])

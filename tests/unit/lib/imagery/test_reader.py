@@ -7,8 +7,8 @@ from affine import Affine
 from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery import raster as raster_module
-from skyscript_assets.lib.imagery.raster import RasterReader, open_raster
+from skyscript_assets.lib.imagery.geotiff import raster as raster_module
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader, open_raster
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene
 

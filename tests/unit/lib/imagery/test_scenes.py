@@ -7,7 +7,7 @@ import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, acquisition_time, covers, read_scenes, write_scenes
-from skyscript_assets.lib.settings import BBox
+from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.tables import rows_to_table
 from tests.scenes import SCENE
 

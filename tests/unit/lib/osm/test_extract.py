@@ -20,7 +20,9 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.osm import extract
 from skyscript_assets.lib.osm.extract import extract_stamp, read_header, read_of_region, stage_extract
-from skyscript_assets.lib.settings import BBox, PackageFile, Region, Settings
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.regions import PackageFile, Region
 
 BOX = (10.0, 50.0, 10.5, 50.25)
 

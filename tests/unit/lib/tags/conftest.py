@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])

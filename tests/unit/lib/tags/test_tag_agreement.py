@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from skyscript_assets.lib.settings import GSD_STEPS_M
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.tags.agreement import GRADES, cohens_kappa, grade, label_agreement
 from skyscript_assets.lib.tags.labels import Label, Tag
 

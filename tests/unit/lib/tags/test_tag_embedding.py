@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
-from skyscript_assets.lib.settings import JointBase, OpenClipBase
+from skyscript_assets.lib.settings.models import JointBase, OpenClipBase
 from skyscript_assets.lib.storage import file_sha256
 from skyscript_assets.lib.tags.embedding import ClipTextEncoder, SentenceEncoder, load_encoder
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.settings import TagSettings
+from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.groundability import (
     GROUNDABILITY_SCHEMA,

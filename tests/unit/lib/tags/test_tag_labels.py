@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from skyscript_assets.lib.errors import MissingInputError, SettingsError
-from skyscript_assets.lib.settings import GSD_STEPS_M, PACKAGED_PROFILES
+from skyscript_assets.lib.settings.base import GSD_STEPS_M
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.tags.labels import Label, read_labels
 from skyscript_assets.lib.tags.text import NEVER_SAID, attribute_reason, text_reason
 

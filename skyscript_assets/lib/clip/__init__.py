@@ -1,1 +1,0 @@
-"""CLIP models: pretrained towers, features, similarity scores and training."""

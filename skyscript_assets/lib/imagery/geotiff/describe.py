@@ -1,0 +1,253 @@
+"""What a raster says of itself: CRS, GSD, scaling and the ground with data, checked against what its source states.
+
+Each mistake that a raster can carry ends here, with its name and the command or setting that mends it, so that later
+stages meet only scenes that can be read. Where the raster lies, on this machine or elsewhere, is no matter here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+
+from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.geometry import ground_gsd_m
+from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.geotiff.raster import OpenImage
+from skyscript_assets.lib.imagery.reader import Coefficients
+from skyscript_assets.lib.settings.sources import Scaling
+
+POOL_PX = 4
+"""Side of the squares of the thinned copy that count as data as a whole: specks and ragged edges cost much time."""
+
+GSD_TOLERANCE = 2.0
+"""Factor by which a file's ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
+
+EDGE_POINTS = 32
+"""Segments that each side of a raster's outline is divided into before it is transformed."""
+
+MAX_FOOTPRINT_POINTS = 512
+"""A ragged footprint with more vertices is replaced by its convex hull."""
+
+Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
+"""Raw values (band, row, column) of a thinned copy and which of its pixels hold data; None where none was made."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a source's settings state of its rasters.
+
+    Attributes:
+        key: Source key, for messages.
+        gsd_m: Nominal ground sample distance, metres.
+        scaling: How raw values become 8-bit.
+        nodata: Value without data, where the raster does not say.
+    """
+
+    key: str
+    gsd_m: float
+    scaling: Scaling | None
+    nodata: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """The facts of a raster that become columns of its scene, under the same names; `outline` is that of its frame."""
+
+    outline: shapely.Geometry
+    footprint: shapely.Geometry
+    gsd_m: float
+    crs: str
+    transform: Coefficients
+    width: int
+    height: int
+    bands: tuple[int, int, int]
+    scale_low: float | None
+    scale_high: float | None
+    nodata: float | None
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of a scene by name, without the footprint."""
+        return {name: value for name, value in vars(self).items() if name not in ("outline", "footprint")}
+
+
+def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]) -> Description | None:
+    """The facts of an open image, or None where it holds no data at all.
+
+    Args:
+        image: The image.
+        stated: What its source states.
+        preview_of: Gives the thinned copy from which footprint and percentiles are taken; called once the image has
+            proved fit.
+
+    Raises:
+        CorruptInputError: it cannot be decoded.
+        SceneError: it cannot be used as it is; the message says what to do.
+    """
+    _check_bands(image, stated)
+    crs = _crs_of(image)
+    dataset = image.datasets[0]
+    preview = preview_of()
+    if preview is not None and not preview[1].any():
+        return None
+    low, high = _scaling(image, stated, preview)
+    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
+    frame = shapely.box(0, 0, dataset.width, dataset.height)
+    outline = _placed(image, frame, to_wgs84)
+    whole = preview is None or bool(preview[1].all())
+    return Description(
+        outline=outline,
+        footprint=outline if preview is None or whole else _placed(image, _valid_outline(preview[1], frame), to_wgs84),
+        gsd_m=_gsd_m(image, crs, to_wgs84, stated),
+        crs=crs_text(crs),
+        transform=tuple(dataset.transform[:6]),
+        width=dataset.width,
+        height=dataset.height,
+        bands=image.bands,
+        scale_low=low,
+        scale_high=high,
+        nodata=nodata_of(image, stated),
+    )
+
+
+def nodata_of(image: OpenImage, stated: Stated) -> float | None:
+    """The value without data, by the settings or the image; None where there is none, or where that is NaN."""
+    nodata = stated.nodata if stated.nodata is not None else image.datasets[0].nodatavals[image.bands[0] - 1]
+    return None if nodata is None or math.isnan(nodata) else float(nodata)
+
+
+def scene_id(name: str, fingerprint: str) -> str:
+    """A scene's id: what its provider calls it, made fit for file names, and a part of its content's digest.
+
+    Two images of one name thereby are two scenes, and copies of one image under one name are one.
+    """
+    return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)[:60]}-{fingerprint[:8]}"
+
+
+def quiet_about_missing_georeference() -> None:
+    """Inside `warnings.catch_warnings()`: a raster without a georeference is an error with a remedy, and no warning."""
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+
+
+def _check_bands(image: OpenImage, stated: Stated) -> None:
+    """Whether the bands that are shown exist, hold plain numbers, and are 8-bit or have a scaling."""
+    for dataset, band in image.planes():
+        if not 1 <= band <= dataset.count:
+            raise SceneError(
+                f"{image.name} has {dataset.count} band{'s' * (dataset.count != 1)}, but sources.yaml: "
+                f"{stated.key}.bands asks for {list(image.bands)}: name bands that exist (a grey image: [1, 1, 1]; a "
+                "palette image: run `gdal_translate -expand rgb` on it first)"
+            )
+    kinds = {dataset.dtypes[band - 1] for dataset, band in image.planes()}
+    if any(kind.startswith("complex") for kind in kinds):
+        raise SceneError(f"{image.name} holds complex numbers, which are no picture: convert it to amplitudes first")
+    if kinds != {"uint8"} and stated.scaling is None:
+        raise SceneError(
+            f"{image.name} is {', '.join(sorted(kinds))}, not 8-bit: state sources.yaml: {stated.key}.scaling, either "
+            "low and high raw values or percentiles such as [2, 98]"
+        )
+    high = stated.scaling.high if stated.scaling is not None else None
+    if kinds == {"uint8"} and high is not None and high > 255:
+        raise SceneError(
+            f"{image.name} is 8-bit, but sources.yaml: {stated.key}.scaling has {high:g} as its highest value, as "
+            "if it had more: leave the scaling out, or name the asset or files with the raw values"
+        )
+
+
+def _crs_of(image: OpenImage) -> CRS:
+    """The CRS of a georeferenced raster, geographic or projected."""
+    dataset, name = image.datasets[0], image.name
+    if dataset.crs is None:
+        control = " (it has ground control points: warp it with `gdalwarp`, or else)" if dataset.gcps[0] else ""
+        raise SceneError(f"{name} has no CRS{control}: state it with `gdal_edit.py -a_srs EPSG:<code> {name}`")
+    transform = dataset.transform
+    if transform.is_identity or transform.is_degenerate or not all(map(math.isfinite, transform[:6])):
+        raise SceneError(
+            f"{name} has no georeference: state its corners with "
+            f"`gdal_edit.py -a_ullr <left> <top> <right> <bottom> {name}`"
+        )
+    crs = CRS.from_user_input(dataset.crs.to_wkt())
+    if not (crs.is_geographic or crs.is_projected):
+        raise SceneError(
+            f"{name} has the local CRS {crs.name!r}, which cannot be placed on the globe: "
+            f"state the true one with `gdal_edit.py -a_srs EPSG:<code> {name}`"
+        )
+    return crs
+
+
+def crs_text(crs: CRS) -> str:
+    """`EPSG:n` where that says all of the CRS, else its WKT."""
+    code = crs.to_epsg(min_confidence=100)
+    return f"EPSG:{code}" if code is not None else crs.to_wkt()
+
+
+def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
+    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance."""
+    scaling = stated.scaling
+    if scaling is None:
+        return None, None
+    if scaling.percentiles is None:
+        return scaling.low, scaling.high
+    if preview is None:
+        raise SceneError(
+            f"{image.name} is too large to take percentiles from without overviews: "
+            f"add them with `gdaladdo -r average {image.name}`, or state {stated.key}.scaling as low and high"
+        )
+    raw, valid = preview
+    low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
+    if not low < high:
+        raise SceneError(
+            f"{image.name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
+            f"state sources.yaml: {stated.key}.scaling as low and high"
+        )
+    return low, high
+
+
+def _gsd_m(image: OpenImage, crs: CRS, to_wgs84: Transformer, stated: Stated) -> float:
+    """Metres on the ground per pixel at the raster's centre: the root of a pixel's area, where it is not square."""
+    dataset = image.datasets[0]
+    _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
+    gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
+    if not stated.gsd_m / GSD_TOLERANCE <= gsd <= stated.gsd_m * GSD_TOLERANCE:
+        raise SceneError(
+            f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
+            f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"
+        )
+    return gsd
+
+
+def _placed(image: OpenImage, in_pixels: shapely.Geometry, to_wgs84: Transformer) -> shapely.Geometry:
+    """A part of a raster on the globe, EPSG:4326."""
+    dataset = image.datasets[0]
+    fine = shapely.segmentize(in_pixels, max(dataset.width, dataset.height) / EDGE_POINTS)
+    placed = place(fine, dataset.transform[:6], to_wgs84)
+    if placed is None or placed.is_empty:
+        raise SceneError(
+            f"{image.name} does not lie on the globe by its CRS and georeference: correct them with "
+            f"`gdal_edit.py -a_srs EPSG:<code> -a_ullr <left> <top> <right> <bottom> {image.name}`"
+        )
+    return placed
+
+
+def _valid_outline(valid: NDArray[np.bool_], frame: shapely.Geometry) -> shapely.Geometry:
+    """The valid part of a raster in its pixel coordinates, closed over specks and a little too large."""
+    from rasterio.features import shapes
+
+    padded = np.pad(valid, [(0, -side % POOL_PX) for side in valid.shape])
+    pooled = padded.reshape(padded.shape[0] // POOL_PX, POOL_PX, -1, POOL_PX).any(axis=(1, 3))
+    rings = [shape["coordinates"] for shape, _ in shapes(pooled.astype(np.uint8), mask=pooled)]
+    area = shapely.union_all([shapely.Polygon(shell, holes) for shell, *holes in rings])
+    area = area.buffer(1, join_style="mitre").buffer(-0.75, join_style="mitre").simplify(0.25)
+    if shapely.get_num_coordinates(area) > MAX_FOOTPRINT_POINTS:
+        area = area.convex_hull
+    _, _, width, height = frame.bounds
+    step = (POOL_PX * width / valid.shape[1], POOL_PX * height / valid.shape[0])
+    return shapely.transform(area, lambda points: points * step).intersection(frame)

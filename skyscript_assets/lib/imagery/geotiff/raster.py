@@ -1,0 +1,387 @@
+"""Raster files (GeoTIFF, COG, VRT), opened with care: what a source of files reads its scenes with."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.imagery.geotiff.block_cache import CACHE_BYTES, BlockCache
+from skyscript_assets.lib.imagery.geotiff.decode import TiffBlocks, tiff_blocks
+from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
+from skyscript_assets.lib.imagery.scenes import Scene
+
+MAX_READ_PIXELS = 1 << 25
+"""Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
+
+MAX_BLOCK_BYTES = 1 << 29
+"""Largest decoded block that is read: a small file can state blocks that fill the memory."""
+
+GDAL_CACHE_BYTES = 64 << 20
+"""GDAL's own block cache: what it decodes is kept by `blocks`, and needed here only until all bands are read."""
+
+CELL_PX = 128
+"""Least side of what is decoded at once: smaller blocks are read several at a time."""
+
+MAX_CELL_PIXELS = 1 << 22
+"""Blocks that are small in one direction alone are not joined to more than this."""
+
+_BYTES = range(256)
+
+BLOCKS = BlockCache(CACHE_BYTES)
+"""Decoded blocks of all scenes that are open in this process."""
+
+
+@contextlib.contextmanager
+def open_raster(path: Path) -> Iterator[Any]:
+    """Open a GeoTIFF, COG or VRT as a rasterio dataset, for this thread alone.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        CorruptInputError: it is not a whole raster file of these kinds.
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path} does not exist")
+    # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
+    driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
+    with open_dataset(str(path), str(path), driver=driver) as dataset:
+        yield dataset
+
+
+@contextlib.contextmanager
+def open_dataset(
+    place: str,
+    name: str,
+    *,
+    driver: str = "GTiff",
+    siblings: bool = True,
+    env: Mapping[str, str] | None = None,
+    overview: int | None = None,
+) -> Iterator[Any]:
+    """Open what GDAL knows under a name as a rasterio dataset, for this thread alone.
+
+    Args:
+        place: GDAL's name of it.
+        name: What messages call it.
+        driver: The only driver that is tried.
+        siblings: Whether files beside it (.aux.xml, .ovr) count.
+        env: GDAL's configuration while it is open, beside the project's own.
+        overview: Index of the overview to open in its place.
+
+    Raises:
+        CorruptInputError: it is no whole raster that this driver reads.
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
+    """
+    import rasterio
+
+    config: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_NUM_THREADS": 1, "GDAL_VRT_ENABLE_PYTHON": "NO"}
+    config |= ({} if siblings else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}) | dict(env or {})
+    options = {} if overview is None else {"overview_level": overview}
+    with rasterio.Env(**config):
+        try:
+            dataset = rasterio.open(place, driver=driver, sharing=False, **options)
+        except rasterio.errors.RasterioError as error:
+            detail = str(error).replace(place, name)
+            raise CorruptInputError(f"{name} cannot be read as GeoTIFF, COG or VRT ({detail})") from error
+        with dataset:
+            check_blocks(dataset, name)
+            yield dataset
+
+
+def check_blocks(dataset: Any, name: str) -> None:
+    """Refuse an open dataset that is stored in blocks too large to read in windows.
+
+    Raises:
+        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
+    """
+    rows, columns = dataset.block_shapes[0]
+    interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
+    if rows * columns * interleaved * np.dtype(_numpy_type(dataset)).itemsize > MAX_BLOCK_BYTES:
+        raise SceneError(
+            f"{name} is stored in blocks of {columns} x {rows} pixels, too large to read in windows: "
+            "tile it with `gdal_translate -of COG`"
+        )
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An open image: one dataset with bands for red, green and blue, or one dataset for each of them on one grid.
+
+    Attributes:
+        name: What messages call it.
+        datasets: One or three open rasterio datasets.
+        bands: Numbers (from 1) of the bands shown as red, green, blue.
+    """
+
+    name: str
+    datasets: tuple[Any, ...]
+    bands: tuple[int, int, int]
+
+    def planes(self) -> list[tuple[Any, int]]:
+        """(dataset, band number) of red, green and blue."""
+        datasets = self.datasets * 3 if len(self.datasets) == 1 else self.datasets
+        return list(zip(datasets, self.bands, strict=True))
+
+
+def read_raw(
+    image: OpenImage, nodata: float | None, window: Any = None, shape: tuple[int, int] | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Raw values (band, row, column) of a window that lies inside an image, and which pixels hold data.
+
+    A pixel holds data unless an alpha band or a mask is 0 there, all bands of the image equal `nodata` (GDAL's rule
+    for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
+
+    Args:
+        image: The image.
+        nodata: The value without data, or None.
+        window: A rasterio window inside it; default: all of it.
+        shape: (rows, columns) to thin the window to by nearest neighbour, through overviews where there are some.
+
+    Raises:
+        CorruptInputError: the image cannot be decoded there.
+    """
+    import rasterio
+
+    def read(dataset: Any, bands: Sequence[int]) -> NDArray[Any]:
+        out_shape = None if shape is None else (len(bands), *shape)
+        return np.asarray(dataset.read(list(bands), window=window, out_shape=out_shape))
+
+    single = image.datasets[0] if len(image.datasets) == 1 else None
+    try:
+        if single is not None:
+            raw = read(single, image.bands)
+        else:
+            raw = np.concatenate([read(dataset, [band]) for dataset, band in image.planes()])
+        valid = np.ones(raw.shape[1:], dtype=bool)
+        for dataset, band in image.planes()[: len(image.datasets)]:
+            masked = read_valid(dataset, band, window, shape)
+            if masked is not None:
+                valid &= masked
+        if nodata is not None and np.isfinite(nodata):
+            doubtful = (raw == nodata).all(axis=0)
+            others = [band for band in _colour_bands(single) if band not in image.bands] if single else []
+            if others and doubtful.any():
+                doubtful &= (read(single, others) == nodata).all(axis=0)
+            valid &= ~doubtful
+    except rasterio.errors.RasterioError as error:
+        detail = error.__cause__ or error
+        raise CorruptInputError(f"{image.name} cannot be decoded everywhere ({detail}): get it again") from error
+    if raw.dtype.kind == "f":
+        valid &= np.isfinite(raw).all(axis=0)
+    return raw, valid
+
+
+def read_valid(
+    dataset: Any, band: int, window: Any = None, shape: tuple[int, int] | None = None
+) -> NDArray[np.bool_] | None:
+    """Which pixels of a window hold data by the alpha band or the mask of the file; None where it has neither."""
+    from rasterio.enums import MaskFlags
+
+    if MaskFlags.per_dataset not in dataset.mask_flag_enums[band - 1]:
+        return None
+    return np.asarray(dataset.read_masks(band, window=window, out_shape=shape)).astype(bool)
+
+
+class RasterReader(SceneReader):
+    """Reads windows of a scene that is a raster file; windows that share blocks share their decoding."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._stack = contextlib.ExitStack()
+        self._image: OpenImage | None = None
+        self._stored: TiffBlocks | None = None
+        self._alpha: int | None = None
+        self._shown: list[int] = []
+        self._cell = (0, 0)
+        self._identity: tuple[object, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Open the image.
+
+        Raises:
+            MissingInputError: the image does not exist.
+            CorruptInputError: it cannot be opened.
+            SceneError: it is not the image that was indexed, or its blocks are too large.
+        """
+        dataset = self._stack.enter_context(open_raster(self.scene.path))
+        image = OpenImage(self.scene.where, (dataset,), self.scene.bands)
+        try:
+            check_is_indexed(image, self.scene)
+        except SceneError:
+            self._stack.close()
+            raise
+        self._image = image
+        file = os.open(self.scene.path, os.O_RDONLY)
+        self._stack.callback(os.close, file)
+        BLOCKS.join()
+        self._stack.callback(BLOCKS.leave)
+        about = os.fstat(file)
+        shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
+        self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
+        rows, columns = self.block_shape
+        most = max(1, MAX_CELL_PIXELS // (rows * columns))
+        down = min(most, -(-CELL_PX // rows))
+        across = min(max(1, most // down), -(-CELL_PX // columns))
+        self._cell = (rows * down, columns * across)
+        one_each = self._cell == (rows, columns) and self.scene.scale_low is None
+        self._stored = tiff_blocks(dataset, file) if one_each else None
+        kinds = [kind.name for kind in dataset.colorinterp]
+        self._alpha = kinds.index("alpha") if "alpha" in kinds else None
+        self._shown = sorted({band - 1 for band in (*_colour_bands(dataset), *self.scene.bands)})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._image = self._stored = None
+        self._stack.close()
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the blocks in which the file is stored."""
+        rows, columns = self._opened().datasets[0].block_shapes[self.scene.bands[0] - 1]
+        return rows, columns
+
+    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Pixels of a part of the image, as it is stored."""
+        part = Part(column, row, width, height)
+        self._check_size(part)
+        try:
+            return self._from_cells(part)
+        except CorruptInputError:
+            # A cell that cannot be decoded may well be sound in the part that is wanted.
+            return self.read_plainly(part)
+
+    def read_plainly(self, part: Part) -> Pixels:
+        """Pixels of a part of the image, by way of GDAL and of no cache of decoded blocks.
+
+        Raises:
+            CorruptInputError: the image cannot be decoded there.
+            SceneError: the part is larger than can be read at once.
+        """
+        from rasterio.windows import Window as RasterWindow
+
+        self._check_size(part)
+        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
+        return to_pixels(raw, valid, self.scene)
+
+    def _check_size(self, part: Part) -> None:
+        if part.width * part.height > MAX_READ_PIXELS:
+            raise SceneError(
+                f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
+                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
+            )
+
+    def _from_cells(self, part: Part) -> Pixels:
+        """Put a part of the image together from decoded cells."""
+        column, row, width, height = part
+        rgb = np.empty((height, width, 3), dtype=np.uint8)
+        mask: NDArray[np.bool_] | None = None
+        rows, columns = self._cell
+        for y in range(row // rows, (row + height - 1) // rows + 1):
+            top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
+            for x in range(column // columns, (column + width - 1) // columns + 1):
+                left, right = max(column, x * columns), min(column + width, (x + 1) * columns)
+                cell = BLOCKS.get((self._identity, y, x), functools.partial(self._decode, y, x))
+                target = (slice(top - row, bottom - row), slice(left - column, right - column))
+                origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
+                rgb[target] = cell.rgb[origin]
+                if cell.mask is not None:
+                    mask = np.ones((height, width), dtype=bool) if mask is None else mask
+                    mask[target] = cell.mask[origin]
+        return Pixels(rgb, mask)
+
+    def _decode(self, y: int, x: int) -> Pixels:
+        """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
+        rows, columns = self._cell
+        top, left = y * rows, x * columns
+        dataset = self._opened().datasets[0]
+        inside = Part(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
+        block = None if self._stored is None else self._stored.read(y, x)
+        if block is None:
+            return self.read_plainly(inside)
+        mask = self._mask(block, inside)
+        if self.scene.bands != (1, 2, 3) or block.shape[2] != 3:
+            block = np.ascontiguousarray(block[..., [band - 1 for band in self.scene.bands]])
+        if mask is None or mask.all():
+            return Pixels(block, None)
+        block[: inside.height, : inside.width][~mask] = 0
+        return Pixels(block, mask)
+
+    def _mask(self, block: NDArray[np.uint8], inside: Part) -> NDArray[np.bool_] | None:
+        """Where a block that was decoded without GDAL has data, of its part that lies inside; None if everywhere."""
+        from rasterio.windows import Window as RasterWindow
+
+        part, nodata = block[: inside.height, : inside.width], self.scene.nodata
+        if self._alpha is not None:
+            mask: NDArray[np.bool_] | None = part[..., self._alpha] != 0
+        else:
+            mask = read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
+        if nodata is not None and nodata in _BYTES:
+            known = np.logical_or.reduce([part[..., band] != np.uint8(nodata) for band in self._shown])
+            mask = known if mask is None else mask & known
+        return mask
+
+    def _opened(self) -> OpenImage:
+        assert self._image is not None, "a reader is used as a context manager"
+        return self._image
+
+
+def check_is_indexed(image: OpenImage, scene: Scene) -> None:
+    """Check that an open image can be the one that was indexed as a scene.
+
+    Raises:
+        SceneError: it has no CRS, too few bands, or another size.
+    """
+    size = {(dataset.width, dataset.height) for dataset in image.datasets}
+    enough = all(dataset.crs is not None and band <= dataset.count for dataset, band in image.planes())
+    if not enough or size != {(scene.width, scene.height)}:
+        raise SceneError(
+            f"{scene.where} is not the image that was indexed as scene {scene.scene_id} (no CRS, too few bands or "
+            "another size): materialize scene_index again"
+        )
+
+
+def to_pixels(raw: NDArray[Any], valid: NDArray[np.bool_], scene: Scene) -> Pixels:
+    """Raw values (band, row, column) as the scene shows them: scaled to 8-bit RGB, black where there is no data."""
+    rgb = np.stack(list(_to_8_bit(raw, scene)), axis=-1)
+    if valid.all():
+        return Pixels(rgb, None)
+    rgb[~valid] = 0
+    return Pixels(rgb, valid)
+
+
+def _to_8_bit(raw: NDArray[Any], scene: Scene) -> NDArray[np.uint8]:
+    low, high = scene.scale_low, scene.scale_high
+    if low is None or high is None:
+        if raw.dtype != np.uint8:
+            raise SceneError(f"{scene.where} is {raw.dtype}, not 8-bit, and its source states no `scaling`")
+        return np.asarray(raw, dtype=np.uint8)
+    levels = np.nan_to_num(raw.astype(np.float32), nan=low, posinf=high, neginf=low)
+    levels = np.rint((levels - low) * (255.0 / (high - low)))
+    return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+
+
+def _colour_bands(dataset: Any) -> list[int]:
+    """Numbers of the bands that are no alpha band."""
+    from rasterio.enums import ColorInterp
+
+    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
+
+
+def _numpy_type(dataset: Any) -> str:
+    """The largest numpy type among a dataset's bands; complex integers have none and are as large as complex64."""
+    return max(
+        (name if name in np.sctypeDict else "complex64" for name in dataset.dtypes),
+        key=lambda name: np.dtype(name).itemsize,
+    )

@@ -1,0 +1,381 @@
+"""Images on web servers: what is read of a remote GeoTIFF is fetched into a sparse copy on this machine, then decoded.
+
+The blocks under many windows are known before the first is decoded, so that they are fetched together: ranges beside
+each other in one request, several requests at a time. GDAL reads the copy as it reads any file, and only after all that
+it will touch is there. Its own HTTP file system fetches block by block, waits for each, and hides from callers why a
+server refuses; credentials that expire between two blocks need that answer.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, SceneError, SkyScriptError
+from skyscript_assets.lib.http import (
+    CONNECT_TIMEOUT_S,
+    CONNECTIONS,
+    FIRST_PAUSE_S,
+    SLOWEST_BYTES_PER_S,
+    STALL_S,
+    TRIES,
+    Answer,
+    Signer,
+    public,
+    request,
+)
+from skyscript_assets.lib.imagery.geotiff.directories import read_directories
+from skyscript_assets.lib.imagery.geotiff.raster import open_dataset
+from skyscript_assets.lib.imagery.reader import Part
+
+HEAD_BYTES = 32 << 10
+"""Bytes of a file's beginning fetched first: the directories of most COGs, and what a fingerprint covers."""
+
+MAX_WHOLE_BYTES = 64 << 20
+"""Largest file that is taken whole from a server that knows no ranges."""
+
+MERGE_BYTES = 64 << 10
+"""Ranges nearer to each other than this are fetched in one request: about what a round trip of 50 ms could carry."""
+
+MAX_REQUEST_BYTES = 2 << 20
+"""Longest range of one request; more is asked for at the same time on several connections."""
+
+MAX_COPY_BYTES = 1 << 30
+"""Most bytes of one file that are kept; then its copy is begun anew."""
+
+MAX_COPIES = 16
+"""Copies that a process keeps."""
+
+REMEMBERED_S = 300.0
+"""Seconds for which a server's refusal is not asked for again."""
+
+_log = logging.getLogger(__name__)
+
+
+class SparseCopy:
+    """A remote TIFF file of which only what is needed is on this machine; may be shared by threads.
+
+    Attributes:
+        name: What messages call it: its address without query.
+        size: Its bytes.
+        directories: Its images.
+        fingerprint: SHA-256 of its size and first bytes, which in a COG state where each block is and how long.
+    """
+
+    def __init__(self, url: str, signer: Signer | None) -> None:
+        """Fetch the beginning of a file and its directories.
+
+        Raises:
+            RefusedError: the server refuses it.
+            CorruptInputError: it is no whole TIFF file.
+            UnreachableError: the server failed on every try.
+            NoSpaceError: the disk is full.
+        """
+        self.name = public(url)
+        self._url, self._signer = url, signer
+        self._lock = threading.RLock()
+        self._kept = Spans()
+        self._etag: str | None = None
+        self._known = False
+        self.size = 0
+        self._file = self._new_file()
+        head = self._first_bytes()
+        self.fingerprint = hashlib.sha256(self.size.to_bytes(8, "big") + head[:HEAD_BYTES]).hexdigest()
+        self.directories = read_directories(self._read, self.name)
+        end = max(directory.end for directory in self.directories)
+        if end > self.size:
+            raise CorruptInputError(f"{self.name} ends early: it has {self.size} bytes, its blocks need {end}")
+        self._header = list(self._kept)
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(rows, columns) of its blocks at full resolution."""
+        return self.directories[0].block_height, self.directories[0].block_width
+
+    @contextlib.contextmanager
+    def open(self, parts: Iterable[Part]) -> Iterator[Any]:
+        """Fetch what is missing of some parts, and of the mask there, and open the copy as a rasterio dataset.
+
+        Only these parts may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
+
+        Raises:
+            RefusedError: the server refuses now.
+            CorruptInputError: it sends something else, or GDAL finds no raster in it.
+            SceneError: the file has changed, or its blocks are too large.
+            UnreachableError: the server failed on every try.
+            NoSpaceError: the disk is full.
+        """
+        full = self.directories[0]
+        like = [directory for directory in self.directories if directory.size == full.size]
+        with self._opened([span for part in parts for directory in like for span in directory.ranges(part)]) as dataset:
+            yield dataset
+
+    @contextlib.contextmanager
+    def open_overview(self, overview: int) -> Iterator[Any]:
+        """Fetch all of an overview, and of its mask, and open it as a rasterio dataset; errors as of `open`."""
+        with self._opened([], overview) as dataset:
+            size = (dataset.width, dataset.height)
+        like = [directory for directory in self.directories if directory.size == size]
+        spans = [span for directory in like for span in directory.ranges(directory.whole)]
+        with self._opened(spans, overview) as dataset:
+            yield dataset
+
+    @contextlib.contextmanager
+    def _opened(self, spans: Sequence[tuple[int, int]], overview: int | None = None) -> Iterator[Any]:
+        # GDAL buffers what it reads, holes too: a dataset is opened after all that is read through it was fetched, and
+        # before another thread may begin the copy anew.
+        with contextlib.ExitStack() as stack:
+            with self._lock:
+                self._ensure(spans)
+                dataset = stack.enter_context(
+                    open_dataset(self._file.name, self.name, siblings=False, overview=overview)
+                )
+            yield dataset
+
+    def _new_file(self) -> Any:
+        try:
+            return tempfile.NamedTemporaryFile(prefix="skyscript-remote-", suffix=".tif")
+        except OSError as error:
+            raise _no_space(error) from error
+
+    def _first_bytes(self) -> bytes:
+        answer = request(
+            self._url,
+            limit=MAX_WHOLE_BYTES,
+            signer=self._signer,
+            headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"},
+            check=functools.partial(self._check, begin=0, end=HEAD_BYTES),
+        )
+        self._known = True
+        self._keep(0, answer.body)
+        return answer.body
+
+    def _check(self, answer: Answer, begin: int, end: int) -> None:
+        """Whether an answer is the range that was asked for, of the file that was opened (RFC 9110, 14.4)."""
+        stated = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("content-range", ""))
+        etag = answer.headers.get("etag")
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise CorruptInputError(f"{self.name}: its server sends it compressed, where ranges mean nothing")
+        if answer.status != 206 or stated is None:
+            if begin == 0 and not self._known:
+                self.size, self._etag = len(answer.body), etag
+                return
+            raise CorruptInputError(f"{self.name}: its server sent the file where a part of it was asked for")
+        first, last, size = (int(number) for number in stated.groups())
+        if not self._known:
+            self.size, self._etag = size, etag
+        if size != self.size or (etag and self._etag and etag != self._etag and not etag.startswith("W/")):
+            raise SceneError(f"{self.name} has changed while it was read: materialize scene_index and chip_plan again")
+        if first != begin or last + 1 != min(end, size) or len(answer.body) != last + 1 - first:
+            raise CorruptInputError(f"{self.name}: its server sent another part than bytes {begin} to {end - 1}")
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file, fetched where they are missing, with some that follow."""
+        if offset + length > self.size:
+            raise CorruptInputError(f"{self.name} ends early: it has {self.size} bytes, {offset + length} are needed")
+        if self._kept.gaps(offset, offset + length):
+            self._ensure([(offset, min(self.size, max(offset + length, offset + HEAD_BYTES)))])
+        return os.pread(self._file.fileno(), length, offset)
+
+    def _ensure(self, spans: Sequence[tuple[int, int]]) -> None:
+        with self._lock:
+            missing = [gap for span in spans for gap in self._kept.gaps(*span)]
+            if missing and self._kept.total > MAX_COPY_BYTES:
+                self._begin_anew()
+                missing = [gap for span in spans for gap in self._kept.gaps(*span)]
+            failure: Exception | None = None
+            for future in [_requests().submit(self._fetch, *span) for span in merged(missing)]:
+                try:
+                    self._keep(*future.result())
+                except SkyScriptError as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
+
+    def _fetch(self, begin: int, end: int) -> tuple[int, bytes]:
+        answer = request(
+            self._url,
+            limit=end - begin,
+            signer=self._signer,
+            headers={"Range": f"bytes={begin}-{end - 1}"},
+            check=functools.partial(self._check, begin=begin, end=end),
+        )
+        return begin, answer.body
+
+    def _begin_anew(self) -> None:
+        """Drop the blocks that were fetched; who has the old copy open goes on reading that."""
+        old = self._file
+        self._file = self._new_file()
+        self._kept = Spans()
+        for begin, end in self._header:
+            self._keep(begin, os.pread(old.fileno(), end - begin, begin))
+        old.close()
+
+    def _keep(self, begin: int, data: bytes) -> None:
+        try:
+            os.pwrite(self._file.fileno(), data, begin)
+            if os.fstat(self._file.fileno()).st_size < self.size:
+                os.truncate(self._file.fileno(), self.size)
+        except OSError as error:
+            raise _no_space(error) from error
+        self._kept.add(begin, begin + len(data))
+
+
+class Spans:
+    """Spans (begin, end) of a file, disjoint and in order."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        self.total = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(zip(self._begins, self._ends, strict=True))
+
+    def add(self, begin: int, end: int) -> None:
+        """Add a span; those that it touches become one with it."""
+        first, last = bisect.bisect_left(self._ends, begin), bisect.bisect_right(self._begins, end)
+        if first < last:
+            begin, end = min(begin, self._begins[first]), max(end, self._ends[last - 1])
+            self.total -= sum(self._ends[first:last]) - sum(self._begins[first:last])
+        self._begins[first:last], self._ends[first:last] = [begin], [end]
+        self.total += end - begin
+
+    def gaps(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """The parts of a span that are not in these."""
+        found = []
+        for at in range(bisect.bisect_right(self._ends, begin), bisect.bisect_left(self._begins, end)):
+            if self._begins[at] > begin:
+                found.append((begin, self._begins[at]))
+            begin = self._ends[at]
+        return [*found, (begin, end)] if begin < end else found
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in the order of the file, near ones joined, long ones divided."""
+    joined: list[list[int]] = []
+    for begin, end in sorted(spans):
+        if joined and begin - joined[-1][1] <= MERGE_BYTES:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([begin, end])
+    return [
+        (start, min(start + MAX_REQUEST_BYTES, end))
+        for begin, end in joined
+        for start in range(begin, end, MAX_REQUEST_BYTES)
+    ]
+
+
+class GdalFile:
+    """A GeoTIFF that GDAL opens by itself: a local file, or one of its virtual file systems that the settings name."""
+
+    def __init__(self, place: str, env: Mapping[str, str]) -> None:
+        """Open it once.
+
+        Raises:
+            CorruptInputError: it is no whole GeoTIFF, or cannot be reached.
+            SceneError: its blocks are too large.
+        """
+        self.name = place
+        self._env = {**GDAL_HTTP, **env}
+        with self.open(()) as dataset:
+            self.block_shape: tuple[int, int] = dataset.block_shapes[0]
+            first_block = dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", 1)
+            facts = (sorted(dataset.profile.items(), key=str), dataset.tags(), first_block)
+        self.fingerprint = hashlib.sha256(repr(facts).encode()).hexdigest()
+
+    @contextlib.contextmanager
+    def open(self, parts: Iterable[Part]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
+        """Open it as a rasterio dataset."""
+        with open_dataset(self.name, self.name, siblings=False, env=self._env) as dataset:
+            yield dataset
+
+    @contextlib.contextmanager
+    def open_overview(self, overview: int) -> Iterator[Any]:
+        """Open an overview of it as a rasterio dataset."""
+        with open_dataset(self.name, self.name, siblings=False, env=self._env, overview=overview) as dataset:
+            yield dataset
+
+
+ImageFile = SparseCopy | GdalFile
+"""A GeoTIFF elsewhere."""
+
+GDAL_HTTP: dict[str, str] = {
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "GDAL_HTTP_MULTIRANGE": "YES",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
+    "GDAL_HTTP_RETRY_DELAY": str(FIRST_PAUSE_S),
+    "GDAL_HTTP_CONNECTTIMEOUT": str(CONNECT_TIMEOUT_S),
+    "GDAL_HTTP_LOW_SPEED_TIME": str(STALL_S),
+    "GDAL_HTTP_LOW_SPEED_LIMIT": str(SLOWEST_BYTES_PER_S),
+    "VSI_CACHE": "YES",
+    "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
+}
+"""GDAL's options (https://gdal.org/user/configoptions.html) where it reads over the network itself."""
+
+
+class Shelf:
+    """The copies that a process keeps, the least recently used dropped first; refusals are remembered for a while."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._making: dict[str, threading.Lock] = {}
+        self._made: OrderedDict[str, tuple[float, ImageFile | CorruptInputError]] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[], ImageFile], *, afresh: bool = False) -> ImageFile:
+        """The copy under a key, made where there is none or `afresh`; threads that want the same one wait for it.
+
+        Raises:
+            CorruptInputError: it cannot be made, now or a little earlier.
+            UnreachableError: the server failed on every try.
+        """
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                since, found = (0.0, None) if afresh else self._made.get(key, (0.0, None))
+                if found is not None:
+                    self._made.move_to_end(key)
+            if isinstance(found, CorruptInputError) and time.monotonic() - since < REMEMBERED_S:
+                raise found
+            if found is None or isinstance(found, CorruptInputError):
+                try:
+                    found = make()
+                except CorruptInputError as error:
+                    _log.warning("%s", error)
+                    self._put(key, error)
+                    raise
+                self._put(key, found)
+            return found
+
+    def _put(self, key: str, made: ImageFile | CorruptInputError) -> None:
+        with self._lock:
+            self._made[key] = (time.monotonic(), made)
+            while len(self._made) > MAX_COPIES:
+                dropped, _ = self._made.popitem(last=False)
+                self._making.pop(dropped, None)
+
+
+@functools.cache
+def _requests() -> ThreadPoolExecutor:
+    """Threads that wait for servers."""
+    return ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
+
+
+def _no_space(error: OSError) -> Exception:
+    if error.errno in DISK_FULL:
+        return NoSpaceError(f"{tempfile.gettempdir()}: the disk is full; free some or name another folder as TMPDIR")
+    return error

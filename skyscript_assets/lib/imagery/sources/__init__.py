@@ -1,0 +1,1 @@
+"""The kinds of image sources: one folder or module a kind."""

@@ -1,0 +1,235 @@
+"""The images of an Earth Engine collection over a region, each one scene."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+import shapely.geometry
+from affine import Affine
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.geometry import Bounds, ground_gsd_m
+from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, GSD_TOLERANCE, crs_text, scene_id
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, read_pixels
+from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
+from skyscript_assets.lib.settings.sources import EarthEngineSource
+
+PREVIEW_PX = 512
+"""Longer side of the thinned copy from which percentiles are taken."""
+
+
+@dataclass(frozen=True)
+class CollectionSummary:
+    """What `index_earth_engine` found.
+
+    Attributes:
+        images: Images that the collection has there by date and cloud, at most `max_scenes`.
+        scenes: Those that became scenes.
+        left_out: Reason -> images. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not reach
+            the region; `crs`: they lie on no usable grid.
+    """
+
+    images: int
+    scenes: int
+    left_out: Mapping[str, int]
+
+
+class _LeftOutError(Exception):
+    """An image that is no scene of the source; the argument is the reason."""
+
+
+def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: Bounds, out: Path) -> CollectionSummary:
+    """Write `scenes.parquet`: the collection's images over a region, perhaps none.
+
+    Args:
+        region: Region key.
+        key: Source key.
+        source: The source's settings.
+        bbox: (west, south, east, north) of the region in degrees.
+        out: Existing folder to write into.
+
+    Raises:
+        MissingInputError: package, credentials or project are missing or refused.
+        RefusedError: there is no such collection.
+        UnreachableError: Earth Engine gives no answer.
+        SceneError: no image has the bands, or all are of another resolution, or a scaling is missing.
+        CorruptInputError: the answer is no list of images.
+    """
+    ground = shapely.box(*bbox)
+    if source.extent is not None:
+        ground = ground.intersection(shapely.box(*source.extent.bounds))
+    if ground.area == 0:
+        write_scenes(out, [])
+        return CollectionSummary(0, 0, {})
+    engine = EarthEngine(source, key)
+    scenes: dict[str, Scene] = {}
+    left_out: Counter[str] = Counter()
+    images = _images(engine, source, shapely.bounds(ground).tolist())
+    for image in images:
+        try:
+            scene = _scene(image, region, key, source, ground, engine)
+            scenes[scene.scene_id] = scene
+        except _LeftOutError as error:
+            left_out[str(error)] += 1
+    if images and left_out["gsd"] == len(images):
+        raise SceneError(
+            f"source {key}: none of the {len(images)} images of {source.collection} has pixels of about "
+            f"{source.gsd_m:g} m on the ground; correct gsd_m in sources.yaml"
+        )
+    write_scenes(out, scenes.values())
+    return CollectionSummary(len(images), len(scenes), dict(sorted(left_out.items())))
+
+
+def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float]) -> list[dict[str, Any]]:
+    """Descriptions of the images over a box: by date and cloud, the clearest or the newest first."""
+    import ee
+
+    def ask() -> Any:
+        collection = ee.ImageCollection(source.collection).filterBounds(ee.Geometry.Rectangle(bounds, geodesic=False))
+        if source.start is not None or source.end is not None:
+            start, end = source.start or dt.date(1900, 1, 1), source.end or dt.date(2200, 1, 1)
+            collection = collection.filterDate(start.isoformat(), end.isoformat())
+        if source.cloud_property is not None:
+            collection = collection.filter(ee.Filter.lte(source.cloud_property, source.max_cloud_percent))
+            collection = collection.sort(source.cloud_property)
+        else:
+            collection = collection.sort("system:time_start", False)  # noqa: FBT003 - the client's own order
+        return collection.limit(source.max_scenes).getInfo()
+
+    answer = engine.call(ask)
+    features = answer.get("features") if isinstance(answer, dict) else None
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
+        raise CorruptInputError(f"Earth Engine describes {source.collection} as no collection of images")
+    return features[: source.max_scenes]
+
+
+def _scene(
+    image: Mapping[str, Any],
+    region: str,
+    key: str,
+    source: EarthEngineSource,
+    ground: shapely.Geometry,
+    engine: EarthEngine,
+) -> Scene:
+    """The scene that an image is.
+
+    Raises:
+        _LeftOutError: it is none of this source over this ground.
+    """
+    name = str(image.get("id", ""))
+    bands = _bands(image, name, key, source)
+    try:
+        first = bands[0]
+        crs = CRS.from_user_input(first.get("crs") or first["crs_wkt"])
+        origin = first.get("origin") or (0, 0)
+        affine = Affine(*map(float, first["crs_transform"])) @ Affine.translation(float(origin[0]), float(origin[1]))
+        width, height = (int(side) for side in first["dimensions"])
+        properties = image["properties"]
+        when = dt.datetime.fromtimestamp(float(properties["system:time_start"]) / 1000.0, dt.UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, CRSError):
+        raise _LeftOutError("crs") from None
+    outline = _outline(crs, affine, width, height)
+    footprint = _footprint(properties.get("system:footprint"), outline)
+    if not footprint.intersects(ground):
+        raise _LeftOutError("outside")
+    gsd = ground_gsd_m(crs, math.sqrt(abs(affine.determinant)), shapely.centroid(outline).y)
+    if not source.gsd_m / GSD_TOLERANCE <= gsd <= source.gsd_m * GSD_TOLERANCE:
+        raise _LeftOutError("gsd")
+    cloud = properties.get(source.cloud_property or "")
+    facts = {"id": name, "version": image.get("version"), "bands": source.bands}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    scene = Scene(
+        scene_id=scene_id(name.rpartition("/")[2], digest),
+        region=region,
+        source=key,
+        kind=source.kind,
+        datetime=when,
+        footprint=footprint,
+        cloud_share=min(1.0, max(0.0, float(cloud) / 100.0)) if isinstance(cloud, int | float) else None,
+        gsd_m=gsd,
+        crs=crs_text(crs),
+        transform=tuple(affine[:6]),
+        width=width,
+        height=height,
+        hrefs=(f"{SCHEME}{name}",),
+        access={"bands": list(source.bands)},
+        fingerprint=digest,
+        licence=source.licence,
+        attribution=source.attribution,
+    )
+    return _scaled(scene, bands, source, engine)
+
+
+def _bands(image: Mapping[str, Any], name: str, key: str, source: EarthEngineSource) -> list[dict[str, Any]]:
+    """Descriptions of the three bands that are shown."""
+    described = {str(band.get("id")): band for band in image.get("bands") or () if isinstance(band, dict)}
+    if missing := [band for band in source.bands if band not in described]:
+        raise SceneError(
+            f"{name} has no band {missing[0]!r}; it has {', '.join(sorted(described)[:30]) or 'none'}: correct "
+            f"sources.yaml: {key}.bands"
+        )
+    return [described[band] for band in source.bands]
+
+
+def _outline(crs: CRS, affine: Affine, width: int, height: int) -> shapely.Geometry:
+    """The image's edge in degrees."""
+    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_POINTS)
+    outline = place(frame, tuple(affine[:6]), Transformer.from_crs(crs, 4326, always_xy=True))
+    if outline is None:
+        raise _LeftOutError("crs")
+    return outline
+
+
+def _footprint(stated: Any, outline: shapely.Geometry) -> shapely.Geometry:
+    """The stated footprint inside the image's edge; the edge where it is none, as for images of the whole globe."""
+    try:
+        found = shapely.geometry.shape(stated)
+        if found.geom_type in ("LinearRing", "LineString"):
+            found = shapely.Polygon(found.coords)
+        found = shapely.make_valid(found).intersection(outline)
+    except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.GEOSException):
+        return outline
+    return shapely.normalize(found) if found.area > 0 else outline
+
+
+def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource, engine: EarthEngine) -> Scene:
+    """The scene with the raw values that become 0 and 255, the same for all bands."""
+    scaling = source.scaling
+    if scaling is None:
+        types = [band.get("data_type") or {} for band in bands]
+        if not all(type_.get("min", -1) >= 0 and type_.get("max", 256) <= 255 for type_ in types):
+            raise SceneError(
+                f"{scene.where} is not 8-bit: state sources.yaml: {scene.source}.scaling, either low and high raw "
+                "values or percentiles such as [2, 98]"
+            )
+        return scene
+    low, high = scaling.low, scaling.high
+    if scaling.percentiles is not None:
+        step = max(1.0, max(scene.width, scene.height) / PREVIEW_PX)
+        shape = (math.ceil(scene.width / step), math.ceil(scene.height / step))
+        thinned = Affine(*scene.transform) @ Affine.scale(scene.width / shape[0], scene.height / shape[1])
+        raw, valid = read_pixels(engine, scene, tuple(thinned[:6]), *shape)
+        if not valid.any():
+            raise _LeftOutError("outside")
+        low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
+        if not low < high:
+            raise SceneError(
+                f"{scene.where}: percentiles {list(scaling.percentiles)} are both {low:g}: state sources.yaml: "
+                f"{scene.source}.scaling as low and high"
+            )
+    return dataclasses.replace(scene, scale_low=low, scale_high=high)

@@ -1,0 +1,1 @@
+"""Source kind `files`: georeferenced rasters on this machine."""

@@ -1,0 +1,227 @@
+"""Requests to a service: slowly, few at a time, and its key never shown.
+
+How a request is made and tried again is `lib.http`; here are the rate, the key and what an answer means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+
+from skyscript_assets.lib import http
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    MissingInputError,
+    RefusedError,
+    SettingsError,
+    SkyScriptError,
+)
+from skyscript_assets.lib.settings.sources import ServiceSource
+
+KEY_PLACE = "{api_key}"
+"""Where an address has the key; it is filled in at the last moment, so that no other text ever holds it."""
+
+MAX_ANSWER_BYTES = 32 << 20
+"""Largest answer that is read: twice an uncompressed RGBA tile of 2,048 pixels a side."""
+
+QUOTED_BYTES = 2000
+"""Beginning of an answer that messages quote from."""
+
+_MARKUP = re.compile(r"<[^>]*>")
+
+LONGEST_QUEUE_S = 900.0
+"""A turn that lies further ahead comes from a clock that was wrong."""
+
+
+class Client:
+    """Asks one service; threads may share it.
+
+    Args:
+        source: Rate, and the names of the key.
+        key: The source's key in the settings, for messages.
+        folder: Existing local folder, shared by all processes that ask services, so that they keep the rate together.
+
+    Raises:
+        SettingsError: the environment variable that should hold the key is not set.
+    """
+
+    def __init__(self, source: ServiceSource, key: str, folder: Path) -> None:
+        self._source, self._key = source, key
+        self._host = urlsplit(source.url).netloc
+        self._secret = read_secret(source, key)
+        self._turns = _Turns(folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn")
+        contact = f"; {source.contact}" if source.contact else ""
+        version = importlib.metadata.version("skyscript-assets")
+        self._headers = {"User-Agent": f"skyscript-assets/{version} (chips of imagery with captions from OSM{contact})"}
+
+    def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:  # noqa: ARG002
+        """Wait for a turn, and give the address and headers with which a request is sent.
+
+        Another host than that of the settings is given no key.
+        """
+        self._turns.wait(1.0 / self._source.requests_per_second)
+        if not self._secret or urlsplit(url).netloc != self._host:
+            return url.replace(KEY_PLACE, ""), {}
+        if KEY_PLACE in url:
+            return url.replace(KEY_PLACE, quote(self._secret, safe="")), {}
+        if self._source.api_key_header is not None:
+            return url, {self._source.api_key_header: self._secret}
+        return with_query(url, {self._source.api_key_parameter: self._secret}), {}
+
+    def get(self, url: str) -> http.Answer | None:
+        """Ask for something; None where the service has nothing there.
+
+        Args:
+            url: Address, with `{api_key}` where the key belongs inside it.
+
+        Raises:
+            MissingInputError: the service refuses: the same would happen to every request.
+            UnreachableError: it gives no answer, or wants fewer requests.
+            CorruptInputError: the answer is cut on every try, or too long.
+        """
+        try:
+            answer = http.request(url, limit=MAX_ANSWER_BYTES, signer=self, headers=self._headers)
+        except RefusedError as error:
+            if error.status in self._source.absent_statuses:
+                return None
+            raise MissingInputError(
+                f"source {self._key}: {http.public(url)}: the service refuses"
+                f"{f' with {error.status}' if error.status else ''}; {self._remedy(error.status)}"
+            ) from None
+        except SkyScriptError as error:
+            # What went wrong below the signed address may name it, and with it a key that stands in its path.
+            told = self._scrubbed(str(error))
+            if told == str(error):
+                raise
+            raise type(error)(told) from None
+        return None if answer.status in self._source.absent_statuses else answer
+
+    def quoted(self, answer: http.Answer) -> str:
+        """What an answer that is no image says, such as a service's exception: its words, short and printable."""
+        if answer.headers.get("content-type", "").startswith("image/"):
+            return ""
+        words = _MARKUP.sub(" ", answer.body[:QUOTED_BYTES].decode("utf-8", "replace"))
+        shown = " ".join("".join(char if char.isprintable() and char != "\ufffd" else " " for char in words).split())
+        return f"; the service says: {self._scrubbed(shown)[:160]}" if shown else ""
+
+    def keyless(self, address: str) -> str:
+        """An address that a service sent, with a place in it for the key where the service put the key itself."""
+        parts = urlsplit(address)
+        head = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+        rest = address[len(head) :]
+        return head + self._scrubbed(rest)
+
+    def document(self, url: str) -> bytes:
+        """A capabilities document.
+
+        Raises:
+            MissingInputError: the service refuses or has none there.
+            UnreachableError: it gives no answer.
+            CorruptInputError: the answer is cut on every try, or too long.
+        """
+        answer = self.get(url)
+        if answer is None:
+            raise MissingInputError(
+                f"{http.public(url)}: the service has no such document; correct sources.yaml: {self._key}.url"
+            )
+        return answer.body
+
+    def _scrubbed(self, text: str) -> str:
+        """A text with a place where it has the key, plain or as a part of an address."""
+        for secret in filter(None, (self._secret, quote(self._secret, safe=""))):
+            text = text.replace(secret, KEY_PLACE)
+        return text
+
+    def _remedy(self, status: int) -> str:
+        variable = self._source.api_key_variable
+        if status in (401, 403, 407) and variable is not None:
+            return f"the key in the environment variable {variable} is wrong, has expired or does not reach this layer"
+        if status in (401, 403, 407):
+            return f"it needs a key (sources.yaml: {self._key}.api_key_variable) or is closed to this machine"
+        return f"check url, layer, style and format in sources.yaml: {self._key}"
+
+
+class _Turns:
+    """When the next request to a host may be sent, kept in a file so that all threads and processes share one rate."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a turn, and take it: the next one is `seconds` later."""
+        now = time.time()
+        with self._file() as file:
+            turn = max(now, self._next(file, now))
+            file.seek(0)
+            file.truncate()
+            file.write(f"{turn + seconds:.6f}")
+        time.sleep(max(0.0, turn - now))
+
+    @contextlib.contextmanager
+    def _file(self) -> Iterator[Any]:
+        with self._path.open("a+", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            yield file
+
+    def _next(self, file: Any, now: float) -> float:
+        file.seek(0)
+        try:
+            turn = float(file.read(40))
+        except ValueError:
+            return now
+        return turn if turn < now + LONGEST_QUEUE_S else now
+
+
+def read_secret(source: ServiceSource, key: str) -> str:
+    """The key of a service from the environment variable that its settings name; empty where it needs none.
+
+    Raises:
+        SettingsError: the variable is not set.
+    """
+    if source.api_key_variable is None:
+        return ""
+    secret = os.environ.get(source.api_key_variable, "").strip()
+    if not secret:
+        raise SettingsError(
+            f"source {key} needs a key: set the environment variable {source.api_key_variable} (sources.yaml: "
+            f"{key}.api_key_variable)"
+        )
+    return secret
+
+
+def followed(base: str, address: str, *, same_host: bool = False) -> str:
+    """An address that a document states, as it is used: whole, and as well encrypted as the document's own.
+
+    Args:
+        base: Address of the document.
+        address: As it is stated; it may be relative.
+        same_host: Whether `base` stands for an address on another host: behind a proxy services misname themselves.
+
+    Raises:
+        CorruptInputError: it is no web address.
+    """
+    whole = urljoin(base, address)
+    if urlsplit(whole).scheme not in ("http", "https"):
+        raise CorruptInputError(f"{http.public(base)} names an address that is neither http nor https")
+    if same_host and urlsplit(whole).hostname != urlsplit(base).hostname:
+        return base
+    if urlsplit(base).scheme == "https" and whole.startswith("http://"):
+        whole = f"https://{whole.removeprefix('http://')}"
+    return whole
+
+
+def with_query(url: str, parameters: Mapping[str, str]) -> str:
+    """An address with parameters; names that it has already, in any case, are replaced (OGC names ignore case)."""
+    base, _, query = url.partition("?")
+    names = {name.lower() for name in parameters}
+    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() not in names]
+    return f"{base}?{urlencode([*kept, *parameters.items()], quote_via=quote, safe=':/,{}')}"

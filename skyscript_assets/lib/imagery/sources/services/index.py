@@ -1,0 +1,211 @@
+"""The one scene that a tile or map service is over a region: the tiles over it, as one image."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+from pyproj import Transformer
+
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.geotiff.describe import crs_text
+from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
+from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
+from skyscript_assets.lib.imagery.sources.services.client import Client
+from skyscript_assets.lib.imagery.sources.services.grid import (
+    EDGE_PIECES,
+    TileGrid,
+    TileRange,
+    nearest_grid,
+    web_mercator_grid,
+)
+from skyscript_assets.lib.imagery.sources.services.layer import ServedLayer
+from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
+from skyscript_assets.lib.imagery.sources.services.wms import served_by_wms
+from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
+from skyscript_assets.lib.settings.sources import Service, WmsSource, WmtsSource, XyzSource
+
+MAX_SCENE_PX = (1 << 31) - 1
+"""Most columns or rows of a scene: its table holds them as 32-bit integers."""
+
+_WORLD = shapely.box(-180, -90, 180, 90)
+
+
+@dataclass(frozen=True)
+class ServiceSummary:
+    """What `index_service` found.
+
+    Attributes:
+        scenes: 1, or 0 where the service has nothing over the region.
+        tiles: Tiles over the region.
+        gsd_m: Metres on the ground per pixel at its centre; None without a scene.
+        grid: Zoom, tile matrix or CRS whose pixels are used.
+        first_tile: What the tile at its centre is: `image` or `no data`.
+    """
+
+    scenes: int
+    tiles: int = 0
+    gsd_m: float | None = None
+    grid: str = ""
+    first_tile: str = ""
+
+
+def index_service(
+    region: str, key: str, source: Service, bbox: Bounds, out: Path, cache: Path | None = None
+) -> ServiceSummary:
+    """Write `scenes.parquet`: a scene of the tiles over a region, or none where the service ends before it.
+
+    One tile is fetched, the one at the centre: a service that refuses, or sends something else than tiles of the stated
+    size, is found out before chips are planned.
+
+    Args:
+        region: Region key.
+        key: Source key.
+        source: The source's settings.
+        bbox: (west, south, east, north) of the region in degrees.
+        out: Existing folder to write into.
+        cache: Existing local folder that all readers of services share.
+
+    Raises:
+        SettingsError: the key of the service is missing.
+        SceneError: the layer, its resolution or its date is not what the settings say.
+        MissingInputError: the service refuses.
+        UnreachableError: it gives no usable answer.
+        CorruptInputError: its capabilities or its tiles cannot be read.
+    """
+    ground = shapely.box(*bbox)
+    if source.extent is not None:
+        ground = ground.intersection(shapely.box(*source.extent.bounds))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(shared_folder(cache))
+        client = Client(source, key, folder)
+        ground = _clipped(ground, _WORLD)
+        if ground.is_empty:
+            return _nothing(out)
+        layer = _served(source, key, ground, client)
+        area = layer.grid.crs.area_of_use
+        ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
+        tiles = None if ground.is_empty else layer.grid.tiles_over(ground)
+        if tiles is None:
+            return _nothing(out)
+        scene = _scene(region, key, source, layer, tiles, ground)
+        first = _first_tile(client, scene)
+    write_scenes(out, [scene])
+    return ServiceSummary(1, tiles.columns * tiles.rows, scene.gsd_m, layer.grid.name, first)
+
+
+def _nothing(out: Path) -> ServiceSummary:
+    write_scenes(out, [])
+    return ServiceSummary(0)
+
+
+def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:
+    """The part of a box inside another one; a mere edge counts as nothing."""
+    common = shapely.normalize(ground.intersection(limits))
+    return common if common.area > 0 else shapely.Polygon()
+
+
+def _served(source: Service, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
+    match source:
+        case WmtsSource():
+            return served_by_wmts(source, key, ground, client)
+        case WmsSource():
+            return served_by_wms(source, key, ground, client)
+        case XyzSource():
+            return _served_as_xyz(source, key, ground)
+
+
+def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry) -> ServedLayer:
+    """The zoom of a template that is nearest to the wanted resolution."""
+    zooms = [web_mercator_grid(zoom, source.tile_px) for zoom in range(source.max_zoom + 1)]
+    grid = nearest_grid(zooms, source.gsd_m, shapely.centroid(ground).y, f"source {key} up to zoom {source.max_zoom}")
+    template = source.url.replace("{z}", grid.name)
+    return ServedLayer(grid, template, _WORLD, None, {"zoom": int(grid.name), "rows": 1 << int(grid.name)})
+
+
+def _scene(
+    region: str, key: str, source: Service, layer: ServedLayer, tiles: TileRange, ground: shapely.Geometry
+) -> Scene:
+    grid = layer.grid
+    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
+    if max(width, height) > MAX_SCENE_PX:
+        raise SceneError(
+            f"source {key}: {region} has more than {MAX_SCENE_PX} pixels in a row there: give the region a smaller "
+            "bbox, or the source a coarser gsd_m"
+        )
+    access = {
+        **layer.facts,
+        "first": [tiles.column, tiles.row],
+        "tile": [grid.tile_width, grid.tile_height],
+        "probe": list(tiles.centre),
+        "nodata": source.nodata,
+        "blank_sha256": sorted(source.blank_sha256),
+    }
+    when = _moment(source, layer, key)
+    # What a service shows may change unseen: the fingerprint is of what is asked for.
+    facts = {
+        "template": layer.template,
+        "access": access,
+        "absent": sorted(source.absent_statuses),
+        "transform": grid.transform(tiles),
+        "when": when.isoformat(),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Scene(
+        scene_id=f"{region}_{key}_{when:%Y%m%d}-{digest[:8]}",
+        region=region,
+        source=key,
+        kind=source.kind,
+        datetime=when,
+        footprint=_inside(ground, grid, tiles),
+        gsd_m=grid.gsd_m(shapely.centroid(ground).y),
+        crs=crs_text(grid.crs),
+        transform=grid.transform(tiles),
+        width=width,
+        height=height,
+        hrefs=(layer.template,),
+        access=access,
+        fingerprint=digest,
+        licence=source.licence,
+        attribution=source.attribution,
+    )
+
+
+def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
+    """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
+    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
+    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_PIECES)
+    outline = place(frame, grid.transform(tiles), Transformer.from_crs(grid.crs, 4326, always_xy=True))
+    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
+    return covered if covered.area > 0 else ground
+
+
+def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:
+    """The date of the images: the settings', else that of the service's TIME."""
+    if source.datetime is not None:
+        return acquisition_time(source.datetime)
+    if layer.datetime is None:
+        raise SceneError(
+            f"source {key}: the service states no time of its images: state sources.yaml: {key}.datetime, a date that "
+            "stands for them"
+        )
+    return layer.datetime
+
+
+def _first_tile(client: Client, scene: Scene) -> str:
+    """Fetch the tile at the centre."""
+    address = TileAddress(scene)
+    column, row = scene.access["probe"]
+    try:
+        pixels = fetch_tile(client, address, column, row).pixels
+    except CorruptInputError as error:
+        raise CorruptInputError(f"the first tile of the service {error}") from error
+    return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"

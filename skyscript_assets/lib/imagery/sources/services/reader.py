@@ -1,0 +1,179 @@
+"""Pixels of a scene of tiles: those under a part are fetched, kept on this machine and put together.
+
+A tile that cannot be had is an error for what needs it; whether the service as a whole has failed is found out by
+asking again for the tile that answered when the scene was indexed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError, UnreachableError
+from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
+from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
+from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
+from skyscript_assets.lib.imagery.sources.services.client import Client
+from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
+from skyscript_assets.lib.settings.sources import ServiceSource
+
+RECENT_BYTES = 64 << 20
+"""Memory that decoded tiles of one reader may take."""
+
+MAX_FAILED_IN_A_ROW = 20
+"""Tiles in a row without an answer after which a service counts as failed, whatever else it answers."""
+
+Place = tuple[int, int]
+"""Column and row of a tile, in the service's numbering."""
+
+
+class TileReader(SceneReader):
+    """Reads windows of a scene that is served in tiles.
+
+    Args:
+        scene: A scene of a tile or map service.
+        source: How the service is asked.
+        cache: Existing local folder that all readers of services share; tiles are kept in it.
+    """
+
+    def __init__(self, scene: Scene, source: ServiceSource, cache: Path | None = None) -> None:
+        super().__init__(scene)
+        self._source, self._folder = source, cache
+        self._address = TileAddress(scene)
+        self._stack = contextlib.ExitStack()
+        self._recent: OrderedDict[Place, Pixels | None] = OrderedDict()
+        self._failed: dict[Place, str] = {}
+        self._failed_in_a_row = 0
+
+    def __enter__(self) -> Self:
+        """Make ready; nothing is asked yet.
+
+        Raises:
+            SettingsError: the key of the service is missing.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(shared_folder(self._folder))
+            self._client = Client(self._source, self.scene.source, folder)
+            self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
+            stack.callback(self._cache.prune)
+            self._pool = ThreadPoolExecutor(self._source.connections, thread_name_prefix="tiles")
+            stack.callback(self._pool.shutdown, cancel_futures=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._recent.clear()
+        self._stack.close()
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a tile."""
+        return self._address.height, self._address.width
+
+    def expect(self, parts: Sequence[Part]) -> None:
+        """Fetch the tiles under the parts that are not here yet, a few at a time, each once.
+
+        Raises:
+            MissingInputError: the service refuses.
+            UnreachableError: it has failed, or wants fewer requests.
+        """
+        places = dict.fromkeys(place for part in parts for place in self._places(part))
+        missing = [place for place in places if place not in self._recent and not self._cache.has(*place)]
+        asked = [self._pool.submit(self._fetch, place) for place in missing if place not in self._failed]
+        try:
+            for future in asked:
+                future.result()
+        except SkyScriptError:
+            for future in asked:
+                future.cancel()
+            raise
+
+    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Pixels of a part of the image, put together from its tiles."""
+        if width * height > MAX_READ_PIXELS:
+            raise SceneError(
+                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
+                "plan its chips nearer to the image's own GSD"
+            )
+        rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
+        for place in self._places(Part(column, row, width, height)):
+            tile = self._tile(place)
+            if tile is None:
+                continue
+            # Where the tile's upper left pixel lies in the part.
+            x = (place[0] - self._address.first_column) * self._address.width - column
+            y = (place[1] - self._address.first_row) * self._address.height - row
+            left, top = max(0, x), max(0, y)
+            right, bottom = min(width, x + self._address.width), min(height, y + self._address.height)
+            inside = (slice(top - y, bottom - y), slice(left - x, right - x))
+            rgb[top:bottom, left:right], valid[top:bottom, left:right] = tile.rgb[inside], tile.valid[inside]
+        return Pixels(rgb, valid)
+
+    def _places(self, part: Part) -> list[Place]:
+        """The tiles under a part, row by row."""
+        width, height = self._address.width, self._address.height
+        columns = range(part.column // width, (part.column + part.width - 1) // width + 1)
+        rows = range(part.row // height, (part.row + part.height - 1) // height + 1)
+        left, top = self._address.first_column, self._address.first_row
+        return [(left + column, top + row) for row in rows for column in columns]
+
+    def _tile(self, place: Place) -> Pixels | None:
+        """A tile's pixels from memory, from this machine or from the service; None where there is no image."""
+        if place in self._recent:
+            self._recent.move_to_end(place)
+            return self._recent[place]
+        pixels = self._kept(place) if self._cache.has(*place) else self._asked(place)
+        self._recent[place] = pixels
+        most = max(4, RECENT_BYTES // (self._address.width * self._address.height * 4))
+        while len(self._recent) > most:
+            self._recent.popitem(last=False)
+        return pixels
+
+    def _kept(self, place: Place) -> Pixels | None:
+        """A tile that is on this machine; one that was damaged there is fetched again."""
+        try:
+            data = self._cache.read(*place)
+            return self._address.decode(data) if data else None
+        except (CorruptInputError, FileNotFoundError):
+            return self._asked(place)
+
+    def _asked(self, place: Place) -> Pixels | None:
+        if place not in self._failed:
+            pixels = self._fetch(place)
+            if place not in self._failed:
+                return pixels
+        raise CorruptInputError(self._failed[place])
+
+    def _fetch(self, place: Place) -> Pixels | None:
+        """Ask for a tile and keep it; one that cannot be had is remembered as failed."""
+        try:
+            tile = fetch_tile(self._client, self._address, *place)
+        except (UnreachableError, CorruptInputError) as error:
+            self._failed_in_a_row += 1
+            self._check_service(str(error))
+            self._failed[place] = str(error)
+            return None
+        self._failed_in_a_row = 0
+        self._cache.write(*place, tile.data)
+        return tile.pixels
+
+    def _check_service(self, problem: str) -> None:
+        """Find out whether a tile or the whole service has failed."""
+        if self._failed_in_a_row < MAX_FAILED_IN_A_ROW:
+            with contextlib.suppress(UnreachableError, CorruptInputError):
+                fetch_tile(self._client, self._address, *self.scene.access["probe"])
+                return
+        raise UnreachableError(
+            f"{problem}; nor does the tile come that did when scene {self.scene.scene_id} was indexed: run again later "
+            "(finished tiles are kept), or materialize scene_index again where the service has changed"
+        )

@@ -1,0 +1,173 @@
+"""WMS 1.1.1 (OGC 01-068r3) and 1.3.0 (OGC 06-042): a layer cut into maps that lie on one grid, like tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import shapely
+from pyproj import CRS
+
+from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.geometry import utm_crs
+from skyscript_assets.lib.http import public
+from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
+from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
+from skyscript_assets.lib.imagery.sources.services.layer import (
+    ServedLayer,
+    box_of,
+    choose,
+    choose_format,
+    dimension_values,
+)
+from skyscript_assets.lib.imagery.sources.services.wmts import is_northing_first
+from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
+from skyscript_assets.lib.settings.sources import WmsSource
+
+Path = tuple[Element, ...]
+"""A layer with the layers around it, outermost first: what they state holds for it too (OGC 06-042, 7.2.4.8)."""
+
+
+def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
+    """The layer of a WMS on a grid of the wanted resolution.
+
+    The grid starts at the origin of the CRS, so that regions and runs that meet share it.
+
+    Args:
+        source: Address, layer, version, CRS and what else is wanted.
+        key: The source's key.
+        ground: The region's ground, degrees.
+        client: Asks the service.
+
+    Raises:
+        SceneError: the layer, or what is wanted of it, is not offered.
+        MissingInputError: the service refuses.
+        UnreachableError: it gives no answer.
+        CorruptInputError: its answer is no list of capabilities.
+    """
+    url = with_query(source.url, {"SERVICE": "WMS", "REQUEST": "GetCapabilities", "VERSION": source.version})
+    root = parse_xml(client.document(url), public(url))
+    capabilities = root.first("WMS_Capabilities") or root.first("WMT_MS_Capabilities")
+    if capabilities is None:
+        found = root.children[0].name if root.children else "nothing"
+        raise SceneError(f"{public(url)} is no WMS: it answers with {found}; correct sources.yaml: {key}.url")
+    version = capabilities.attributes.get("version", source.version)
+    if version != source.version:
+        raise SceneError(
+            f"source {key}: the WMS speaks version {version}; state sources.yaml: {key}.version: {version}"
+        )
+    layers = {path[-1].value("Name"): path for path in _layers(capabilities)}
+    path = layers[choose(source.layer, [name for name in layers if name], None, f"sources.yaml: {key}.layer")]
+    crs = _crs(source, key, path, ground)
+    grid = _grid(source, capabilities, crs, ground)
+    values, moment = dimension_values(source, _dimensions(path), key)
+    template = with_query(
+        _map_url(capabilities, source.url), _parameters(source, key, capabilities, path, grid) | _named(values)
+    )
+    swaps = source.version == "1.3.0" and is_northing_first(crs)
+    return ServedLayer(grid, client.keyless(template), _ground(path), moment, {"axes": "yx" if swaps else "xy"})
+
+
+def _layers(capabilities: Element) -> Iterator[Path]:
+    def below(around: Path) -> Iterator[Path]:
+        yield around
+        for child in around[-1].all("Layer"):
+            yield from below((*around, child))
+
+    for layer in capabilities.all("Capability", "Layer"):
+        yield from below((layer,))
+
+
+def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> CRS:
+    """The CRS to ask for: the settings', else the region's UTM zone (of ETRS89 or WGS 84), else Web Mercator."""
+    tag = "CRS" if source.version == "1.3.0" else "SRS"
+    # In 1.1.1 one element may list several.
+    offered = {name for layer in path for entry in layer.all(tag) for name in entry.text.split()}
+    centre = shapely.centroid(ground)
+    zone = int(utm_crs(centre.x, centre.y).to_epsg() or 0) % 100
+    natural = [f"EPSG:258{zone:02}", f"EPSG:{utm_crs(centre.x, centre.y).to_epsg()}", "EPSG:3857"]
+    usable = next((name for name in natural if name in offered), None)
+    if source.crs is None and usable is None:
+        shown_names = ", ".join(sorted(offered)[:20]) or "none"
+        raise SceneError(
+            f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {shown_names}"
+        )
+    name = choose(source.crs, sorted(offered), usable, f"sources.yaml: {key}.crs")
+    crs = CRS.from_user_input(name)
+    if not crs.is_projected:
+        raise SceneError(f"sources.yaml: {key}.crs: {name} has no square pixels; choose a projected one")
+    return crs
+
+
+def _grid(source: WmsSource, capabilities: Element, crs: CRS, ground: shapely.Geometry) -> TileGrid:
+    """Pixels of the wanted size at the region's centre, in maps no larger than the service allows."""
+    side = source.tile_px
+    for name in ("MaxWidth", "MaxHeight"):
+        stated = capabilities.value("Service", name)
+        if stated.isascii() and stated.isdigit() and int(stated) > 0:
+            side = min(side, int(stated))
+    unit = float(crs.axis_info[0].unit_conversion_factor or 1.0)
+    pixel = source.gsd_m / unit
+    if crs.to_epsg() == 3857:
+        pixel /= math.cos(math.radians(shapely.centroid(ground).y))
+    return TileGrid(f"EPSG:{crs.to_epsg()}", crs, 0.0, 0.0, pixel, side, side, None)
+
+
+def _dimensions(path: Path) -> dict[str, str | None]:
+    """Default of each dimension, None where it has none: attributes of Dimension (1.3.0) or Extent (1.1.1)."""
+    found: dict[str, str | None] = {}
+    for layer in path:
+        for entry in [*layer.all("Dimension"), *layer.all("Extent")]:
+            name = entry.attributes.get("name", "").lower()
+            if name:
+                found[name] = entry.attributes.get("default") or found.get(name)
+    return found
+
+
+def _named(values: dict[str, str]) -> dict[str, str]:
+    """Parameters of dimensions: TIME and ELEVATION as they are, others with DIM_ (OGC 06-042, C.3)."""
+    return {name.upper() if name in ("time", "elevation") else f"DIM_{name.upper()}": values[name] for name in values}
+
+
+def _map_url(capabilities: Element, url: str) -> str:
+    for resource in capabilities.all("Capability", "Request", "GetMap", "DCPType", "HTTP", "Get", "OnlineResource"):
+        if resource.attributes.get("href"):
+            return followed(url, resource.attributes["href"], same_host=True)
+    return url
+
+
+def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, grid: TileGrid) -> dict[str, str]:
+    formats = [entry.text.strip() for entry in capabilities.all("Capability", "Request", "GetMap", "Format")]
+    wanted = choose_format(source, formats, key)
+    names = [style.value("Name") for layer in path for style in layer.all("Style")]
+    style = choose(source.style, names, "", f"sources.yaml: {key}.style") if source.style else ""
+    parameters = {
+        "SERVICE": "WMS",
+        "REQUEST": "GetMap",
+        "VERSION": source.version,
+        "LAYERS": source.layer,
+        "STYLES": style,
+        "FORMAT": wanted,
+        "CRS" if source.version == "1.3.0" else "SRS": grid.name,
+        "BBOX": "{bbox}",
+        "WIDTH": str(grid.tile_width),
+        "HEIGHT": str(grid.tile_height),
+    }
+    if source.transparent and wanted != "image/jpeg":
+        parameters["TRANSPARENT"] = "TRUE"
+    return parameters
+
+
+def _ground(path: Path) -> shapely.Geometry:
+    """Where the layer has images: its own geographic box, else that of the layers around it, else the world."""
+    for layer in reversed(path):
+        box, older = layer.first("EX_GeographicBoundingBox"), layer.first("LatLonBoundingBox")
+        found = None
+        if box is not None:
+            sides = ("westBoundLongitude", "southBoundLatitude", "eastBoundLongitude", "northBoundLatitude")
+            found = box_of(*(box.value(side) for side in sides))
+        elif older is not None:
+            found = box_of(*(older.attributes.get(side, "") for side in ("minx", "miny", "maxx", "maxy")))
+        if found is not None:
+            return found
+    return shapely.box(-180, -90, 180, 90)

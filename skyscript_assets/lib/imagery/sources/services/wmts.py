@@ -1,0 +1,239 @@
+"""WMTS 1.0.0 (OGC 07-057r7): capabilities to a grid and a template, by parameters (KVP) or resource addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import numpy as np
+import shapely
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.http import public
+from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
+from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
+from skyscript_assets.lib.imagery.sources.services.layer import (
+    ServedLayer,
+    box_of,
+    choose,
+    choose_format,
+    dimension_values,
+)
+from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
+from skyscript_assets.lib.settings.sources import WmtsSource
+
+PIXEL_M = 0.00028
+"""Side in metres of the pixel that scale denominators are stated for (OGC 07-057r7, 6.1)."""
+
+MAX_TILE_PX = 4096
+"""Largest tile that is asked for."""
+
+
+def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
+    """The layer of a WMTS at the resolution nearest to the wanted one.
+
+    Args:
+        source: Address (of the service or of its capabilities), layer, and what else is wanted.
+        key: The source's key.
+        ground: The region's ground, degrees.
+        client: Asks the service.
+
+    Raises:
+        SceneError: the layer, or what is wanted of it, is not offered.
+        MissingInputError: the service refuses.
+        UnreachableError: it gives no answer.
+        CorruptInputError: its answer is no list of capabilities.
+    """
+    url = source.url if source.url.partition("?")[0].endswith(".xml") else _capabilities_url(source.url)
+    root = parse_xml(client.document(url), public(url))
+    capabilities = root.first("Capabilities")
+    if capabilities is None:
+        found = root.children[0].name if root.children else "nothing"
+        raise SceneError(f"{public(url)} is no WMTS: it answers with {found}; correct sources.yaml: {key}.url")
+    layers = {layer.value("Identifier"): layer for layer in capabilities.all("Contents", "Layer")}
+    layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
+    grids = list(_grids(source, key, capabilities, layer, ground))
+    # Sets of neighbouring zones may lie beside the region.
+    grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
+    latitude = shapely.centroid(ground).y
+    best = nearest_grid([grid for _, grid in grids], source.gsd_m, latitude, f"source {key}, layer {source.layer!r}")
+    matrix_set = next(name for name, grid in grids if grid is best)
+    defaults = {
+        dimension.value("Identifier"): dimension.value("Default") or None for dimension in layer.all("Dimension")
+    }
+    values, moment = dimension_values(source, defaults, key)
+    template = _template(source, key, url, capabilities, layer)
+    for name, value in (values | {"TileMatrixSet": matrix_set, "TileMatrix": best.name}).items():
+        template = template.replace(f"{{{name}}}", quote(value, safe=":"))
+    return ServedLayer(best, client.keyless(template), _ground(layer), moment)
+
+
+def _capabilities_url(url: str) -> str:
+    return with_query(url, {"SERVICE": "WMTS", "REQUEST": "GetCapabilities", "VERSION": "1.0.0"})
+
+
+def _ground(layer: Element) -> shapely.Geometry:
+    """Where the layer has images; all of the world where it does not say."""
+    box = layer.first("WGS84BoundingBox")
+    if box is not None:
+        corners = [*box.value("LowerCorner").split(), *box.value("UpperCorner").split()]
+        found = box_of(*corners) if len(corners) == 4 else None
+        if found is not None:
+            return found
+    return shapely.box(-180, -90, 180, 90)
+
+
+# ------------------------------------------------------------------------------------------------------------- matrices
+
+
+def _grids(
+    source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
+) -> Iterator[tuple[str, TileGrid]]:
+    """The matrices of a layer's matrix sets in a projected CRS, each with the name of its set."""
+    links = {link.value("TileMatrixSet"): link for link in layer.all("TileMatrixSetLink")}
+    names = list(links)
+    if source.matrix_set is not None:
+        names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
+    described = {entry.value("Identifier"): entry for entry in capabilities.all("Contents", "TileMatrixSet")}
+    some = False
+    for name in names:
+        crs = _metric_crs(described[name]) if name in described else None
+        for matrix in described[name].all("TileMatrix") if crs is not None else ():
+            grid = _grid(matrix, links[name], crs, _swaps(described[name], crs), ground)
+            if grid is not None:
+                some = True
+                yield name, grid
+    if not some:
+        raise SceneError(
+            f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS among "
+            f"{', '.join(names) or 'none'}; choose another one with matrix_set"
+        )
+
+
+def _metric_crs(described: Element) -> CRS | None:
+    """The CRS of a matrix set where it is projected; others have no square pixels."""
+    code = _code(described)
+    try:
+        # 900913 is what Web Mercator was called before it had a code.
+        crs = CRS.from_user_input("EPSG:3857" if code in ("900913", "3785") else f"EPSG:{code}" if code else code)
+    except CRSError:
+        return None
+    return crs if crs.is_projected else None
+
+
+def _code(described: Element) -> str:
+    """The EPSG code in `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`."""
+    match = re.search(r"EPSG[:/].*?(\d+)$", described.value("SupportedCRS"))
+    return match[1] if match else ""
+
+
+def _swaps(described: Element, crs: CRS | None) -> bool:
+    """Whether corners are stated as (north, east): in URNs coordinates have the order of the CRS (OGC 07-092r3)."""
+    name = described.value("SupportedCRS")
+    return crs is not None and not name.startswith("EPSG:") and is_northing_first(crs)
+
+
+def is_northing_first(crs: CRS) -> bool:
+    """Whether the first axis of a CRS points north or south."""
+    return bool(crs.axis_info) and crs.axis_info[0].direction in ("north", "south")
+
+
+def _grid(matrix: Element, link: Element, crs: CRS | None, swaps: bool, ground: shapely.Geometry) -> TileGrid | None:
+    """One matrix, None where its numbers are none."""
+    if crs is None:
+        return None
+    try:
+        first, second = (float(number) for number in matrix.value("TopLeftCorner").split())
+        tile = (int(matrix.value("TileWidth")), int(matrix.value("TileHeight")))
+        size = (int(matrix.value("MatrixWidth")), int(matrix.value("MatrixHeight")))
+        pixel = float(matrix.value("ScaleDenominator")) * PIXEL_M / float(crs.axis_info[0].unit_conversion_factor or 1)
+    except ValueError:
+        return None
+    if not (min(tile) > 0 and max(tile) <= MAX_TILE_PX and min(size) > 0 and 0 < pixel < 1e9):
+        return None
+    name = matrix.value("Identifier")
+    limits = _limits(link, name, TileRange(0, 0, *size))
+    corners = [(second, first), (first, second)] if swaps else [(first, second), (second, first)]
+    grids = [TileGrid(name, crs, left, top, pixel, *tile, limits) for left, top in corners]
+    # Some services state corners in the other order than their CRS has; then the grid lies elsewhere altogether.
+    rightly, otherwise = (_lies_under(grid, ground) for grid in grids)
+    return grids[1] if otherwise and not rightly else grids[0]
+
+
+def _lies_under(grid: TileGrid, ground: shapely.Geometry) -> bool:
+    """Whether a grid reaches the ground at all, whatever tiles are missing in it."""
+    places = project(ground, grid.crs)
+    if grid.limits is None or len(places) == 0:
+        return False
+    end_x = grid.left + (grid.limits.column + grid.limits.columns) * grid.tile_width * grid.pixel
+    end_y = grid.top - (grid.limits.row + grid.limits.rows) * grid.tile_height * grid.pixel
+    x, y = places.T
+    return bool(np.any((x >= grid.left) & (x <= end_x) & (y <= grid.top) & (y >= end_y)))
+
+
+def _limits(link: Element, name: str, whole: TileRange) -> TileRange:
+    """The tiles that a layer has of a matrix (TileMatrixSetLimits), all where it does not say."""
+    for entry in link.all("TileMatrixSetLimits", "TileMatrixLimits"):
+        if entry.value("TileMatrix") == name:
+            try:
+                low = (int(entry.value("MinTileCol")), int(entry.value("MinTileRow")))
+                high = (int(entry.value("MaxTileCol")), int(entry.value("MaxTileRow")))
+            except ValueError:
+                continue
+            columns, rows = min(high[0], whole.columns - 1) - low[0] + 1, min(high[1], whole.rows - 1) - low[1] + 1
+            if min(low) >= 0 and min(columns, rows) > 0:
+                return TileRange(*low, columns, rows)
+    return whole
+
+
+# ------------------------------------------------------------------------------------------------------------- requests
+
+
+def _template(source: WmtsSource, key: str, url: str, capabilities: Element, layer: Element) -> str:
+    """Address of a tile with places for matrix set, matrix and dimensions, and {x} and {y} for column and row."""
+    resources = [entry for entry in layer.all("ResourceURL") if entry.attributes.get("resourceType") == "tile"]
+    formats = [value.text.strip() for value in layer.all("Format")]
+    wanted = choose_format(source, formats or [entry.attributes.get("format", "") for entry in resources], key)
+    style = _style(source, key, layer)
+    for entry in resources:
+        template = entry.attributes.get("template", "")
+        if entry.attributes.get("format") == wanted and "{TileRow}" in template and "{TileCol}" in template:
+            template = followed(url, template).replace("{TileCol}", "{x}").replace("{TileRow}", "{y}")
+            return re.sub(r"\{style\}", quote(style), template, flags=re.IGNORECASE)
+    parameters = {
+        "SERVICE": "WMTS",
+        "REQUEST": "GetTile",
+        "VERSION": "1.0.0",
+        "LAYER": source.layer,
+        "STYLE": style,
+        "FORMAT": wanted,
+        "TILEMATRIXSET": "{TileMatrixSet}",
+        "TILEMATRIX": "{TileMatrix}",
+        "TILEROW": "{y}",
+        "TILECOL": "{x}",
+    }
+    dimensions = {entry.value("Identifier"): f"{{{entry.value('Identifier')}}}" for entry in layer.all("Dimension")}
+    return with_query(_kvp_url(capabilities, url), parameters | dimensions)
+
+
+def _style(source: WmtsSource, key: str, layer: Element) -> str:
+    styles = list(layer.all("Style"))
+    names = [style.value("Identifier") for style in styles]
+    default = next(
+        (style.value("Identifier") for style in styles if style.attributes.get("isDefault") in ("true", "1")), None
+    )
+    return choose(source.style, names, default, f"sources.yaml: {key}.style") if names else source.style or "default"
+
+
+def _kvp_url(capabilities: Element, url: str) -> str:
+    """Where GetTile is asked by parameters: as the capabilities say, else where these came from."""
+    for operation in capabilities.all("OperationsMetadata", "Operation"):
+        if operation.attributes.get("name") == "GetTile":
+            for get in operation.all("DCP", "HTTP", "Get"):
+                encodings = [value.text.strip() for value in get.below("Value")]
+                if get.attributes.get("href") and (not encodings or "KVP" in encodings):
+                    return followed(url.partition("?")[0], get.attributes["href"], same_host=True)
+    return url.partition("?")[0]

@@ -1,0 +1,1 @@
+"""Source kind `stac`: STAC APIs and static catalogs, whose GeoTIFFs are read where they are."""

@@ -1,0 +1,376 @@
+"""Items of a STAC API, static catalog or ItemCollection, found and filtered; what their images hold is not looked at.
+
+A catalog is untrusted: its documents are bounded, its pages and links may loop, and it may only point to the web unless
+it lies on this machine itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urljoin, urlsplit, urlunsplit
+
+import shapely
+
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SkyScriptError
+from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.http import Signer, public, request
+from skyscript_assets.lib.imagery.footprints import polygons, wrapped
+from skyscript_assets.lib.imagery.scenes import acquisition_time
+from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
+from skyscript_assets.lib.settings.sources import StacSource
+
+MAX_DOCUMENT_BYTES = 64 << 20
+PAGE_ITEMS = 100
+SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "api_key"})
+"""Parameters of an address that are secrets or expire: an address with one is kept without its query."""
+
+VAGUE_LICENCES = frozenset({"", "proprietary", "various", "other"})
+"""What STAC has for "see elsewhere": then the licence of the settings stands."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item that the rules of its source let pass.
+
+    Attributes:
+        id: Its id.
+        datetime: Acquisition time, UTC; the middle where it states a beginning and an end.
+        claimed: Its geometry, EPSG:4326 within 180 degrees; None where it has none that could be used.
+        cloud_share: Share of cloud in 0..1, None where not stated.
+        hrefs: Addresses of its assets, one or three, without signatures.
+        licence: The licence that it states itself, None where it states none.
+    """
+
+    id: str
+    datetime: dt.datetime
+    claimed: shapely.Geometry | None
+    cloud_share: float | None
+    hrefs: tuple[str, ...]
+    licence: str | None = None
+
+
+@dataclass
+class Found:
+    """Items of a catalog over a region.
+
+    Attributes:
+        seen: Items that were looked at.
+        items: Those that pass.
+        unusable: (id, reason) of those that pass but lack something.
+    """
+
+    seen: int = 0
+    items: list[Item] = field(default_factory=list)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Found:
+    """The items of a source over a region.
+
+    Args:
+        key: Source key.
+        source: Its settings.
+        folder: Folder that a relative path of a catalog on this machine starts at.
+        bbox: (west, south, east, north) of the region in degrees.
+
+    Raises:
+        MissingInputError: the catalog on this machine does not exist.
+        RefusedError: the server refuses.
+        CorruptInputError: the catalog is no STAC, or loops.
+        SceneError: it has more items than `max_items`, or leads out of the web.
+        UnreachableError: the server failed on every try.
+    """
+    documents = _Documents(source, folder)
+    found = Found()
+    region = shapely.box(*bbox)
+    for item, base in _all_items(documents, source, bbox):
+        found.seen += 1
+        if found.seen > source.max_items:
+            raise SceneError(
+                f"sources.yaml: {key} has more than {source.max_items} items over the region: narrow since, until, "
+                "months, max_cloud_share or properties, or raise max_items"
+            )
+        name = str(item.get("id", ""))[:200]
+        try:
+            if _passes(item, source, region):
+                found.items.append(_item(item, base, source))
+        except SkyScriptError as error:
+            found.unusable.append((name, str(error)))
+    return found
+
+
+class _Documents:
+    """The JSON documents of a catalog, by address."""
+
+    def __init__(self, source: StacSource, folder: Path) -> None:
+        self._signer: Signer | None = signer_of(source)
+        self.local = urlsplit(source.catalog).scheme not in ("http", "https")
+        self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
+
+    def text(self, url: str, method: str = "GET", body: bytes | None = None) -> str:
+        """The text of a document.
+
+        Raises:
+            SceneError: a catalog of the web points to this machine.
+        """
+        if urlsplit(url).scheme in ("http", "https"):
+            headers = {"Accept": "application/geo+json, application/json"}
+            headers |= {"Content-Type": "application/json"} if body is not None else {}
+            answer = request(
+                url, limit=MAX_DOCUMENT_BYTES, signer=self._signer, method=method, headers=headers, body=body
+            )
+            return answer.body.decode("utf-8", errors="replace")
+        path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url)
+        if not self.local:
+            raise SceneError(f"{public(self.root)} points to {path}, a file on this machine, which no catalog may")
+        if not path.is_file():
+            raise MissingInputError(f"{path}, a catalog or a part of one, does not exist")
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise CorruptInputError(f"{path} is larger than a STAC document of {MAX_DOCUMENT_BYTES} bytes")
+        return path.read_text(encoding="utf-8", errors="replace")
+
+    def json(self, url: str) -> dict[str, Any]:
+        """A document that is a JSON object."""
+        return parsed(self.text(url), url)
+
+
+def joined(base: str, href: str) -> str:
+    """The address of a link or asset as it stands in the document at `base`."""
+    if urlsplit(href).scheme or href.startswith("/vsi"):
+        return href
+    if urlsplit(base).scheme in ("http", "https"):
+        return urljoin(base, href)
+    return str((Path(base).parent / href).resolve())
+
+
+def parsed(text: str, url: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CorruptInputError: it is none.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON ({error}): no STAC") from error
+    if not isinstance(value, dict):
+        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON object: no STAC")
+    return value
+
+
+def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Every item that the catalog gives for a region, each with the address that its links start at."""
+    root = documents.json(documents.root)
+    kind = root.get("type")
+    if kind == "FeatureCollection":
+        yield from ((item, documents.root) for item in _dicts(root.get("features")))
+    elif kind == "Feature":
+        yield root, documents.root
+    elif not documents.local and _link(root, "search"):
+        yield from _searched(documents, root, source, bbox)
+    elif kind in ("Catalog", "Collection"):
+        yield from _walked(documents, root, source, bbox)
+    else:
+        raise CorruptInputError(
+            f"{public(documents.root)} is no STAC catalog, collection or ItemCollection (type {kind!r}): correct "
+            "`catalog` of the source"
+        )
+
+
+def _searched(
+    documents: _Documents, root: Mapping[str, Any], source: StacSource, bbox: Bounds
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Items by the search of a STAC API (https://github.com/radiantearth/stac-api-spec, item-search)."""
+    from pystac_client import Client, ConformanceClasses
+
+    from skyscript_assets.lib.imagery.sources.stac.pages import BoundedStacIO
+
+    io = BoundedStacIO(documents.text)
+    client = Client.from_dict(dict(root), href=documents.root, migrate=True)
+    client._stac_io = io
+    if not client.has_conforms_to():
+        client.add_conforms_to("ITEM_SEARCH")
+    query = _query(source) if client.conforms_to(ConformanceClasses.QUERY) else None
+    links = [link for link in _dicts(root.get("links")) if link.get("rel") == "search"]
+    methods = [str(link.get("method", "GET")).upper() for link in links]
+    search = client.search(
+        method="POST" if "POST" in methods else "GET",
+        max_items=None,
+        limit=PAGE_ITEMS,
+        collections=[source.collection] if source.collection else None,
+        bbox=list(bbox),
+        datetime=_interval(source),
+        query=query,
+    )
+    for page in search.pages_as_dicts():
+        for item in _dicts(page.get("features")):
+            yield item, _self_link(item, documents.root)
+
+
+def _query(source: StacSource) -> dict[str, Any] | None:
+    """The rules that the query extension knows, so that fewer items come over the network."""
+    query: dict[str, Any] = {name: {"eq": value} for name, value in source.properties.items()}
+    return query or None
+
+
+def _interval(source: StacSource) -> str | None:
+    if source.since is None and source.until is None:
+        return None
+    since = f"{source.since}T00:00:00Z" if source.since else ".."
+    until = f"{source.until}T23:59:59Z" if source.until else ".."
+    return f"{since}/{until}"
+
+
+def _walked(
+    documents: _Documents, root: Mapping[str, Any], source: StacSource, bbox: Bounds
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Items of a static catalog, link by link; collections elsewhere and of other names are not entered."""
+    seen = {documents.root}
+    waiting = [(dict(root), documents.root)]
+    while waiting:
+        document, base = waiting.pop()
+        if document.get("type") == "Collection" and not _may_hold(document, source, bbox):
+            continue
+        for link in _dicts(document.get("links")):
+            url = joined(base, str(link.get("href", "")))
+            if link.get("rel") not in ("item", "items", "child") or url in seen:
+                continue
+            seen.add(url)
+            if len(seen) > 2 * source.max_items:
+                raise SceneError(
+                    f"{public(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
+                    "further down as `catalog`, or raise max_items"
+                )
+            linked = documents.json(url)
+            if linked.get("type") == "Feature":
+                yield linked, url
+            elif linked.get("type") == "FeatureCollection":
+                yield from ((item, url) for item in _dicts(linked.get("features")))
+            else:
+                waiting.append((linked, url))
+
+
+def _may_hold(collection: Mapping[str, Any], source: StacSource, bbox: Bounds) -> bool:
+    """Whether a collection is the wanted one and its extent, where it states one, reaches the region."""
+    if source.collection is not None and collection.get("id") != source.collection:
+        return False
+    try:
+        boxes = [[float(side) for side in box] for box in collection["extent"]["spatial"]["bbox"]]
+    except (KeyError, TypeError, ValueError):
+        return True
+    flat = [(box[0], box[1], box[len(box) // 2], box[len(box) // 2 + 1]) for box in boxes if len(box) in (4, 6)]
+    west, south, east, north = bbox
+    # A box with west > east crosses the antimeridian (RFC 7946, 5.2).
+    return not flat or any(
+        s <= north and south <= n and (w <= east and west <= e if w <= e else w <= east or west <= e)
+        for w, s, e, n in flat
+    )
+
+
+def _passes(item: Mapping[str, Any], source: StacSource, region: shapely.Geometry) -> bool:
+    """Whether an item satisfies the rules of its source, whatever the server made of them."""
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, Mapping) else {}
+    if source.collection is not None and item.get("collection", source.collection) != source.collection:
+        return False
+    if any(properties.get(name) != value for name, value in source.properties.items()):
+        return False
+    cloud = _cloud(properties)
+    if source.max_cloud_share is not None and cloud is not None and cloud > source.max_cloud_share:
+        return False
+    claimed = _claimed(item)
+    if claimed is not None and not claimed.intersects(region):
+        return False
+    when = _time(item)
+    day = when.date()
+    return (
+        (source.since is None or day >= source.since)
+        and (source.until is None or day <= source.until)
+        and (not source.months or when.month in source.months)
+    )
+
+
+def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
+    properties = item["properties"]
+    stated = item.get("assets")
+    assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
+    hrefs = [_unsigned(joined(base, _asset_href(assets, name))) for name in source.assets]
+    licence = properties.get("license")
+    return Item(
+        id=str(item.get("id", ""))[:200],
+        datetime=_time(item),
+        claimed=_claimed(item),
+        cloud_share=_cloud(properties),
+        hrefs=tuple(hrefs),
+        licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
+    )
+
+
+def _asset_href(assets: Mapping[str, Any], name: str) -> str:
+    """The address of the asset of a name, or of the only one that a pattern fits."""
+    fitting = [name] if name in assets else sorted(key for key in assets if fnmatch.fnmatchcase(key, name))
+    if len(fitting) > 1:
+        raise SceneError(f"its assets {', '.join(fitting)} all fit {name!r}: name one in `assets`")
+    href = assets[fitting[0]].get("href") if fitting and isinstance(assets[fitting[0]], Mapping) else None
+    if not isinstance(href, str) or not href:
+        raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(assets)) or 'none'}")
+    return href
+
+
+def _unsigned(href: str) -> str:
+    """An address without a query that holds a signature or a token: these expire, and belong in no table."""
+    parts = urlsplit(href)
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    if any(name.lower() in SIGNATURES for name, _ in parameters):
+        return urlunsplit(parts._replace(query=""))
+    return href
+
+
+def _time(item: Mapping[str, Any]) -> dt.datetime:
+    """An item's time; the middle of start_datetime and end_datetime where it states these."""
+    properties = item.get("properties") or {}
+    stated = [properties.get(name) for name in ("datetime", "start_datetime", "end_datetime")]
+    try:
+        if stated[0] is not None:
+            return acquisition_time(dt.datetime.fromisoformat(str(stated[0])))
+        start, end = (acquisition_time(dt.datetime.fromisoformat(str(text))) for text in stated[1:])
+    except ValueError:
+        raise SceneError(f"it has no readable datetime, but {stated[0] or stated[1]!r}") from None
+    return start + (end - start) / 2
+
+
+def _cloud(properties: Mapping[str, Any]) -> float | None:
+    cloud = properties.get("eo:cloud_cover")
+    return cloud / 100 if isinstance(cloud, int | float) and 0 <= cloud <= 100 else None
+
+
+def _claimed(item: Mapping[str, Any]) -> shapely.Geometry | None:
+    """The geometry of an item, mended; None for one that is none."""
+    try:
+        geometry = shapely.from_geojson(json.dumps(item.get("geometry")))
+    except (shapely.errors.GEOSException, TypeError, ValueError):
+        return None
+    if geometry is None or geometry.is_empty or not abs(geometry.bounds[0]) <= 540 >= abs(geometry.bounds[2]):
+        return None
+    ground = polygons(wrapped(shapely.make_valid(shapely.force_2d(geometry))))
+    return None if ground.is_empty else ground
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a JSON list; nothing where it is none."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _link(document: Mapping[str, Any], relation: str) -> str | None:
+    return next((link.get("href") for link in _dicts(document.get("links")) if link.get("rel") == relation), None)
+
+
+def _self_link(item: Mapping[str, Any], base: str) -> str:
+    href = _link(item, "self")
+    return urljoin(base, href) if isinstance(href, str) else base

@@ -1,0 +1,306 @@
+"""Scenes of the source kind `stac`: items of a catalog whose images were opened and are what the catalog says.
+
+An item that lacks something, or whose image does, is listed in `unusable_items.json` with the reason, and the others go
+on; a server that fails for now ends the index, so that no scene is lost to a bad moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.geotiff.describe import (
+    Description,
+    Preview,
+    Stated,
+    describe,
+    nodata_of,
+    quiet_about_missing_georeference,
+    scene_id,
+)
+from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
+from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
+from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
+from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
+from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.storage import write_json
+
+UNUSABLE_FILE = "unusable_items.json"
+
+PREVIEW_PX = 512
+"""Least longer side of the overview from which footprint and percentiles are taken."""
+
+MAX_PREVIEW_PIXELS = 1 << 22
+"""A larger overview, or file without one, is not fetched for that."""
+
+LEAST_HONEST_SHARE = 0.5
+"""Share of an item's footprint that its image must have: catalogs round corners, and list scenes of several tiles."""
+
+OPENED_AT_ONCE = 8
+MAX_LISTED = 1000
+"""Most unusable items that are listed."""
+
+
+@dataclass(frozen=True)
+class StacSummary:
+    """What `index_stac` found.
+
+    Attributes:
+        items: Items over the region that were looked at.
+        passing: Of these, those that the rules of the source let pass.
+        scenes: Scenes that overlap the region.
+        enough: Items left out because better ones cover their ground already.
+        outside: Items whose image does not reach the region.
+        without_data: Items whose image has no data.
+        duplicates: Items that are copies of another one.
+        unusable: Items listed in `unusable_items.json`.
+    """
+
+    items: int
+    passing: int
+    scenes: int
+    enough: int
+    outside: int
+    without_data: int
+    duplicates: int
+    unusable: int
+
+
+def index_stac(
+    region: str,
+    key: str,
+    source: StacSource,
+    settings: Settings,
+    bbox: Bounds,
+    out: Path,
+    progress: Progress = silent,
+) -> StacSummary:
+    """Write `scenes.parquet`: the best items over a region, perhaps none, and `unusable_items.json`.
+
+    Args:
+        region: Region key.
+        key: Source key.
+        source: The source's settings.
+        settings: The profile; the path of a catalog on this machine starts at its folder.
+        bbox: (west, south, east, north) of the region in degrees.
+        out: Existing folder to write into.
+        progress: Told after each few items.
+
+    Raises:
+        RefusedError: the server refuses the catalog.
+        CorruptInputError: the catalog is none, or its pages go in circles.
+        SceneError: there are items, but none can be used; or too many.
+        UnreachableError: a server failed on every try.
+    """
+    found = find_items(key, source, settings.folder, bbox)
+    index = _Index(region, key, source, shapely.box(*bbox))
+    index.unusable = list(found.unusable)
+    passing = len(found.items) + len(found.unusable)
+    waiting = sorted(found.items, key=_preference(source))
+    done = 0
+    with warnings.catch_warnings(), ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+        quiet_about_missing_georeference()
+        while waves := index.wave(waiting):
+            for item, scene in zip(waves, pool.map(index.attempt, waves), strict=True):
+                index.take(item, scene)
+            done += len(waves)
+            progress(done, len(found.items), "items")
+    index.enough += len(waiting)
+    listed = [{"item": name, "reason": reason} for name, reason in index.unusable[:MAX_LISTED]]
+    write_json(out / UNUSABLE_FILE, listed)
+    if index.unusable and not (index.scenes or index.outside or index.without_data):
+        name, reason = index.unusable[0]
+        count = len(index.unusable)
+        raise SceneError(f"source {key}: none of {count} items over {region} can be used; {name}: {reason}")
+    write_scenes(out, index.scenes.values())
+    return StacSummary(
+        items=found.seen,
+        passing=passing,
+        scenes=len(index.scenes),
+        enough=index.enough,
+        outside=index.outside,
+        without_data=index.without_data,
+        duplicates=index.duplicates,
+        unusable=len(index.unusable),
+    )
+
+
+def _preference(source: StacSource) -> Any:
+    """The key that sorts items, the preferred first."""
+
+    def key(item: Item) -> tuple[float, float, str]:
+        age = -item.datetime.timestamp()
+        if source.sort == "cloud":
+            return (1.0 if item.cloud_share is None else item.cloud_share, age, item.id)
+        return (age if source.sort == "newest" else -age, 0.0, item.id)
+
+    return key
+
+
+class _Index:
+    """The scenes taken so far."""
+
+    def __init__(self, region: str, key: str, source: StacSource, ground: shapely.Geometry) -> None:
+        self._region, self._key, self._source, self._ground = region, key, source, ground
+        self._taken: list[shapely.Geometry] = []
+        self.scenes: dict[str, Scene] = {}
+        self.unusable: list[tuple[str, str]] = []
+        self.enough = self.outside = self.without_data = self.duplicates = 0
+
+    def wave(self, waiting: list[Item]) -> list[Item]:
+        """The next items to open, removed from those that wait: as many as are surely needed if all can be used."""
+        chosen: list[Item] = []
+        while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
+            ground = [item.claimed for item in chosen if item.claimed is not None]
+            if not self._needed(waiting[0], [*self._taken, *ground]):
+                if chosen:
+                    # It may be needed yet, if one of the chosen proves unusable.
+                    break
+                self.enough += 1
+                waiting.pop(0)
+                continue
+            chosen.append(waiting.pop(0))
+        return chosen
+
+    def _needed(self, item: Item, taken: Sequence[shapely.Geometry]) -> bool:
+        """Whether some place of an item has fewer than `depth` scenes."""
+        if item.claimed is None or len(taken) < self._source.depth:
+            return True
+        area = item.claimed.intersection(self._ground)
+        points, grounds = _places(area), np.array(taken)
+        depth = np.zeros(len(points), int)
+        for ground in grounds[shapely.intersects(grounds, area)]:
+            depth += shapely.contains_xy(ground, points)
+        return bool((depth < self._source.depth).any())
+
+    def attempt(self, item: Item) -> Scene | str | None:
+        """The scene that an item is, the reason why it is none, or None where it has no data."""
+        try:
+            return self._scene(item)
+        except (CorruptInputError, SceneError) as error:
+            return str(error)
+
+    def take(self, item: Item, scene: Scene | str | None) -> None:
+        """Count what an attempt came to."""
+        if isinstance(scene, str):
+            self.unusable.append((item.id, scene))
+        elif scene is None:
+            self.without_data += 1
+        elif scene.scene_id in self.scenes:
+            self.duplicates += 1
+        elif not scene.footprint.intersects(self._ground):
+            self.outside += 1
+        else:
+            self.scenes[scene.scene_id] = scene
+            self._taken.append(scene.footprint)
+
+    def _scene(self, item: Item) -> Scene | None:
+        source = self._source
+        files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
+        stated = Stated(self._key, source.gsd_m, source.scaling, source.nodata)
+        found = _described(files, stated, source)
+        if found is None:
+            return None
+        fingerprint = joint_fingerprint(files)
+        return Scene(
+            scene_id=scene_id(item.id, fingerprint),
+            region=self._region,
+            source=self._key,
+            kind=source.kind,
+            datetime=item.datetime,
+            footprint=_honest(item, found),
+            cloud_share=item.cloud_share,
+            hrefs=item.hrefs,
+            access={"item": item.id},
+            fingerprint=fingerprint,
+            licence=item.licence or source.licence,
+            attribution=source.attribution,
+            **found.columns(),
+        )
+
+
+def _described(files: Sequence[ImageFile], stated: Stated, source: StacSource) -> Description | None:
+    """The facts of an image; the headers alone, and one overview, are fetched."""
+    with ExitStack() as stack:
+        datasets = tuple(stack.enter_context(file.open(())) for file in files)
+        image = OpenImage(files[0].name, datasets, source.band_numbers)
+        grids = {(dataset.crs, dataset.transform, dataset.width, dataset.height) for dataset in datasets}
+        if len(grids) > 1:
+            raise SceneError(
+                f"{image.name} and the other assets {', '.join(source.assets)} differ in CRS, pixels or size: name "
+                "three assets of one resolution"
+            )
+        return describe(image, stated, lambda: _preview(files, image, nodata_of(image, stated)))
+
+
+def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None) -> Preview:
+    """The smallest overview that is large enough, or a small image as it is; None where that would be much to fetch."""
+    dataset = image.datasets[0]
+    factors = dataset.overviews(image.bands[0])
+    longer = max(dataset.width, dataset.height)
+    large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
+    factor = factors[large[-1]] if large else factors[0] if factors else 1
+    if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
+        return None
+    with ExitStack() as stack:
+        if factors:
+            number = large[-1] if large else 0
+            opened = [stack.enter_context(file.open_overview(number)) for file in files]
+        else:
+            whole = [Part(0, 0, dataset.width, dataset.height)]
+            opened = [stack.enter_context(file.open(whole)) for file in files]
+        return read_raw(replace(image, datasets=tuple(opened)), nodata)
+
+
+def _honest(item: Item, found: Description) -> shapely.Geometry:
+    """The ground that both the item and its image have.
+
+    Raises:
+        SceneError: the item claims ground that its image does not have.
+    """
+    claimed = item.claimed
+    if claimed is None or _spans_the_antimeridian(found.outline):
+        # Catalogs write footprints across the antimeridian in many ways; the image's own is right.
+        return found.footprint
+    share = claimed.intersection(found.outline).area / claimed.area
+    if share < LEAST_HONEST_SHARE:
+        raise SceneError(
+            f"its image has {share:.0%} of the footprint that the catalog claims: the item is wrong, or belongs to "
+            "another image"
+        )
+    footprint = shapely.normalize(claimed.intersection(found.footprint))
+    if footprint.is_empty:
+        raise SceneError("its image has no data inside the footprint that the catalog claims")
+    return footprint
+
+
+def _spans_the_antimeridian(outline: shapely.Geometry) -> bool:
+    west, _, east, _ = outline.bounds
+    return bool(west == -180 and east == 180)
+
+
+def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
+    """Points (n, 2) that stand for an area: a point inside, and those of a grid of 5 x 5 that lie in it."""
+    west, south, east, north = ground.bounds
+    steps = np.linspace(0.1, 0.9, 5)
+    grid = np.array(list(itertools.product(west + steps * (east - west), south + steps * (north - south))))
+    inside = grid[shapely.contains_xy(ground, grid)]
+    point = ground.representative_point()
+    return np.vstack([inside, [[point.x, point.y]]])

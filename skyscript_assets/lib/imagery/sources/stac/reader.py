@@ -1,0 +1,92 @@
+"""The reader of scenes whose GeoTIFFs are elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, check_is_indexed
+from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
+from skyscript_assets.lib.imagery.reader import Part, Pixels
+from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
+from skyscript_assets.lib.settings.sources import StacSource
+
+
+def joint_fingerprint(files: Sequence[ImageFile]) -> str:
+    """The fingerprint of a scene of one or three files."""
+    return "".join(file.fingerprint[: 64 // len(files)] for file in files)
+
+
+class RemoteReader(RasterReader):
+    """Reads windows of a scene of one or three remote GeoTIFFs, the blocks under many windows fetched together.
+
+    A file that its server refuses, or that is broken, makes its windows unreadable and not the run.
+    """
+
+    def __init__(self, scene: Scene, source: StacSource) -> None:
+        super().__init__(scene)
+        self._source = source
+        self._files: tuple[ImageFile, ...] = ()
+        self._failure: CorruptInputError | None = None
+        self._parts: frozenset[Part] = frozenset()
+
+    def __enter__(self) -> Self:
+        """Get the beginning of the files, unless this process has them.
+
+        Raises:
+            SceneError: they are not those that were indexed, or the settings no longer allow them.
+            UnreachableError: their server failed on every try.
+        """
+        try:
+            self._files = tuple(open_href(href, self._source) for href in self.scene.hrefs)
+        except CorruptInputError as error:
+            self._failure = error
+            return self
+        if joint_fingerprint(self._files) != self.scene.fingerprint:
+            raise SceneError(
+                f"{self.scene.where} has changed since it was indexed as scene {self.scene.scene_id}: materialize "
+                "scene_index and chip_plan again"
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._parts = frozenset()
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the blocks in which the files are stored."""
+        return self._files[0].block_shape if self._files else (self.scene.height, self.scene.width)
+
+    def expect(self, parts: Sequence[Part]) -> None:
+        """Fetch the blocks under some parts together; what fails there fails again, alone, when it is read."""
+        if self._failure is None and parts:
+            with contextlib.suppress(CorruptInputError):
+                self._open(frozenset(parts))
+
+    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+        """Pixels of a part of the image, as it is stored."""
+        if self._failure is not None:
+            raise self._failure
+        part = Part(column, row, width, height)
+        if part not in self._parts:
+            self._open(frozenset([part]))
+        return self.read_plainly(part)
+
+    def _open(self, parts: frozenset[Part]) -> None:
+        self._image, self._parts = None, frozenset()
+        self._stack.close()
+        try:
+            datasets: list[Any] = [self._stack.enter_context(file.open(sorted(parts))) for file in self._files]
+            image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands)
+            check_is_indexed(image, self.scene)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._image, self._parts = image, parts

@@ -1,0 +1,265 @@
+"""Frozen image features of chips: computed once by the image tower before its projection, used by scores and alignment.
+
+`features.parquet` has a row a chip and view, `tower.json` says which tower made them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.storage import write_json
+from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tar import read_member
+from skyscript_assets.lib.towers.model import ClipModel
+from skyscript_assets.lib.towers.views import Box, UInt8Array, augmented_view, decode_image, plain_view, view_rng
+
+PART_CHIPS = 500
+"""Chips in a part: what a killed run loses at most."""
+
+AHEAD_CHIPS = 64
+"""Chips that are decoded while the tower works on the ones before."""
+
+THREADS = 2
+_PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class FeatureSummary:
+    """What `write_chip_features` made; `resumed_chips` were found from a killed run."""
+
+    chips: int
+    views: int
+    dim: int
+    tower: str
+    resumed_chips: int
+
+
+@dataclass(frozen=True)
+class _Chip:
+    chip_id: str
+    shard: Path
+    offset: int
+    length: int
+    focus: Box | None
+
+    def image(self) -> UInt8Array:
+        return decode_image(read_member(self.shard, self.offset, self.length), f"{self.shard.name}: {self.chip_id}")
+
+
+FEATURE_KEYS = pa.schema([("chip_id", pa.string()), ("view", pa.int8())])
+"""The columns of `features.parquet` that do not depend on the tower."""
+
+
+def feature_schema(dim: int) -> pa.Schema:
+    """Columns of `features.parquet` for features of `dim` numbers."""
+    return FEATURE_KEYS.append(pa.field("features", pa.list_(pa.float16(), dim)))
+
+
+def write_chip_features(
+    chips_folder: Path,
+    plan_folder: Path,
+    model: ClipModel,
+    views: int,
+    seed: int,
+    out: Path,
+    progress: Progress = silent,
+) -> FeatureSummary:
+    """Compute the features of all accepted chips and write `features.parquet` and `tower.json`.
+
+    View 0 is the chip without augmentation: its largest square, slid along the longer side so that the focus object is
+    in it. The others are draws of the paper's augmentation, which depend on seed, chip and view alone. A killed run
+    continues after its last whole part.
+
+    Args:
+        chips_folder: An `image_chips` folder.
+        plan_folder: The `chip_plan` folder it was made from (focus boxes).
+        model: Its image tower is used; projections do not matter.
+        views: Views of a chip, 1 or more.
+        seed: Seed of the augmentation.
+        out: Folder that receives the files.
+        progress: Listener; counts chips.
+
+    Raises:
+        UpstreamMissingError: a table or shard is missing.
+        CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
+    """
+    chips = _accepted_chips(chips_folder, plan_folder)
+    parts = out / _PARTS
+    parts.mkdir(exist_ok=True)
+    identity = f"{model.tower_digest}/{views}/{seed}".encode()
+    paths, resumed, dim = [], 0, 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(chips), PART_CHIPS):
+            part = chips[start : start + PART_CHIPS]
+            path = parts / f"part-{start // PART_CHIPS:05d}.parquet"
+            paths.append(path)
+            if _is_whole(path, identity, part):
+                resumed += len(part)
+            else:
+                table = _part_table(part, model, views, seed, pool, start, len(chips), progress)
+                write_table(path, table.replace_schema_metadata({b"identity": identity}))
+            progress(start + len(part), len(chips), "chips")
+    dim = _join_parts(paths, model, out)
+    write_json(out / "tower.json", {"tower": model.tower_digest, "dim": dim})
+    for path in sorted(parts.iterdir()):
+        path.unlink()
+    parts.rmdir()
+    return FeatureSummary(len(chips), views, dim, model.tower_digest, resumed)
+
+
+def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
+    columns = ["chip_id", "status", "shard", "offset", "length"]
+    chips = read_table(chips_folder / "chips.parquet", columns=columns)
+    chips = chips.filter(pc.equal(chips["status"], "ok"))
+    plan = read_table(plan_folder / "plan.parquet", columns=["chip_id", "focus_box"])
+    boxes = dict(zip(plan["chip_id"].to_pylist(), plan["focus_box"].to_pylist(), strict=True))
+    found = []
+    for row in chips.to_pylist():
+        if row["chip_id"] not in boxes:
+            raise CorruptInputError(
+                f"{chips_folder / 'chips.parquet'}: chip {row['chip_id']} is not in {plan_folder / 'plan.parquet'}; "
+                "materialize image_chips again"
+            )
+        shard = chips_folder / row["shard"]
+        found.append(_Chip(row["chip_id"], shard, row["offset"], row["length"], as_box(boxes[row["chip_id"]])))
+    return found
+
+
+def as_box(values: Sequence[int] | None) -> Box | None:
+    """A focus box of a table as a tuple."""
+    return None if values is None else (values[0], values[1], values[2], values[3])
+
+
+def _is_whole(path: Path, identity: bytes, chips: Sequence[_Chip]) -> bool:
+    """Whether a killed run left this part whole, of the same tower, views, seed and chips."""
+    if not path.is_file():
+        return False
+    try:
+        table = pq.read_table(path, columns=["chip_id", "view"])
+    except (pa.ArrowInvalid, OSError):
+        return False
+    if (table.schema.metadata or {}).get(b"identity") != identity:
+        return False
+    found: list[str] = table.filter(pc.equal(table["view"], 0))["chip_id"].to_pylist()
+    return found == [chip.chip_id for chip in chips]
+
+
+def _part_table(
+    chips: Sequence[_Chip],
+    model: ClipModel,
+    views: int,
+    seed: int,
+    pool: ThreadPoolExecutor,
+    before: int,
+    total: int,
+    progress: Progress,
+) -> pa.Table:
+    rows = []
+    done = before
+    for batch in _views_ahead(chips, model.image_size, views, seed, pool):
+        rows.append(model.image_features(batch).astype(np.float16))
+        done += len(batch) // views
+        progress(done, total, "chips")
+    features = np.concatenate(rows)
+    return pa.table(
+        {
+            "chip_id": [chip.chip_id for chip in chips for _ in range(views)],
+            "view": pa.array(np.tile(np.arange(views, dtype=np.int8), len(chips))),
+            "features": pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]),
+        },
+        schema=feature_schema(features.shape[1]),
+    )
+
+
+def _views_ahead(
+    chips: Sequence[_Chip], size: int, views: int, seed: int, pool: ThreadPoolExecutor
+) -> Iterator[UInt8Array]:
+    """Batches (chips x views, size, size, 3); the next one is decoded and augmented in threads meanwhile."""
+
+    def views_of(chip: _Chip) -> UInt8Array:
+        image = chip.image()
+        drawn = [plain_view(image, chip.focus, size)]
+        drawn += [
+            augmented_view(image, chip.focus, size, view_rng(seed, chip.chip_id, view)) for view in range(1, views)
+        ]
+        return np.stack(drawn)
+
+    groups = [chips[start : start + AHEAD_CHIPS] for start in range(0, len(chips), AHEAD_CHIPS)]
+    ahead = [pool.submit(views_of, chip) for chip in groups[0]]
+    for following in [*groups[1:], []]:
+        current, ahead = ahead, [pool.submit(views_of, chip) for chip in following]
+        yield np.concatenate([future.result() for future in current])
+
+
+def _join_parts(paths: Sequence[Path], model: ClipModel, out: Path) -> int:
+    """Join the parts into `features.parquet`, one row group a part, and return the features' dimension."""
+    tables = (pq.read_table(path).replace_schema_metadata(None) for path in paths)
+    first = next(tables, None)
+    if first is None:
+        blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
+        first = feature_schema(model.image_features(blank).shape[1]).empty_table()
+    temporary = out / ".features.parquet.tmp"
+    with pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+    os.replace(temporary, out / "features.parquet")
+    return int(first.schema.field("features").type.list_size)
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class ChipFeatures:
+    """Features read back.
+
+    Attributes:
+        chip_ids: N chips.
+        features: float16 array (N, views, D).
+    """
+
+    chip_ids: list[str]
+    features: NDArray[np.float16]
+
+
+def read_chip_features(folder: Path, tower: str) -> ChipFeatures:
+    """Read a `chip_features` folder.
+
+    Args:
+        folder: The folder.
+        tower: Digest of the tower that must have made it.
+
+    Raises:
+        UpstreamMissingError: it was not materialized.
+        OutputSchemaError: another tower made it.
+        CorruptInputError: chips do not all have the same views.
+    """
+    table = read_table(folder / "features.parquet")
+    found = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
+    if found["tower"] != tower:
+        raise OutputSchemaError(
+            f"{folder}: the features are of another image tower ({found['tower'][:12]}, wanted {tower[:12]}); "
+            "the scorer of plant.yaml and the model's base must share their tower: materialize chip_features again"
+        )
+    dim = int(found["dim"])
+    views = 1 + int(pc.max(table["view"]).as_py() or 0)
+    flat = table["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    expected = np.tile(np.arange(views), max(1, table.num_rows // views))[: table.num_rows]
+    if table.num_rows % views or not np.array_equal(table["view"].to_numpy(), expected):
+        raise CorruptInputError(f"{folder / 'features.parquet'}: a chip lacks a view; materialize chip_features again")
+    chip_ids = table["chip_id"].to_pylist()[::views]
+    return ChipFeatures(chip_ids, flat.reshape(len(chip_ids), views, dim))

@@ -1,0 +1,80 @@
+"""Similarity of chips and their captions by the scorer of the settings; which are kept is the manifest's matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.pairs.features import read_chip_features
+from skyscript_assets.lib.settings.plant import ScoreSettings
+from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.towers.model import ClipModel, normalised
+
+SCORE_SCHEMA = pa.schema(
+    [("chip_id", pa.string()), ("column", pa.string()), ("score", pa.float64()), ("scorer", pa.string())]
+)
+"""Columns of `scores.parquet`; the score is a cosine, -1 to 1."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What `write_scores` found; the figures are of cosines and None where there are no pairs."""
+
+    pairs: int
+    captions: int
+    scorer: str
+    mean: float | None
+    lowest: float | None
+    highest: float | None
+
+
+def write_scores(
+    features_folder: Path, captions_folder: Path, model: ClipModel, settings: ScoreSettings, out: Path
+) -> ScoreSummary:
+    """Score every captioned chip and write `scores.parquet`, in the order of the captions.
+
+    The score is the cosine of the chip's unaugmented view and prefix + caption (paper: CLIP similarity, section on
+    filtering). Each distinct caption is encoded once. The scorer is named with the digest of its weights.
+
+    Args:
+        features_folder: A `chip_features` folder, made by the scorer's image tower.
+        captions_folder: A `captions` folder.
+        model: The scorer.
+        settings: Which caption, with which prefix, and the scorer's name.
+        out: Folder that receives the table.
+
+    Raises:
+        UpstreamMissingError: an input is missing.
+        OutputSchemaError: the features are of another tower.
+        CorruptInputError: a captioned chip has no features.
+    """
+    captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", settings.column])
+    known = read_chip_features(features_folder, model.tower_digest)
+    row_of = {chip_id: row for row, chip_id in enumerate(known.chip_ids)}
+    chip_ids: list[str] = captions["chip_id"].to_pylist()
+    missing = [chip_id for chip_id in chip_ids if chip_id not in row_of]
+    if missing:
+        raise CorruptInputError(
+            f"{features_folder}: {len(missing)} captioned chips have no features, such as {missing[0]}; "
+            "materialize chip_features again"
+        )
+    texts = [settings.prefix + caption for caption in captions[settings.column].to_pylist()]
+    scores = np.empty(0, np.float64)
+    if chip_ids:
+        plain = known.features[[row_of[chip_id] for chip_id in chip_ids], 0].astype(np.float32)
+        images = normalised(model.project_image(plain))
+        scores = np.einsum("nd,nd->n", images, model.encode_texts(texts), dtype=np.float64)
+    scorer = f"{settings.scorer}@{model.digest[:12]}"
+    count = len(chip_ids)
+    table = pa.table(
+        {"chip_id": chip_ids, "column": [settings.column] * count, "score": scores, "scorer": [scorer] * count},
+        schema=SCORE_SCHEMA,
+    )
+    write_table(out / "scores.parquet", table)
+    if not count:
+        return ScoreSummary(0, 0, scorer, None, None, None)
+    return ScoreSummary(count, len(set(texts)), scorer, float(scores.mean()), float(scores.min()), float(scores.max()))

@@ -1,0 +1,216 @@
+"""What OSM says an image should have edges along: outlines of buildings, and both edges of motor roads.
+
+Only geometry is here, in degrees and in the metres of a window's frame; what is done with the edges belongs to `match`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from pyproj import CRS, Transformer
+
+from skyscript_assets.lib.arrays import FloatArray
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.osm.meaning import is_hidden
+from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table
+
+MOTOR_ROADS = (
+    "motorway",
+    "trunk",
+    "primary",
+    "secondary",
+    "tertiary",
+    "unclassified",
+    "residential",
+    "living_street",
+    "service",
+)
+"""Roads whose edges are looked for: paved, and of a width that the class tells."""
+
+NO_BUILDINGS = ("no", "roof", "ruins", "collapsed", "construction", "demolished", "proposed")
+"""Values of `building` without walls or a roof that an image would show along the outline."""
+
+ROAD_WEIGHT = 0.5
+"""Weight of a road's edge beside a building's: its width is guessed, verges and parked cars blur it."""
+
+_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A square of ground in metres: x east and y north of its centre, on the WGS 84 ellipsoid.
+
+    Attributes:
+        longitude: Of the centre, degrees.
+        latitude: Of the centre, degrees.
+        crs: The transverse Mercator projection about the centre as WKT; its north is true north, its scale 1.
+    """
+
+    longitude: float
+    latitude: float
+    crs: str
+
+    @classmethod
+    def at(cls, longitude: float, latitude: float) -> Frame:
+        """The frame about a place."""
+        crs = CRS.from_proj4(f"+proj=tmerc +lat_0={latitude!r} +lon_0={longitude!r} +k=1 +datum=WGS84 +units=m")
+        return cls(longitude, latitude, crs.to_wkt())
+
+    def transformer(self) -> Transformer:
+        """From degrees to metres."""
+        return Transformer.from_crs(4326, self.crs, always_xy=True)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Straight pieces of edges in metres: `start`, `end` [n, 2] and the weight of each [n]."""
+
+    start: FloatArray
+    end: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Buildings and roads of a region, in degrees.
+
+    Attributes:
+        geometry: Areas of buildings and lines of roads, EPSG:4326.
+        width_m: Width of a road, 0 for a building.
+        tree: Finds them.
+    """
+
+    geometry: npt.NDArray[np.object_]
+    width_m: FloatArray
+    tree: shapely.STRtree
+
+    @classmethod
+    def of(cls, geometry: Sequence[shapely.Geometry], width_m: Sequence[float]) -> Outlines:
+        """Outlines of some geometries."""
+        array = np.empty(len(geometry), dtype=object)
+        array[:] = list(geometry)
+        return cls(array, np.asarray(width_m, dtype=np.float64), shapely.STRtree(array))
+
+    def segments(self, frame: Frame, reach_m: float) -> Segments:
+        """The edges of what comes within a square of ground, in metres of its frame.
+
+        Args:
+            frame: The square's frame.
+            reach_m: Half of its side, metres.
+        """
+        to_metres = frame.transformer()
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach_m
+        lon, lat = to_metres.transform(corners[:, 0], corners[:, 1], direction="INVERSE")
+        found = np.sort(self.tree.query(shapely.box(min(lon), min(lat), max(lon), max(lat)), predicate="intersects"))
+        lines, of_line = _lines(self.geometry[found])
+        width = self.width_m[found][of_line]
+        coordinates, owner = shapely.get_coordinates(lines, return_index=True)
+        places = np.column_stack(to_metres.transform(coordinates[:, 0], coordinates[:, 1]))
+        joined = np.flatnonzero(owner[1:] == owner[:-1])
+        start, end, width = places[joined], places[joined + 1], width[owner[joined]]
+        near = (np.minimum(start, end) <= reach_m + width[:, None]).all(axis=1)
+        near &= (np.maximum(start, end) >= -reach_m - width[:, None]).all(axis=1)
+        near &= np.isfinite(start).all(axis=1) & np.isfinite(end).all(axis=1)
+        return _edges(start[near], end[near], width[near])
+
+    @cached_property
+    def lengths(self) -> tuple[FloatArray, FloatArray]:
+        """Where there is how much edge: middles of pieces in degrees, [n, 2], and their weighted length in metres, [n].
+
+        Lengths are on the sphere, for choosing windows only.
+        """
+        lines, of_line = _lines(self.geometry)
+        coordinates, owner = shapely.get_coordinates(lines, return_index=True)
+        joined = np.flatnonzero(owner[1:] == owner[:-1])
+        start, end = coordinates[joined], coordinates[joined + 1]
+        middle = (start + end) / 2
+        step = np.radians(end - start) * 6_371_000.0
+        length = np.hypot(step[:, 0] * np.cos(np.radians(middle[:, 1])), step[:, 1])
+        road = self.width_m[of_line][owner[joined]] > 0
+        return middle, np.where(road, 2 * ROAD_WEIGHT, 1.0) * length
+
+
+def read_outlines(path: Path) -> Outlines:
+    """Buildings and motor roads of `objects.parquet` that can be seen from above.
+
+    Raises:
+        UpstreamMissingError: there is no table.
+        CorruptInputError: it is damaged, or a geometry in it is not WKB.
+        OutputSchemaError: another version wrote it.
+    """
+    table = read_table(path, _SCHEMA, ["object_id", "tags"])
+    rows = _candidates(table["tags"])
+    geometry: list[shapely.Geometry] = []
+    widths: list[float] = []
+    wkb = read_table(path, columns=["geometry"])["geometry"].take(rows)
+    ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
+    for object_id, pairs, shape in zip(ids, tags, _shapes(path, wkb), strict=True):
+        width = _width_m(object_id, dict(pairs or ()))
+        if width is not None and np.isfinite(shapely.bounds(shape)).all():
+            geometry.append(shape)
+            widths.append(width)
+    return Outlines.of(geometry, widths)
+
+
+def _candidates(tags: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Rows that carry the key `building` or `highway`."""
+    rows, before = [np.zeros(0, dtype=np.int64)], 0
+    for chunk in tags.chunks:
+        offsets = chunk.offsets.to_numpy()
+        keys = chunk.keys.slice(offsets[0], offsets[-1] - offsets[0])
+        hits = np.flatnonzero(
+            pc.is_in(keys, value_set=pa.array(["building", "highway"])).to_numpy(zero_copy_only=False)
+        )
+        rows.append(before + np.unique(np.searchsorted(offsets - offsets[0], hits, side="right") - 1))
+        before += len(chunk)
+    return np.concatenate(rows)
+
+
+def _shapes(path: Path, wkb: pa.ChunkedArray) -> Iterator[shapely.Geometry]:
+    try:
+        yield from shapely.from_wkb(wkb.to_numpy())
+    except shapely.errors.GEOSException as error:
+        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+
+
+def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
+    """Width of a road, 0 for a building, None for what has no edges that are looked for."""
+    if is_hidden(tags):
+        return None
+    if object_id[:1] in ("a", "r"):
+        return 0.0 if tags.get("building", "no") not in NO_BUILDINGS else None
+    road = tags.get("highway", "")
+    return road_width_m(tags, ROAD_CLASSES[road]) if object_id[:1] == "w" and road in MOTOR_ROADS else None
+
+
+def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+    """Rings of areas and parts of lines, and which geometry each belongs to."""
+    parts, of_part = shapely.get_parts(geometry, return_index=True)
+    areas = shapely.get_type_id(parts) == 3
+    rings, of_ring = shapely.get_rings(parts[areas], return_index=True)
+    lines = np.concatenate([rings, parts[~areas]])
+    return lines, np.concatenate([of_part[areas][of_ring], of_part[~areas]]).astype(np.int64)
+
+
+def _edges(start: FloatArray, end: FloatArray, width: FloatArray) -> Segments:
+    """Pieces of outlines as they are; pieces of roads once on each side of their centre line."""
+    along = end - start
+    length = np.hypot(*along.T)
+    kept = length > 0
+    start, end, along, width, length = (a[kept] for a in (start, end, along, width, length))
+    road = width > 0
+    across = np.column_stack([-along[:, 1], along[:, 0]])[road] / length[road, None] * width[road, None] / 2
+    return Segments(
+        np.concatenate([start[~road], start[road] + across, start[road] - across]),
+        np.concatenate([end[~road], end[road] + across, end[road] - across]),
+        np.concatenate([np.ones((~road).sum()), np.full(2 * road.sum(), ROAD_WEIGHT)]),
+    )

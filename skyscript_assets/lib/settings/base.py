@@ -1,0 +1,128 @@
+"""What every settings model builds on: strict models, types of keys, boxes, the reading of one YAML file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from skyscript_assets.lib.errors import SettingsError
+
+RegionKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+SourceKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=32)]
+ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
+BenchmarkKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
+EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Level = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Level, Level, Level]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Month = Annotated[int, Field(ge=1, le=12)]
+GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
+"""Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
+SECRET_PARAMETER = re.compile(
+    r"://[^/@]*@|[?&][^=&]*(key|token|signature|sig|secret|password)=(?!\{api_key\})[^&]", re.IGNORECASE
+)
+"""Parts of an address that hold a secret, by their names."""
+
+
+class Model(BaseModel):
+    """Base of every settings model: frozen, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class BBox(Model):
+    """A box in degrees, EPSG:4326; it does not cross the antimeridian."""
+
+    west: float = Field(ge=-180, le=180, description="Western edge, degrees east.")
+    south: float = Field(ge=-90, le=90, description="Southern edge, degrees north.")
+    east: float = Field(ge=-180, le=180, description="Eastern edge, degrees east.")
+    north: float = Field(ge=-90, le=90, description="Northern edge, degrees north.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BBox:
+        if not (self.west < self.east and self.south < self.north):
+            raise ValueError("a box needs west < east and south < north")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(west, south, east, north) in degrees."""
+        return (self.west, self.south, self.east, self.north)
+
+    def intersects(self, other: BBox) -> bool:
+        """Whether the two boxes share any ground."""
+        return (
+            self.west < other.east and other.west < self.east and self.south < other.north and other.south < self.north
+        )
+
+
+def read_yaml(path: Path, model: type[M]) -> M:
+    """Read one YAML file beside the profile's own, such as the caption rules.
+
+    Raises:
+        SettingsError: the file is missing or wrong; every mistake is named with its key.
+    """
+    problems: list[str] = []
+    found = _read(path, model, problems)
+    if found is None:
+        raise SettingsError(_report(path.parent, problems))
+    return found
+
+
+def _report(folder: Path, problems: list[str]) -> str:
+    noun = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return "\n".join([f"the settings in {folder} have {noun}:", *(f"  - {problem}" for problem in problems)])
+
+
+def _read(path: Path, model: type[M], problems: list[str]) -> M | None:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path.name}: the file is missing")
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path.name}: cannot be read ({error})")
+        return None
+    except yaml.YAMLError as error:
+        problems.append(f"{path.name}: is not YAML: {' '.join(str(error).split())}")
+        return None
+    try:
+        return model.model_validate({} if raw is None else raw)
+    except ValidationError as error:
+        problems.extend(f"{path.name}: {_explain(e)}" for e in error.errors())
+        return None
+
+
+def _explain(error: Any) -> str:
+    """One line on one mistake: key, what was found, what is allowed."""
+    key = ".".join(str(part) for part in error["loc"]) or "(top)"
+    found = repr(error["input"])
+    found = found if len(found) <= 80 else found[:77] + "..."
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _all_field_names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{key}: unknown key (found {found}){hint}"
+    if error["type"] == "missing":
+        return f"{key}: this key is required and was not given"
+    return f"{key}: {error['msg']} (found {found})"
+
+
+def _all_field_names() -> list[str]:
+    names: set[str] = set()
+    pending: list[type[Model]] = [Model]
+    while pending:
+        cls = pending.pop()
+        names.update(cls.model_fields)
+        pending.extend(cls.__subclasses__())
+    return sorted(names)

@@ -1,0 +1,124 @@
+"""A profile, whole: the one function that reads its files, and the names that they use of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError, model_validator
+
+from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.settings.base import Model, _read, _report
+from skyscript_assets.lib.settings.benchmarks import BenchmarksFile, GroundCoverBenchmark
+from skyscript_assets.lib.settings.models import Base, JointBase, ModelsFile, PackagedWeights, TrainedModel
+from skyscript_assets.lib.settings.plant import PlantSettings
+from skyscript_assets.lib.settings.regions import GEOFABRIK, Region, RegionsFile
+from skyscript_assets.lib.settings.sources import Source, SourcesFile
+
+
+class Settings(Model):
+    """One profile, whole. `folder` is where its files were read; relative paths in them start there."""
+
+    folder: Path
+    plant: PlantSettings
+    regions: dict[str, Region]
+    geofabrik_mirror: str = GEOFABRIK
+    sources: dict[str, Source]
+    weights: dict[str, PackagedWeights]
+    bases: dict[str, Base]
+    models: dict[str, TrainedModel]
+    benchmarks: BenchmarksFile
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Settings:
+        problems = [
+            f"{where}: {name!r} is not defined; defined are {', '.join(sorted(known)) or 'none'}"
+            for where, name, known in _references(self)
+            if name not in known
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def resolve(self, path: str) -> Path:
+        """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+
+def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
+    """Every name that one part of a profile uses of another: where it stands, the name, the names there are."""
+    bases, sources, benchmarks = settings.bases, settings.sources, settings.benchmarks.benchmarks
+    yield "plant.yaml: scores.scorer", settings.plant.scores.scorer, bases
+    yield "plant.yaml: tags.encoder", settings.plant.tags.encoder, {**settings.weights, **bases}
+    for key, base in bases.items():
+        if isinstance(base, JointBase):
+            yield f"models.yaml: bases.{key}.image", base.image, settings.weights
+            yield f"models.yaml: bases.{key}.text", base.text, settings.weights
+    for key, model in settings.models.items():
+        yield f"models.yaml: models.{key}.base", model.base, bases
+        for source in model.sources or ():
+            yield f"models.yaml: models.{key}.sources", source, sources
+        for name in model.benchmarks or ():
+            yield f"models.yaml: models.{key}.benchmarks", name, benchmarks
+    for key, benchmark in benchmarks.items():
+        if isinstance(benchmark, GroundCoverBenchmark):
+            for source in benchmark.sources:
+                yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources
+    groups = {model.group or key for key, model in settings.models.items()}
+    for i, comparison in enumerate(settings.benchmarks.comparisons):
+        yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks
+        yield f"benchmarks.yaml: comparisons.{i}.group", comparison.group, groups
+        yield f"benchmarks.yaml: comparisons.{i}.against", comparison.against, groups
+
+
+PACKAGED_PROFILES = Path(__file__).resolve().parents[2] / "settings"
+"""Folder of the packaged profiles and of the label and rule files they share."""
+
+
+def packaged_or_path(settings: Settings, name: str) -> Path:
+    """A label or rule file: the profile's own of that name or path, else the packaged one.
+
+    Raises:
+        SettingsError: neither exists.
+    """
+    for candidate in (settings.resolve(name), PACKAGED_PROFILES / name):
+        if candidate.is_file():
+            return candidate
+    raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
+
+
+def load_settings(folder: Path) -> Settings:
+    """Read a profile.
+
+    Args:
+        folder: The profile's folder.
+
+    Raises:
+        SettingsError: the folder or a file is missing, is not YAML, or breaks a model; the message lists every problem
+            with its file, key, what was found and what is allowed.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"settings folder {folder} does not exist; set SKYSCRIPT_SETTINGS to a profile's folder")
+    problems: list[str] = []
+    plant = _read(folder / "plant.yaml", PlantSettings, problems)
+    regions = _read(folder / "regions.yaml", RegionsFile, problems)
+    sources = _read(folder / "sources.yaml", SourcesFile, problems)
+    models = _read(folder / "models.yaml", ModelsFile, problems)
+    benchmarks = _read(folder / "benchmarks.yaml", BenchmarksFile, problems)
+    if plant is None or regions is None or sources is None or models is None or benchmarks is None:
+        raise SettingsError(_report(folder, problems))
+    try:
+        return Settings(
+            folder=folder.resolve(),
+            plant=plant,
+            regions=regions.regions,
+            geofabrik_mirror=regions.geofabrik_mirror,
+            sources=sources.sources,
+            weights=models.weights,
+            bases=models.bases,
+            models=models.models,
+            benchmarks=benchmarks,
+        )
+    except ValidationError as error:
+        problems = [line for e in error.errors() for line in str(e["ctx"]["error"]).splitlines()]
+        raise SettingsError(_report(folder, problems)) from None

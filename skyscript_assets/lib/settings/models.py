@@ -1,0 +1,124 @@
+"""`models.yaml`: pretrained weights, bases, and the recipes of the models on the scoreboard."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from skyscript_assets.lib.settings.base import BenchmarkKey, Model, ModelKey, Positive, Sha256, Share, SourceKey
+
+
+class PackagedWeights(Model):
+    """Weights that an installed Python package carries."""
+
+    package: str = Field(description="Import name of the package.")
+    file: str = Field(description="Path of the weights inside the package.")
+    sha256: Sha256 = Field(description="Digest that the weights must have.")
+
+
+class JointBase(Model):
+    """An open_clip model joined from a timm image tower and a Hugging Face text tower, both pretrained apart."""
+
+    kind: Literal["joint"] = "joint"
+    image: str = Field(description="Key under `weights` of the image tower.")
+    timm_name: str = Field(description="timm architecture of the image tower.")
+    text: str = Field(description="Key under `weights` of the text tower.")
+    embed_dim: int = Field(256, ge=8, description="Dimension of the shared space.")
+    image_size: int = Field(224, ge=32, description="Side of the input image, pixels.")
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="Channel means of the image tower.")
+    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="Channel deviations of the image tower.")
+
+
+class OpenClipBase(Model):
+    """A model that open_clip knows, with one of its pretrained tags or a local file."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    name: str = Field(description="Architecture, such as ViT-B-32.")
+    pretrained: str | None = Field(None, description="Tag such as laion2b_e16; none starts from random weights.")
+    sha256: Sha256 | None = Field(None, description="Digest of a local weights file.")
+
+
+Base = Annotated[JointBase | OpenClipBase, Field(discriminator="kind")]
+
+
+class NoRecipe(Model):
+    """The base as it is: a baseline that reads no manifest."""
+
+    kind: Literal["none"] = "none"
+
+
+class MetadataOnlyRecipe(Model):
+    """A control: a classifier that sees chip size, GSD and region, and no pixel."""
+
+    kind: Literal["metadata-only"] = "metadata-only"
+
+
+class LinearProbeRecipe(Model):
+    """A control: logistic regression on the frozen image features, taught with the benchmark's own training windows."""
+
+    kind: Literal["linear-probe"] = "linear-probe"
+
+
+class AlignRecipe(Model):
+    """Projections trained between locked towers on stored features. This is not continual pre-training."""
+
+    kind: Literal["align"] = "align"
+    epochs: int = Field(30, ge=1, description="Passes over the pairs.")
+    batch_size: int = Field(256, ge=2, description="Pairs in a batch.")
+    lr: Positive = Field(1e-3, description="Peak learning rate; alignment needs a larger one than the paper's.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
+    shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
+    column: Literal["title", "title_multi_objects", "both", "statements"] = Field(
+        "title",
+        description="Caption that is trained on; `both` draws one of the two for each pair and epoch, `statements` one "
+        "thing that the multi-object caption states, and every chip of which it is true counts as its match.",
+    )
+    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+
+
+class ClipRecipe(Model):
+    """The paper's continual pre-training: open_clip's model and loss, AdamW, cosine, its augmentation."""
+
+    kind: Literal["clip"] = "clip"
+    epochs: int = Field(20, ge=1, description="Passes over the pairs (paper: 20).")
+    batch_size: int = Field(512, ge=2, description="Pairs in a batch (paper: 512 over 4 GPUs).")
+    lr: Positive = Field(description="Peak learning rate (paper: 3e-9 for ViT-L-14, 1e-9 for ViT-B-32).")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW betas (paper).")
+    eps: Positive = Field(1e-6, description="AdamW epsilon (paper).")
+    weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay (paper: 1.0).")
+    warmup_steps: int = Field(1000, ge=0, description="Steps of linear warm-up (paper: 1,000).")
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps.")
+    column: Literal["title", "title_multi_objects"] = Field(
+        "title", description="Caption that is trained on (paper: one column per run)."
+    )
+    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    checkpoint_steps: int = Field(500, ge=1, description="Steps between states that a killed run continues from.")
+    precision: Literal["fp32", "amp", "amp_bf16"] = Field("amp", description="Arithmetic; the CPU always runs fp32.")
+
+
+Recipe = Annotated[
+    NoRecipe | MetadataOnlyRecipe | LinearProbeRecipe | AlignRecipe | ClipRecipe, Field(discriminator="kind")
+]
+
+
+class TrainedModel(Model):
+    """A model of the scoreboard: a base and what is done to it."""
+
+    title: str = Field(description="Name shown to people.")
+    base: str = Field(description="Key under `bases`.")
+    recipe: Recipe
+    seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
+    share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
+    sources: tuple[SourceKey, ...] | None = Field(None, description="Train on these sources only; default: all.")
+    benchmarks: tuple[BenchmarkKey, ...] | None = Field(None, description="Scored on these only; default: all.")
+    group: str | None = Field(None, description="Models of one group differ in their seed alone; default: own key.")
+
+
+class ModelsFile(Model):
+    """`models.yaml`."""
+
+    weights: dict[str, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
+    bases: dict[str, Base] = Field(description="Untrained or pretrained starting points.")
+    models: dict[ModelKey, TrainedModel] = Field(min_length=1, description="What is trained and scored.")

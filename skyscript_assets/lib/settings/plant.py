@@ -1,0 +1,152 @@
+"""`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from skyscript_assets.lib.settings.base import Model, Positive, Share
+
+
+class TagSettings(Model):
+    """Vocabulary and groundability."""
+
+    labels: str = Field("tag_labels.csv", description="Labels of tags: a packaged file's name, or a path.")
+    overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
+    first_pass: str | None = Field(
+        "tag_labels_first.csv", description="Labels of a first pass; its agreement with the second is reported."
+    )
+    second_pass: str | None = Field(
+        "tag_labels_second.csv", description="Labels of a second pass that did not see the first."
+    )
+    encoder: str = Field(
+        "minilm-l6-v2",
+        description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",
+    )
+    min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
+    rare_below: int = Field(5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary.")
+    threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
+
+    @model_validator(mode="after")
+    def _two_passes(self) -> TagSettings:
+        if (self.first_pass is None) != (self.second_pass is None):
+            raise ValueError("give both first_pass and second_pass, or neither")
+        return self
+
+
+class SplitSettings(Model):
+    """Split by ground: see `lib.geometry.split_of_cell`."""
+
+    zoom: int = Field(16, ge=4, le=20, description="Zoom of the Web Mercator tiles that are never divided.")
+
+
+class ChipSettings(Model):
+    """What is planned and how it is cut."""
+
+    rule: Literal["focus", "paper"] = Field(
+        "focus", description="`focus` is this project's rule; `paper` the plain one."
+    )
+    snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
+    sampling: Literal["quota", "squares"] = Field(
+        "quota",
+        description="`quota` draws each tag up to its quota; `squares`, the paper's way, draws all objects of random "
+        "squares of 0.01 degrees, then all that carry a rare tag.",
+    )
+    quota: int = Field(ge=1, description="Chips wanted for each tag x region x GSD.")
+    square_share: Share = Field(0.1, description="Share of the squares that are drawn by `sampling: squares`.")
+    rare_below: int | None = Field(
+        None, ge=0, description="Tags with fewer objects in the snapshot draw them all; default: the quota."
+    )
+    min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
+    min_tile_px: int = Field(100, ge=32, description="Least side of a chip, pixels.")
+    max_tile_px: int = Field(1000, le=4096, description="Greatest side of a chip, pixels.")
+    context: float = Field(1.5, ge=1.0, description="A polygon's tile is its box times this.")
+    point_tile_px: int = Field(160, ge=32, description="Side of the tile around a point or a line's vertex, pixels.")
+    shift: Share = Field(0.25, description="Greatest random shift, as a share of the tile's free margin or side.")
+    seed: int = Field(0, ge=0, description="Seed of the draws; another seed is another sample.")
+    jpeg_quality: int = Field(90, ge=50, le=100, description="Quality of the chips' JPEG files.")
+    part_size: int = Field(1000, ge=1, description="Chips in a part: what a killed run loses at most.")
+    max_nodata_share: Share = Field(0.05, description="A chip with more pixels without data is rejected.")
+    max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
+    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
+    min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
+    min_focus_valid_share: Share = Field(
+        0.75, description="A chip is rejected where less of its focus object's box holds data."
+    )
+    min_focus_px: int = Field(
+        8, ge=1, description="Least length in pixels of the longer side of a focus box, points excepted."
+    )
+    max_failed_share: Share = Field(
+        0.5, description="Share of a partition's chips that may fail to be read before the whole partition fails."
+    )
+    apply_offsets: bool = Field(
+        default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."
+    )
+
+
+class OffsetSettings(Model):
+    """How the offset between OSM and a scene is estimated."""
+
+    search_radius_m: float = Field(15.0, ge=1, le=50, description="Greatest shift looked for, metres east and north.")
+    windows: int = Field(24, ge=8, le=100, description="Most windows of a scene that are read and matched.")
+    min_confidence: Share = Field(0.5, description="A shift of less confidence counts as not estimated.")
+
+
+class RateSettings(Model):
+    """What the machine and the servers manage in a second: only estimates of time count with it.
+
+    Megapixels are by default those of one slow core (docs/benchmarks.md, "Cutting chips").
+    """
+
+    read_megapixels_s: Positive = Field(100.0, description="Megapixels of local or fetched images decoded in a second.")
+    encode_megapixels_s: Positive = Field(100.0, description="Megapixels of chips measured and encoded in a second.")
+    requests_s: Positive = Field(10.0, description="Requests that a server of images answers in a second.")
+
+
+class CaptionSettings(Model):
+    """How captions are written."""
+
+    rules: str = Field("caption_rules.yaml", description="Caption rules: a packaged file's name, or a path.")
+    max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
+    max_length: int = Field(300, ge=40, description="Longest caption, characters.")
+
+
+class ScoreSettings(Model):
+    """Image-caption similarity and the share kept."""
+
+    scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
+    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
+    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    views: int = Field(
+        1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
+    )
+
+
+class ShardSettings(Model):
+    """Caption shards."""
+
+    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption written as the text file.")
+    prefix: str = Field("a satellite image of ", description="Put before the caption.")
+    samples_per_shard: int = Field(1000, ge=1, description="Pairs in one tar file.")
+
+
+class ManifestSettings(Model):
+    """What may be missing when everything is gathered."""
+
+    allow_missing: tuple[str, ...] = Field((), description="Partitions `region|source` that may be missing or failed.")
+
+
+class PlantSettings(Model):
+    """`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
+
+    title: str = Field(description="Name of the profile.")
+    tags: TagSettings = TagSettings()
+    split: SplitSettings = SplitSettings()
+    chips: ChipSettings
+    rates: RateSettings = RateSettings()
+    offsets: OffsetSettings = OffsetSettings()
+    captions: CaptionSettings = CaptionSettings()
+    scores: ScoreSettings
+    shards: ShardSettings = ShardSettings()
+    manifest: ManifestSettings = ManifestSettings()

@@ -1,1 +1,0 @@
-"""Chips and captions as training shards, and the manifest of all pairs."""

@@ -1,0 +1,1 @@
+"""What tags, scores and training share: pretrained towers, and the pixels that they are given."""

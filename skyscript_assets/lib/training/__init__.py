@@ -1,0 +1,1 @@
+"""Training: alignment of locked towers, continual pre-training, and trained models on disk."""

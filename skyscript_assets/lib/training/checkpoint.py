@@ -1,0 +1,205 @@
+"""A trained model on disk: what differs from its base, what it was trained on, and how the loss went.
+
+`model.json` says which base, seed and recipe; `model.safetensors` holds the tensors that training changed;
+`history.parquet` the losses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
+from skyscript_assets.lib.storage import write_json
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.weights import file_sha256
+
+FORMAT = 1
+"""Version of `model.json`."""
+
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("epoch", pa.int32()),
+        ("split", pa.string()),
+        ("loss", pa.float64()),
+        ("lr", pa.float64()),
+    ]
+)
+"""Columns of `history.parquet`. `step` counts optimiser steps done; a `train` row is a batch, a `val` row an epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a training run did.
+
+    Attributes:
+        recipe: Kind of the recipe.
+        pairs: Training pairs used.
+        captions: Distinct captions among them.
+        cells: Grid cells they lie in.
+        val_pairs: Validation pairs.
+        steps: Optimiser steps taken.
+        epochs: Epochs begun.
+        best_epoch: Epoch (from 1) whose weights were kept; None where nothing was trained.
+        first_loss: Training loss of the first batch.
+        train_loss: Mean training loss of the last epoch.
+        val_loss: Validation loss of the weights kept; None without validation pairs.
+        logit_scale: Factor of the cosines in the end (CLIP: at most 100).
+    """
+
+    recipe: str
+    pairs: int = 0
+    captions: int = 0
+    cells: int = 0
+    val_pairs: int = 0
+    steps: int = 0
+    epochs: int = 0
+    best_epoch: int | None = None
+    first_loss: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    logit_scale: float | None = None
+
+
+def history_row(step: int, epoch: int, split: str, loss: float, lr: float) -> dict[str, Any]:
+    """One row of `history.parquet`."""
+    return {"step": step, "epoch": epoch, "split": split, "loss": loss, "lr": lr}
+
+
+def save_checkpoint(
+    model: ClipModel,
+    base_digest: str,
+    names: Iterable[str],
+    settings: TrainedModel,
+    summary: TrainingSummary,
+    history: Sequence[Mapping[str, Any]],
+    out: Path,
+) -> None:
+    """Write `model.safetensors`, `history.parquet` and, last, `model.json`.
+
+    Args:
+        model: The trained model.
+        base_digest: `ClipModel.digest` of the base before training.
+        names: State entries of the network that training changed.
+        settings: Settings of the model.
+        summary: Recorded in `model.json`.
+        history: Rows of `history.parquet`.
+        out: Folder that receives the files.
+    """
+    from safetensors.torch import save_file
+
+    state = model.network.state_dict()
+    tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
+    temporary = out / ".model.safetensors.tmp"
+    save_file(tensors, temporary)
+    os.replace(temporary, out / "model.safetensors")
+    write_table(out / "history.parquet", rows_to_table(history, HISTORY_SCHEMA))
+    record = {
+        "format": FORMAT,
+        "title": settings.title,
+        "base": settings.base,
+        "base_digest": base_digest,
+        "seed": model.seed,
+        "recipe": settings.recipe.model_dump(mode="json"),
+        "share": settings.share,
+        "sources": settings.sources,
+        "tensors": sorted(tensors),
+        "sha256": file_sha256(out / "model.safetensors"),
+        "training": asdict(summary),
+    }
+    write_json(out / "model.json", record)
+
+
+def write_untrained(base: ClipModel, settings: TrainedModel, out: Path) -> TrainingSummary:
+    """The checkpoint of a recipe that changes no weights: no tensors, no history, the base as it is."""
+    summary = TrainingSummary(recipe=settings.recipe.kind)
+    save_checkpoint(base, base.digest, (), settings, summary, (), out)
+    return summary
+
+
+def load_checkpoint(folder: Path, base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights]) -> ClipModel:
+    """A trained model: its base, with the tensors that training changed.
+
+    Args:
+        folder: A `trained_checkpoint` folder.
+        base: Settings of the base it was trained from.
+        weights: Packaged weights by name.
+
+    Raises:
+        UpstreamMissingError: the folder holds no checkpoint.
+        CorruptInputError: a file is broken, or its tensors do not fit.
+        OutputSchemaError: a later version wrote it.
+        DigestMismatchError: the weights or the base are not the ones it was made with.
+        PretrainedWeightsError: the base cannot be loaded.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    record = _read_record(folder)
+    path = folder / "model.safetensors"
+    if file_sha256(path) != record["sha256"]:
+        raise DigestMismatchError(f"{path} is not the file that model.json describes; train the model again")
+    model = load_base(base, weights, int(record["seed"]))
+    if model.digest != record["base_digest"]:
+        raise DigestMismatchError(
+            f"{folder}: trained from another base than {record['base']!r} now is "
+            f"({record['base_digest'][:12]}, now {model.digest[:12]}); train the model again"
+        )
+    try:
+        tensors = load_file(path)
+        found = model.network.load_state_dict(tensors, strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise CorruptInputError(f"{path}: does not fit the base ({error}); train the model again") from error
+    if found.unexpected_keys:
+        raise CorruptInputError(f"{path}: the base has no {found.unexpected_keys[0]}; train the model again")
+    model.weights_changed()
+    return model
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file() or not (folder / "model.safetensors").is_file():
+        raise UpstreamMissingError(f"{folder} holds no checkpoint: materialize trained_checkpoint first")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = record["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CorruptInputError(f"{path}: is not a checkpoint's record; train the model again") from error
+    if version != FORMAT:
+        raise OutputSchemaError(f"{path}: format {version} is not {FORMAT}, which this version reads")
+    return dict(record)
+
+
+def plot_history(folder: Path, png: Path) -> None:
+    """Draw the training curve of a checkpoint: loss of batches and of validation, over steps.
+
+    Raises:
+        UpstreamMissingError: the folder has no history.
+    """
+    from matplotlib.figure import Figure
+
+    history = read_table(folder / "history.parquet", HISTORY_SCHEMA)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for split, style in (("train", {"linewidth": 0.8, "alpha": 0.7}), ("val", {"marker": "o", "markersize": 3})):
+        rows = history.filter(pc.equal(history["split"], split))
+        if rows.num_rows:
+            axes.plot(rows["step"].to_numpy(), rows["loss"].to_numpy(), label=split, **style)
+    if history.num_rows:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing was trained", ha="center", transform=axes.transAxes)
+    axes.set(xlabel="optimiser steps", ylabel="contrastive loss")
+    axes.spines[["top", "right"]].set_visible(False)
+    # Without the software tag, which names matplotlib's version, equal histories give equal files.
+    figure.savefig(png, dpi=120, format="png", metadata={"Software": None})

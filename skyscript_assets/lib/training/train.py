@@ -1,0 +1,293 @@
+"""Continual pre-training by the paper's recipe: open_clip's network and loss, both towers unlocked, on one device.
+
+Paper (SkyScript, training details): AdamW (0.9, 0.98, 1e-6), weight decay 1.0, warm-up and cosine, batch 512, 20
+epochs, AMP, its augmentation. The paper spreads a batch over four GPUs; here one device holds it: the loss is the same.
+Images are read by place (shard, offset, length), so an epoch is shuffled over all pairs of all regions and sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skyscript_assets.lib.arrays import IntArray
+from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.pairs.features import as_box
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
+from skyscript_assets.lib.tar import read_member
+from skyscript_assets.lib.towers.model import ClipModel
+from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
+from skyscript_assets.lib.training.batches import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
+from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
+from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_VAL_PAIRS = 5000
+"""Pairs the validation loss is taken on after each epoch (the paper sets 5,000 aside)."""
+
+BATCHES_AHEAD = 2
+_STATE = "state.pt"
+
+
+class _Images:
+    """Images of pairs, read and made into views by threads, batches ahead of their use."""
+
+    def __init__(self, pairs: TrainingPairs, chips_root: Path, size: int, seed: int) -> None:
+        self._chip_ids: list[Any] = pairs.column("chip_id")
+        self._shards: list[Any] = pairs.column("image_shard")
+        self._offsets: list[Any] = pairs.column("image_offset")
+        self._lengths: list[Any] = pairs.column("image_length")
+        self._boxes: list[Any] = pairs.column("focus_box")
+        self._root, self._size, self._seed = chips_root, size, seed
+
+    def view(self, pair: int, epoch: int | None) -> UInt8Array:
+        """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
+        data = read_member(self._root / self._shards[pair], self._offsets[pair], self._lengths[pair])
+        image = decode_image(data, f"{self._shards[pair]}: {self._chip_ids[pair]}")
+        focus = as_box(self._boxes[pair])
+        if epoch is None:
+            return plain_view(image, focus, self._size)
+        return augmented_view(image, focus, self._size, view_rng(self._seed, self._chip_ids[pair], epoch))
+
+    def batches(
+        self, batches: Iterator[tuple[int | None, IntArray]], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[int | None, IntArray, UInt8Array]]:
+        """(epoch, pairs, pixels (N, size, size, 3)) of each batch."""
+        ahead: list[tuple[int | None, IntArray, list[Future[UInt8Array]]]] = []
+        for epoch, batch in itertools.chain(batches, itertools.repeat((None, np.empty(0, np.int64)), BATCHES_AHEAD)):
+            ahead.append((epoch, batch, [pool.submit(self.view, int(pair), epoch) for pair in batch]))
+            if len(ahead) > BATCHES_AHEAD:
+                first_epoch, first, futures = ahead.pop(0)
+                if futures:
+                    yield first_epoch, first, np.stack([future.result() for future in futures])
+
+
+def train_clip(
+    manifest_path: Path,
+    chips_root: Path,
+    base: ClipModel,
+    settings: TrainedModel,
+    out: Path,
+    progress: Progress = silent,
+    threads: int | None = None,
+) -> TrainingSummary:
+    """Train both towers and write the checkpoint; the weights after the last step are kept, as in the paper.
+
+    The cosine ends with the last step that is taken. A killed run with the same inputs continues from the state it
+    wrote last, to the same result: order, augmentation and dropout depend on seed and step alone.
+
+    Args:
+        manifest_path: `manifest.parquet`.
+        chips_root: Folder that the manifest's image shards are relative to.
+        base: The base; its network is trained in place.
+        settings: Settings of the model, with recipe `clip`.
+        out: Folder that receives the checkpoint, and the state of an unfinished run.
+        progress: Listener; counts optimiser steps.
+        threads: Threads that read and augment; default: one for each core, 16 at most.
+
+    Raises:
+        TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
+        UpstreamMissingError: the manifest or a shard is missing.
+        CorruptInputError: a chip cannot be read.
+        SettingsError: the recipe is another one.
+    """
+    recipe = settings.recipe
+    if not isinstance(recipe, ClipRecipe):
+        raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
+    train, val = select_pairs(manifest_path, settings, "train"), select_pairs(manifest_path, settings, "val")
+    captions = train.captions(recipe.column, recipe.prefix)
+    require_enough(train, captions, recipe.batch_size, settings.title)
+    base_digest = base.digest
+    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+        run = _Run(base, recipe, settings.seed, train, val, chips_root, out / _STATE, pool)
+        run.resume(_identity(base_digest, settings, train, captions))
+        history = run.to_the_end(progress)
+    base.network.eval()
+    base.weights_changed()
+    train_losses = [row["loss"] for row in history if row["split"] == "train"]
+    val_losses = [row["loss"] for row in history if row["split"] == "val"]
+    last_epoch = history[-1]["epoch"]
+    summary = TrainingSummary(
+        recipe=recipe.kind,
+        pairs=len(train),
+        captions=len(set(captions)),
+        cells=train.cells,
+        val_pairs=len(val),
+        steps=run.total,
+        epochs=last_epoch,
+        best_epoch=last_epoch,
+        first_loss=train_losses[0],
+        train_loss=float(np.mean([r["loss"] for r in history if r["split"] == "train" and r["epoch"] == last_epoch])),
+        val_loss=val_losses[-1] if val_losses else None,
+        logit_scale=float(base.network.logit_scale.detach().exp()),
+    )
+    save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
+    (out / _STATE).unlink(missing_ok=True)
+    return summary
+
+
+def _identity(base_digest: str, settings: TrainedModel, train: TrainingPairs, captions: list[str]) -> str:
+    """Digest of what a run depends on: a state of another run is not continued."""
+    digest = hashlib.sha256(json.dumps([base_digest, settings.model_dump(mode="json")], sort_keys=True).encode())
+    for chip_id, caption in zip(train.column("chip_id"), captions, strict=True):
+        digest.update(f"{chip_id}\x1f{caption}\x1e".encode())
+    return digest.hexdigest()
+
+
+class _Run:
+    """One training run: network, optimiser, schedule, and the state that survives a kill."""
+
+    def __init__(
+        self,
+        base: ClipModel,
+        recipe: ClipRecipe,
+        seed: int,
+        train: TrainingPairs,
+        val: TrainingPairs,
+        chips_root: Path,
+        state_path: Path,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        import torch
+        from open_clip_train.scheduler import cosine_lr
+
+        self._base, self._recipe, self._seed, self._pool = base, recipe, seed, pool
+        self._captions = train.captions(recipe.column, recipe.prefix)
+        self._codes = codes_of(self._captions)
+        self._images = _Images(train, chips_root, base.image_size, seed)
+        self._val_captions = val.captions(recipe.column, recipe.prefix)
+        self._val_images = _Images(val, chips_root, base.image_size, seed)
+        self._state_path = state_path
+        self._per_epoch = len(self._codes) // recipe.batch_size
+        self.total = min(self._per_epoch * recipe.epochs, recipe.max_steps or self._per_epoch * recipe.epochs)
+        self._optimiser = adamw(
+            dict(base.network.named_parameters()), recipe.lr, recipe.weight_decay, recipe.betas, recipe.eps
+        )
+        self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, self.total)
+        self._amp = recipe.precision != "fp32" and base.device.type == "cuda"
+        self._dtype = torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float16
+        # bfloat16 has the range of float32, so that only float16 needs its gradients scaled.
+        self._scaler = torch.amp.GradScaler(base.device.type, enabled=self._amp and self._dtype == torch.float16)
+        self._step = 0
+        self._history: list[dict[str, Any]] = []
+        self._identity = ""
+
+    # ---------------------------------------------------------------------------------------------------------- state
+
+    def resume(self, identity: str) -> None:
+        """Continue from the state that a killed run of this identity left, if there is one."""
+        import torch
+
+        self._identity = identity
+        # torch.save writes zip archives; anything else is no state, and torch's old reader fails on it in many ways.
+        if not zipfile.is_zipfile(self._state_path):
+            return
+        try:
+            state = torch.load(self._state_path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
+            return
+        if state.get("identity") != identity:
+            return
+        self._base.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._step, self._history = state["step"], state["history"]
+
+    def _save(self) -> None:
+        import torch
+
+        state = {
+            "identity": self._identity,
+            "network": self._base.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "step": self._step,
+            "history": self._history,
+        }
+        temporary = self._state_path.with_name(f".{self._state_path.name}.tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self._state_path)
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def to_the_end(self, progress: Progress) -> list[dict[str, Any]]:
+        """Take the steps that are left and return the whole history."""
+        for epoch, batch, pixels in self._images.batches(self._order(), self._pool):
+            self._take_step(epoch or 0, batch, pixels)
+            if self._step % self._per_epoch == 0 or self._step == self.total:
+                self._validate(epoch or 0)
+            if self._step % self._recipe.checkpoint_steps == 0 and self._step < self.total:
+                self._save()
+            progress(self._step, self.total, "steps")
+        return self._history
+
+    def _order(self) -> Iterator[tuple[int | None, IntArray]]:
+        """(epoch from 1, pairs) of every step that is left."""
+        first = self._step // self._per_epoch
+        left = itertools.chain.from_iterable(self._epoch(epoch + 1) for epoch in range(first, self._recipe.epochs))
+        return itertools.islice(left, self._step - first * self._per_epoch, self.total - first * self._per_epoch)
+
+    def _epoch(self, epoch: int) -> Iterator[tuple[int | None, IntArray]]:
+        batches = deal_batches(self._codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
+        return ((epoch, batch) for batch in batches)
+
+    def _take_step(self, epoch: int, batch: IntArray, pixels: UInt8Array) -> None:
+        import torch
+
+        network, device = self._base.network, self._base.device
+        lr = self._schedule(self._step)
+        network.train()
+        tokens = self._base.tokens([self._captions[pair] for pair in batch])
+        # Dropout and stochastic depth draw from a seed of their own at each step: a continued run draws the same.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(unit_hash("dropout", self._seed, self._step) * 2**53))
+            loss = self._loss(self._base.pixels(pixels), tokens)
+        self._optimiser.zero_grad()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        bound_logit_scale(network)
+        self._step += 1
+        self._history.append(history_row(self._step, epoch, "train", loss.item(), lr))
+
+    def _loss(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+        import torch
+
+        network = self._base.network
+        with torch.autocast(self._base.device.type, dtype=self._dtype, enabled=self._amp):
+            images, texts = network.encode_image(pixels), network.encode_text(tokens)
+        # Similarities and softmax in float32: half precision cannot tell the best of many near-equal pairs apart.
+        return contrastive_loss(images.float(), texts.float(), network.logit_scale)
+
+    def _validate(self, epoch: int) -> None:
+        """Append the mean loss of plain views of the validation pairs, in the same batches each time."""
+        import torch
+
+        pairs = min(MAX_VAL_PAIRS, len(self._val_captions))
+        size = min(pairs, self._recipe.batch_size)
+        if size < 2:
+            return
+        self._base.network.eval()
+        rng = np.random.default_rng(0)
+        dealt = deal_batches(codes_of(self._val_captions), size, rng)[: pairs // size]
+        order: Iterator[tuple[int | None, IntArray]] = ((None, batch) for batch in dealt)
+        losses = []
+        with torch.no_grad():
+            for _, batch, pixels in self._val_images.batches(order, self._pool):
+                tokens = self._base.tokens([self._val_captions[pair] for pair in batch])
+                losses.append(self._loss(self._base.pixels(pixels), tokens).item())
+        self._history.append(history_row(self._step, epoch, "val", float(np.mean(losses)), self._history[-1]["lr"]))

@@ -1,0 +1,79 @@
+import datetime as dt
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.chips.failures import (
+    FAILURE_REASONS,
+    MAX_ERROR_LENGTH,
+    failed,
+    plain_message,
+    read_failures,
+    write_failures,
+)
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+
+NOON = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MissingInputError("a.tif does not exist"), "missing"),
+        (FileNotFoundError(2, "gone"), "missing"),
+        (TimeoutError("slow"), "timeout"),
+        (caused(CorruptInputError("no answer"), TimeoutError()), "timeout"),
+        (urllib.error.URLError("refused"), "http"),
+        (ConnectionResetError("reset"), "http"),
+        (caused(CorruptInputError("cannot be read"), Exception("HTTP response code: 503")), "http"),
+        (CorruptInputError("TIFFReadEncodedTile failed"), "unreadable"),
+        (OSError(5, "Input/output error"), "unreadable"),
+    ],
+)
+def test_the_reason_follows_from_the_error_and_its_causes(error: Exception, reason: str) -> None:
+    assert failed(error, NOON).reason == reason
+    assert reason in FAILURE_REASONS
+
+
+def test_attempts_are_counted_and_the_first_time_stays() -> None:
+    later = NOON + dt.timedelta(hours=2)
+    once = failed(TimeoutError("slow"), NOON)
+    twice = failed(CorruptInputError("torn"), later, once)
+    assert (once.attempts, once.first, once.last) == (1, NOON, NOON)
+    assert (twice.attempts, twice.first, twice.last, twice.error) == (2, NOON, later, "torn")
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("https://me:secret@host/a.tif failed", "https://host/a.tif failed"),
+        ("https://host/a.tif?sig=SECRET&se=2024 failed", "https://host/a.tif failed"),
+        ("'https://host/a.tif?sig=SECRET': 403", "'https://host/a.tif': 403"),
+        ("s3://bucket/a.tif?X-Amz-Signature=SECRET", "s3://bucket/a.tif"),
+        ("header Authorization: Bearer SECRET refused", "header Authorization: *** refused"),
+        ("access_token=SECRET; more", "access_token=***; more"),
+        ("api_key = SECRET", "api_key = ***"),
+        ("/vsicurl/https://host/a.tif?token=SECRET: 404", "/vsicurl/https://host/a.tif 404"),
+        ("two\nlines\x1b[31m", "two lines[31m"),
+        ("", "OSError"),
+    ],
+)
+def test_messages_hold_no_secrets_and_one_line(said: str, stored: str) -> None:
+    assert plain_message(OSError(said)) == stored
+    assert "SECRET" not in plain_message(OSError(said))
+
+
+def test_messages_are_bounded() -> None:
+    assert len(plain_message(OSError("x" * 10_000))) == MAX_ERROR_LENGTH
+
+
+def test_a_ledger_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    entry = failed(TimeoutError("slow"), NOON)
+    write_failures(tmp_path, [{"chip_id": "n1", "scene_id": "s", **vars(entry)}])
+    assert read_failures(tmp_path) == {"n1": entry}

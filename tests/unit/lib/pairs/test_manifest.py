@@ -1,0 +1,209 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.pairs.manifest import (
+    MANIFEST_SCHEMA,
+    MAX_EXAMPLES,
+    ManifestSummary,
+    PartitionFolders,
+    shared_ground,
+    write_manifest,
+)
+from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tar import read_member
+
+WritePartition = Callable[..., PartitionFolders]
+Partitions = dict[tuple[str, str], PartitionFolders]
+
+
+def manifest_of(partitions: Partitions, out: Path) -> tuple[ManifestSummary, list[dict]]:
+    out.mkdir(exist_ok=True)
+    summary = write_manifest(partitions, out)
+    return summary, read_table(out / "manifest.parquet", MANIFEST_SCHEMA).to_pylist()
+
+
+def test_a_row_says_where_its_image_lies(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = write_partition([{}, {}])
+    summary, rows = manifest_of({("here", "S"): folders}, tmp_path / "out")
+    assert (summary.pairs, summary.eligible, summary.partitions) == (2, 2, 1)
+    row = rows[1]
+    assert row["image_shard"] == "here/S/part-00000.tar"
+    data = read_member(folders.chips / "part-00000.tar", row["image_offset"], row["image_length"])
+    assert data.startswith(b"\xff\xd8")
+    assert row["focus_box"] == [10, 20, 60, 70]
+    assert (row["cell"], row["split"], row["score"], row["scorer"]) == ("1/7", "train", 0.01, "a scorer")
+    assert (row["eligible"], row["dropped_because"]) == (True, None)
+
+
+def test_partitions_come_by_name_and_pairs_as_planned(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = {
+        ("there", "S"): write_partition([{"chip_id": "a9_S"}], region="there"),
+        ("here", "T"): write_partition([{"chip_id": "a8_T", "image": 5}, {"chip_id": "a7_T"}], source="T"),
+    }
+    _, rows = manifest_of(folders, tmp_path / "out")
+    assert [(row["region"], row["source"], row["chip_id"]) for row in rows] == [
+        ("here", "T", "a8_T"),
+        ("here", "T", "a7_T"),
+        ("there", "S", "a9_S"),
+    ]
+
+
+def test_only_accepted_chips_with_captions_are_pairs(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = write_partition([{"status": "rejected"}, {"captioned": False}, {}])
+    _, rows = manifest_of({("here", "S"): folders}, tmp_path / "out")
+    assert [row["chip_id"] for row in rows] == ["a2_S_20200601_00000002"]
+
+
+def test_what_may_not_be_used_says_why(tmp_path: Path, write_partition: WritePartition) -> None:
+    chips = [
+        {"image": 1},
+        {"image": 1, "split": "test"},
+        {"title": " ", "image": 1},
+        {"scored": False},
+        {"score": math.nan},
+        {"split": "val"},
+    ]
+    folders = {
+        ("here", "S"): write_partition(chips),
+        ("there", "S"): write_partition(
+            [{"image": 99}, {"chip_id": "z", "image": 98, "split": "test"}], region="there"
+        ),
+    }
+    summary, rows = manifest_of(folders, tmp_path / "out")
+    assert [row["dropped_because"] for row in rows] == [
+        None,
+        "duplicate image",
+        "empty caption",
+        "no score",
+        "no score",
+        None,
+        "chip id in two partitions",
+        None,
+    ]
+    assert [row["eligible"] for row in rows] == [row["dropped_because"] is None for row in rows]
+    assert summary.dropped == {
+        "chip id in two partitions": 1,
+        "duplicate image": 1,
+        "empty caption": 1,
+        "no score": 2,
+    }
+    assert summary.splits == {"train": 1, "val": 1, "test": 1}
+    assert (summary.pairs, summary.eligible) == (8, 3)
+
+
+def test_of_equal_images_the_smallest_chip_id_stays(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = {
+        ("here", "S"): write_partition([{"chip_id": "b", "image": 1}]),
+        ("there", "S"): write_partition([{"chip_id": "a", "image": 1}], region="there"),
+    }
+    _, rows = manifest_of(folders, tmp_path / "out")
+    assert {row["chip_id"]: row["eligible"] for row in rows} == {"a": True, "b": False}
+
+
+def test_an_equal_image_does_not_fall_to_one_that_is_dropped_itself(
+    tmp_path: Path, write_partition: WritePartition
+) -> None:
+    folders = write_partition([{"image": 1, "title": ""}, {"image": 1}])
+    _, rows = manifest_of({("here", "S"): folders}, tmp_path / "out")
+    assert [row["dropped_because"] for row in rows] == ["empty caption", None]
+
+
+def test_the_rank_share_keeps_the_best_share_of_each_source(tmp_path: Path, write_partition: WritePartition) -> None:
+    ten = [{"score": score / 10} for score in (3, 1, 4, 10, 5, 9, 2, 6, 8, 7)]
+    folders = {
+        ("here", "S"): write_partition(ten[:5]),
+        ("there", "S"): write_partition(
+            [chip | {"chip_id": f"t{i}", "image": 20 + i} for i, chip in enumerate(ten[5:])], region="there"
+        ),
+        ("here", "T"): write_partition([{"score": -0.5, "chip_id": "only", "image": 50}], source="T"),
+    }
+    _, rows = manifest_of(folders, tmp_path / "out")
+    shares = {row["score"]: row["rank_share"] for row in rows}
+    assert shares == {score / 10: pytest.approx((11 - score) / 10) for score in range(1, 11)} | {-0.5: 1.0}
+    assert sorted(row["score"] for row in rows if row["source"] == "S" and row["rank_share"] <= 0.3) == [0.8, 0.9, 1.0]
+
+
+def test_equal_scores_are_ranked_by_chip_id(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = write_partition([{"score": 0.5}] * 4)
+    _, rows = manifest_of({("here", "S"): folders}, tmp_path / "out")
+    assert [row["rank_share"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_other_pairs_are_measured_against_the_eligible_training_pairs(
+    tmp_path: Path, write_partition: WritePartition
+) -> None:
+    chips = [
+        {"score": 0.9},
+        {"score": 0.5},
+        {"score": 0.7, "split": "test"},
+        {"score": 0.95, "split": "val"},
+        {"score": 0.1, "title": ""},
+        {"scored": False},
+    ]
+    _, rows = manifest_of({("here", "S"): write_partition(chips)}, tmp_path / "out")
+    assert [row["rank_share"] for row in rows] == [0.5, 1.0, 0.5, 0.0, 1.0, None]
+
+
+def test_a_source_without_training_pairs_has_no_ranks(tmp_path: Path, write_partition: WritePartition) -> None:
+    _, rows = manifest_of({("here", "S"): write_partition([{"split": "test"}])}, tmp_path / "out")
+    assert [(row["rank_share"], row["eligible"]) for row in rows] == [(None, True)]
+
+
+@pytest.mark.parametrize("partitions", [0, 1])
+def test_without_pairs_the_manifest_is_empty(tmp_path: Path, write_partition: WritePartition, partitions: int) -> None:
+    folders = {("here", "S"): write_partition([])} if partitions else {}
+    summary, rows = manifest_of(folders, tmp_path / "out")
+    assert summary == ManifestSummary(0, 0, {"train": 0, "val": 0, "test": 0}, {}, partitions, 0, [])
+    assert rows == []
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = {("here", "S"): write_partition([{}, {"split": "test"}, {"scored": False}])}
+    manifest_of(folders, tmp_path / "a")
+    manifest_of(folders, tmp_path / "b")
+    assert (tmp_path / "a/manifest.parquet").read_bytes() == (tmp_path / "b/manifest.parquet").read_bytes()
+
+
+def test_a_missing_stage_is_named(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = write_partition([{}])
+    (folders.chips / "chips.parquet").unlink()
+    with pytest.raises(UpstreamMissingError, match=r"chips\.parquet"):
+        manifest_of({("here", "S"): folders}, tmp_path / "out")
+
+
+def test_ground_shared_by_splits_is_counted_across_sources(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = {
+        ("here", "S"): write_partition([{"west": 0.0}, {"west": 0.2}, {"west": 5.0, "split": "val"}]),
+        ("here", "T"): write_partition(
+            [
+                {"chip_id": "t0", "image": 20, "west": 0.4, "split": "test"},
+                {"chip_id": "t1", "image": 21, "west": 5.1, "split": "test"},
+                {"chip_id": "t2", "image": 22, "west": 5.2, "split": "test"},
+            ],
+            source="T",
+        ),
+    }
+    summary, _ = manifest_of(folders, tmp_path / "out")
+    assert summary.shared_ground == 4
+    assert summary.shared_ground_examples == [
+        "a0_S_20200601_00000000 (train), t0 (test)",
+        "a1_S_20200601_00000001 (train), t0 (test)",
+        "a2_S_20200601_00000002 (val), t1 (test)",
+        "a2_S_20200601_00000002 (val), t2 (test)",
+    ]
+
+
+def test_chips_that_only_touch_share_no_ground(tmp_path: Path, write_partition: WritePartition) -> None:
+    folders = write_partition([{"west": 0.0}, {"west": 0.5, "split": "test"}])
+    assert manifest_of({("here", "S"): folders}, tmp_path / "out")[0].shared_ground == 0
+
+
+def test_examples_of_shared_ground_are_bounded(write_partition: WritePartition) -> None:
+    chips = [{"west": 0.0, "split": "train" if i % 2 else "test"} for i in range(16)]
+    shared = shared_ground(read_table(write_partition(chips).plan / "plan.parquet"))
+    assert shared.pairs == 64
+    assert len(shared.examples) == MAX_EXAMPLES

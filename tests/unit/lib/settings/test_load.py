@@ -1,0 +1,187 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.settings.base import BBox
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings, packaged_or_path
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.sources import SyntheticSource
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PACKAGED_PROFILES / "demo", tmp_path / "profile"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["demo", "skyscript", "template"])
+def test_the_packaged_profiles_are_valid(name: str) -> None:
+    settings = load_settings(PACKAGED_PROFILES / name)
+    assert settings.plant.title == name
+
+
+def test_the_paper_profile_describes_its_ten_collections() -> None:
+    settings = load_settings(PACKAGED_PROFILES / "skyscript")
+    assert sorted(settings.sources) == ["CH", "DE", "ES", "FI", "L8", "L9", "P3", "P5", "S2", "US"]
+
+
+def test_the_demo_paints_its_images_and_says_so() -> None:
+    settings = load_settings(PACKAGED_PROFILES / "demo")
+    for source in settings.sources.values():
+        assert isinstance(source, SyntheticSource)
+        assert "synthetic" in source.title.lower()
+        assert "synthetic" in source.attribution.lower()
+
+
+def test_a_typo_is_reported_with_file_key_and_the_likely_name(profile: Path) -> None:
+    edit(profile / "plant.yaml", "quota:", "qouta:")
+    with pytest.raises(SettingsError, match=r"plant.yaml: chips.qouta: unknown key .*did you mean 'quota'"):
+        load_settings(profile)
+
+
+def test_every_mistake_of_a_profile_is_reported_at_once(profile: Path) -> None:
+    edit(profile / "plant.yaml", "quota: 40", "quota: none")
+    edit(profile / "sources.yaml", "gsd_m: 0.3", "gsd_m: -1")
+    edit(profile / "regions.yaml", "  helsinki:", "  Helsinki City:")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    message = str(caught.value)
+    assert "chips.quota" in message
+    assert "found 'none'" in message
+    assert "sources.SYN03" in message
+    assert "greater than 0" in message
+    assert "Helsinki City" in message
+
+
+def test_a_name_that_is_not_defined_is_reported_with_those_that_are(profile: Path) -> None:
+    edit(profile / "plant.yaml", "scorer: lite0-minilm", "scorer: vit")
+    with pytest.raises(SettingsError, match=r"scores.scorer: 'vit' is not defined; defined are lite0-minilm"):
+        load_settings(profile)
+
+
+def test_tags_may_be_embedded_by_a_base_and_by_nothing_else(profile: Path) -> None:
+    edit(profile / "plant.yaml", "encoder: minilm-l6-v2", "encoder: lite0-minilm")
+    assert load_settings(profile).plant.tags.encoder == "lite0-minilm"
+    edit(profile / "plant.yaml", "encoder: lite0-minilm", "encoder: bert")
+    with pytest.raises(SettingsError, match=r"tags.encoder: 'bert' is not defined; defined are .*minilm-l6-v2"):
+        load_settings(profile)
+
+
+def test_one_pass_of_labellers_alone_is_refused(profile: Path) -> None:
+    edit(profile / "plant.yaml", "tags:\n", "tags:\n  first_pass: null\n")
+    with pytest.raises(SettingsError, match="give both first_pass and second_pass, or neither"):
+        load_settings(profile)
+
+
+def test_a_missing_folder_names_the_variable_to_set(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SKYSCRIPT_SETTINGS"):
+        load_settings(tmp_path / "nowhere")
+
+
+def test_a_missing_file_is_named(profile: Path) -> None:
+    (profile / "models.yaml").unlink()
+    with pytest.raises(SettingsError, match="models.yaml: the file is missing"):
+        load_settings(profile)
+
+
+def test_yaml_that_does_not_parse_is_named(profile: Path) -> None:
+    (profile / "models.yaml").write_text("models: [", encoding="utf-8")
+    with pytest.raises(SettingsError, match="models.yaml: is not YAML"):
+        load_settings(profile)
+
+
+def test_yaml_that_would_build_an_object_is_refused(profile: Path) -> None:
+    (profile / "models.yaml").write_text("models: !!python/object/apply:os.getcwd []", encoding="utf-8")
+    with pytest.raises(SettingsError, match="models.yaml: is not YAML"):
+        load_settings(profile)
+
+
+def test_a_file_that_is_not_text_is_named(profile: Path) -> None:
+    (profile / "plant.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="plant.yaml: cannot be read"):
+        load_settings(profile)
+
+
+def test_an_empty_file_misses_its_keys(profile: Path) -> None:
+    (profile / "regions.yaml").write_text("", encoding="utf-8")
+    with pytest.raises(SettingsError, match="regions.yaml: regions: this key is required"):
+        load_settings(profile)
+
+
+def test_a_region_has_one_origin(profile: Path) -> None:
+    edit(profile / "regions.yaml", "    title: Helsinki", "    path: a.osm.pbf\n    title: Helsinki")
+    with pytest.raises(SettingsError, match="exactly one of path, url, geofabrik, package"):
+        load_settings(profile)
+
+
+@pytest.mark.parametrize(
+    "scaling", ["{low: 5, high: 5}", "{percentiles: [98, 2]}", "{low: 0, high: 1, percentiles: [2, 98]}"]
+)
+def test_scaling_is_a_range_or_percentiles(profile: Path, scaling: str) -> None:
+    with (profile / "sources.yaml").open("a", encoding="utf-8") as file:
+        file.write(
+            "  MINE: {kind: files, title: t, gsd_m: 1, paths: [a.tif], licence: l, attribution: a, "
+            f"scaling: {scaling}}}\n"
+        )
+    with pytest.raises(SettingsError, match="percentiles"):
+        load_settings(profile)
+
+
+def test_a_box_has_its_sides_in_order() -> None:
+    with pytest.raises(ValueError, match="west < east"):
+        BBox(west=2, south=0, east=1, north=1)
+
+
+def test_boxes_that_only_touch_share_no_ground() -> None:
+    box = BBox(west=0, south=0, east=1, north=1)
+    assert not box.intersects(BBox(west=1, south=0, east=2, north=1))
+    assert box.intersects(BBox(west=0.5, south=0.5, east=2, north=2))
+
+
+def test_a_profile_s_own_file_wins_over_the_packaged_one(profile: Path) -> None:
+    settings = load_settings(profile)
+    (profile / "mine.csv").write_text("x", encoding="utf-8")
+    assert packaged_or_path(settings, "mine.csv") == (profile / "mine.csv").resolve()
+    with pytest.raises(SettingsError, match="nothing.csv"):
+        packaged_or_path(settings, "nothing.csv")
+
+
+@pytest.mark.parametrize("name", ["europe/liechtenstein", "russia", "north-america/us/rhode-island"])
+def test_a_name_at_geofabrik_is_an_origin(name: str) -> None:
+    assert Region(title="Here", geofabrik=name).geofabrik == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Europe", "/europe", "europe/", "europe//andorra", "../secret", "europe/andorra.osm.pbf", "andorra-latest"],
+)
+def test_what_is_no_name_at_geofabrik_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Region(title="Here", geofabrik=name)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/a.osm.pbf", "example.org/a.osm.pbf", "http:///a", "file:///a"])
+def test_an_address_that_is_not_of_the_web_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Region(title="Here", url=url)
+
+
+def test_the_ground_is_a_box_or_a_polygon(profile: Path) -> None:
+    ground = "    bbox: {west: 1, south: 1, east: 2, north: 2}\n    polygon: a.poly\n    title: Helsinki"
+    edit(profile / "regions.yaml", "    title: Helsinki", ground)
+    with pytest.raises(SettingsError, match="give bbox or polygon, not both"):
+        load_settings(profile)
+
+
+def test_a_mirror_of_geofabrik_can_be_named(profile: Path) -> None:
+    assert load_settings(profile).geofabrik_mirror == "https://download.geofabrik.de"
+    edit(profile / "regions.yaml", "regions:", "geofabrik_mirror: http://mirror.example.org/osm\nregions:")
+    assert load_settings(profile).geofabrik_mirror == "http://mirror.example.org/osm"
