@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.storage import SCHEMA_VERSION, Manifest, OutputKey, Store, digest
+from skyscript_assets.lib.storage import SCHEMA_VERSION, Manifest, OutputKey, Store
 from skyscript_assets.stages import Parts, Stage, StageRun, check_covered, inputs_of
 
 _log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
 from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, write_scoreboard
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.storage import OutputKey, file_stamp
+from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, scenes_of_benchmark, stage
 

@@ -11,8 +11,8 @@ from skyscript_assets import metadata
 from skyscript_assets.lib.captions.rules import read_rules
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
+from skyscript_assets.lib.files import file_sha256
 from skyscript_assets.lib.settings.load import Settings, packaged_or_path
-from skyscript_assets.lib.storage import file_sha256
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 

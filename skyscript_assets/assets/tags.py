@@ -11,8 +11,8 @@ import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
+from skyscript_assets.lib.files import file_sha256
 from skyscript_assets.lib.settings.load import Settings, packaged_or_path
-from skyscript_assets.lib.storage import file_sha256
 from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import (

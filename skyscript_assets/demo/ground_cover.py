@@ -27,7 +27,7 @@ from skyscript_assets.lib.benchmarks.items import (
     ItemsWriter,
     check_prompts,
     open_items,
-    write_json,
+    write_model,
 )
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_bounds, cell_of, cells_of_bounds, split_of_cell, unit_hash
@@ -144,7 +144,7 @@ def build_ground_cover(
         items=summary.items,
         images_digest=items.images_digest,
     )
-    write_json(out / BENCHMARK_FILE, spec)
+    write_model(out / BENCHMARK_FILE, spec)
     return summary
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from skyscript_assets.lib.errors import (
     StorageError,
     UpstreamMissingError,
 )
+from skyscript_assets.lib.files import digest, file_sha256, write_json
 
 SCHEMA_VERSION = 1
 """Version of the layout of outputs and manifests; a higher one found on disk cannot be read."""
@@ -78,34 +78,6 @@ class Manifest:
     def size_bytes(self) -> int:
         """Size of all files together."""
         return sum(size for size, _ in self.files.values())
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON-able value, independent of the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_stamp(path: Path) -> dict[str, Any]:
-    """Size and modification time of a file: a cheap sign that it has changed; all None where it is missing."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return {"path": str(path), "size": None, "mtime_ns": None}
-    return {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class Store:
@@ -270,6 +242,8 @@ class Store:
         `unversioned` names files that are no part of the data version: they tell of the making, or only show the rest.
         """
         staging, folder = self._staging(key), self._local_folder(key)
+        for left in staging.rglob(".*.tmp"):  # by an attempt that was killed
+            left.unlink()
         files = {
             path.relative_to(staging).as_posix(): (path.stat().st_size, file_sha256(path))
             for path in sorted(staging.rglob("*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.files import replacing
 
 BBOX_TYPE = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 """The GeoParquet 1.1 bbox covering column."""
@@ -23,7 +23,7 @@ ROW_GROUP_ROWS = 65_536
 
 
 def write_table(path: Path, table: pa.Table, geometry: str | None = None, geometry_types: Sequence[str] = ()) -> None:
-    """Write a table under a temporary name and rename it.
+    """Write a table, whole or not at all.
 
     Args:
         path: Where the table ends.
@@ -35,9 +35,8 @@ def write_table(path: Path, table: pa.Table, geometry: str | None = None, geomet
     if geometry is not None:
         metadata = {**(table.schema.metadata or {}), b"geo": geo_metadata(table.schema, geometry, geometry_types)}
         table = table.replace_schema_metadata(metadata)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 
 
 def geo_metadata(schema: pa.Schema, geometry: str, geometry_types: Sequence[str] = ()) -> bytes:

@@ -30,7 +30,7 @@ from skyscript_assets.lib.benchmarks.items import (
     read_items,
     read_spec,
     truth_matrix,
-    write_json,
+    write_model,
     write_scored,
 )
 from skyscript_assets.lib.benchmarks.metrics import (
@@ -167,7 +167,7 @@ def evaluate(
     )
     scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
     write_scored(out, test, scored)
-    write_json(out / SCORES_FILE, scores)
+    write_model(out / SCORES_FILE, scores)
     return _summary(scores)
 
 

@@ -5,7 +5,6 @@ Models that share a locked tower share its features: they are stored by the dige
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from PIL import Image
 
 from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.progress import Progress, silent
 
 DECODING_THREADS = 2
@@ -127,7 +127,5 @@ def _load(path: Path, rows: int) -> NDArray[np.float32] | None:
 
 def _store(path: Path, features: NDArray[np.float32]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features, allow_pickle=False)
-    os.replace(temporary, path)

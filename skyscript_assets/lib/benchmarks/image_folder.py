@@ -22,7 +22,7 @@ from skyscript_assets.lib.benchmarks.items import (
     BenchmarkSpec,
     check_prompts,
     open_items,
-    write_json,
+    write_model,
 )
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.progress import Progress, silent
@@ -118,7 +118,7 @@ def build_image_folder(
         items=items.items,
         images_digest=items.images_digest,
     )
-    write_json(out / BENCHMARK_FILE, spec)
+    write_model(out / BENCHMARK_FILE, spec)
     return items.summary({}, synthetic=False)
 
 

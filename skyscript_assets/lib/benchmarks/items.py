@@ -7,7 +7,6 @@ with the class scores and `scores.json`. How either is made belongs to other mod
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 
 from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.files import replacing, write_text
 from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 
@@ -213,12 +213,13 @@ class ItemsWriter:
 @contextmanager
 def open_items(out: Path) -> Iterator[ItemsWriter]:
     """Write `items.parquet` of a benchmark into a folder; it takes its name when the block ends without error."""
-    temporary = out / f".{ITEMS_FILE}.tmp"
-    with pq.ParquetWriter(temporary, ITEM_SCHEMA, compression="zstd") as writer:
+    with (
+        replacing(out / ITEMS_FILE) as temporary,
+        pq.ParquetWriter(temporary, ITEM_SCHEMA, compression="zstd") as writer,
+    ):
         items = ItemsWriter(writer)
         yield items
         items.flush()
-    os.replace(temporary, out / ITEMS_FILE)
 
 
 def check_prompts(prompts: Sequence[str], title: str) -> None:
@@ -237,11 +238,9 @@ def check_prompts(prompts: Sequence[str], title: str) -> None:
 J = TypeVar("J", bound=Model)
 
 
-def write_json(path: Path, model: Model) -> None:
-    """Write a model as indented JSON under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(model.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+def write_model(path: Path, model: Model) -> None:
+    """Write a model as indented JSON."""
+    write_text(path, model.model_dump_json(indent=1) + "\n")
 
 
 def read_spec(folder: Path) -> BenchmarkSpec:

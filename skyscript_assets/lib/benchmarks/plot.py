@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from skyscript_assets.lib.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,9 +62,8 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> None:
             _draw(panel, axes)
     else:
         figure.text(0.5, 0.5, "no scores yet", ha="center", va="center")
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
 def _draw(panel: Panel, axes: Axes) -> None:

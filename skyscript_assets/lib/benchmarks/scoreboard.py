@@ -18,6 +18,7 @@ from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, gro
 from skyscript_assets.lib.benchmarks.items import Scores, read_scored, read_scores
 from skyscript_assets.lib.benchmarks.plot import Dot, Panel, draw_panels
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.benchmarks import Comparison
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
@@ -207,7 +208,7 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], settings: Settings,
     write_table(out / "scoreboard.parquet", rows_to_table([asdict(row) for row in rows], BOARD_SCHEMA))
     write_table(out / "comparisons.parquet", rows_to_table([asdict(row) for row in compared], COMPARISON_SCHEMA))
     text = _markdown(benchmarks, rows, compared, not_compared, settings)
-    (out / "scoreboard.md").write_text(text, encoding="utf-8")
+    write_text(out / "scoreboard.md", text)
     draw_panels([_panel(groups, rows) for groups in benchmarks.values()], out / "scoreboard.png")
     return ScoreboardSummary(
         models=len({model for _, model in scores}),

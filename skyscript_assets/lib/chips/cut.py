@@ -31,12 +31,12 @@ from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.chips.reuse import EarlierChips, scene_identity, window_digest
 from skyscript_assets.lib.chips.workers import Crew, Cut, Desk, OpenScene, Task
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, TooManyFailuresError
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import check_unchanged
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.storage import file_stamp
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import REASONS
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
@@ -207,10 +207,9 @@ def _draw_rejects(
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    """Write a JPEG under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="JPEG", quality=90, optimize=True)
-    os.replace(temporary, path)
+    """Write a JPEG."""
+    with replacing(path) as temporary:
+        image.save(temporary, format="JPEG", quality=90, optimize=True)
 
 
 def _choose(

@@ -30,6 +30,7 @@ from skyscript_assets.lib.errors import (
     NotCoveredError,
     SettingsError,
 )
+from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_small
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
@@ -37,7 +38,6 @@ from skyscript_assets.lib.osm.polygons import polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import PackageFile, Region
-from skyscript_assets.lib.storage import file_sha256
 
 SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", ".osm.gz": ".osm.gz", ".osm": ".osm"}
 """Endings of file names that are read, and the suffix that the staged extract gets."""
@@ -271,7 +271,7 @@ def stage_extract(
         target.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
         raise
-    (out / "extract.json").write_text(json.dumps(summary.facts(), indent=2) + "\n", encoding="utf-8")
+    write_text(out / "extract.json", json.dumps(summary.facts(), indent=2) + "\n")
     note.unlink(missing_ok=True)
     return summary
 

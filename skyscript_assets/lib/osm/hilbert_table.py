@@ -6,9 +6,7 @@ fits into memory. Small tables have one bucket, which never leaves it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.tables import ROW_GROUP_ROWS, geo_metadata
 
 Keys = NDArray[np.uint64]
@@ -91,24 +91,16 @@ class HilbertTable:
         for sink in self._sinks:
             sink.close()
         schema = self._schema.with_metadata({b"geo": geo_metadata(self._schema, "geometry", geometry_types)})
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        writer = pq.ParquetWriter(
-            temporary,
-            schema,
-            compression="zstd",
-            compression_level=_COMPRESSION_LEVEL,
-            use_dictionary=list(_REPEATING),
-            write_statistics=list(_STATISTICS),
-        )
-        with writer, ThreadPoolExecutor(1) as ahead:
+        options = {"use_dictionary": list(_REPEATING), "write_statistics": list(_STATISTICS)}
+        compression = {"compression": "zstd", "compression_level": _COMPRESSION_LEVEL}
+        buckets = range(max(1, len(self._spilled)))
+        with (
+            replacing(self._path) as temporary,
+            pq.ParquetWriter(temporary, schema, **compression, **options) as writer,
+        ):
             # One bucket is sorted while the one before it is packed.
-            following = ahead.submit(self._bucket, 0)
-            for i in range(max(1, len(self._spilled))):
-                table = following.result()
-                if i + 1 < len(self._spilled):
-                    following = ahead.submit(self._bucket, i + 1)
+            for table in in_order(self._bucket, buckets, threads=1, ahead=2):
                 writer.write_table(table.cast(schema), row_group_size=ROW_GROUP_ROWS)
-        os.replace(temporary, self._path)
 
     def _bucket(self, number: int) -> pa.Table:
         if self._spilled:

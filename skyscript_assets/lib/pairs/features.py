@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
+from skyscript_assets.lib.files import replacing, write_json
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.storage import write_json
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
@@ -211,12 +210,11 @@ def _join_parts(paths: Sequence[Path], model: ClipModel, out: Path) -> int:
     if first is None:
         blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
         first = feature_schema(model.image_features(blank).shape[1]).empty_table()
-    temporary = out / ".features.parquet.tmp"
-    with pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
+    path = out / "features.parquet"
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)
-    os.replace(temporary, out / "features.parquet")
     return int(first.schema.field("features").type.list_size)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
 from skyscript_assets.lib.pairs.table import read_pairs
@@ -105,7 +106,7 @@ def write_caption_shards(
                     samples.append(place | entry._asdict())
                     progress(len(samples), len(rows), "pairs")
         if sizes:
-            (out / split / "sizes.json").write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+            write_text(out / split / "sizes.json", json.dumps(sizes, indent=2) + "\n")
     write_table(out / "samples.parquet", rows_to_table(samples, SAMPLE_SCHEMA))
     return ShardSummary(
         pairs=len(samples),

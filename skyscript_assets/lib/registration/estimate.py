@@ -22,6 +22,7 @@ from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
@@ -197,7 +198,7 @@ class _Done:
                 break
             self.rows[row["scene_id"]] = row
             whole += f"{line}\n"
-        self._path.write_text(whole, encoding="utf-8")
+        write_text(self._path, whole)
 
     def add(self, row: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

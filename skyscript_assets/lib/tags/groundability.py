@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import rows_to_table, write_table
@@ -153,7 +154,7 @@ def decide_groundability(
         **validated,
         "label_next": _doubtful(rows, statistics.counts),
     }
-    (out / REPORT_FILE).write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    write_text(out / REPORT_FILE, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return GroundabilitySummary(
         tags=len(rows),
         visible=sum(r["coarsest_gsd_m"] is not None for r in rows),

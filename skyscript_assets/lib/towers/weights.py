@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from skyscript_assets.lib import storage
+from skyscript_assets.lib import files
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
 
@@ -39,7 +38,7 @@ def file_sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (size and time are the cache's key)
-    return storage.file_sha256(path)
+    return files.file_sha256(path)
 
 
 def locate_weights(weights: PackagedWeights) -> Path:
@@ -111,9 +110,7 @@ def write_weights(
             "companions": companions,
         }
     record = {"weights": entries, "bases": {name: _base_record(base) for name, base in sorted(bases.items())}}
-    temporary = out / ".weights.json.tmp"
-    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "weights.json")
+    files.write_text(out / "weights.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
     return WeightsSummary(len(entries), len(bases), sum(entry["size_bytes"] for entry in entries.values()))
 
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.files import replacing, write_json
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
-from skyscript_assets.lib.storage import write_json
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, load_base
 from skyscript_assets.lib.towers.weights import file_sha256
@@ -100,9 +99,8 @@ def save_checkpoint(
 
     state = model.network.state_dict()
     tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
-    temporary = out / ".model.safetensors.tmp"
-    save_file(tensors, temporary)
-    os.replace(temporary, out / "model.safetensors")
+    with replacing(out / "model.safetensors") as temporary:
+        save_file(tensors, temporary)
     write_table(out / "history.parquet", rows_to_table(history, HISTORY_SCHEMA))
     record = {
         "format": FORMAT,

@@ -22,6 +22,7 @@ import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.pairs.features import as_box
 from skyscript_assets.lib.progress import Progress, silent
@@ -218,9 +219,8 @@ class _Run:
             "step": self._step,
             "history": self._history,
         }
-        temporary = self._state_path.with_name(f".{self._state_path.name}.tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._state_path)
+        with replacing(self._state_path) as temporary:
+            torch.save(state, temporary)
 
     # ------------------------------------------------------------------------------------------------------- training
 

@@ -17,7 +17,8 @@ from skyscript_assets.lib.errors import (
     StorageError,
     UpstreamMissingError,
 )
-from skyscript_assets.lib.storage import Manifest, OutputKey, Store, digest, file_stamp
+from skyscript_assets.lib.files import digest, file_stamp
+from skyscript_assets.lib.storage import Manifest, OutputKey, Store
 
 KEY = OutputKey("image_chips", ("helsinki", "SYN1"))
 

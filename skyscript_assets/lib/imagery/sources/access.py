@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyscript_assets.demo.scene import paint_scene
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import SceneReader
@@ -32,7 +33,6 @@ from skyscript_assets.lib.settings.sources import (
     StacSource,
     SyntheticSource,
 )
-from skyscript_assets.lib.storage import file_stamp
 
 _NOT_SEEN = {
     "title",

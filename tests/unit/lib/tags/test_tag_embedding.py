@@ -14,8 +14,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
+from skyscript_assets.lib.files import file_sha256
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase
-from skyscript_assets.lib.storage import file_sha256
 from skyscript_assets.lib.tags.embedding import ClipTextEncoder, SentenceEncoder, load_encoder
 
 WORDS = ["[PAD]", "[UNK]", "natural", "tree", "lake", "building", "yes"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from skyscript_assets.lib.files import replacing
 
 KEPT_SHARE = 0.8
 """Share of the limit down to which old tiles are removed, so that it is not reached again at once."""
@@ -49,10 +50,8 @@ class TileCache:
         """Keep a tile; a reader never meets half of one."""
         path = self._path(column, row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
         self._written += 1
 
     def prune(self) -> None:

@@ -20,6 +20,7 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.files import write_json
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Description,
@@ -40,7 +41,6 @@ from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.sources import StacSource
-from skyscript_assets.lib.storage import write_json
 
 UNUSABLE_FILE = "unusable_items.json"
 
