@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -126,3 +128,27 @@ def _all_field_names() -> list[str]:
         names.update(cls.model_fields)
         pending.extend(cls.__subclasses__())
     return sorted(names)
+
+
+class _Unseen:
+    """See `UNSEEN`."""
+
+
+UNSEEN = _Unseen()
+"""Marks a field, `Annotated[float, UNSEEN]`, by which work is done or shown, and that changes nothing in the output."""
+
+
+def seen(value: Any) -> Any:
+    """What of a stage's config shapes its output, as JSON values: models without their `UNSEEN` fields."""
+    match value:
+        case BaseModel():
+            fields = type(value).model_fields
+            return {name: seen(getattr(value, name)) for name, field in fields.items() if UNSEEN not in field.metadata}
+        case Mapping():
+            return {str(key): seen(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [seen(inner) for inner in value]
+        case Path() | dt.date():
+            return str(value)
+        case _:
+            return value
