@@ -235,7 +235,7 @@ def test_a_source_whose_files_lie_elsewhere_is_explicitly_empty(extracted: Site)
     extracted.write_raster(**extracted.raster, transform=transform)
     workshop = extracted.workshop()
     extracted.make(workshop, "scene_index/here/OWN")
-    manifest = workshop.store.manifest(OutputKey("scene_index", ("here", "OWN")))
+    manifest = workshop.store.record(OutputKey("scene_index", ("here", "OWN")))
     assert manifest is not None
     assert (manifest.counts["scenes"], manifest.counts["outside"]) == (0, 1)
 
@@ -385,7 +385,7 @@ def open_folder() -> Iterator[Path]:
         store, key = Store(folder / "data"), OutputKey("osm_extract", ("here",))
         with store.writing(key, "f") as out:
             (out / "extract.json").write_text("{}", "utf-8")
-            store.complete(key, code_version="1", fingerprint="f", inputs={}, counts={})
+            store.complete(key, fingerprint="f", made_from={}, counts={})
     yield folder / "data"
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
@@ -424,5 +424,5 @@ def test_an_asset_s_folder_that_may_not_be_written(open_folder: Path) -> None:
         ):
             with store.writing(key, "g") as out:
                 (out / "extract.json").write_text("{1}", "utf-8")
-                store.complete(key, code_version="1", fingerprint="g", inputs={}, counts={})
+                store.complete(key, fingerprint="g", made_from={}, counts={})
     assert contents(open_folder) == before

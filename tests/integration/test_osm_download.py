@@ -36,7 +36,7 @@ from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import Manifest, OutputKey, Store
-from skyscript_assets.provenance import materialize
+from skyscript_assets.provenance import Outputs
 from tests.serving import serving
 from tests.workshop import demo_files, write_profile
 
@@ -672,7 +672,7 @@ class Plant:
         files = demo_files()
         files["regions"] = {"regions": {"here": {"title": "Here", "url": self.url, **region}}}
         profile = load_settings(write_profile(self.folder / "profile", files))
-        return materialize(STAGES["osm_extract"], STAGES, profile, self.store, ("here",), force=True).manifest
+        return Outputs(STAGES, profile, self.store).materialize(STAGES["osm_extract"], ("here",), force=True).manifest
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.settings.sources import StacSource
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import Scheme, StageRun
+from skyscript_assets.partitions import Scheme
+from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
 from tests.workshop import Workshop, tiny_files, write_profile
 
@@ -943,7 +943,7 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     ):
         parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
         parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
-        made[name] = materialize(STAGES[name], STAGES, workshop.settings, workshop.store, parts)
+        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], parts)
     assert made["scene_index"].manifest.counts["scenes"] == 1
     assert made["scene_index"].manifest.counts["unusable"] == 1
     assert made["image_chips"].manifest.counts["ok"] > 10
@@ -958,5 +958,5 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     )
     assert index.preview is not None
     assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
-    again = materialize(index, STAGES, workshop.settings, workshop.store, ("kotka", "AIR"))
+    again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
     assert again.reused

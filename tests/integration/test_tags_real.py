@@ -36,8 +36,8 @@ from skyscript_assets.lib.tags.vocabulary import (
     count_vocabulary,
     plot_tag_counts,
 )
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import StageRun, partitions_of
+from skyscript_assets.partitions import partitions_of
+from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -188,7 +188,7 @@ def plant(tmp_path: Path, instance: dg.DagsterInstance, demo_packages: None) -> 
         for name in (*names, "tag_groundability"):
             stage = STAGES[name]
             for parts in partitions_of(stage.scheme, workshop.settings):
-                materialize(stage, STAGES, workshop.settings, workshop.store, parts)
+                Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, parts)
         return workshop
 
     return run

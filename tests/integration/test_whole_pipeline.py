@@ -18,10 +18,10 @@ from skyscript_assets import backfill
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.cli import main
 from skyscript_assets.lib.storage import OutputKey
-from skyscript_assets.provenance import State, state_of
+from skyscript_assets.partitions import partitions_of
+from skyscript_assets.provenance import Outputs, State
 from skyscript_assets.resources import Plant
 from skyscript_assets.schedules import missing_pairs
-from skyscript_assets.stages import partitions_of
 from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -82,7 +82,7 @@ def workshop(home: Path) -> Iterator[Workshop]:
 def test_a_run_killed_at_a_random_moment_continues_to_the_end(workshop: Workshop) -> None:
     for stage in STAGES.values():
         for parts in partitions_of(stage.scheme, workshop.settings):
-            assert state_of(stage, STAGES, workshop.settings, workshop.store, parts) is State.CURRENT, stage.name
+            assert Outputs(STAGES, workshop.settings, workshop.store).state(stage, parts) is State.CURRENT, stage.name
 
 
 def test_nothing_is_left_in_staging(workshop: Workshop) -> None:
@@ -150,9 +150,9 @@ def test_the_scoreboard_shows_every_model_and_says_synthetic(workshop: Workshop)
 
 
 def test_force_makes_an_output_again(home: Path, workshop: Workshop) -> None:
-    before = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    before = workshop.store.record(OutputKey("chip_plan", ("kotka", "SYN1")))
     done = run(home, "run", "--force", "chip_plan/kotka/SYN1")
-    after = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    after = workshop.store.record(OutputKey("chip_plan", ("kotka", "SYN1")))
     assert done.returncode == 0, done.stderr
     assert before == after, "the same inputs give the same bytes"
 

@@ -513,7 +513,7 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_nothing_half_written(
     monkeypatch.setattr(TarShard, "add", full)
     with pytest.raises(NoSpaceError, match="no space is left"), store.writing(key, "f") as out:
         cut_chips(plant.folder / "plan", plant.folder / "scenes", SETTINGS, out)
-    assert store.manifest(key) is None
+    assert store.record(key) is None
     assert {path.name for path in out.iterdir()} == {"part-00000.tar", ".part-00000.parquet"}
     monkeypatch.setattr(TarShard, "add", add)
     with store.writing(key, "f") as out:
