@@ -1,44 +1,46 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
-from skyscript_assets.stages import Counts, Scheme, Stage, StageRun, inputs_of, partitions_of, stage
 
+from skyscript_assets.asset import Counts, Stage, asset
 from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.provenance import Outputs, State
+from skyscript_assets.partitions import Scheme, inputs_of, partitions_of
+from skyscript_assets.provenance import Outputs, Run, State
 
 calls: list[str] = []
 content = {"text": "a"}
 
 
-@stage(Scheme.REGION, group="g", kinds=[], reads=lambda settings, parts: content["text"])
-def extract(run: StageRun) -> Counts:
+@asset(Scheme.REGION, group="g", kinds=[], config=lambda settings, partition: content["text"])
+def extract(run: Run[Any]) -> Counts:
     """An extract."""
     calls.append("extract")
     (run.out / "x").write_text(content["text"].upper())
     return {"n": 1}
 
 
-@stage(Scheme.REGION_SOURCE, group="g", kinds=[], upstream=("extract",))
-def chips(run: StageRun) -> Counts:
+@asset(Scheme.REGION_SOURCE, group="g", kinds=[], upstream=("extract",))
+def chips(run: Run[Any]) -> Counts:
     """Chips."""
     calls.append("chips")
     (run.out / "y").write_text((run.input("extract") / "x").read_text())
     return {"n": 2}
 
 
-@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("chips",))
-def gathered(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("chips",))
+def gathered(run: Run[Any]) -> Counts:
     """All chips."""
     (run.out / "z").write_text(",".join("|".join(pair) for pair in run.pairs("chips")))
     return {"missing": len(run.missing)}
 
 
-@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
-def snapshot(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
+def snapshot(run: Run[Any]) -> Counts:
     """A snapshot."""
     calls.append("snapshot")
     (run.out / "s").write_text("x")
@@ -159,7 +161,7 @@ def test_heavy_partitions_come_first(settings: Settings) -> None:
 def test_a_stage_is_told_which_output_it_replaces(settings: Settings, store: Store) -> None:
     told: list[OutputKey | None] = []
 
-    def build(run: StageRun) -> Counts:
+    def build(run: Run[Any]) -> Counts:
         told.append(run.previous)
         return {}
 

@@ -32,11 +32,11 @@ def make(store: Store, text: str, fingerprint: str = "f", key: OutputKey = KEY) 
 def test_an_output_exists_once_it_is_complete(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.record(KEY) is None
-    manifest = make(store, "one")
-    assert store.record(KEY) == manifest
+    record = make(store, "one")
+    assert store.record(KEY) == record
     assert (store.folder(KEY) / "a.txt").read_text() == "one"
     assert store.keys("image_chips") == [KEY]
-    assert manifest.size_bytes == 3
+    assert record.size_bytes == 3
     assert store.size_bytes() > 3
 
 
@@ -73,8 +73,8 @@ def test_hidden_files_are_no_part_of_an_output(tmp_path: Path) -> None:
     with store.writing(KEY, "f") as out:
         (out / ".a.tmp").write_text("x")
         (out / "a").write_text("x")
-        manifest = store.complete(KEY, fingerprint="f", made_from={}, counts={})
-    assert list(manifest.files) == ["a"]
+        record = store.complete(KEY, fingerprint="f", made_from={}, counts={})
+    assert list(record.files) == ["a"]
 
 
 def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_process_killed_while_it_swaps_loses_nothing(tmp_path: Path, kill_at: 
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
     store = Store(tmp_path)
-    manifest = store.record(KEY)
-    assert manifest is not None
-    assert manifest.fingerprint == "g"
+    record = store.record(KEY)
+    assert record is not None
+    assert record.fingerprint == "g"
     assert (store.folder(KEY) / "a.txt").read_text() == "two"
 
 
@@ -145,11 +145,11 @@ def test_other_errors_of_the_system_pass_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": "x"}'])
-def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
+def test_a_broken_record_is_named(tmp_path: Path, text: str) -> None:
     store = Store(tmp_path)
     make(store, "one")
     (store.folder(KEY) / "output.json").write_text(text)
-    with pytest.raises(OutputSchemaError, match="output.json is not a manifest"):
+    with pytest.raises(OutputSchemaError, match="output.json is not a record"):
         store.record(KEY)
 
 
@@ -175,13 +175,13 @@ def test_a_remote_root_needs_a_scratch_folder() -> None:
 
 def test_a_remote_root_is_written_and_read_through_the_scratch_folder(tmp_path: Path) -> None:
     root = f"memory://{uuid.uuid4().hex}"
-    manifest = make(Store(root, tmp_path / "one"), "remote")
+    record = make(Store(root, tmp_path / "one"), "remote")
     make(Store(root, tmp_path / "one"), "remote again", fingerprint="g")
     reader = Store(root, tmp_path / "two")
     assert reader.keys("image_chips") == [KEY]
     found = reader.record(KEY)
     assert found is not None
-    assert found.data_version != manifest.data_version
+    assert found.data_version != record.data_version
     assert (reader.folder(KEY) / "a.txt").read_text() == "remote again"
     (reader.folder(KEY) / "a.txt").write_text("kept: the local copy is current")
     assert "kept" in (reader.folder(KEY) / "a.txt").read_text()
