@@ -38,7 +38,7 @@ def graph(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The asset graph of the profile as a code server in another process describes it."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home"))) as home,
+        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home"))) as instance,
     ):
         patch.setenv("SKYSCRIPT_SETTINGS", str(settings.folder))
         patch.setenv("SKYSCRIPT_DATA", str(tmp_path_factory.mktemp("data")))
