@@ -353,7 +353,7 @@ def test_a_file_where_an_output_should_be(site: Site) -> None:
 
 
 def test_a_manifest_that_is_none(extracted: Site) -> None:
-    manifest = extracted.data / "osm_extract/here/manifest.json"
+    manifest = extracted.data / "osm_extract/here/output.json"
     manifest.write_text(manifest.read_text("utf-8")[:50], "utf-8")
     before = contents(extracted.data)
     with pytest.raises(
@@ -408,7 +408,7 @@ def test_an_output_s_folder_that_may_not_be_read(open_folder: Path) -> None:
     (open_folder / "osm_extract").chmod(0o000)
     with as_somebody_else():
         with pytest.raises(StorageError, match=rf"^{open_folder}/osm_extract.* cannot be read \(.*Permission denied"):
-            Store(open_folder).manifest(OutputKey("osm_extract", ("here",)))
+            Store(open_folder).record(OutputKey("osm_extract", ("here",)))
     (open_folder / "osm_extract").chmod(0o755)
     assert contents(open_folder) == before
 

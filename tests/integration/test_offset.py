@@ -127,9 +127,9 @@ def test_the_stage_writes_a_table_and_shows_it_with_its_sign(tmp_path: Path, fil
     settings, store = profile(tmp_path / "profile", files), Store(tmp_path / "data")
     make(settings, store, "osm_extract", "osm_objects", "scene_index")
     outcome = Outputs(STAGES, settings, store).materialize(STAGES["scene_offsets"], PAIR)
-    assert outcome.manifest.counts["status"] == {"estimated": 1}
-    assert outcome.manifest.counts["applied"] == 0
-    assert set(outcome.manifest.files) == {"offsets.parquet", "offsets.jpg"}
+    assert outcome.record.counts["status"] == {"estimated": 1}
+    assert outcome.record.counts["applied"] == 0
+    assert set(outcome.record.files) == {"offsets.parquet", "offsets.jpg"}
     shown = STAGES["scene_offsets"].preview(outcome.run)
     assert set(shown) == {"offsets", "sign", "before and after"}
     assert "Add dx_m" in str(shown["sign"].value)

@@ -672,7 +672,7 @@ class Plant:
         files = demo_files()
         files["regions"] = {"regions": {"here": {"title": "Here", "url": self.url, **region}}}
         profile = load_settings(write_profile(self.folder / "profile", files))
-        return Outputs(STAGES, profile, self.store).materialize(STAGES["osm_extract"], ("here",), force=True).manifest
+        return Outputs(STAGES, profile, self.store).materialize(STAGES["osm_extract"], ("here",), force=True).record
 
 
 @pytest.fixture

@@ -32,9 +32,7 @@ class Bench(Workshop):
         made_from = Outputs(STAGES, self.settings, self.store).provenance(stage, PARTS)
         with self.store.writing(key, made_from.fingerprint) as out:
             write(out)
-            self.store.complete(
-                key, code_version=stage.code_version, fingerprint=made_from.fingerprint, inputs={}, counts={}
-            )
+            self.store.complete(key, fingerprint=made_from.fingerprint, made_from=made_from.made_from, counts={})
 
     def chips(self) -> list[dict[str, Any]]:
         return pq.read_table(self.folder / "chips.parquet").to_pylist()
@@ -105,7 +103,7 @@ def test_only_what_failed_is_cut_again_and_the_rest_keeps_its_bytes(bench: Bench
     assert {row["attempts"] for row in bench.failures()} == {2}
     (bench.profile.parent / "ortho.tif").write_bytes(whole)
     (step,) = backfill.retry_steps([], bench.settings, bench.store)
-    assert (step.only, step.parts) == ("image_chips", PARTS)
+    assert (step.only, step.partition) == ("image_chips", PARTS)
     result = bench.run(retry=True)
     assert (result.ran, result.error) == (True, None)
     assert bench.failures() == []

@@ -104,7 +104,7 @@ def test_a_retry_asks_for_tiles_of_what_failed_alone(
     chips = read_table(store.folder(OutputKey("image_chips", PARTS)) / "chips.parquet").to_pylist()
     assert [chip["status"] for chip in chips] == ["ok"] * 4
     names = {path.name for path in store.folder(OutputKey("image_chips", PARTS)).iterdir()}
-    tables = {"chips.parquet", "failures.parquet", "manifest.json", "accepted.jpg", "rejected.jpg"}
+    tables = {"chips.parquet", "failures.parquet", "output.json", "accepted.jpg", "rejected.jpg"}
     assert names == {*tables, "part-00000.tar", "part-00001.tar", "part-00002.tar"}
 
 

@@ -40,7 +40,6 @@ from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
 from skyscript_assets.lib.imagery.sources.stac.index import StacSummary, index_stac
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.settings.sources import StacSource
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Outputs
@@ -944,19 +943,11 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
         parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
         parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
         made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], parts)
-    assert made["scene_index"].manifest.counts["scenes"] == 1
-    assert made["scene_index"].manifest.counts["unusable"] == 1
-    assert made["image_chips"].manifest.counts["ok"] > 10
+    assert made["scene_index"].record.counts["scenes"] == 1
+    assert made["scene_index"].record.counts["unusable"] == 1
+    assert made["image_chips"].record.counts["ok"] > 10
     index = STAGES["scene_index"]
-    run = StageRun(
-        workshop.settings,
-        ("kotka", "AIR"),
-        workshop.store.folder(OutputKey("scene_index", ("kotka", "AIR"))),
-        (),
-        (),
-        workshop.store,
-    )
-    assert index.preview is not None
-    assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
+    shown = index.preview(made["scene_index"].run)
+    assert "gone.tif: the server answers 404" in str(shown["unusable items"])
     again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
     assert again.reused

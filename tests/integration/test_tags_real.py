@@ -238,8 +238,8 @@ def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
     _, report = decisions_of(workshop)
     assert report["agreement"]["visibility"]["kappa"] == 1.0
     assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "0.6", "second": "1"}]
-    folder = workshop.store.folder(OutputKey("tag_groundability"))
-    shown = STAGES["tag_groundability"].preview(StageRun(workshop.settings, (), folder, (), (), workshop.store))
+    stage = STAGES["tag_groundability"]
+    shown = stage.preview(Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, ()).run)
     assert set(shown) == {"decisions", "label next", "cross-validation", "disagreements", "report", "preview"}
     assert "natural=tree" in str(shown["disagreements"].value)
     assert "data:image/png;base64," in str(shown["decisions"].value)

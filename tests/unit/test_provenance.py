@@ -123,7 +123,7 @@ def test_gathering_fails_unless_the_settings_allow_what_is_missing(settings: Set
     manifest = settings.plant.manifest.model_copy(update={"allow_missing": ("|".join(pairs[0]),)})
     plant = settings.plant.model_copy(update={"manifest": manifest})
     outcome = Outputs(STAGES, settings.model_copy(update={"plant": plant}), store).materialize(gathered, ())
-    assert outcome.manifest.counts == {"missing": 1}
+    assert outcome.record.counts == {"missing": 1}
 
 
 def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, store: Store) -> None:
@@ -141,16 +141,6 @@ def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, 
     with pytest.raises(NotCoveredError, match="outside the extent of source SYN1"):
         Outputs(STAGES, changed, store).materialize(chips, ("kotka", "SYN1"))
     assert OutputKey("chips", ("kotka", "SYN1")) not in inputs_of(gathered, STAGES, changed, ())
-
-
-def test_a_stage_may_read_partitions_with_other_keys_besides(settings: Settings) -> None:
-    plain = inputs_of(chips, STAGES, settings, ("kotka", "SYN1"))
-    beside = dataclasses.replace(chips, beside=lambda settings, parts, key: key.parts[0] < parts[0])
-    assert OutputKey("extract", ("helsinki",)) not in plain
-    assert {*plain, OutputKey("extract", ("helsinki",))} <= set(inputs_of(beside, STAGES, settings, ("kotka", "SYN1")))
-    assert inputs_of(beside, STAGES, settings, ("helsinki", "SYN1")) == inputs_of(
-        chips, STAGES, settings, ("helsinki", "SYN1")
-    )
 
 
 def test_heavy_partitions_come_first(settings: Settings) -> None:
