@@ -9,8 +9,9 @@ import dagster as dg
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
-from skyscript_assets.lib.osm.extract import Earlier, read_of_region, stage_extract
+from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
+from skyscript_assets.lib.osm.origin import Earlier, read_of_region
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 

@@ -29,9 +29,10 @@ from skyscript_assets.lib.errors import (
     SettingsError,
 )
 from skyscript_assets.lib.osm import download as download_module
-from skyscript_assets.lib.osm import extract as extract_module
+from skyscript_assets.lib.osm import origin as origin_module
 from skyscript_assets.lib.osm.download import Version, download
-from skyscript_assets.lib.osm.extract import read_of_region, stage_extract
+from skyscript_assets.lib.osm.extract import stage_extract
+from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.regions import Region
@@ -740,7 +741,7 @@ def test_without_hard_links_the_earlier_file_is_copied(plant: Plant, monkeypatch
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(extract_module.os, "link", refuse)
+    monkeypatch.setattr(origin_module.os, "link", refuse)
     assert plant.make().counts["not_modified"]
 
 

@@ -8,7 +8,6 @@ these blocks; libosmium assembles the areas that are not plain rings. Other form
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections import Counter, deque
@@ -27,11 +26,12 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, UpstreamMissingError
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm import wkb
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES, closed_way_kinds
 from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
+from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
 from skyscript_assets.lib.osm.measures import hilbert_index, path_lengths_m, ring_areas_m2
@@ -168,7 +168,8 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
         CorruptInputError: either cannot be read, or the extract is not sorted or holds an object twice.
         NoSpaceError: the disk is full.
     """
-    path, ground = _staged(extract_folder)
+    path, bounds, polygon = read_staged(extract_folder)
+    ground = _Ground(bounds, polygon)
     scratch = out / ".scratch"
     # A run that was killed left its own there.
     shutil.rmtree(scratch, ignore_errors=True)
@@ -184,24 +185,6 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _staged(folder: Path) -> tuple[Path, _Ground]:
-    """The staged extract and the ground to use."""
-    facts_path = folder / "extract.json"
-    try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        path, bounds = folder / facts["file"], tuple(float(side) for side in facts["bbox"])
-        polygon = shapely.from_geojson(json.dumps(facts["polygon"])) if facts.get("polygon") else None
-    except FileNotFoundError:
-        raise UpstreamMissingError(f"{facts_path} does not exist: materialize osm_extract first") from None
-    except (ValueError, KeyError, TypeError, shapely.GEOSException) as error:
-        raise CorruptInputError(f"{facts_path} cannot be read ({error!r}); materialize osm_extract again") from error
-    if len(bounds) != 4:
-        raise CorruptInputError(f"{facts_path}: bbox needs four numbers; materialize osm_extract again")
-    if not path.is_file():
-        raise UpstreamMissingError(f"{path} does not exist: materialize osm_extract first")
-    return path, _Ground(bounds, polygon)
 
 
 @contextlib.contextmanager

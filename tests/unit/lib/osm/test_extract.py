@@ -18,8 +18,10 @@ from skyscript_assets.lib.errors import (
     NotCoveredError,
     SettingsError,
 )
-from skyscript_assets.lib.osm import extract
-from skyscript_assets.lib.osm.extract import extract_stamp, read_header, read_of_region, stage_extract
+from skyscript_assets.lib.osm import origin
+from skyscript_assets.lib.osm.extract import stage_extract
+from skyscript_assets.lib.osm.header import read_header
+from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import PackageFile, Region
@@ -311,18 +313,18 @@ def test_a_package_that_is_not_installed_comes_with_its_remedy(tmp_path: Path) -
 
 @pytest.mark.parametrize("limit", [1 << 24, 1 << 8])
 def test_the_stamp_changes_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(extract, "STAMPED_WHOLE_BYTES", limit)
+    monkeypatch.setattr(origin, "STAMPED_WHOLE_BYTES", limit)
     path = write_extract(tmp_path / "region.osm.pbf", nodes=2000)
     region, settings = Region(title="Here", path="region.osm.pbf"), settings_in(tmp_path)
-    stamps = [extract_stamp(region, settings), extract_stamp(region, settings)]
+    stamps = [read_of_region(region, settings)["file"], read_of_region(region, settings)["file"]]
     write_extract(path, nodes=2001)
-    stamps.append(extract_stamp(region, settings))
+    stamps.append(read_of_region(region, settings)["file"])
     assert stamps[0] == stamps[1] != stamps[2]
 
 
 def test_what_is_not_on_this_machine_has_no_stamp(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    assert extract_stamp(Region(title="Here", url="https://example.org/a.osm.pbf"), settings) is None
-    assert extract_stamp(Region(title="Here", path="gone.osm.pbf"), settings) is None
+    assert read_of_region(Region(title="Here", url="https://example.org/a.osm.pbf"), settings)["file"] is None
+    assert read_of_region(Region(title="Here", path="gone.osm.pbf"), settings)["file"] is None
     package = PackageFile(package="no_such_package", file="a.osm.pbf")
-    assert extract_stamp(Region(title="Here", package=package), settings) is None
+    assert read_of_region(Region(title="Here", package=package), settings)["file"] is None
