@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import shapely
@@ -25,23 +25,15 @@ MAX_VERTICES = 500_000
 MAX_BYTES = 32 << 20
 """Largest file that is read: far more than `MAX_VERTICES` need."""
 
-DRIVERS: dict[str, tuple[str, ...]] = {
-    ".geojson": ("GeoJSON",),
-    ".json": ("GeoJSON",),
-    ".gpkg": ("GPKG",),
-    ".shp": ("ESRI Shapefile",),
-    ".fgb": ("FlatGeobuf",),
-    ".kml": ("KML", "LIBKML"),
-    ".gml": ("GML",),
-}
-"""Endings that GDAL reads, and its drivers for them. No others: a VRT, say, stands for files that it names."""
+LAYERED = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".kml", ".gml")
+"""Endings of the formats that are read with GDAL."""
 
 PARQUET = (".parquet", ".geoparquet")
 
 BENDS = 100
 """Edges in a projected CRS become pieces of at most a hundredth of the polygon's extent, so that they can bend."""
 
-Ground = shapely.Polygon | shapely.MultiPolygon
+Ground: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 
 _PROBLEMS = (RuntimeError, ValueError, TypeError, KeyError, OSError, shapely.GEOSException, pa.ArrowException)
 """What pyogrio, geopandas, GEOS and Arrow raise of files that are not what they seem."""
@@ -67,7 +59,7 @@ def read_polygon(path: Path) -> Ground:
         CorruptInputError: it is too large, not what its ending says, or describes no valid polygon; the message has
             the line, or the layer and the feature, at fault.
     """
-    suffix, endings = path.suffix.lower(), (".poly", *DRIVERS, *PARQUET)
+    suffix, endings = path.suffix.lower(), (".poly", *LAYERED, *PARQUET)
     if suffix not in endings:
         raise SettingsError(f"{path} is no polygon: give a file that ends in {', '.join(endings)}")
     try:
@@ -147,17 +139,13 @@ def _vector_ground(path: Path) -> Any:
 def _read_layer(path: Path) -> tuple[str, Any]:
     """The one layer of a vector file that has geometry: its name for messages, and its geometry as a GeoSeries."""
     import geopandas
-    import pyogrio
 
     if path.suffix.lower() in PARQUET:
         return "its table", geopandas.read_parquet(path).geometry.reset_index(drop=True)
-    layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+    layers = geopandas.list_layers(path).dropna()["name"].to_list()
     if len(layers) != 1:
         names = ", ".join(map(repr, layers[:9]))
         raise _WrongError("", f"one layer with geometry is needed, it has {len(layers)} ({names}): save the right one")
-    driver = pyogrio.read_info(path, layer=layers[0])["driver"]
-    if driver not in DRIVERS[path.suffix.lower()]:
-        raise _WrongError("", f"it is of the format {driver}: give it the ending of that format, or convert it")
     return f"layer {layers[0]!r}", geopandas.read_file(path, layer=layers[0], columns=[], on_invalid="fix").geometry
 
 
