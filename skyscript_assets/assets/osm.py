@@ -46,8 +46,7 @@ def _earlier(run: StageRun) -> Earlier | None:
 def osm_extract(run: StageRun) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
     (region,) = run.parts
-    staged = stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress, _earlier(run))
-    return staged.counts()
+    return stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress, _earlier(run))
 
 
 def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

@@ -530,7 +530,7 @@ def stage(out: Path, url: str | None = None, **region: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     profile = Settings.model_construct(folder=out, geofabrik_mirror=mirror)
     described = Region(title="Here", url=url, **region)
-    return stage_extract("here", described, profile, out).counts()
+    return stage_extract("here", described, profile, out)
 
 
 def md5_of(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A region's OSM extract as it is staged: whole, checked, and with the facts of its header and the ground to use.
+"""A region's OSM extract, staged: seen to be whole, with the facts of its header and the ground to use.
 
 Which ground a region covers is settled here, once: the polygon or box of the settings, else the box in the extract's
 header.
@@ -6,9 +6,7 @@ header.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,15 @@ import shapely
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     DigestMismatchError,
+    MissingInputError,
     NotCoveredError,
     SettingsError,
     UpstreamMissingError,
 )
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.osm.header import ExtractHeader, read_header
 from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suffix_of, version_note
+from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import Ground, polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.load import Settings
@@ -33,52 +32,8 @@ from skyscript_assets.lib.settings.regions import Region
 
 FACTS_FILE = "extract.json"
 
-
-@dataclass(frozen=True)
-class ExtractSummary:
-    """A staged extract.
-
-    Attributes:
-        file: Name of the extract in its folder.
-        bbox: Box of the ground to use: (west, south, east, north) in degrees.
-        polygon: The ground itself where the settings name a polygon, EPSG:4326.
-        header: What the extract says about itself.
-        origin: Where it came from.
-        size_bytes: Its size.
-    """
-
-    file: str
-    bbox: Bounds
-    polygon: Ground | None
-    header: ExtractHeader
-    origin: Origin
-    size_bytes: int
-
-    def facts(self) -> dict[str, Any]:
-        """What `extract.json` holds: content alone, so that an equal extract from elsewhere changes nothing."""
-        header = dataclasses.asdict(self.header)
-        facts = {
-            "file": self.file,
-            "bbox": list(self.bbox),
-            "header_bbox": header.pop("bbox"),
-            **header,
-            "sorted": self.header.sorted,
-            "sha256": self.origin.sha256,
-            "size_bytes": self.size_bytes,
-        }
-        return facts if self.polygon is None else facts | {"polygon": polygon_json(self.polygon)}
-
-    def counts(self) -> dict[str, Any]:
-        """The facts and how the extract was come by, for the manifest; of a polygon the number of its vertices."""
-        vertices = None if self.polygon is None else int(shapely.get_num_coordinates(self.polygon))
-        return self.facts() | {
-            "polygon": vertices,
-            "origin": self.origin.name,
-            "checksum": self.origin.checksum,
-            "etag": self.origin.version.etag,
-            "last_modified": self.origin.version.last_modified,
-            "not_modified": self.origin.not_modified,
-        }
+_MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0)})
+"""Boxes that some programs write into the header where they know none."""
 
 
 def stage_extract(
@@ -88,7 +43,7 @@ def stage_extract(
     out: Path,
     progress: Progress = silent,
     earlier: Earlier | None = None,
-) -> ExtractSummary:
+) -> dict[str, Any]:
     """Bring a region's extract into `out` as `extract{suffix}` and write `extract.json`.
 
     Files are copied, so that the staged extract stays what it was when the original is overwritten. A download that was
@@ -103,6 +58,9 @@ def stage_extract(
         progress: Told the bytes downloaded or copied.
         earlier: The region's output so far.
 
+    Returns:
+        What `extract.json` holds (of a polygon the number of its vertices), and how the extract was come by.
+
     Raises:
         MissingInputError: the file, package or address is not there, or the polygon is not.
         DigestMismatchError: the file is not the one that the settings or its publisher promise.
@@ -116,14 +74,17 @@ def stage_extract(
     target = out / f"extract{suffix_of(key, source)}"
     try:
         origin = bring(key, region, source, target, progress, earlier)
-        summary = _examine(key, region, polygon, origin, target)
+        facts = _examine(key, region, polygon, origin, target)
     except (DigestMismatchError, CorruptInputError, NotCoveredError, SettingsError):
         target.unlink(missing_ok=True)
         version_note(target).unlink(missing_ok=True)
         raise
-    write_text(out / FACTS_FILE, json.dumps(summary.facts(), indent=2) + "\n")
+    # Content alone, so that an equal extract from elsewhere changes nothing.
+    ground = {} if polygon is None else {"polygon": polygon_json(polygon)}
+    write_text(out / FACTS_FILE, json.dumps(facts | ground, indent=2) + "\n")
     version_note(target).unlink(missing_ok=True)
-    return summary
+    vertices = None if polygon is None else int(shapely.get_num_coordinates(polygon))
+    return facts | {"polygon": vertices} | origin.facts()
 
 
 def read_staged(folder: Path) -> tuple[Path, Bounds, Ground | None]:
@@ -150,8 +111,54 @@ def read_staged(folder: Path) -> tuple[Path, Bounds, Ground | None]:
     return path, (west, south, east, north), polygon
 
 
-def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, path: Path) -> ExtractSummary:
-    """Check a staged extract from its header to its ground."""
+def read_header(path: Path) -> dict[str, Any]:
+    """What an extract (PBF, or XML: plain, bzip2 or gzip) says about itself; its objects are not read.
+
+    Returns:
+        header_bbox: (west, south, east, north) in degrees, None where the header states no box of use; timestamp of the
+        data, ISO 8601; replication_url, where later changes are published, and replication_sequence, the number of the
+        last change that is in; generator; required_features and optional_features of a PBF, which its readers must know
+        and may pass over; sorted: whether it promises nodes first, then ways, then relations, each by id.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        CorruptInputError: it is not an OSM file of the kind its name says, or holds the history of objects.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path} does not exist or is not a file")
+    try:
+        with osmium.io.Reader(path, osmium.osm.NOTHING) as reader:
+            header = reader.header()
+    except RuntimeError as error:
+        raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
+    if header.has_multiple_object_versions:
+        raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
+    # osmium tells nothing of a PBF's features, and takes up to three odd bytes for its end.
+    pbf = PbfFile(path) if path.suffix == ".pbf" else None
+    sequence = header.get("osmosis_replication_sequence_number")
+    return {
+        "header_bbox": _usable_box(header.box()),
+        "timestamp": header.get("osmosis_replication_timestamp") or header.get("timestamp") or None,
+        "replication_url": header.get("osmosis_replication_base_url") or None,
+        "replication_sequence": int(sequence) if sequence.isdecimal() else None,
+        "generator": header.get("generator") or None,
+        "required_features": pbf.required if pbf else (),
+        "optional_features": pbf.optional if pbf else (),
+        "sorted": pbf is not None and SORTED in pbf.optional,
+    }
+
+
+def _usable_box(box: osmium.osm.Box) -> Bounds | None:
+    if not box.valid():
+        return None
+    bounds = (box.bottom_left.lon, box.bottom_left.lat, box.top_right.lon, box.top_right.lat)
+    if bounds in _MEANINGLESS_BOXES or bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
+        return None
+    return bounds
+
+
+def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, path: Path) -> dict[str, Any]:
+    """Check a staged extract from its header to its ground; what is to be told of it."""
     size = path.stat().st_size
     if size == 0:
         raise CorruptInputError(f"region {key}: {origin.name} is empty; get the extract again")
@@ -166,8 +173,8 @@ def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, p
     if not holds_objects:
         # A PBF has no mark of its end: cut after its header it looks whole.
         raise CorruptInputError(f"region {key}: {origin.name} holds no object; get the extract again")
-    bbox = _box_of_ground(key, region, polygon, header, origin.name)
-    return ExtractSummary(path.name, bbox, polygon, header, origin, size)
+    bbox = _box_of_ground(key, region, polygon, header["header_bbox"], origin.name)
+    return {"file": path.name, "bbox": list(bbox), **header, "sha256": origin.sha256, "size_bytes": size}
 
 
 def _read_through(path: Path) -> bool:
@@ -184,21 +191,21 @@ def _read_through(path: Path) -> bool:
     return True
 
 
-def _box_of_ground(key: str, region: Region, polygon: Ground | None, header: ExtractHeader, origin: str) -> Bounds:
+def _box_of_ground(key: str, region: Region, polygon: Ground | None, stated: Bounds | None, origin: str) -> Bounds:
     """The box to use: that of the settings' polygon, that of the settings, else that of the header."""
     wanted, what = polygon, f"polygon {region.polygon}"
     if region.bbox is not None:
         wanted, what = shapely.box(*region.bbox.bounds), f"box {region.bbox.bounds}"
     if wanted is None:
-        if header.bbox is None:
+        if stated is None:
             raise SettingsError(
                 f"region {key}: the header of {origin} states no box; "
                 f"give regions.{key}.bbox (west, south, east, north) in regions.yaml"
             )
-        return header.bbox
-    if header.bbox is not None and shapely.intersection(wanted, shapely.box(*header.bbox)).area == 0:
+        return stated
+    if stated is not None and shapely.intersection(wanted, shapely.box(*stated)).area == 0:
         raise NotCoveredError(
-            f"region {key}: the {what} of regions.yaml shares no ground with {origin}, which covers {header.bbox}"
+            f"region {key}: the {what} of regions.yaml shares no ground with {origin}, which covers {stated}"
         )
     west, south, east, north = map(float, wanted.bounds)
     return west, south, east, north

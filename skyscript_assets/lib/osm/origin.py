@@ -51,6 +51,11 @@ class Origin:
     version: Version = UNKNOWN
     not_modified: bool = False
 
+    def facts(self) -> dict[str, Any]:
+        """How the extract was come by, for the manifest."""
+        facts = dataclasses.asdict(self)
+        return {"origin": facts.pop("name"), **facts.pop("version"), **facts}
+
 
 @dataclass(frozen=True)
 class Earlier:
