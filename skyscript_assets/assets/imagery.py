@@ -67,9 +67,9 @@ def scene_index(run: StageRun) -> Counts:
 
 
 def _reads_offsets(settings: Settings, parts: Parts) -> Any:
-    source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title"})
-    apply = settings.plant.chips.apply_offsets
-    return {"offsets": settings.plant.offsets.model_dump(), "apply": apply, "source": source}
+    # Which scenes are chosen, and whether a shift is applied, is the plan's.
+    source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title", "choice"})
+    return {"offsets": settings.plant.offsets.model_dump(), "source": source}
 
 
 _SIGN = (
@@ -91,6 +91,7 @@ def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
+    code_version="2",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
     reads=_reads_offsets,
@@ -103,5 +104,4 @@ def scene_offsets(run: StageRun) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
     objects, scenes, plant = run.input("osm_objects") / "objects.parquet", run.input("scene_index"), run.settings.plant
     reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
-    apply = plant.chips.apply_offsets
-    return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, apply=apply, open_scene=reader))
+    return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, open_scene=reader))
