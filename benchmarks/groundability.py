@@ -71,8 +71,8 @@ def main() -> None:
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
     settings = load_settings(PACKAGED_PROFILES / "demo")
-    encoder = load_encoder(settings.plant.tags.encoder, settings.weights, settings.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.folder), encoder.encode)
+    encode = load_encoder(settings.plant.tags.encoder, settings.weights, settings.bases)
+    features = tag_features(list(labels), len(labels), _statistics(options.folder), encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "

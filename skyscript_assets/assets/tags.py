@@ -161,8 +161,8 @@ def tag_groundability(run: StageRun) -> Counts:
     folder = run.input("tag_labels")
     tags = run.settings.plant.tags
     given = {name: path for name in LabelFiles.__dataclass_fields__ if (path := folder / f"{name}.csv").exists()}
-    encoder = load_encoder(tags.encoder, run.settings.weights, run.settings.bases)
-    return vars(decide_groundability(run.input("tag_vocabulary"), LabelFiles(**given), encoder.encode, tags, run.out))
+    encode = load_encoder(tags.encoder, run.settings.weights, run.settings.bases)
+    return vars(decide_groundability(run.input("tag_vocabulary"), LabelFiles(**given), encode, tags, run.out))
 
 
 def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

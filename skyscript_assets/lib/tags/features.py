@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.counting import KINDS
+from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
 from skyscript_assets.lib.tags.vocabulary import (
@@ -28,9 +29,6 @@ from skyscript_assets.lib.tags.vocabulary import (
     VOCABULARY_FILE,
     VOCABULARY_SCHEMA,
 )
-
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to (N, dim) embeddings."""
 
 SIDES: tuple[str, ...] = ("yes", "no", "left", "right", "both", "backward", "forward")
 """Values that answer or place what the key names, each a column of the block `shape`."""

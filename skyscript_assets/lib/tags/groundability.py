@@ -25,7 +25,8 @@ from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.agreement import label_agreement
-from skyscript_assets.lib.tags.features import Encode, TagStatistics, read_statistics, tag_features
+from skyscript_assets.lib.tags.embedding import Encode
+from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import Label, Tag, read_labels
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
 from skyscript_assets.lib.tags.text import attribute_reason, tag_text, text_reason
