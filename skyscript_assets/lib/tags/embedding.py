@@ -1,4 +1,4 @@
-"""Embeddings of short texts: by a sentence encoder that lies in a local folder, or by the text tower of a CLIP model."""
+"""Embeddings of short texts: by a sentence encoder in a local folder, or by the text tower of a CLIP model."""
 
 from __future__ import annotations
 
