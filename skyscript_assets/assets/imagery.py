@@ -108,6 +108,7 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
+    code_version="2",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
     config=_offsets_config,
@@ -120,6 +121,4 @@ def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
     objects, scenes = run.input("osm_objects") / "objects.parquet", run.input("scene_index")
     reader = partial(open_scene, source=run.config.source)
-    return vars(
-        write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, apply=False, open_scene=reader)
-    )
+    return vars(write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader))

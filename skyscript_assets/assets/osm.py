@@ -12,8 +12,9 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
 from skyscript_assets.lib.imagery.scenes import covers
-from skyscript_assets.lib.osm.extract import Earlier, read_of_region, stage_extract
+from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
+from skyscript_assets.lib.osm.origin import Earlier, read_of_region
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA, write_region_overlap
 from skyscript_assets.lib.settings.base import UNSEEN, Model
 from skyscript_assets.lib.settings.load import Settings
@@ -59,8 +60,7 @@ def osm_extract(run: Run[ExtractConfig]) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
     (region,) = run.partition
     settings = run.config.settings
-    staged = stage_extract(region, settings.regions[region], settings, run.out, run.progress, _earlier(run))
-    return staged.counts()
+    return stage_extract(region, settings.regions[region], settings, run.out, run.progress, _earlier(run))
 
 
 def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:

@@ -146,9 +146,9 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     """Whether each tag can be seen in an image, and at which resolution at the coarsest: the paper's two stages."""
     folder, config = run.input("tag_labels"), run.config
     given = {name: path for name in LabelFiles.__dataclass_fields__ if (path := folder / f"{name}.csv").exists()}
-    encoder = load_encoder(config.tags.encoder, config.weights, config.bases)
+    encode = load_encoder(config.tags.encoder, config.weights, config.bases)
     vocabulary = run.input("tag_vocabulary")
-    return vars(decide_groundability(vocabulary, LabelFiles(**given), encoder.encode, config.tags, run.out))
+    return vars(decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out))
 
 
 def _snapshot_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:

@@ -29,9 +29,10 @@ from skyscript_assets.lib.errors import (
     SettingsError,
 )
 from skyscript_assets.lib.osm import download as download_module
-from skyscript_assets.lib.osm import extract as extract_module
+from skyscript_assets.lib.osm import origin as origin_module
 from skyscript_assets.lib.osm.download import Version, download
-from skyscript_assets.lib.osm.extract import read_of_region, stage_extract
+from skyscript_assets.lib.osm.extract import stage_extract
+from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.regions import Region
@@ -529,7 +530,7 @@ def stage(out: Path, url: str | None = None, **region: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     profile = Settings.model_construct(folder=out, geofabrik_mirror=mirror)
     described = Region(title="Here", url=url, **region)
-    return stage_extract("here", described, profile, out).counts()
+    return stage_extract("here", described, profile, out)
 
 
 def md5_of(data: bytes) -> bytes:
@@ -740,7 +741,7 @@ def test_without_hard_links_the_earlier_file_is_copied(plant: Plant, monkeypatch
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(extract_module.os, "link", refuse)
+    monkeypatch.setattr(origin_module.os, "link", refuse)
     assert plant.make().counts["not_modified"]
 
 

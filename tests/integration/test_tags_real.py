@@ -128,12 +128,10 @@ def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path
     wanted = ("building", "church", "monaco", "area")
     church = next(r for r in rows if (r["key"], r["value"], r["region"], r["kind"]) == wanted)
     assert 10 < church["shorter_side_m"] < church["longer_side_m"] < 100
-    company = pq.read_table(vocabulary[0] / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA).to_pylist()
-    assert all(0.05 <= row["share"] <= 1 for row in company)
-    assert [
-        r for r in company if text_reason(r["key"], r["value"]) or text_reason(r["other_key"], r["other_value"])
-    ] == []
-    together = {(r["key"], r["value"], r["other_key"], r["other_value"]): r["share"] for r in company}
+    rows = pq.read_table(vocabulary[0] / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA).to_pylist()
+    assert all(0.05 <= row["share"] <= 1 for row in rows)
+    assert [r for r in rows if text_reason(r["key"], r["value"]) or text_reason(r["other_key"], r["other_value"])] == []
+    together = {(r["key"], r["value"], r["other_key"], r["other_value"]): r["share"] for r in rows}
     assert together["footway", "sidewalk", "highway", "footway"] > 0.9
 
 

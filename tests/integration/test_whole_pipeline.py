@@ -76,8 +76,6 @@ def test_a_run_killed_at_a_random_moment_continues_to_the_end(workshop: Workshop
         for partition in partitions_of(stage.scheme, workshop.settings):
             state = Outputs(STAGES, workshop.settings, workshop.store).state(stage, partition)
             assert state is State.CURRENT, stage.name
-                stage.name
-            )
 
 
 def test_outputs_have_the_bytes_that_are_pinned_for_their_code_versions(home: Path) -> None:
@@ -136,7 +134,6 @@ def test_chips_captions_and_shards_belong_together(workshop: Workshop) -> None:
 def test_a_painting_lies_where_the_map_has_it(workshop: Workshop) -> None:
     folder = workshop.store.folder(OutputKey("scene_offsets", ("kotka", "SYN1")))
     (row,) = pq.read_table(folder / "offsets.parquet").to_pylist()
-    assert not row["applied"]
     assert row["status"] in ("estimated", "too-few-objects", "disagree")
     if row["status"] == "estimated":
         assert abs(row["dx_m"]) < 1 > abs(row["dy_m"])
