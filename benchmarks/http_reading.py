@@ -79,7 +79,7 @@ from skyscript_assets.lib.chips.cut import BATCH
 from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings import StacSource
+from skyscript_assets.lib.settings.sources import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
 """,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, RefusedError, SettingsError, UnreachableError
+from skyscript_assets.lib.secrets import shown
 
 CONNECT_TIMEOUT_S = 10.0
 STALL_S = 30.0
@@ -74,12 +75,6 @@ class _PassingError(Exception):
         self.broken = broken
 
 
-def public(url: str) -> str:
-    """An address as messages may show it: without query, fragment and credentials, where tokens are."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def host_of(url: str) -> str:
     """The host of an address, lower case, without port."""
     return urlsplit(url).hostname or ""
@@ -134,10 +129,10 @@ def _pause(url: str, error: _PassingError, failures: int) -> None:
     """Wait before the next try, or raise what ends the trying."""
     if error.pause_s > LONGEST_RETRY_AFTER_S:
         raise UnreachableError(
-            f"{public(url)}: {error}, and the server asks to come back after {error.pause_s:.0f} s; run again then"
+            f"{shown(url)}: {error}, and the server asks to come back after {error.pause_s:.0f} s; run again then"
         )
     if failures >= TRIES:
-        problem = f"{public(url)}: {TRIES} requests in a row failed, at last with: {error}"
+        problem = f"{shown(url)}: {TRIES} requests in a row failed, at last with: {error}"
         if error.broken:
             raise CorruptInputError(f"{problem}; the file is broken on its server, or what lies between is")
         raise UnreachableError(f"{problem}; check the network and the address, and run again")
@@ -157,7 +152,7 @@ def _follow(
     """One try: ask, and ask where a redirect points to; credentials go only where their signer sends them."""
     for _ in range(MAX_REDIRECTS + 1):
         if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
-            raise SettingsError(f"{public(url)} cannot be asked: give an http or https address")
+            raise SettingsError(f"{shown(url)} cannot be asked: give an http or https address")
         signed, credentials = signer.sign(url, renew=renew) if signer is not None else (url, {})
         answer = _ask(signed, limit, method, headers | dict(credentials), body)
         if 200 <= answer.status < 300:
@@ -168,11 +163,11 @@ def _follow(
             raise _refusal(url, answer)
         target = urljoin(url, answer.headers["location"])
         if urlsplit(target).scheme not in ("http", "https"):
-            raise RefusedError(f"{public(url)} redirects to {public(target)}, which is neither http nor https")
+            raise RefusedError(f"{shown(url)} redirects to {shown(target)}, which is neither http nor https")
         if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
             method, body = "GET", None
         url = target
-    raise RefusedError(f"{public(url)} redirects more than {MAX_REDIRECTS} times")
+    raise RefusedError(f"{shown(url)} redirects more than {MAX_REDIRECTS} times")
 
 
 def _refusal(url: str, answer: Answer) -> Exception:
@@ -181,7 +176,7 @@ def _refusal(url: str, answer: Answer) -> Exception:
     remedy = "correct the address"
     if answer.status in CREDENTIAL_STATUSES:
         remedy = "it needs a token, or the one that it got has expired: see `signing` and `token` of the source"
-    return RefusedError(f"{public(url)}: the server answers {answer.status}; {remedy}", answer.status)
+    return RefusedError(f"{shown(url)}: the server answers {answer.status}; {remedy}", answer.status)
 
 
 def _ask(url: str, limit: int, method: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
@@ -223,10 +218,10 @@ def _failure(url: str, error: Any) -> Exception:
 
     match error:
         case exceptions.LocationParseError():
-            return SettingsError(f"{public(url)} is no address that can be asked")
+            return SettingsError(f"{shown(url)} is no address that can be asked")
         case exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return UnreachableError(
-                f"{public(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
+                f"{shown(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
             )
         case exceptions.IncompleteRead() | exceptions.InvalidChunkLength():
             return _PassingError("the body ends before the length that the server announced", broken=True)
@@ -258,7 +253,7 @@ def _read(response: Any, url: str, limit: int) -> bytes:
 
 
 def _too_long(url: str, limit: int) -> CorruptInputError:
-    return CorruptInputError(f"{public(url)}: the answer is longer than the {limit} bytes that are accepted")
+    return CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
 
 
 def _proxy_for(url: str) -> str | None:

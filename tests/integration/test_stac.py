@@ -275,6 +275,7 @@ def test_an_item_collection_is_a_catalog_too(place: Place) -> None:
         "GTIFF_DIR:1:/etc/hostname",
         "http://127.0.0.1:1/a.vrt",
         "ftp://127.0.0.1/a.tif",
+        "http://[127.0.0.1/a.tif",
     ],
 )
 def test_only_the_web_is_reached_from_a_catalog(place: Place, href: str) -> None:

@@ -33,12 +33,12 @@ from skyscript_assets.lib.http import (
     TRIES,
     Answer,
     Signer,
-    public,
     request,
 )
 from skyscript_assets.lib.imagery.geotiff.directories import read_directories
 from skyscript_assets.lib.imagery.geotiff.raster import open_dataset
 from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.secrets import shown
 
 HEAD_BYTES = 32 << 10
 """Bytes of a file's beginning fetched first: the directories of most COGs, and what a fingerprint covers."""
@@ -83,7 +83,7 @@ class SparseCopy:
             UnreachableError: the server failed on every try.
             NoSpaceError: the disk is full.
         """
-        self.name = public(url)
+        self.name = shown(url)
         self._url, self._signer = url, signer
         self._lock = threading.RLock()
         self._kept = Spans()

@@ -17,6 +17,7 @@ from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS, to_pixe
 from skyscript_assets.lib.imagery.reader import Coefficients, Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
+from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.sources import EarthEngineSource
 
 SCHEME = "earthengine://"
@@ -178,7 +179,7 @@ def _parse(data: Any, width: int, height: int, where: str) -> tuple[NDArray[Any]
             raise ValueError(f"an array of shape {shape} and type {str(dtype)[:80]}")
         values = np.frombuffer(data, dtype=dtype, count=height * width, offset=file.tell()).reshape(height, width)
     except (TypeError, ValueError) as error:
-        raise CorruptInputError(f"{where}: Earth Engine sends no array of pixels ({str(error)[:120]})") from error
+        raise CorruptInputError(f"{where}: Earth Engine sends no array of pixels ({told(str(error), 120)})") from error
     raw = np.stack([values[name] for name in COLOURS])
     valid = values[VALID] != 0
     if raw.dtype.kind == "f":

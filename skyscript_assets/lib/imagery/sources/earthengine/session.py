@@ -20,6 +20,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
+from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.sources import EarthEngineSource
 
 FIRST_PAUSE_S = 1.0
@@ -208,6 +209,5 @@ def _status(error: BaseException) -> int:
 
 
 def _said(error: BaseException) -> str:
-    """What a failure says, short and printable; google-auth adds the whole answer, which is left out."""
-    text = "".join(char if char.isprintable() else " " for char in str(error.args[0] if error.args else error))
-    return " ".join(text.split())[:200] or type(error).__name__
+    """What a failure says; google-auth adds the whole answer, which is left out."""
+    return told(str(error.args[0] if error.args else error), 200) or type(error).__name__

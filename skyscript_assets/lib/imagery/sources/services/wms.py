@@ -10,7 +10,6 @@ from pyproj import CRS
 
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import utm_crs
-from skyscript_assets.lib.http import public
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -22,6 +21,7 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
 )
 from skyscript_assets.lib.imagery.sources.services.wmts import is_northing_first
 from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
+from skyscript_assets.lib.secrets import shown
 from skyscript_assets.lib.settings.sources import WmsSource
 
 Path = tuple[Element, ...]
@@ -46,11 +46,11 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         CorruptInputError: its answer is no list of capabilities.
     """
     url = with_query(source.url, {"SERVICE": "WMS", "REQUEST": "GetCapabilities", "VERSION": source.version})
-    root = parse_xml(client.document(url), public(url))
+    root = parse_xml(client.document(url), shown(url))
     capabilities = root.first("WMS_Capabilities") or root.first("WMT_MS_Capabilities")
     if capabilities is None:
         found = root.children[0].name if root.children else "nothing"
-        raise SceneError(f"{public(url)} is no WMS: it answers with {found}; correct sources.yaml: {key}.url")
+        raise SceneError(f"{shown(url)} is no WMS: it answers with {found}; correct sources.yaml: {key}.url")
     version = capabilities.attributes.get("version", source.version)
     if version != source.version:
         raise SceneError(

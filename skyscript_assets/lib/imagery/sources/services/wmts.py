@@ -12,7 +12,6 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.http import public
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -23,6 +22,7 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     dimension_values,
 )
 from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
+from skyscript_assets.lib.secrets import shown
 from skyscript_assets.lib.settings.sources import WmtsSource
 
 PIXEL_M = 0.00028
@@ -48,11 +48,11 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         CorruptInputError: its answer is no list of capabilities.
     """
     url = source.url if source.url.partition("?")[0].endswith(".xml") else _capabilities_url(source.url)
-    root = parse_xml(client.document(url), public(url))
+    root = parse_xml(client.document(url), shown(url))
     capabilities = root.first("Capabilities")
     if capabilities is None:
         found = root.children[0].name if root.children else "nothing"
-        raise SceneError(f"{public(url)} is no WMTS: it answers with {found}; correct sources.yaml: {key}.url")
+        raise SceneError(f"{shown(url)} is no WMTS: it answers with {found}; correct sources.yaml: {key}.url")
     layers = {layer.value("Identifier"): layer for layer in capabilities.all("Contents", "Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
     grids = list(_grids(source, key, capabilities, layer, ground))

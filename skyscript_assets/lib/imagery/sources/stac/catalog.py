@@ -13,23 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SkyScriptError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.http import Signer, public, request
+from skyscript_assets.lib.http import Signer, request
 from skyscript_assets.lib.imagery.footprints import polygons, wrapped
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
+from skyscript_assets.lib.secrets import shown, without_secrets
 from skyscript_assets.lib.settings.sources import StacSource
 
 MAX_DOCUMENT_BYTES = 64 << 20
 PAGE_ITEMS = 100
-SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "api_key"})
-"""Parameters of an address that are secrets or expire: an address with one is kept without its query."""
-
 VAGUE_LICENCES = frozenset({"", "proprietary", "various", "other"})
 """What STAC has for "see elsewhere": then the licence of the settings stands."""
 
@@ -100,7 +98,7 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         try:
             if _passes(item, source, region):
                 found.items.append(_item(item, base, source))
-        except SkyScriptError as error:
+        except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
             found.unusable.append((name, str(error)))
     return found
 
@@ -128,7 +126,7 @@ class _Documents:
             return answer.body.decode("utf-8", errors="replace")
         path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url)
         if not self.local:
-            raise SceneError(f"{public(self.root)} points to {path}, a file on this machine, which no catalog may")
+            raise SceneError(f"{shown(self.root)} points to {path}, a file on this machine, which no catalog may")
         if not path.is_file():
             raise MissingInputError(f"{path}, a catalog or a part of one, does not exist")
         if path.stat().st_size > MAX_DOCUMENT_BYTES:
@@ -158,9 +156,9 @@ def parsed(text: str, url: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON ({error}): no STAC") from error
+        raise CorruptInputError(f"{shown(url)} is no JSON ({error}): no STAC") from error
     if not isinstance(value, dict):
-        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON object: no STAC")
+        raise CorruptInputError(f"{shown(url)} is no JSON object: no STAC")
     return value
 
 
@@ -178,7 +176,7 @@ def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Itera
         yield from _walked(documents, root, source, bbox)
     else:
         raise CorruptInputError(
-            f"{public(documents.root)} is no STAC catalog, collection or ItemCollection (type {kind!r}): correct "
+            f"{shown(documents.root)} is no STAC catalog, collection or ItemCollection (type {kind!r}): correct "
             "`catalog` of the source"
         )
 
@@ -244,7 +242,7 @@ def _walked(
             seen.add(url)
             if len(seen) > 2 * source.max_items:
                 raise SceneError(
-                    f"{public(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
+                    f"{shown(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
                     "further down as `catalog`, or raise max_items"
                 )
             linked = documents.json(url)
@@ -300,7 +298,7 @@ def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
     properties = item["properties"]
     stated = item.get("assets")
     assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    hrefs = [_unsigned(joined(base, _asset_href(assets, name))) for name in source.assets]
+    hrefs = [without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets]
     licence = properties.get("license")
     return Item(
         id=str(item.get("id", ""))[:200],
@@ -320,15 +318,6 @@ def _asset_href(assets: Mapping[str, Any], name: str) -> str:
     href = assets[fitting[0]].get("href") if fitting and isinstance(assets[fitting[0]], Mapping) else None
     if not isinstance(href, str) or not href:
         raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(assets)) or 'none'}")
-    return href
-
-
-def _unsigned(href: str) -> str:
-    """An address without a query that holds a signature or a token: these expire, and belong in no table."""
-    parts = urlsplit(href)
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
-    if any(name.lower() in SIGNATURES for name, _ in parameters):
-        return urlunsplit(parts._replace(query=""))
     return href
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.http import public
 from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, Shelf, SparseCopy
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
+from skyscript_assets.lib.secrets import shown
 from skyscript_assets.lib.settings.sources import StacSource
 
 GDAL_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/"}
@@ -28,7 +28,7 @@ def checked(href: str, source: StacSource) -> str:
     scheme = _SCHEME.match(href)
     name = scheme[1].lower() if scheme else ""
     if Path(unquote(urlsplit(href).path)).suffix.lower() == ".vrt":
-        raise SceneError(f"{_shown(href)} is a VRT, which may name any file: catalogs may name GeoTIFF and COG alone")
+        raise SceneError(f"{shown(href)} is a VRT, which may name any file: catalogs may name GeoTIFF and COG alone")
     if name in ("http", "https"):
         return href
     if name in GDAL_SCHEMES:
@@ -36,10 +36,10 @@ def checked(href: str, source: StacSource) -> str:
     if href.startswith("/vsi"):
         return _allowed_prefix(href, source)
     if name and name != "file":
-        raise SceneError(f"{_shown(href)} is neither http(s) nor a file: GDAL's other names are refused in catalogs")
+        raise SceneError(f"{shown(href)} is neither http(s) nor a file: GDAL's other names are refused in catalogs")
     if not source.allow_local_hrefs:
         raise SceneError(
-            f"{_shown(href)} is a file on this machine: where the catalog is your own, set `allow_local_hrefs: true`"
+            f"{shown(href)} is a file on this machine: where the catalog is your own, set `allow_local_hrefs: true`"
         )
     return str(Path(unquote(urlsplit(href).path) if name == "file" else href).absolute())
 
@@ -49,14 +49,10 @@ def _allowed_prefix(href: str, source: StacSource) -> str:
     rest = href[len(prefix) :]
     if prefix not in source.gdal_prefixes or "/vsi" in rest or ".." in rest.split("/") or rest.startswith("vsi"):
         raise SceneError(
-            f"{_shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
+            f"{shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
             "name it in `gdal_prefixes`"
         )
     return href
-
-
-def _shown(href: str) -> str:
-    return public(href) if "://" in href else href.partition("?")[0]
 
 
 def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFile:

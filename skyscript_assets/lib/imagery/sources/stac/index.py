@@ -39,6 +39,7 @@ from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
 from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.sources import StacSource
 
@@ -56,6 +57,9 @@ LEAST_HONEST_SHARE = 0.5
 OPENED_AT_ONCE = 8
 MAX_LISTED = 1000
 """Most unusable items that are listed."""
+
+MAX_REASON = 500
+"""Longest reason that is listed, characters."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def index_stac(
             done += len(waves)
             progress(done, len(found.items), "items")
     index.enough += len(waiting)
-    listed = [{"item": name, "reason": reason} for name, reason in index.unusable[:MAX_LISTED]]
+    listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.outside or index.without_data):
         name, reason = index.unusable[0]

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from pystac_client.stac_api_io import StacApiIO  # noqa: TID253 - this module is imported where it is used
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.http import public
+from skyscript_assets.lib.secrets import shown
 
 
 class Text(Protocol):
@@ -57,7 +57,7 @@ class BoundedStacIO(StacApiIO):
             names = tuple(str(item.get("id")) for item in page.get("features") or () if isinstance(item, dict))
             if names in seen:
                 raise CorruptInputError(
-                    f"{public(url)}: the pages of its search go in circles ({names[0] if names else 'no item'} again): "
+                    f"{shown(url)}: the pages of its search go in circles ({names[0] if names else 'no item'} again): "
                     "narrow the rules of the source so that one page holds all, or tell its publisher"
                 )
             seen.add(names)
