@@ -381,7 +381,7 @@ def bomb(place: Place) -> str:
         ("wrong length", "ends before the length"),
         ("another range", "another part than bytes"),
         ("no ranges", "longer than the"),
-        ("403", "answers 403.*token"),
+        ("403", "answers 403.*`token`"),
         ("404", "answers 404"),
         ("410", "answers 410"),
         ("16 bit", r"uint16, not 8-bit.*S\.scaling"),

@@ -28,6 +28,7 @@ from skyscript_assets.lib.errors import (
     MissingInputError,
     NoSpaceError,
     NotCoveredError,
+    RefusedError,
     SettingsError,
 )
 from skyscript_assets.lib.files import file_sha256, write_text
@@ -249,7 +250,9 @@ def stage_extract(
         earlier: The region's output so far.
 
     Raises:
-        MissingInputError: the file, package or address is not there, or the polygon is not.
+        MissingInputError: the file or package is not there, or the polygon is not.
+        RefusedError: the server has no such file, or does not give it.
+        UnreachableError: the server or the network failed on every try.
         DigestMismatchError: the file is not the one that the settings or its publisher promise.
         CorruptInputError: the file is empty, truncated or of another format, or the polygon is.
         SettingsError: the name's ending is not known, or neither settings nor header state a box.
@@ -268,6 +271,8 @@ def stage_extract(
         else:
             origin = _fetch(region, name, target, note, progress, earlier)
         summary = _examine(key, region, polygon, origin, target)
+    except RefusedError:  # of the .md5 file: what was downloaded is kept
+        raise
     except (DigestMismatchError, CorruptInputError, NotCoveredError, SettingsError):
         target.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
@@ -416,8 +421,8 @@ def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) ->
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if promised != md5:
             raise DigestMismatchError(
-                f"{origin.name} has md5 {md5}, {shown(md5_url)} promises {promised or 'nothing'}; run again later: "
-                "a new extract may just be published"
+                f"{origin.name} has md5 {md5}, {shown(str(md5_url))} promises {promised or 'nothing'}; run again "
+                "later: a new extract may just be published"
             )
         checksum = "md5"
     if region.sha256 is not None:
