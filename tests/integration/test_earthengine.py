@@ -261,6 +261,16 @@ def test_what_may_pass_is_tried_again(
     assert len(server.asked) == 3
 
 
+def test_the_wish_when_to_come_back_is_granted(
+    server: EarthEngineServer, scene: Scene, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(http.time, "sleep", pauses.append)
+    server.refusals, server.retry_after = [(429, "Too many requests.")], "7"
+    assert read_one(scene, source(), 200, 200, 10, 10).valid.all()
+    assert pauses == [7.0]
+
+
 def test_a_quota_that_stays_used_up_is_one_error_for_the_stage(
     server: EarthEngineServer, scene: Scene, source: Any
 ) -> None:

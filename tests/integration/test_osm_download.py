@@ -486,9 +486,7 @@ def test_a_known_version_is_not_downloaded_again(tmp_path: Path, server: Server,
 def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path, server: Server) -> None:
     url = server.url("a")
     server.server_close()
-    with pytest.raises(
-        UnreachableError, match=r"5 requests in a row.*\(Connection refused\); check the network"
-    ):
+    with pytest.raises(UnreachableError, match=r"5 requests in a row.*\(Connection refused\); check the network"):
         download(url, tmp_path / "a")
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
@@ -32,7 +33,6 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.imagery.geotiff import remote as remote_module
-from skyscript_assets.lib.imagery.geotiff.remote import Shelf
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.access import open_scene
@@ -124,7 +124,7 @@ def place(
     textured: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
-    monkeypatch.setattr(hrefs_module, "_SHELF", Shelf())
+    monkeypatch.setattr(hrefs_module, "_FILES", Cache(hrefs_module.MAX_FILES))
     monkeypatch.setattr(http_module, "FIRST_PAUSE_S", 0.0)
     return Place(server, tmp_path, write_raster, textured)
 
@@ -716,7 +716,7 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
     def cut(fault: Callable[[], Any], **fields: Any) -> list[dict[str, Any]]:
         source = place.source(depth=9, **fields)
         place.index(source)
-        hrefs_module._SHELF = Shelf()
+        hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
         fault()
         bad, good = place.scenes()
         windows = [(scene, column, 50, 100, 100) for scene in (good, bad) for column in range(0, 500, 100)]
@@ -786,7 +786,7 @@ def test_an_image_that_changes_while_it_is_read_is_noticed(place: Place, texture
     source = place.source()
     place.index(source)
     (scene,) = place.scenes()
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     with open_scene(scene, source) as reader:
         place.server.files["a.tif"] = place.server.files["a.tif"] + b"more"
         with pytest.raises(SceneError, match="has changed while it was read"):
@@ -827,7 +827,7 @@ def test_a_sas_token_is_asked_for_once_and_anew_when_it_has_expired(place: Place
     (scene,) = place.scenes()
     assert vault.given == 1
     vault.valid = -1
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     assert whole(scene, source).valid.all()
     assert vault.given == 2
     table = (place.folder / "scenes.parquet").read_bytes()

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.block_cache import CACHE_BYTES, BlockCache
 from skyscript_assets.lib.imagery.geotiff.decode import TiffBlocks, tiff_blocks
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -27,7 +27,7 @@ MAX_BLOCK_BYTES = 1 << 29
 """Largest decoded block that is read: a small file can state blocks that fill the memory."""
 
 GDAL_CACHE_BYTES = 64 << 20
-"""GDAL's own block cache: what it decodes is kept by `blocks`, and needed here only until all bands are read."""
+"""GDAL's own block cache: what it decodes is kept in `BLOCKS`, and needed here only until all bands are read."""
 
 CELL_PX = 128
 """Least side of what is decoded at once: smaller blocks are read several at a time."""
@@ -37,8 +37,11 @@ MAX_CELL_PIXELS = 1 << 22
 
 _BYTES = range(256)
 
-BLOCKS = BlockCache(CACHE_BYTES)
-"""Decoded blocks of all scenes that are open in this process."""
+CACHE_BYTES = 192 << 20
+"""Decoded pixels that are kept for all open scenes of a process together."""
+
+BLOCKS: Cache[Pixels] = Cache(CACHE_BYTES, lambda block: block.nbytes)
+"""Decoded blocks, as 8-bit RGB, of all scenes that are open in this process: windows of a plan overlap."""
 
 
 @contextlib.contextmanager
@@ -223,8 +226,7 @@ class RasterReader(SceneReader):
         self._image = image
         file = os.open(self.scene.path, os.O_RDONLY)
         self._stack.callback(os.close, file)
-        BLOCKS.join()
-        self._stack.callback(BLOCKS.leave)
+        self._stack.enter_context(BLOCKS.used())
         about = os.fstat(file)
         shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
         self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)

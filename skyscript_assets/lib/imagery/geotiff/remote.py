@@ -12,14 +12,11 @@ import bisect
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import re
 import tempfile
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,14 +51,6 @@ MAX_REQUEST_BYTES = 2 << 20
 
 MAX_COPY_BYTES = 1 << 30
 """Most bytes of one file that are kept; then its copy is begun anew."""
-
-MAX_COPIES = 16
-"""Copies that a process keeps."""
-
-REMEMBERED_S = 300.0
-"""Seconds for which a server's refusal is not asked for again."""
-
-_log = logging.getLogger(__name__)
 
 
 class SparseCopy:
@@ -325,48 +314,6 @@ GDAL_HTTP: dict[str, str] = {
     "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
 }
 """GDAL's options (https://gdal.org/user/configoptions.html) where it reads over the network itself."""
-
-
-class Shelf:
-    """The copies that a process keeps, the least recently used dropped first; refusals are remembered for a while."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
-        self._made: OrderedDict[str, tuple[float, ImageFile | CorruptInputError]] = OrderedDict()
-
-    def get(self, key: str, make: Callable[[], ImageFile], *, afresh: bool = False) -> ImageFile:
-        """The copy under a key, made where there is none or `afresh`; threads that want the same one wait for it.
-
-        Raises:
-            CorruptInputError: it cannot be made, now or a little earlier.
-            UnreachableError: the server failed on every try.
-        """
-        with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            with self._lock:
-                since, found = (0.0, None) if afresh else self._made.get(key, (0.0, None))
-                if found is not None:
-                    self._made.move_to_end(key)
-            if isinstance(found, CorruptInputError) and time.monotonic() - since < REMEMBERED_S:
-                raise found
-            if found is None or isinstance(found, CorruptInputError):
-                try:
-                    found = make()
-                except CorruptInputError as error:
-                    _log.warning("%s", error)
-                    self._put(key, error)
-                    raise
-                self._put(key, found)
-            return found
-
-    def _put(self, key: str, made: ImageFile | CorruptInputError) -> None:
-        with self._lock:
-            self._made[key] = (time.monotonic(), made)
-            while len(self._made) > MAX_COPIES:
-                dropped, _ = self._made.popitem(last=False)
-                self._making.pop(dropped, None)
 
 
 @functools.cache

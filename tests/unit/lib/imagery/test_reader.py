@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff import raster as raster_module
-from skyscript_assets.lib.imagery.geotiff.raster import RasterReader, open_raster
+from skyscript_assets.lib.imagery.geotiff.raster import BLOCKS, RasterReader, open_raster
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene
 
@@ -251,3 +252,18 @@ def test_a_virtual_mosaic_is_read_like_one_file(
     )
     with RasterReader(scene_of(tmp_path / "m.vrt")) as reader:
         assert np.array_equal(reader.read(*window(10, 10)).rgb, np.moveaxis(values[:, 10:40, 10:50], 0, -1))
+
+
+def test_scanlines_are_read_many_at_a_time(
+    tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
+) -> None:
+    values = textured(300, 500)
+    path = write_raster(tmp_path / "a.tif", values, tiled=False, blockysize=1, compress="lzw")
+    loaded: list[Any] = []
+    with RasterReader(scene_of(path)) as reader:
+        decode = reader._decode
+        reader._decode = lambda y, x: loaded.append((y, x)) or decode(y, x)  # type: ignore[method-assign]
+        read = reader.read_inside(10, 100, 200, 300)
+    assert np.array_equal(np.moveaxis(read.rgb, -1, 0), values[:, 100:400, 10:210])
+    assert len(loaded) == 4
+    assert BLOCKS.size == 0

@@ -7,7 +7,8 @@ asking again for the tile that answered when the scene was indexed.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+import functools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Self
 
 import numpy as np
 
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError, UnreachableError
 from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
@@ -49,7 +51,7 @@ class TileReader(SceneReader):
         self._source, self._folder = source, cache
         self._address = TileAddress(scene)
         self._stack = contextlib.ExitStack()
-        self._recent: OrderedDict[Place, Pixels | None] = OrderedDict()
+        self._recent: Cache[Pixels | None] = Cache(max(4, RECENT_BYTES // (4 * math.prod(self.block_shape))))
         self._failed: dict[Place, str] = {}
         self._failed_in_a_row = 0
 
@@ -66,13 +68,13 @@ class TileReader(SceneReader):
             stack.callback(self._cache.prune)
             self._pool = ThreadPoolExecutor(self._source.connections, thread_name_prefix="tiles")
             stack.callback(self._pool.shutdown, cancel_futures=True)
+            stack.enter_context(self._recent.used())
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._recent.clear()
         self._stack.close()
 
     @property
@@ -129,15 +131,8 @@ class TileReader(SceneReader):
 
     def _tile(self, place: Place) -> Pixels | None:
         """A tile's pixels from memory, from this machine or from the service; None where there is no image."""
-        if place in self._recent:
-            self._recent.move_to_end(place)
-            return self._recent[place]
-        pixels = self._kept(place) if self._cache.has(*place) else self._asked(place)
-        self._recent[place] = pixels
-        most = max(4, RECENT_BYTES // (self._address.width * self._address.height * 4))
-        while len(self._recent) > most:
-            self._recent.popitem(last=False)
-        return pixels
+        load = self._kept if self._cache.has(*place) else self._asked
+        return self._recent.get(place, functools.partial(load, place))
 
     def _kept(self, place: Place) -> Pixels | None:
         """A tile that is on this machine; one that was damaged there is fetched again."""
