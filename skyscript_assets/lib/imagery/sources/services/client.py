@@ -16,15 +16,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+from xml.etree.ElementTree import Element
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
     RefusedError,
+    SceneError,
     SettingsError,
     SkyScriptError,
 )
+from skyscript_assets.lib.imagery.sources.services.xml import parse_xml
 from skyscript_assets.lib.secrets import KEY_PLACE, shown, told, with_place
 from skyscript_assets.lib.settings.sources import ServiceSource
 
@@ -118,20 +121,31 @@ class Client:
         rest = address[len(head) :]
         return head + with_place(rest, self._secret)
 
-    def document(self, url: str) -> bytes:
-        """A capabilities document.
+    def capabilities(self, url: str, kind: str, names: tuple[str, ...]) -> Element:
+        """What a service says that it offers.
+
+        Args:
+            url: Address of its capabilities.
+            kind: What the service is to be, for messages.
+            names: Names that the document's outermost element may have.
 
         Raises:
+            SceneError: it is another kind of service.
             MissingInputError: the service refuses or has none there.
             UnreachableError: it gives no answer.
-            CorruptInputError: the answer is cut on every try, or too long.
+            CorruptInputError: the answer is cut on every try, too long, or no document.
         """
         answer = self.get(url)
         if answer is None:
             raise MissingInputError(
                 f"{shown(url)}: the service has no such document; correct sources.yaml: {self._key}.url"
             )
-        return answer.body
+        root = parse_xml(answer.body, shown(url))
+        if root.tag not in names:
+            raise SceneError(
+                f"{shown(url)} is no {kind}: it answers with {root.tag}; correct sources.yaml: {self._key}.url"
+            )
+        return root
 
     def _remedy(self, status: int) -> str:
         variable = self._source.api_key_variable

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,13 +17,14 @@ from typing import Self
 import numpy as np
 
 from skyscript_assets.lib.cache import Cache
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError, UnreachableError
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, UnreachableError
 from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.settings.sources import ServiceSource
 
 RECENT_BYTES = 64 << 20
@@ -66,8 +66,6 @@ class TileReader(SceneReader):
             self._client = Client(self._source, self.scene.source, folder)
             self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
             stack.callback(self._cache.prune)
-            self._pool = ThreadPoolExecutor(self._source.connections, thread_name_prefix="tiles")
-            stack.callback(self._pool.shutdown, cancel_futures=True)
             stack.enter_context(self._recent.used())
             self._stack = stack.pop_all()
         return self
@@ -90,15 +88,12 @@ class TileReader(SceneReader):
             UnreachableError: it has failed, or wants fewer requests.
         """
         places = dict.fromkeys(place for part in parts for place in self._places(part))
-        missing = [place for place in places if place not in self._recent and not self._cache.has(*place)]
-        asked = [self._pool.submit(self._fetch, place) for place in missing if place not in self._failed]
-        try:
-            for future in asked:
-                future.result()
-        except SkyScriptError:
-            for future in asked:
-                future.cancel()
-            raise
+        here = (self._recent, self._failed)
+        missing = [
+            place for place in places if not self._cache.has(*place) and all(place not in known for known in here)
+        ]
+        for _ in in_order(self._fetch, missing, threads=self._source.connections):
+            pass
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, put together from its tiles."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
 from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.load import Settings
@@ -119,12 +119,12 @@ def index_stac(
     passing = len(found.items) + len(found.unusable)
     waiting = sorted(found.items, key=_preference(source))
     done = 0
-    with warnings.catch_warnings(), ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+    with warnings.catch_warnings():
         quiet_about_missing_georeference()
-        while waves := index.wave(waiting):
-            for item, scene in zip(waves, pool.map(index.attempt, waves), strict=True):
+        while wave := index.wave(waiting):
+            for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
-            done += len(waves)
+            done += len(wave)
             progress(done, len(found.items), "items")
     index.enough += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
