@@ -22,7 +22,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.reader import Part, Pixels, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_module
 from skyscript_assets.lib.imagery.sources.earthengine import session
@@ -107,8 +107,8 @@ def scene(server: EarthEngineServer, source: Callable[..., Any], index: Callable
     return found
 
 
-def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> Window:
-    return Window(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
+def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> GeoBox:
+    return GeoBox(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
 
 
 def read_one(scene: Scene, source: EarthEngineSource, *place: int) -> Pixels:
@@ -226,9 +226,8 @@ def test_requests_stay_below_the_documented_limits(
     assert all(size["width"] <= 150 and size["width"] * size["height"] <= 5000 for size in sizes)
 
 
-def test_pieces_cover_a_part_once() -> None:
-    part = Part(7, 9, 5000, 6000)
-    found = pieces(part)
+def test_pieces_cover_a_window_once() -> None:
+    found = pieces(Window(7, 9, 5000, 6000))
     assert sum(piece.width * piece.height for piece in found) == 5000 * 6000
     assert all(piece.width * piece.height * 25 <= 48_000_000 for piece in found)
     assert (found[0].column, found[0].row) == (7, 9)

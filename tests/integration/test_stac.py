@@ -33,7 +33,7 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.imagery.geotiff import remote as remote_module
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
@@ -134,10 +134,10 @@ def whole(scene: Scene, source: StacSource) -> Any:
         return reader.read(scene.crs, scene.transform, scene.width, scene.height)
 
 
-def tiles_of(scene: Scene, size: int = 100) -> list[Window]:
+def tiles_of(scene: Scene, size: int = 100) -> list[GeoBox]:
     grid = Affine(*scene.transform)
     return [
-        Window(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
+        GeoBox(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
         for row in range(0, scene.height - size + 1, size)
         for column in range(0, scene.width - size + 1, size)
     ]
@@ -379,7 +379,7 @@ def bomb(place: Place) -> str:
         ("no CRS", "has no CRS"),
         ("ends early", "ends early"),
         ("wrong length", "ends before the length"),
-        ("another range", "another part than bytes"),
+        ("another range", "another range than bytes"),
         ("no ranges", "longer than the"),
         ("403", "answers 403.*`token`"),
         ("404", "answers 404"),
@@ -516,7 +516,7 @@ def test_footprints_across_the_antimeridian_and_around_the_poles_are_true(
     assert not scene.footprint.contains(shapely.Point(20, 40))
     if parts == 2:
         assert scene.footprint.area < 20
-        window = Window("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
+        window = GeoBox("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
         with open_scene(scene, source) as reader:
             assert reader.read(*window).valid.any()
 

@@ -1,7 +1,7 @@
 """Where the blocks of a TIFF file lie: its directories, read through a function that fetches bytes.
 
-Only the structure is read (TIFF 6.0, and BigTIFF as libtiff has it), so that a part of a remote file can be fetched in
-few requests before GDAL decodes it. The file is untrusted: counts, sizes and chains are bounded.
+Only the structure is read (TIFF 6.0, and BigTIFF as libtiff has it), so that a window of a remote file can be fetched
+in few requests before GDAL decodes it. The file is untrusted: counts, sizes and chains are bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 
 MAX_DIRECTORIES = 64
 MAX_TAGS = 1024
@@ -50,10 +50,10 @@ class Directory:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
-    def ranges(self, part: Part) -> list[tuple[int, int]]:
-        """(begin, end) in the file of every block under a part, in all planes."""
-        rows = slice(part.row // self.block_height, -(-(part.row + part.height) // self.block_height))
-        columns = slice(part.column // self.block_width, -(-(part.column + part.width) // self.block_width))
+    def ranges(self, window: Window) -> list[tuple[int, int]]:
+        """(begin, end) in the file of every block under a window, in all planes."""
+        rows = slice(window.row // self.block_height, -(-(window.row + window.height) // self.block_height))
+        columns = slice(window.column // self.block_width, -(-(window.column + window.width) // self.block_width))
         begins, sizes = self.offsets[:, rows, columns].ravel(), self.sizes[:, rows, columns].ravel()
         return [(int(begin), int(begin + size)) for begin, size in zip(begins, sizes, strict=True) if size]
 
@@ -63,9 +63,9 @@ class Directory:
         return self.width, self.height
 
     @property
-    def whole(self) -> Part:
+    def whole(self) -> Window:
         """All of the image."""
-        return Part(0, 0, self.width, self.height)
+        return Window(0, 0, self.width, self.height)
 
     @property
     def end(self) -> int:

@@ -34,7 +34,7 @@ from skyscript_assets.lib.http import (
 )
 from skyscript_assets.lib.imagery.geotiff.directories import read_directories
 from skyscript_assets.lib.imagery.geotiff.raster import open_dataset
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.secrets import shown
 
 HEAD_BYTES = 32 << 10
@@ -94,10 +94,10 @@ class SparseCopy:
         return self.directories[0].block_height, self.directories[0].block_width
 
     @contextlib.contextmanager
-    def open(self, parts: Iterable[Part]) -> Iterator[Any]:
-        """Fetch what is missing of some parts, and of the mask there, and open the copy as a rasterio dataset.
+    def open(self, windows: Iterable[Window]) -> Iterator[Any]:
+        """Fetch what is missing of some windows, and of the mask there, and open the copy as a rasterio dataset.
 
-        Only these parts may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
+        Only these may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
 
         Raises:
             RefusedError: the server refuses now.
@@ -108,7 +108,8 @@ class SparseCopy:
         """
         full = self.directories[0]
         like = [directory for directory in self.directories if directory.size == full.size]
-        with self._opened([span for part in parts for directory in like for span in directory.ranges(part)]) as dataset:
+        spans = [span for window in windows for directory in like for span in directory.ranges(window)]
+        with self._opened(spans) as dataset:
             yield dataset
 
     @contextlib.contextmanager
@@ -161,14 +162,14 @@ class SparseCopy:
             if begin == 0 and not self._known:
                 self.size, self._etag = len(answer.body), etag
                 return
-            raise CorruptInputError(f"{self.name}: its server sent the file where a part of it was asked for")
+            raise CorruptInputError(f"{self.name}: its server sent the file where a range of it was asked for")
         first, last, size = (int(number) for number in stated.groups())
         if not self._known:
             self.size, self._etag = size, etag
         if size != self.size or (etag and self._etag and etag != self._etag and not etag.startswith("W/")):
             raise SceneError(f"{self.name} has changed while it was read: materialize scene_index and chip_plan again")
         if first != begin or last + 1 != min(end, size) or len(answer.body) != last + 1 - first:
-            raise CorruptInputError(f"{self.name}: its server sent another part than bytes {begin} to {end - 1}")
+            raise CorruptInputError(f"{self.name}: its server sent another range than bytes {begin} to {end - 1}")
 
     def _read(self, offset: int, length: int) -> bytes:
         """Bytes of the file, fetched where they are missing, with some that follow."""
@@ -243,7 +244,7 @@ class Spans:
         self.total += end - begin
 
     def gaps(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """The parts of a span that are not in these."""
+        """What of a span is not in these."""
         found = []
         for at in range(bisect.bisect_right(self._ends, begin), bisect.bisect_left(self._begins, end)):
             if self._begins[at] > begin:
@@ -286,7 +287,7 @@ class GdalFile:
         self.fingerprint = hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @contextlib.contextmanager
-    def open(self, parts: Iterable[Part]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
+    def open(self, windows: Iterable[Window]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
         """Open it as a rasterio dataset."""
         with open_dataset(self.name, self.name, siblings=False, env=self._env) as dataset:
             yield dataset

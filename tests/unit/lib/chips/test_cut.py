@@ -28,7 +28,7 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.imagery.geotiff import raster as raster_module
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import Pixels
+from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.storage import OutputKey, Store
@@ -248,11 +248,11 @@ class Flaky(RasterReader):
     broken: ClassVar[dict[int, BaseException]] = {}
     reads = 0
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         type(self).reads += 1
-        if column in self.broken:
-            raise self.broken[column]
-        return super().read_inside(column, row, width, height)
+        if window.column in self.broken:
+            raise self.broken[window.column]
+        return super().read_inside(window)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pixels of a scene of tiles: those under a part are fetched, kept on this machine and put together.
+"""Pixels of a scene of tiles: those under a window are fetched, kept on this machine and put together.
 
 A tile that cannot be had is an error for what needs it; whether the service as a whole has failed is found out by
 asking again for the tile that answered when the scene was indexed.
@@ -17,9 +17,8 @@ from typing import Self
 import numpy as np
 
 from skyscript_assets.lib.cache import Cache
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, UnreachableError
-from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
-from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
+from skyscript_assets.lib.errors import CorruptInputError, UnreachableError
+from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
@@ -80,34 +79,29 @@ class TileReader(SceneReader):
         """(rows, columns) of a tile."""
         return self._address.height, self._address.width
 
-    def expect(self, parts: Sequence[Part]) -> None:
-        """Fetch the tiles under the parts that are not here yet, a few at a time, each once.
+    def expect(self, windows: Sequence[Window]) -> None:
+        """Fetch the tiles under the windows that are not here yet, a few at a time, each once.
 
         Raises:
             MissingInputError: the service refuses.
             UnreachableError: it has failed, or wants fewer requests.
         """
-        places = dict.fromkeys(place for part in parts for place in self._places(part))
-        here = (self._recent, self._failed)
+        places = dict.fromkeys(place for window in windows for place in self._places(window))
         missing = [
-            place for place in places if not self._cache.has(*place) and all(place not in known for known in here)
+            place for place in places if not (place in self._recent or place in self._failed or self._cache.has(*place))
         ]
         for _ in in_order(self._fetch, missing, threads=self._source.connections):
             pass
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, put together from its tiles."""
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, put together from its tiles."""
+        column, row, width, height = window
         rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
-        for place in self._places(Part(column, row, width, height)):
+        for place in self._places(window):
             tile = self._tile(place)
             if tile is None:
                 continue
-            # Where the tile's upper left pixel lies in the part.
+            # Where the tile's upper left pixel lies in the window.
             x = (place[0] - self._address.first_column) * self._address.width - column
             y = (place[1] - self._address.first_row) * self._address.height - row
             left, top = max(0, x), max(0, y)
@@ -116,11 +110,11 @@ class TileReader(SceneReader):
             rgb[top:bottom, left:right], valid[top:bottom, left:right] = tile.rgb[inside], tile.valid[inside]
         return Pixels(rgb, valid)
 
-    def _places(self, part: Part) -> list[Place]:
-        """The tiles under a part, row by row."""
+    def _places(self, window: Window) -> list[Place]:
+        """The tiles under a window, row by row."""
         width, height = self._address.width, self._address.height
-        columns = range(part.column // width, (part.column + part.width - 1) // width + 1)
-        rows = range(part.row // height, (part.row + part.height - 1) // height + 1)
+        columns = range(window.column // width, (window.column + window.width - 1) // width + 1)
+        rows = range(window.row // height, (window.row + window.height - 1) // height + 1)
         left, top = self._address.first_column, self._address.first_row
         return [(left + column, top + row) for row in rows for column in columns]
 

@@ -32,7 +32,7 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
@@ -268,7 +268,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
             number = large[-1] if large else 0
             opened = [stack.enter_context(file.open_overview(number)) for file in files]
         else:
-            whole = [Part(0, 0, dataset.width, dataset.height)]
+            whole = [Window(0, 0, dataset.width, dataset.height)]
             opened = [stack.enter_context(file.open(whole)) for file in files]
         return read_raw(replace(image, datasets=tuple(opened)), nodata)
 

@@ -11,7 +11,7 @@ from rasterio.shutil import copy
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.geotiff.directories import Directory, read_directories
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 
 
 def fetch_from(data: bytes) -> Callable[[int, int], bytes]:
@@ -63,14 +63,14 @@ def test_overviews_and_masks_follow_the_full_image(
     assert (sizes.count((600, 400)), sizes.count((300, 200))) == (2, 2)
 
 
-def test_the_ranges_of_a_part_are_those_of_the_blocks_under_it(
+def test_the_ranges_of_a_window_are_those_of_the_blocks_under_it(
     tmp_path: Path, write_raster: Callable[..., Path], textured: Callable
 ) -> None:
     (full,) = directories(write_raster(tmp_path / "a.tif", textured()).read_bytes())
-    assert len(full.ranges(Part(0, 0, 64, 64))) == 1
-    assert len(full.ranges(Part(63, 63, 2, 2))) == 4
+    assert len(full.ranges(Window(0, 0, 64, 64))) == 1
+    assert len(full.ranges(Window(63, 63, 2, 2))) == 4
     assert len(full.ranges(full.whole)) == full.offsets.size
-    begin, end = full.ranges(Part(64, 128, 1, 1))[0]
+    begin, end = full.ranges(Window(64, 128, 1, 1))[0]
     assert (begin, end) == (full.offsets[0, 2, 1], full.offsets[0, 2, 1] + full.sizes[0, 2, 1])
     assert full.end == max(end for _, end in full.ranges(full.whole))
 
