@@ -146,12 +146,12 @@ def tiles_of(scene: Scene, size: int = 100) -> list[GeoBox]:
 # ---------------------------------------------------------------------------------------------------------- catalogs
 
 
-@pytest.mark.parametrize("methods", [("GET",), ("GET", "POST")])
-def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("methods", "merges"), [(("GET",), False), (("GET", "POST"), False), (("POST",), True)])
+def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...], merges: bool) -> None:
     for number in range(5):
         place.item(f"i{number}")
     source = place.source(depth=9)
-    place.api.methods = methods
+    place.api.methods, place.api.merges = methods, merges
     assert place.index(source) == StacSummary(5, 5, 5, 0, 0, 0, 0, 0)
     searches = [asked.method for asked in place.server.asked if asked.path == "/stac/search"]
     assert searches == [methods[-1]] * 3

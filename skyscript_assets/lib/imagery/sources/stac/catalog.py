@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import shapely
 
@@ -111,15 +111,26 @@ class _Documents:
         self.local = urlsplit(source.catalog).scheme not in ("http", "https")
         self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
 
-    def text(self, url: str, method: str = "GET", body: bytes | None = None) -> str:
-        """The text of a document.
+    def json(self, url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A document that is a JSON object, asked for by POST where there is a body.
 
         Raises:
             SceneError: a catalog of the web points to this machine.
+            CorruptInputError: it is none.
         """
+        try:
+            value = json.loads(self._text(url, None if body is None else json.dumps(body).encode()))
+        except (ValueError, RecursionError) as error:
+            raise CorruptInputError(f"{shown(url)} is no JSON ({error}): no STAC") from error
+        if not isinstance(value, dict):
+            raise CorruptInputError(f"{shown(url)} is no JSON object: no STAC")
+        return value
+
+    def _text(self, url: str, body: bytes | None) -> str:
         if urlsplit(url).scheme in ("http", "https"):
             headers = {"Accept": "application/geo+json, application/json"}
             headers |= {"Content-Type": "application/json"} if body is not None else {}
+            method = "GET" if body is None else "POST"
             answer = request(
                 url, limit=MAX_DOCUMENT_BYTES, signer=self._signer, method=method, headers=headers, body=body
             )
@@ -133,10 +144,6 @@ class _Documents:
             raise CorruptInputError(f"{path} is larger than a STAC document of {MAX_DOCUMENT_BYTES} bytes")
         return path.read_text(encoding="utf-8", errors="replace")
 
-    def json(self, url: str) -> dict[str, Any]:
-        """A document that is a JSON object."""
-        return parsed(self.text(url), url)
-
 
 def joined(base: str, href: str) -> str:
     """The address of a link or asset as it stands in the document at `base`."""
@@ -145,21 +152,6 @@ def joined(base: str, href: str) -> str:
     if urlsplit(base).scheme in ("http", "https"):
         return urljoin(base, href)
     return str((Path(base).parent / href).resolve())
-
-
-def parsed(text: str, url: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CorruptInputError: it is none.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptInputError(f"{shown(url)} is no JSON ({error}): no STAC") from error
-    if not isinstance(value, dict):
-        raise CorruptInputError(f"{shown(url)} is no JSON object: no STAC")
-    return value
 
 
 def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -184,37 +176,48 @@ def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Itera
 def _searched(
     documents: _Documents, root: Mapping[str, Any], source: StacSource, bbox: Bounds
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Items by the search of a STAC API (https://github.com/radiantearth/stac-api-spec, item-search)."""
-    from pystac_client import Client, ConformanceClasses
+    """Items by the search of a STAC API (https://github.com/radiantearth/stac-api-spec, item-search), page by page.
 
-    from skyscript_assets.lib.imagery.sources.stac.pages import BoundedStacIO
+    Raises:
+        CorruptInputError: a page comes a second time.
+    """
+    links = [link for link in _dicts(root.get("links")) if link.get("rel") == "search" and link.get("href")]
+    link = next((link for link in links if _is_post(link)), links[0])
+    wanted: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
+    wanted |= {"collections": [source.collection]} if source.collection else {}
+    wanted |= {"datetime": interval} if (interval := _interval(source)) else {}
+    # The rules that the query extension knows, so that fewer items come over the network.
+    if source.properties and any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ()):
+        wanted["query"] = {name: {"eq": value} for name, value in source.properties.items()}
+    url, body = joined(documents.root, str(link["href"])), wanted if _is_post(link) else None
+    if body is None:
+        written = {name: ",".join(map(str, value)) for name, value in wanted.items() if isinstance(value, list)}
+        written |= {name: json.dumps(value) for name, value in wanted.items() if isinstance(value, dict)}
+        url = f"{url}{'&' if '?' in url else '?'}{urlencode(wanted | written)}"
+    seen: set[tuple[str, ...]] = set()
+    while True:
+        page = documents.json(url, body)
+        items = _dicts(page.get("features"))
+        names = tuple(str(item.get("id")) for item in items)
+        if not names:
+            return
+        if names in seen:
+            raise CorruptInputError(
+                f"{shown(url)}: the pages of its search go in circles ({names[0]} again): narrow the rules of the "
+                "source so that one page holds all, or tell its publisher"
+            )
+        seen.add(names)
+        yield from ((item, _self_link(item, documents.root)) for item in items)
+        following = next((link for link in _dicts(page.get("links")) if link.get("rel") == "next"), None)
+        if following is None:
+            return
+        url = joined(url, str(following.get("href", "")))
+        more = following.get("body") or {}
+        body = ({**(body or {}), **more} if following.get("merge") else more) if _is_post(following) else None
 
-    io = BoundedStacIO(documents.text)
-    client = Client.from_dict(dict(root), href=documents.root, migrate=True)
-    client._stac_io = io
-    if not client.has_conforms_to():
-        client.add_conforms_to("ITEM_SEARCH")
-    query = _query(source) if client.conforms_to(ConformanceClasses.QUERY) else None
-    links = [link for link in _dicts(root.get("links")) if link.get("rel") == "search"]
-    methods = [str(link.get("method", "GET")).upper() for link in links]
-    search = client.search(
-        method="POST" if "POST" in methods else "GET",
-        max_items=None,
-        limit=PAGE_ITEMS,
-        collections=[source.collection] if source.collection else None,
-        bbox=list(bbox),
-        datetime=_interval(source),
-        query=query,
-    )
-    for page in search.pages_as_dicts():
-        for item in _dicts(page.get("features")):
-            yield item, _self_link(item, documents.root)
 
-
-def _query(source: StacSource) -> dict[str, Any] | None:
-    """The rules that the query extension knows, so that fewer items come over the network."""
-    query: dict[str, Any] = {name: {"eq": value} for name, value in source.properties.items()}
-    return query or None
+def _is_post(link: Mapping[str, Any]) -> bool:
+    return str(link.get("method", "GET")).upper() == "POST"
 
 
 def _interval(source: StacSource) -> str | None:
