@@ -18,6 +18,7 @@ from skyscript_assets.lib.errors import (
     DigestMismatchError,
     MissingInputError,
     NotCoveredError,
+    RefusedError,
     SettingsError,
     UpstreamMissingError,
 )
@@ -62,7 +63,9 @@ def stage_extract(
         What `extract.json` holds (of a polygon the number of its vertices), and how the extract was come by.
 
     Raises:
-        MissingInputError: the file, package or address is not there, or the polygon is not.
+        MissingInputError: the file or package is not there, or the polygon is not.
+        RefusedError: the server has no such file, or does not give it.
+        UnreachableError: the server or the network failed on every try.
         DigestMismatchError: the file is not the one that the settings or its publisher promise.
         CorruptInputError: the file is empty, truncated or of another format, or the polygon is.
         SettingsError: the name's ending is not known, or neither settings nor header state a box.
@@ -75,6 +78,8 @@ def stage_extract(
     try:
         origin = bring(key, region, source, target, progress, earlier)
         facts = _examine(key, region, polygon, origin, target)
+    except RefusedError:  # of the .md5 file: what was downloaded is kept
+        raise
     except (DigestMismatchError, CorruptInputError, NotCoveredError, SettingsError):
         target.unlink(missing_ok=True)
         version_note(target).unlink(missing_ok=True)

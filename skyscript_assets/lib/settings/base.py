@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -28,10 +27,6 @@ Positive = Annotated[float, Field(gt=0.0)]
 Month = Annotated[int, Field(ge=1, le=12)]
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
-SECRET_PARAMETER = re.compile(
-    r"://[^/@]*@|[?&][^=&]*(key|token|signature|sig|secret|password)=(?!\{api_key\})[^&]", re.IGNORECASE
-)
-"""Parts of an address that hold a secret, by their names."""
 
 
 class Model(BaseModel):
