@@ -20,7 +20,7 @@ from skyscript_assets.lib.towers.model import load_base
 from skyscript_assets.lib.towers.weights import write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
-from skyscript_assets.lib.training.train import train_clip
+from skyscript_assets.lib.training.pretrain import train_clip
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def _scorer(settings: Settings) -> ClipModel:
     return load_base(settings.bases[settings.plant.scores.scorer], settings.weights, seed=0)
 
 
-def _reads_scorer(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+def _reads_features(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     scores = settings.plant.scores
-    return {"scores": scores.model_dump(), "base": settings.bases[scores.scorer].model_dump()}
+    return {"features": scores.features.model_dump(), "base": settings.bases[scores.scorer].model_dump()}
 
 
 @stage(
@@ -53,7 +53,7 @@ def _reads_scorer(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
     kinds=["pytorch", "parquet"],
     upstream=("chip_plan", "image_chips", "pretrained_weights"),
     tables={"features.parquet": FEATURE_KEYS},
-    reads=_reads_scorer,
+    reads=_reads_features,
     may_be_empty=True,
     pool="training",
 )
@@ -62,6 +62,12 @@ def chip_features(run: StageRun) -> Counts:
     views = run.settings.plant.scores.views
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     return vars(write_chip_features(chips, plan, _scorer(run.settings), views, 0, run.out, run.progress))
+
+
+def _reads_scores(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+    scores = settings.plant.scores
+    base = settings.bases[scores.scorer].model_dump()
+    return {"scorer": scores.scorer, "text": scores.text.model_dump(), "base": base}
 
 
 def _scores_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -75,7 +81,7 @@ def _scores_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     kinds=["pytorch", "parquet"],
     upstream=("captions", "chip_features"),
     tables={"scores.parquet": SCORE_SCHEMA},
-    reads=_reads_scorer,
+    reads=_reads_scores,
     may_be_empty=True,
     preview=_scores_preview,
 )
@@ -83,7 +89,7 @@ def clip_scores(run: StageRun) -> Counts:
     """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
     scores = run.settings.plant.scores
     features, captions = run.input("chip_features"), run.input("captions")
-    return vars(write_scores(features, captions, _scorer(run.settings), scores, run.out))
+    return vars(write_scores(features, captions, _scorer(run.settings), scores.scorer, scores.text, run.out))
 
 
 def _reads_model(settings: Settings, parts: Parts) -> Any:

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
@@ -37,18 +38,14 @@ def _shards_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 )
 def caption_shards(run: StageRun) -> Counts:
     """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""
-    return vars(
-        write_caption_shards(
-            run.input("chip_plan"),
-            run.input("image_chips"),
-            run.input("captions"),
-            run.input("clip_scores"),
-            run.settings.plant.shards,
-            run.out,
-            run.progress,
-            run.input("osm_objects"),
-        )
+    folders = PartitionFolders(
+        plan=run.input("chip_plan"),
+        chips=run.input("image_chips"),
+        captions=run.input("captions"),
+        scores=run.input("clip_scores"),
+        objects=run.input("osm_objects"),
     )
+    return vars(write_caption_shards(folders, run.settings.plant.shards, run.out, run.progress))
 
 
 def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:

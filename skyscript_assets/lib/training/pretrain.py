@@ -13,8 +13,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +23,17 @@ from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.pairs.features import as_box
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
-from skyscript_assets.lib.training.batches import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
+from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss
+from skyscript_assets.lib.training.selection import TrainingPairs, require_enough, select_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,15 +46,16 @@ _STATE = "state.pt"
 
 
 class _Images:
-    """Images of pairs, read and made into views by threads, batches ahead of their use."""
+    """Images of pairs, read and made into views by threads, `ahead` images before their use."""
 
-    def __init__(self, pairs: TrainingPairs, chips_root: Path, size: int, seed: int) -> None:
+    def __init__(self, pairs: TrainingPairs, chips_root: Path, size: int, seed: int, threads: int, ahead: int) -> None:
         self._chip_ids: list[Any] = pairs.column("chip_id")
         self._shards: list[Any] = pairs.column("image_shard")
         self._offsets: list[Any] = pairs.column("image_offset")
         self._lengths: list[Any] = pairs.column("image_length")
         self._boxes: list[Any] = pairs.column("focus_box")
         self._root, self._size, self._seed = chips_root, size, seed
+        self._threads, self._ahead = threads, ahead
 
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
@@ -65,16 +67,14 @@ class _Images:
         return augmented_view(image, focus, self._size, view_rng(self._seed, self._chip_ids[pair], epoch))
 
     def batches(
-        self, batches: Iterator[tuple[int | None, IntArray]], pool: ThreadPoolExecutor
+        self, batches: Iterable[tuple[int | None, IntArray]]
     ) -> Iterator[tuple[int | None, IntArray, UInt8Array]]:
         """(epoch, pairs, pixels (N, size, size, 3)) of each batch."""
-        ahead: list[tuple[int | None, IntArray, list[Future[UInt8Array]]]] = []
-        for epoch, batch in itertools.chain(batches, itertools.repeat((None, np.empty(0, np.int64)), BATCHES_AHEAD)):
-            ahead.append((epoch, batch, [pool.submit(self.view, int(pair), epoch) for pair in batch]))
-            if len(ahead) > BATCHES_AHEAD:
-                first_epoch, first, futures = ahead.pop(0)
-                if futures:
-                    yield first_epoch, first, np.stack([future.result() for future in futures])
+        asked, given = itertools.tee(batches)
+        pairs = ((int(pair), epoch) for epoch, batch in asked for pair in batch)
+        views = in_order(lambda pair: self.view(*pair), pairs, threads=self._threads, ahead=self._ahead)
+        for epoch, batch in given:
+            yield epoch, batch, np.stack(list(itertools.islice(views, len(batch))))
 
 
 def train_clip(
@@ -109,33 +109,19 @@ def train_clip(
     recipe = settings.recipe
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
-    train, val = select_pairs(manifest_path, settings, "train"), select_pairs(manifest_path, settings, "val")
+    train = select_pairs(manifest_path, settings, "train", [recipe.column])
+    val = select_pairs(manifest_path, settings, "val", [recipe.column])
     captions = train.captions(recipe.column, recipe.prefix)
     require_enough(train, captions, recipe.batch_size, settings.title)
     base_digest = base.digest
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
-        run = _Run(base, recipe, settings.seed, train, val, chips_root, out / _STATE, pool)
-        run.resume(_identity(base_digest, settings, train, captions))
-        history = run.to_the_end(progress)
+    run = _Run(
+        base, recipe, settings.seed, train, val, chips_root, out / _STATE, threads or min(16, os.cpu_count() or 1)
+    )
+    run.resume(_identity(base_digest, settings, train, captions))
+    history = run.to_the_end(progress)
     base.network.eval()
     base.weights_changed()
-    train_losses = [row["loss"] for row in history if row["split"] == "train"]
-    val_losses = [row["loss"] for row in history if row["split"] == "val"]
-    last_epoch = history[-1]["epoch"]
-    summary = TrainingSummary(
-        recipe=recipe.kind,
-        pairs=len(train),
-        captions=len(set(captions)),
-        cells=train.cells,
-        val_pairs=len(val),
-        steps=run.total,
-        epochs=last_epoch,
-        best_epoch=last_epoch,
-        first_loss=train_losses[0],
-        train_loss=float(np.mean([r["loss"] for r in history if r["split"] == "train" and r["epoch"] == last_epoch])),
-        val_loss=val_losses[-1] if val_losses else None,
-        logit_scale=float(base.network.logit_scale.detach().exp()),
-    )
+    summary = TrainingSummary.of(recipe.kind, train, val, captions, history, history[-1]["epoch"], base)
     save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
     (out / _STATE).unlink(missing_ok=True)
     return summary
@@ -161,17 +147,18 @@ class _Run:
         val: TrainingPairs,
         chips_root: Path,
         state_path: Path,
-        pool: ThreadPoolExecutor,
+        threads: int,
     ) -> None:
         import torch
         from open_clip_train.scheduler import cosine_lr
 
-        self._base, self._recipe, self._seed, self._pool = base, recipe, seed, pool
+        self._base, self._recipe, self._seed = base, recipe, seed
+        places = (chips_root, base.image_size, seed, threads, (BATCHES_AHEAD + 1) * recipe.batch_size)
         self._captions = train.captions(recipe.column, recipe.prefix)
         self._codes = codes_of(self._captions)
-        self._images = _Images(train, chips_root, base.image_size, seed)
+        self._images = _Images(train, *places)
         self._val_captions = val.captions(recipe.column, recipe.prefix)
-        self._val_images = _Images(val, chips_root, base.image_size, seed)
+        self._val_images = _Images(val, *places)
         self._state_path = state_path
         self._per_epoch = len(self._codes) // recipe.batch_size
         self.total = min(self._per_epoch * recipe.epochs, recipe.max_steps or self._per_epoch * recipe.epochs)
@@ -226,7 +213,7 @@ class _Run:
 
     def to_the_end(self, progress: Progress) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""
-        for epoch, batch, pixels in self._images.batches(self._order(), self._pool):
+        for epoch, batch, pixels in self._images.batches(self._order()):
             self._take_step(epoch or 0, batch, pixels)
             if self._step % self._per_epoch == 0 or self._step == self.total:
                 self._validate(epoch or 0)
@@ -287,7 +274,7 @@ class _Run:
         order: Iterator[tuple[int | None, IntArray]] = ((None, batch) for batch in dealt)
         losses = []
         with torch.no_grad():
-            for _, batch, pixels in self._val_images.batches(order, self._pool):
+            for _, batch, pixels in self._val_images.batches(order):
                 tokens = self._base.tokens([self._val_captions[pair] for pair in batch])
                 losses.append(self._loss(self._base.pixels(pixels), tokens).item())
         self._history.append(history_row(self._step, epoch, "val", float(np.mean(losses)), self._history[-1]["lr"]))

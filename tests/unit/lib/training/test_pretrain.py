@@ -16,7 +16,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.model import load_base
 from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, load_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw
-from skyscript_assets.lib.training.train import train_clip
+from skyscript_assets.lib.training.pretrain import train_clip
 
 
 def recipe(**fields: object) -> TrainedModel:
