@@ -21,7 +21,8 @@ from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
 BENCHMARKS = {

@@ -16,7 +16,7 @@ from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.weights import write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained

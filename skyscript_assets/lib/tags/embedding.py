@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import Base, OpenClipBase, PackagedWeights
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.weights import locate_weights
 
 if TYPE_CHECKING:

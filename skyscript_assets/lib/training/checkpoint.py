@@ -20,7 +20,8 @@ from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, 
 from skyscript_assets.lib.files import replacing, write_json
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256
 from skyscript_assets.lib.training.selection import TrainingPairs
 

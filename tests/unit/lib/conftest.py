@@ -18,7 +18,8 @@ from skyscript_assets.lib.pairs.features import write_chip_features
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 
 COLOURS = {
     "building": (200, 60, 50),
