@@ -12,7 +12,14 @@ from skyscript_assets.demo.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
-from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, write_scoreboard
+from skyscript_assets.lib.benchmarks.scoreboard import (
+    BOARD_SCHEMA,
+    COMPARISON_SCHEMA,
+    Board,
+    BoardModel,
+    is_control,
+    write_scoreboard,
+)
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
 from skyscript_assets.lib.settings.load import Settings
@@ -98,10 +105,29 @@ def benchmark_scores(run: StageRun) -> Counts:
     )
 
 
+def _board(settings: Settings) -> Board:
+    models = {
+        key: BoardModel(
+            title=model.title,
+            group=model.group or key,
+            recipe=model.recipe.kind,
+            control=is_control(model, settings.sources),
+        )
+        for key, model in settings.models.items()
+    }
+    shown = settings.benchmarks
+    return Board(
+        title=settings.plant.title,
+        models=models,
+        benchmarks=tuple(shown.benchmarks),
+        comparisons=shown.comparisons,
+        published=shown.published,
+        bootstrap=shown.bootstrap,
+    )
+
+
 def _reads_scoreboard(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    titles = {key: (model.title, model.group) for key, model in settings.models.items()}
-    shown = settings.benchmarks.model_dump(include={"comparisons", "published", "bootstrap"})
-    return {"models": titles, "benchmarks": list(settings.benchmarks.benchmarks), "shown": shown}
+    return _board(settings).model_dump()
 
 
 def _scoreboard_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -123,4 +149,4 @@ def _scoreboard_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 def scoreboard(run: StageRun) -> Counts:
     """Every model against every benchmark, the controls, paired comparisons and the published figures."""
     scores = {(benchmark, model): folder for (benchmark, model), folder in run.folders("benchmark_scores").items()}
-    return vars(write_scoreboard(scores, run.settings, run.out))
+    return vars(write_scoreboard(scores, _board(run.settings), run.out))
