@@ -88,8 +88,7 @@ def run(settings: Settings, store: Store, data: Path, models: list[str]) -> None
         for key, described in BENCHMARKS.items():
             folder = Path(scratch) / key
             folder.mkdir()
-            paths = {"csv": str(data / described.csv), "classnames": str(data / described.classnames)}
-            built = build_image_folder(described.model_copy(update=paths), settings, folder)
+            built = build_image_folder(described, data / described.csv, data / described.classnames, folder)
             for model, encoder in encoders.items():
                 out = folder / model
                 out.mkdir()

@@ -64,7 +64,8 @@ def benchmark_data(run: StageRun) -> Counts:
                 benchmark, run.pairs("scene_index"), run.settings.plant.split.zoom, run.out, run.progress
             )
         )
-    return vars(build_image_folder(benchmark, run.settings, run.out, run.progress))
+    csv, classnames = (run.settings.resolve(path) for path in (benchmark.csv, benchmark.classnames))
+    return vars(build_image_folder(benchmark, csv, classnames, run.out, run.progress))
 
 
 def _reads_evaluation(settings: Settings, parts: Parts) -> Any:

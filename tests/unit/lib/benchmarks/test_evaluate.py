@@ -23,7 +23,6 @@ from skyscript_assets.lib.benchmarks.items import (
 )
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, TooLittleDataError, UpstreamMissingError
 from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark, ImageFolderBenchmark
-from skyscript_assets.lib.settings.load import Settings
 
 Model = Any
 
@@ -35,7 +34,7 @@ def run(data: Path, model: Model, recipe: RecipeKind, tmp_path: Path) -> tuple[S
 
 
 @pytest.fixture
-def photo_data(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
+def photo_data(tmp_path: Path) -> Path:
     """Twelve images of a single colour each, four of each of three classes."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -49,7 +48,7 @@ def photo_data(make_settings: Callable[..., Settings], tmp_path: Path) -> Path:
     out = tmp_path / "photo_data"
     out.mkdir()
     benchmark = ImageFolderBenchmark(title="Photos", csv="photos/test.csv", classnames="photos/classnames.txt")
-    build_image_folder(benchmark, make_settings(), out)
+    build_image_folder(benchmark, tmp_path / benchmark.csv, tmp_path / benchmark.classnames, out)
     return out
 
 
