@@ -24,7 +24,6 @@ from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.features import as_box
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.tar import read_member
@@ -61,10 +60,9 @@ class _Images:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
         data = read_member(self._root / self._shards[pair], self._offsets[pair], self._lengths[pair])
         image = decode_image(data, f"{self._shards[pair]}: {self._chip_ids[pair]}")
-        focus = as_box(self._boxes[pair])
         if epoch is None:
-            return plain_view(image, focus, self._size)
-        return augmented_view(image, focus, self._size, view_rng(self._seed, self._chip_ids[pair], epoch))
+            return plain_view(image, self._boxes[pair], self._size)
+        return augmented_view(image, self._boxes[pair], self._size, view_rng(self._seed, self._chip_ids[pair], epoch))
 
     def batches(
         self, batches: Iterable[tuple[int | None, IntArray]]
@@ -153,7 +151,7 @@ class _Run:
         from open_clip_train.scheduler import cosine_lr
 
         self._base, self._recipe, self._seed = base, recipe, seed
-        places = (chips_root, base.image_size, seed, threads, (BATCHES_AHEAD + 1) * recipe.batch_size)
+        places = (chips_root, base.image_size, seed, threads, BATCHES_AHEAD * recipe.batch_size)
         self._captions = train.captions(recipe.column, recipe.prefix)
         self._codes = codes_of(self._captions)
         self._images = _Images(train, *places)

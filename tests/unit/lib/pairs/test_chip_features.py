@@ -31,7 +31,7 @@ def town(town_of: Callable):
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features_module, "PART_CHIPS", 5)
-    monkeypatch.setattr(features_module, "AHEAD_CHIPS", 2)
+    monkeypatch.setattr(features_module, "BATCH_CHIPS", 2)
 
 
 def test_every_accepted_chip_has_its_views_in_plan_order(town, joint_model: ClipModel, out: Path):
