@@ -92,18 +92,17 @@ def benchmark_scores(run: StageRun) -> Counts:
     settings = run.settings
     described = settings.models[model]
     encoder = load_checkpoint(run.input("trained_checkpoint"), settings.bases[described.base], settings.weights)
-    return vars(
-        evaluate(
-            benchmark,
-            run.input("benchmark_data"),
-            encoder,
-            described.recipe.kind,
-            run.store.cache("benchmark_features"),
-            settings.benchmarks.bootstrap,
-            run.out,
-            run.progress,
-        )
+    scores = evaluate(
+        benchmark,
+        run.input("benchmark_data"),
+        encoder,
+        described.recipe.kind,
+        run.store.cache("benchmark_features"),
+        settings.benchmarks.bootstrap,
+        run.out,
+        run.progress,
     )
+    return scores.counts
 
 
 def _board(settings: Settings) -> Board:

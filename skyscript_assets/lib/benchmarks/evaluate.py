@@ -55,35 +55,6 @@ PRIMARY = {"ground-cover": "mean_auc", "image-folder": "top1"}
 
 
 @dataclass(frozen=True)
-class ScoreSummary:
-    """The figures of a model on a benchmark.
-
-    Attributes:
-        benchmark: Key of the benchmark.
-        recipe: Kind of the model's recipe.
-        synthetic: Whether the benchmark's images are painted.
-        items: Test items scored.
-        cells: Clusters that the bootstrap drew: cells, or items where there are no cells.
-        primary: Name of the figure that models are compared by.
-        value: That figure, a share in 0..1.
-        low: Lower end of its 95 % interval, None where there is one cluster only.
-        high: Upper end.
-        figures: Every figure by name.
-    """
-
-    benchmark: str
-    recipe: str
-    synthetic: bool
-    items: int
-    cells: int
-    primary: str
-    value: float
-    low: float | None
-    high: float | None
-    figures: dict[str, float | None]
-
-
-@dataclass(frozen=True)
 class _Data:
     """A benchmark as it is scored: description, items of every split without images, and their classes."""
 
@@ -121,7 +92,7 @@ def evaluate(
     bootstrap: int,
     out: Path,
     progress: Progress = silent,
-) -> ScoreSummary:
+) -> Scores:
     """Score a model on a benchmark and write `scores.json` and `items.parquet`.
 
     Args:
@@ -167,7 +138,7 @@ def evaluate(
     scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
     write_scored(out, test, scored)
     write_model(out / SCORES_FILE, scores)
-    return _summary(scores)
+    return scores
 
 
 def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
@@ -318,20 +289,3 @@ def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
         str(source): Figure.of(Interval(float(scored.only(sources == source).primary()[0]), None, None))
         for source in np.unique(sources[sources != ""])
     }
-
-
-def _summary(scores: Scores) -> ScoreSummary:
-    primary = scores.figures[scores.primary]
-    assert primary.value is not None
-    return ScoreSummary(
-        benchmark=scores.benchmark,
-        recipe=scores.recipe,
-        synthetic=scores.synthetic,
-        items=scores.items,
-        cells=scores.clusters,
-        primary=scores.primary,
-        value=primary.value,
-        low=primary.low,
-        high=primary.high,
-        figures={name: figure.value for name, figure in scores.figures.items()},
-    )

@@ -141,6 +141,18 @@ class Scores(Model):
     retrieval_images: int
     classes: tuple[ClassScores, ...]
 
+    @property
+    def first(self) -> Figure:
+        """The figure that models are compared by."""
+        return self.figures[self.primary]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
+        told = self.model_dump(include={"benchmark", "recipe", "synthetic", "items", "clusters", "primary"})
+        values = {name: figure.value for name, figure in self.figures.items()}
+        return told | self.first.model_dump() | {"figures": values}
+
 
 @dataclass(frozen=True)
 class BenchmarkDataSummary:
