@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.pairs.features import read_chip_features
+from skyscript_assets.lib.pairs.features import ChipFeatures, read_chip_features
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss, matching_loss
-from skyscript_assets.lib.training.selection import TrainingPairs, require_enough, select_pairs
+from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -168,11 +168,7 @@ def train_alignment(
         raise SettingsError(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"
         )
-    columns = ["title", *_columns(recipe)]
-    train = select_pairs(manifest_path, settings, "train", columns)
-    val = select_pairs(manifest_path, settings, "val", columns)
-    titles = train.captions("title", "")
-    require_enough(train, titles, recipe.batch_size, settings.title)
+    train, val = select_pairs(manifest_path, settings, ["title", *_columns(recipe)], recipe.batch_size)
     splits = _gather(train, val, features, base, recipe)
     if recipe.shuffle_captions:
         splits[0].said.shuffle(np.random.default_rng([settings.seed, 0]).permutation(len(train)))
@@ -180,7 +176,7 @@ def train_alignment(
     base_digest = base.digest
     best_epoch, history = trainer.run(progress)
     base.weights_changed()
-    summary = TrainingSummary.of(recipe.kind, train, val, titles, history, best_epoch, base)
+    summary = TrainingSummary.of(recipe.kind, train, val, history, best_epoch, base)
     save_checkpoint(base, base_digest, trainer.parameters, settings, summary, history, out)
     return summary
 
@@ -195,37 +191,32 @@ def _gather(
     train: TrainingPairs, val: TrainingPairs, folders: PairFolders, base: ClipModel, recipe: AlignRecipe
 ) -> tuple[_Split, _Split]:
     """Both splits with their features."""
+    both = pa.concat_tables([train.table, val.table]).group_by(["region", "source"]).aggregate([])
     known = {}
-    for key in sorted({*_keys(train), *_keys(val)}):
+    for key in sorted(zip(both["region"].to_pylist(), both["source"].to_pylist(), strict=True)):
         if key not in folders:
             raise UpstreamMissingError(f"chip_features {'/'.join(key)} does not exist, but the manifest has its pairs")
         known[key] = read_chip_features(folders[key], base.tower_digest)
     kind = _Statements if recipe.column == "statements" else _Captions
     first, second = (
-        _Split(_images(pairs, known), said, base.text_features(said.texts))
+        _Split(_images(pairs.table, known), said, base.text_features(said.texts))
         for pairs, said in ((train, kind(train, recipe)), (val, kind(val, recipe)))
     )
     return first, second
 
 
-def _keys(pairs: TrainingPairs) -> list[tuple[str, str]]:
-    return list(zip(pairs.table["region"].to_pylist(), pairs.table["source"].to_pylist(), strict=True))
-
-
-def _images(pairs: TrainingPairs, known: Mapping[tuple[str, str], Any]) -> NDArray[np.float16]:
+def _images(pairs: pa.Table, known: Mapping[tuple[str, str], ChipFeatures]) -> NDArray[np.float16]:
     """Features of the pairs' chips, (N, views, D), with the views that all partitions have."""
-    if not len(pairs):
-        return np.empty((0, 1, 1), np.float16)
-    views = min(found.features.shape[1] for found in known.values())
-    chip_ids = pairs.table["chip_id"].to_pylist()
-    keys = _keys(pairs)
-    images = np.empty((len(pairs), views, next(iter(known.values())).features.shape[2]), np.float16)
-    row_of = {key: {chip_id: row for row, chip_id in enumerate(found.chip_ids)} for key, found in known.items()}
-    for i, (key, chip_id) in enumerate(zip(keys, chip_ids, strict=True)):
-        row = row_of[key].get(chip_id)
-        if row is None:
-            raise CorruptInputError(f"chip_features {'/'.join(key)} lacks {chip_id}; materialize chip_features again")
-        images[i] = known[key].features[row, :views]
+    _, views, dim = np.min([found.features.shape for found in known.values()], axis=0)
+    images = np.empty((len(pairs), views, dim), np.float16)
+    for (region, source), found in known.items():
+        of_key = pc.and_(pc.equal(pairs["region"], region), pc.equal(pairs["source"], source)).to_numpy()
+        chip_ids = pairs["chip_id"].filter(of_key)
+        rows = pc.index_in(chip_ids, pa.array(found.chip_ids, pa.string()))
+        if rows.null_count:
+            chip_id = chip_ids.filter(pc.is_null(rows))[0]
+            raise CorruptInputError(f"chip_features {region}/{source} lacks {chip_id}; materialize chip_features again")
+        images[of_key] = found.features[rows.to_numpy(), :views]
     return images
 
 

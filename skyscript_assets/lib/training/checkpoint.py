@@ -78,19 +78,16 @@ class TrainingSummary:
         recipe: str,
         train: TrainingPairs,
         val: TrainingPairs,
-        captions: Iterable[str],
         history: Sequence[Mapping[str, Any]],
         best_epoch: int,
         model: ClipModel,
     ) -> TrainingSummary:
-        """What a run did by its history, which ends with its last epoch; `captions` are those of the training pairs."""
+        """What a run did, by its history, which ends with its last epoch."""
         batches = [row for row in history if row["split"] == "train"]
         epochs = int(history[-1]["epoch"])
         return cls(
             recipe=recipe,
-            pairs=len(train),
-            captions=len(set(captions)),
-            cells=train.cells,
+            **train.counts,
             val_pairs=len(val),
             steps=len(batches),
             epochs=epochs,
