@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
-from skyscript_assets.lib.towers.model import load_base
 
 
 def main() -> None:

@@ -14,14 +14,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from skyscript_assets.lib.benchmarks.evaluate import ScoreSummary, evaluate
+from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.items import Scores
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
 BENCHMARKS = {
@@ -87,25 +89,21 @@ def run(settings: Settings, store: Store, data: Path, models: list[str]) -> None
         for key, described in BENCHMARKS.items():
             folder = Path(scratch) / key
             folder.mkdir()
-            paths = {"csv": str(data / described.csv), "classnames": str(data / described.classnames)}
-            built = build_image_folder(described.model_copy(update=paths), settings, folder)
+            built = build_image_folder(described, data / described.csv, data / described.classnames, folder)
             for model, encoder in encoders.items():
                 out = folder / model
                 out.mkdir()
                 recipe = settings.models[model].recipe.kind
-                summary = evaluate(key, folder, encoder, recipe, cache, BOOTSTRAP, out, show_progress)
-                print_row(described.title, model, summary, len(built.positives))
+                scores = evaluate(key, folder, encoder, recipe, cache, BOOTSTRAP, out, show_progress)
+                print_row(described.title, model, scores, len(built.positives))
 
 
-def print_row(title: str, model: str, summary: ScoreSummary, classes: int) -> None:
+def print_row(title: str, model: str, scores: Scores, classes: int) -> None:
     """Print one line of the table."""
-    low, high = summary.low or 0.0, summary.high or 0.0
-    recall = summary.figures["mean_per_class_recall"] or 0.0
-    interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
-    print(
-        f"{title:<26}{model:<22}{100 * summary.value:>7.2f}{interval:>18}{100 * recall:>13.2f}{100 / classes:>8.2f}",
-        flush=True,
-    )
+    top1, recall = (scores.figures[name] for name in ("top1", "mean_per_class_recall"))
+    value, low, high, mean_recall = (100 * (share or 0.0) for share in (top1.value, top1.low, top1.high, recall.value))
+    interval = f"[{low:.2f}, {high:.2f}]"
+    print(f"{title:<26}{model:<22}{value:>7.2f}{interval:>18}{mean_recall:>13.2f}{100 / classes:>8.2f}", flush=True)
 
 
 def show_progress(done: int, total: int, unit: str) -> None:

@@ -14,7 +14,14 @@ from skyscript_assets.demo.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
 from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
-from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, write_scoreboard
+from skyscript_assets.lib.benchmarks.scoreboard import (
+    BOARD_SCHEMA,
+    COMPARISON_SCHEMA,
+    Board,
+    BoardModel,
+    is_control,
+    write_scoreboard,
+)
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.settings.base import UNSEEN, Model
 from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
@@ -71,7 +78,8 @@ def benchmark_data(run: Run[DataConfig]) -> Counts:
                 benchmark, run.pairs("scene_index"), run.config.settings.plant.split.zoom, run.out, run.progress
             )
         )
-    return vars(build_image_folder(benchmark, run.config.settings, run.out, run.progress))
+    csv, classnames = (run.config.settings.resolve(path) for path in (benchmark.csv, benchmark.classnames))
+    return vars(build_image_folder(benchmark, csv, classnames, run.out, run.progress))
 
 
 class EvaluationConfig(Model):
@@ -108,35 +116,41 @@ def benchmark_scores(run: Run[EvaluationConfig]) -> Counts:
     benchmark, _ = run.partition
     config = run.config
     encoder = load_checkpoint(run.input("trained_checkpoint"), config.base.base, config.base.weights)
-    return vars(
-        evaluate(
-            benchmark,
-            run.input("benchmark_data"),
-            encoder,
-            config.recipe,
-            run.store.cache("benchmark_features"),
-            config.bootstrap,
-            run.out,
-            run.progress,
+    scores = evaluate(
+        benchmark,
+        run.input("benchmark_data"),
+        encoder,
+        config.recipe,
+        run.store.cache("benchmark_features"),
+        config.bootstrap,
+        run.out,
+        run.progress,
+    )
+    return scores.counts
+
+
+def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
+    models = {
+        key: BoardModel(
+            title=model.title,
+            group=model.group or key,
+            recipe=model.recipe.kind,
+            control=is_control(model, settings.sources),
         )
+        for key, model in settings.models.items()
+    }
+    shown = settings.benchmarks
+    return Board(
+        title=settings.plant.title,
+        models=models,
+        benchmarks=tuple(shown.benchmarks),
+        comparisons=shown.comparisons,
+        published=shown.published,
+        bootstrap=shown.bootstrap,
     )
 
 
-class ScoreboardConfig(Model):
-    """What the scoreboard reads."""
-
-    settings: Annotated[Settings, UNSEEN]
-    shown: dict[str, Any]
-
-
-def _scoreboard_config(settings: Settings, partition: Partition) -> ScoreboardConfig:  # noqa: ARG001
-    titles = {key: (model.title, model.group) for key, model in settings.models.items()}
-    shown = settings.benchmarks.model_dump(include={"comparisons", "published", "bootstrap"})
-    read = {"models": titles, "benchmarks": list(settings.benchmarks.benchmarks), "shown": shown}
-    return ScoreboardConfig(settings=settings, shown=read)
-
-
-def _scoreboard_preview(run: Run[ScoreboardConfig]) -> dict[str, dg.MetadataValue]:
+def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     return {
         "scoreboard": dg.MetadataValue.md((run.out / "scoreboard.md").read_text(encoding="utf-8")),
         "plot": metadata.image(run.out / "scoreboard.png", "Every model on every benchmark"),
@@ -149,10 +163,10 @@ def _scoreboard_preview(run: Run[ScoreboardConfig]) -> dict[str, dg.MetadataValu
     kinds=["parquet", "markdown"],
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
-    config=_scoreboard_config,
+    config=_board,
     preview=_scoreboard_preview,
 )
-def scoreboard(run: Run[ScoreboardConfig]) -> Counts:
+def scoreboard(run: Run[Board]) -> Counts:
     """Every model against every benchmark, the controls, paired comparisons and the published figures."""
     scores = {(benchmark, model): folder for (benchmark, model), folder in run.folders("benchmark_scores").items()}
-    return vars(write_scoreboard(scores, run.config.settings, run.out))
+    return vars(write_scoreboard(scores, run.config, run.out))

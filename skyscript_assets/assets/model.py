@@ -11,7 +11,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.base import Model
+from skyscript_assets.lib.settings.base import CaptionText, Model
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
     AlignRecipe,
@@ -21,14 +21,13 @@ from skyscript_assets.lib.settings.models import (
     PackagedWeights,
     TrainedModel,
 )
-from skyscript_assets.lib.settings.plant import ScoreSettings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.weights import write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
-from skyscript_assets.lib.training.train import train_clip
+from skyscript_assets.lib.training.pretrain import train_clip
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 
@@ -105,12 +104,13 @@ class ScoresConfig(Model):
     """What scores read: the scorer, and which caption it is shown."""
 
     scorer: BaseConfig
-    scores: ScoreSettings
+    name: str
+    text: CaptionText
 
 
 def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  # noqa: ARG001
     scores = settings.plant.scores
-    return ScoresConfig(scorer=BaseConfig.of(settings, scores.scorer), scores=scores)
+    return ScoresConfig(scorer=BaseConfig.of(settings, scores.scorer), name=scores.scorer, text=scores.text)
 
 
 def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
@@ -131,8 +131,8 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
 )
 def clip_scores(run: Run[ScoresConfig]) -> Counts:
     """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
-    features, captions = run.input("chip_features"), run.input("captions")
-    return vars(write_scores(features, captions, run.config.scorer.load(seed=0), run.config.scores, run.out))
+    features, captions, config = run.input("chip_features"), run.input("captions"), run.config
+    return vars(write_scores(features, captions, config.scorer.load(seed=0), config.name, config.text, run.out))
 
 
 class TrainingConfig(Model):

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.partitions import Partition, Scheme
@@ -39,18 +40,14 @@ def _shards_preview(run: Run[ShardSettings]) -> dict[str, dg.MetadataValue]:
 )
 def caption_shards(run: Run[ShardSettings]) -> Counts:
     """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""
-    return vars(
-        write_caption_shards(
-            run.input("chip_plan"),
-            run.input("image_chips"),
-            run.input("captions"),
-            run.input("clip_scores"),
-            run.config,
-            run.out,
-            run.progress,
-            run.input("osm_objects"),
-        )
+    folders = PartitionFolders(
+        plan=run.input("chip_plan"),
+        chips=run.input("image_chips"),
+        captions=run.input("captions"),
+        scores=run.input("clip_scores"),
+        objects=run.input("osm_objects"),
     )
+    return vars(write_caption_shards(folders, run.config, run.out, run.progress))
 
 
 def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
@@ -78,6 +75,7 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     group="model",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
+    code_version="2",
     tables={"manifest.parquet": MANIFEST_SCHEMA},
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],

@@ -1,4 +1,4 @@
-"""What every settings model builds on: strict models, types of keys, boxes, the reading of one YAML file."""
+"""What every settings model builds on: strict models, types of keys, captions, boxes, the reading of one YAML file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -25,6 +25,10 @@ Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Month = Annotated[int, Field(ge=1, le=12)]
+CaptionStyle = Literal["title", "title_multi_objects"]
+"""Names of caption styles, which are columns of tables; `lib.captions.compose.STYLES` says how each is written."""
+CAPTION_PREFIX = "a satellite image of "
+"""Put before a caption, as in the data that SkyScript released."""
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
 
@@ -36,6 +40,13 @@ class Model(BaseModel):
 
 
 M = TypeVar("M", bound=Model)
+
+
+class CaptionText(Model):
+    """A caption as it is given to a model."""
+
+    column: CaptionStyle = Field("title", description="Style of the caption.")
+    prefix: str = Field(CAPTION_PREFIX, description="Put before the caption, as in the released data.")
 
 
 class BBox(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, Model, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Positive, Share
 
 
 class TagSettings(Model):
@@ -114,22 +114,32 @@ class CaptionSettings(Model):
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
 
 
-class ScoreSettings(Model):
-    """Image-caption similarity and the share kept."""
+class FeatureSettings(Model):
+    """Features of chips: by whose image tower, and of how many views."""
 
-    scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    scorer: str = Field(description="Key under `bases` of the model whose image tower it is, and that scores pairs.")
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
 
 
-class ShardSettings(Model):
-    """Caption shards."""
+class ScoreSettings(FeatureSettings, CaptionText):
+    """Image-caption similarity of which captions, by the scorer of the features."""
 
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption written as the text file.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption.")
+    @property
+    def features(self) -> FeatureSettings:
+        """The part that features depend on."""
+        return FeatureSettings(scorer=self.scorer, views=self.views)
+
+    @property
+    def text(self) -> CaptionText:
+        """The part that they do not."""
+        return CaptionText(column=self.column, prefix=self.prefix)
+
+
+class ShardSettings(CaptionText):
+    """Caption shards, and the caption written as the text file."""
+
     samples_per_shard: int = Field(1000, ge=1, description="Pairs in one tar file.")
 
 
