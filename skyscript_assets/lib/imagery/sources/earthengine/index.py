@@ -17,12 +17,12 @@ import numpy as np
 import shapely
 import shapely.geometry
 from affine import Affine
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.geometry import Bounds, ground_gsd_m, is_stated_gsd
-from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.footprints import outline_of
 from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, crs_text, scene_id
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, read_pixels
@@ -143,7 +143,9 @@ def _scene(
         when = dt.datetime.fromtimestamp(float(properties["system:time_start"]) / 1000.0, dt.UTC)
     except (KeyError, TypeError, ValueError, OverflowError, CRSError):
         raise _LeftOutError("crs") from None
-    outline = _outline(crs, affine, width, height)
+    outline = outline_of(crs, tuple(affine[:6]), width, height, EDGE_POINTS)
+    if outline is None:
+        raise _LeftOutError("crs")
     footprint = _footprint(properties.get("system:footprint"), outline)
     if not footprint.intersects(ground):
         raise _LeftOutError("outside")
@@ -184,15 +186,6 @@ def _bands(image: Mapping[str, Any], name: str, key: str, source: EarthEngineSou
             f"sources.yaml: {key}.bands"
         )
     return [described[band] for band in source.bands]
-
-
-def _outline(crs: CRS, affine: Affine, width: int, height: int) -> shapely.Geometry:
-    """The image's edge in degrees."""
-    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_POINTS)
-    outline = place(frame, tuple(affine[:6]), Transformer.from_crs(crs, 4326, always_xy=True))
-    if outline is None:
-        raise _LeftOutError("crs")
-    return outline
 
 
 def _footprint(stated: Any, outline: shapely.Geometry) -> shapely.Geometry:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.footprints import outline_of
 from skyscript_assets.lib.imagery.geotiff.describe import crs_text
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
@@ -182,8 +181,7 @@ def _scene(
 def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
     """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
     width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
-    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_PIECES)
-    outline = place(frame, grid.transform(tiles), Transformer.from_crs(grid.crs, 4326, always_xy=True))
+    outline = outline_of(grid.crs, grid.transform(tiles), width, height, EDGE_PIECES)
     covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
     return covered if covered.area > 0 else ground
 
