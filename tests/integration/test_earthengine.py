@@ -27,7 +27,9 @@ from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_mo
 from skyscript_assets.lib.imagery.sources.earthengine import session
 from skyscript_assets.lib.imagery.sources.earthengine.index import CollectionSummary, index_earth_engine
 from skyscript_assets.lib.imagery.sources.earthengine.reader import EarthEngineReader, pieces
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.kind import Search
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from tests.earth_engine_server import EarthEngineServer, StoredImage, earth_engine_server, write_key_file
 from tests.tile_server import painted
 
@@ -36,6 +38,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ee") is None, reason="the extra `earthengine` is not installed"),
 ]
 
+SETTINGS = load_settings(PACKAGED_PROFILES / "demo")
 GRID = Affine(1.0, 0, 550_000, 0, -1.0, 4_180_000)
 COLLECTION = "PLANES/PHOTOS"
 
@@ -93,7 +96,7 @@ def index(tmp_path: Path) -> Callable[..., tuple[CollectionSummary, list[Scene]]
     def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[CollectionSummary, list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        return index_earth_engine("here", "P", source, bbox, out), read_scenes(out)
+        return index_earth_engine(Search("here", "P", source, SETTINGS, bbox, out)), read_scenes(out)
 
     return run
 

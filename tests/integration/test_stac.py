@@ -35,11 +35,11 @@ from skyscript_assets.lib.imagery.geotiff import remote as remote_module
 from skyscript_assets.lib.imagery.geotiff.remote import Shelf
 from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
 from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
 from skyscript_assets.lib.imagery.sources.stac.index import StacSummary, index_stac
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.sources import StacSource
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.provenance import materialize
@@ -91,7 +91,7 @@ class Place:
 
     def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> StacSummary:
         profile: Any = SimpleNamespace(folder=self.folder)
-        return index_stac("here", "S", source or self.source(), profile, bbox, self.folder)  # type: ignore[arg-type]
+        return index_stac(Search("here", "S", source or self.source(), profile, bbox, self.folder))  # type: ignore[arg-type]
 
     def scenes(self) -> list[Scene]:
         return read_scenes(self.folder)

@@ -28,18 +28,20 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
 from skyscript_assets.lib.imagery.sources.services import client as client_module
 from skyscript_assets.lib.imagery.sources.services import reader as reader_module
 from skyscript_assets.lib.imagery.sources.services.index import ServiceSummary, index_service
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
+from skyscript_assets.lib.imagery.sources.services.settings import Service, WmsSource, WmtsSource, XyzSource
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.sources import Service, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.tables import read_table
 from tests.tile_server import TileServer, encoded, matrix_set, painted, tile_server, wms_document, wmts_document
 
 pytestmark = pytest.mark.integration
 
+SETTINGS = load_settings(PACKAGED_PROFILES / "demo")
 HELSINKI = (24.935, 60.165, 24.945, 60.170)
 """A region of about 560 m by 560 m."""
 
@@ -75,7 +77,7 @@ def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[ServiceSummary, li
     def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[ServiceSummary, list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        summary = index_service("here", "T", source, bbox, out, cache)
+        summary = index_service(Search("here", "T", source, SETTINGS, bbox, out, cache=cache))
         return summary, read_scenes(out)
 
     return run

@@ -118,6 +118,18 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     )
 
 
+def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:
+    """What its header alone says of an open image: metres on the ground per pixel, and its frame in EPSG:4326.
+
+    Raises:
+        SceneError: it lies nowhere on the globe, or its pixels are not of the size that its source states.
+    """
+    crs, dataset = _crs_of(image), image.datasets[0]
+    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
+    outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height), to_wgs84)
+    return _gsd_m(image, crs, to_wgs84, stated), outline
+
+
 def nodata_of(image: OpenImage, stated: Stated) -> float | None:
     """The value without data, by the settings or the image; None where there is none, or where that is NaN."""
     nodata = stated.nodata if stated.nodata is not None else image.datasets[0].nodatavals[image.bands[0] - 1]

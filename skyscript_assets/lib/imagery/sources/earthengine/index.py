@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import Bounds, ground_gsd_m
+from skyscript_assets.lib.geometry import ground_gsd_m
 from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, GSD_TOLERANCE, crs_text, scene_id
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, read_pixels
-from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, EarthEngineReader, read_pixels
+from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine, has_credentials, installed
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Requirement, Search, SourceKind, of_variable
+from skyscript_assets.lib.settings.load import Settings
 
 PREVIEW_PX = 512
 """Longer side of the thinned copy from which percentiles are taken."""
@@ -53,15 +56,8 @@ class _LeftOutError(Exception):
     """An image that is no scene of the source; the argument is the reason."""
 
 
-def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: Bounds, out: Path) -> CollectionSummary:
+def index_earth_engine(search: Search[EarthEngineSource]) -> CollectionSummary:
     """Write `scenes.parquet`: the collection's images over a region, perhaps none.
-
-    Args:
-        region: Region key.
-        key: Source key.
-        source: The source's settings.
-        bbox: (west, south, east, north) of the region in degrees.
-        out: Existing folder to write into.
 
     Raises:
         MissingInputError: package, credentials or project are missing or refused.
@@ -70,9 +66,8 @@ def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: B
         SceneError: no image has the bands, or all are of another resolution, or a scaling is missing.
         CorruptInputError: the answer is no list of images.
     """
-    ground = shapely.box(*bbox)
-    if source.extent is not None:
-        ground = ground.intersection(shapely.box(*source.extent.bounds))
+    key, source, out = search.key, search.source, search.out
+    ground = search.ground
     if ground.area == 0:
         write_scenes(out, [])
         return CollectionSummary(0, 0, {})
@@ -82,7 +77,7 @@ def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: B
     images = _images(engine, source, shapely.bounds(ground).tolist())
     for image in images:
         try:
-            scene = _scene(image, region, key, source, ground, engine)
+            scene = _scene(image, search, ground, engine)
             scenes[scene.scene_id] = scene
         except _LeftOutError as error:
             left_out[str(error)] += 1
@@ -119,20 +114,15 @@ def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float])
 
 
 def _scene(
-    image: Mapping[str, Any],
-    region: str,
-    key: str,
-    source: EarthEngineSource,
-    ground: shapely.Geometry,
-    engine: EarthEngine,
+    image: Mapping[str, Any], search: Search[EarthEngineSource], ground: shapely.Geometry, engine: EarthEngine
 ) -> Scene:
     """The scene that an image is.
 
     Raises:
         _LeftOutError: it is none of this source over this ground.
     """
-    name = str(image.get("id", ""))
-    bands = _bands(image, name, key, source)
+    source, name = search.source, str(image.get("id", ""))
+    bands = _bands(image, name, search.key, source)
     try:
         first = bands[0]
         crs = CRS.from_user_input(first.get("crs") or first["crs_wkt"])
@@ -153,11 +143,8 @@ def _scene(
     cloud = properties.get(source.cloud_property or "")
     facts = {"id": name, "version": image.get("version"), "bands": source.bands}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-    scene = Scene(
+    scene = search.scene(
         scene_id=scene_id(name.rpartition("/")[2], digest),
-        region=region,
-        source=key,
-        kind=source.kind,
         datetime=when,
         footprint=footprint,
         cloud_share=min(1.0, max(0.0, float(cloud) / 100.0)) if isinstance(cloud, int | float) else None,
@@ -169,8 +156,6 @@ def _scene(
         hrefs=(f"{SCHEME}{name}",),
         access={"bands": list(source.bands)},
         fingerprint=digest,
-        licence=source.licence,
-        attribution=source.attribution,
     )
     return _scaled(scene, bands, source, engine)
 
@@ -233,3 +218,31 @@ def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource
                 f"{scene.source}.scaling as low and high"
             )
     return dataclasses.replace(scene, scale_low=low, scale_high=high)
+
+
+def _requirements(source: EarthEngineSource, settings: Settings) -> list[Requirement]:  # noqa: ARG001
+    needed = [
+        INTERNET,
+        Requirement("extra earthengine", installed(), "pip install 'skyscript-assets[earthengine]'"),
+    ]
+    variable = source.credentials_variable
+    if variable is not None:
+        path = os.environ.get(variable, "").strip()
+        needed += of_variable(variable, "path of a key file")
+        needed += [Requirement("the key file", Path(path).is_file(), f"{path} does not exist")] if path else []
+    else:
+        needed += [
+            Requirement("Google credentials", has_credentials(), "run `earthengine authenticate`"),
+            Requirement("project", source.project is not None, "state its project in sources.yaml"),
+        ]
+    return needed
+
+
+KIND = SourceKind(
+    settings=EarthEngineSource,
+    unseen=("project", "credentials_variable", "connections", "tries", "timeout_s"),
+    index=lambda search: vars(index_earth_engine(search)),
+    open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
+    requirements=_requirements,
+    reading=lambda _source: Reading(chip_requests=1),
+)

@@ -17,7 +17,7 @@ from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS, to_pixe
 from skyscript_assets.lib.imagery.reader import Coefficients, Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 
 SCHEME = "earthengine://"
 """Before an image's id in `Scene.hrefs`."""

@@ -20,7 +20,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 
 FIRST_PAUSE_S = 1.0
 """Seconds before the second try; doubled with each further one."""

@@ -25,7 +25,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     SkyScriptError,
 )
-from skyscript_assets.lib.settings.sources import ServiceSource
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 
 KEY_PLACE = "{api_key}"
 """Where an address has the key; it is filled in at the last moment, so that no other text ever holds it."""

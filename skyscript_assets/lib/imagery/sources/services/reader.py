@@ -22,8 +22,8 @@ from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
-from skyscript_assets.lib.settings.sources import ServiceSource
 
 RECENT_BYTES = 64 << 20
 """Memory that decoded tiles of one reader may take."""

@@ -22,8 +22,8 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
+from skyscript_assets.lib.imagery.sources.services.settings import WmtsSource
 from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
-from skyscript_assets.lib.settings.sources import WmtsSource
 
 PIXEL_M = 0.00028
 """Side in metres of the pixel that scale denominators are stated for (OGC 07-057r7, 6.1)."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.http import Signer, host_of, public, request
-from skyscript_assets.lib.settings.sources import SasSigning, StacSource, TokenHeader
+from skyscript_assets.lib.imagery.sources.stac.settings import SasSigning, StacSource, TokenHeader
 
 MAX_TOKEN_BYTES = 64 << 10
 EARLY = dt.timedelta(seconds=60)

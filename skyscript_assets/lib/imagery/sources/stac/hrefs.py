@@ -10,7 +10,7 @@ from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.http import public
 from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, Shelf, SparseCopy
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 
 GDAL_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/"}
 """Schemes that stand for a virtual file system of GDAL."""

@@ -16,8 +16,9 @@ from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, Sc
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files import index as files_module
 from skyscript_assets.lib.imagery.sources.files.index import SceneSummary, check_unchanged, files_of, index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.sources import FilesSource
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 Factory = Callable[..., Path]
@@ -36,7 +37,7 @@ def profile(folder: Path) -> Settings:
 def index(folder: Path, source: FilesSource, bbox: tuple[float, float, float, float] = WORLD) -> SceneSummary:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    return index_files("here", "S", source, profile(folder), bbox, out)
+    return index_files(Search("here", "S", source, profile(folder), bbox, out))
 
 
 def scenes(folder: Path) -> list[Scene]:
