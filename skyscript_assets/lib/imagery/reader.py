@@ -27,6 +27,9 @@ VALID_ALPHA = 128
 """Least blended alpha (of 255) of a resampled pixel that counts as data: half of its kernel's weight."""
 
 
+MAX_READ_PIXELS = 1 << 25
+"""Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
+
 AHEAD = 64
 """Windows that a reader is told of ahead of reading them."""
 
@@ -108,11 +111,10 @@ class SceneReader(abc.ABC):
 
     @abc.abstractmethod
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, all of which lies inside it.
+        """Pixels of a part of the image, all of which lies inside it, of at most `MAX_READ_PIXELS` pixels.
 
         Raises:
             CorruptInputError: the image cannot be read there.
-            SceneError: it is larger than can be read at once.
         """
 
     def expect(self, parts: Sequence[Part]) -> None:  # noqa: B027 - most readers need no warning
@@ -183,13 +185,13 @@ class SceneReader(abc.ABC):
     def _read_aligned(self, column: int, row: int, width: int, height: int) -> Pixels:
         """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
         if column >= 0 and row >= 0 and column + width <= self.scene.width and row + height <= self.scene.height:
-            return self.read_inside(column, row, width, height)
+            return self._read_inside(Part(column, row, width, height))
         rgb = np.zeros((height, width, 3), dtype=np.uint8)
         valid = np.zeros((height, width), dtype=bool)
         left, right = max(0, column), min(self.scene.width, column + width)
         top, bottom = max(0, row), min(self.scene.height, row + height)
         if left < right and top < bottom:
-            inside = self.read_inside(left, top, right - left, bottom - top)
+            inside = self._read_inside(Part(left, top, right - left, bottom - top))
             part = (slice(top - row, bottom - row), slice(left - column, right - column))
             rgb[part], valid[part] = inside.rgb, inside.valid
         return Pixels(rgb, valid)
@@ -203,15 +205,16 @@ class SceneReader(abc.ABC):
         target = np.zeros((4, window.height, window.width), dtype=np.uint8)
         under = self._under(window)
         if under is not None:
-            column, row, width, height = under
             turned = self._turned(window)
-            source = self.read_inside(column, row, width, height)
+            source = self._read_inside(under)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(column, row),
+                    src_transform=Affine.translation(-turned, 0)
+                    @ self._transform
+                    @ Affine.translation(under.column, under.row),
                     src_crs=self._crs(self.scene.crs),
                     src_alpha=4,
                     dst_transform=Affine(*window.transform),
@@ -225,6 +228,14 @@ class SceneReader(abc.ABC):
         rgb = np.ascontiguousarray(np.moveaxis(target[:3], 0, -1))
         rgb[~valid] = 0
         return Pixels(rgb, valid)
+
+    def _read_inside(self, part: Part) -> Pixels:
+        if part.width * part.height > MAX_READ_PIXELS:
+            raise SceneError(
+                f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
+                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
+            )
+        return self.read_inside(*part)
 
     def _under(self, window: Window) -> Part | None:
         """The scene's pixels under a window, or None where there are none."""

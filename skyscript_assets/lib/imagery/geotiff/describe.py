@@ -98,7 +98,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     preview = preview_of()
     if preview is not None and not preview[1].any():
         return None
-    low, high = _scaling(image, stated, preview)
+    low, high = scaling_of(image.name, stated, preview)
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     frame = shapely.box(0, 0, dataset.width, dataset.height)
     outline = _placed(image, frame, to_wgs84)
@@ -201,8 +201,12 @@ def crs_text(crs: CRS) -> str:
     return f"EPSG:{code}" if code is not None else crs.to_wkt()
 
 
-def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
-    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance."""
+def scaling_of(name: str, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
+    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance.
+
+    Raises:
+        SceneError: there is no preview to take percentiles from, or they leave nothing to be seen.
+    """
     scaling = stated.scaling
     if scaling is None:
         return None, None
@@ -210,14 +214,14 @@ def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float 
         return scaling.low, scaling.high
     if preview is None:
         raise SceneError(
-            f"{image.name} is too large to take percentiles from without overviews: "
-            f"add them with `gdaladdo -r average {image.name}`, or state {stated.key}.scaling as low and high"
+            f"{name} is too large to take percentiles from without overviews: "
+            f"add them with `gdaladdo -r average {name}`, or state {stated.key}.scaling as low and high"
         )
     raw, valid = preview
     low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
     if not low < high:
         raise SceneError(
-            f"{image.name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
+            f"{name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
             f"state sources.yaml: {stated.key}.scaling as low and high"
         )
     return low, high

@@ -20,9 +20,6 @@ from skyscript_assets.lib.imagery.geotiff.decode import TiffBlocks, tiff_blocks
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 
-MAX_READ_PIXELS = 1 << 25
-"""Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
-
 MAX_BLOCK_BYTES = 1 << 29
 """Largest decoded block that is read: a small file can state blocks that fill the memory."""
 
@@ -255,7 +252,6 @@ class RasterReader(SceneReader):
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, as it is stored."""
         part = Part(column, row, width, height)
-        self._check_size(part)
         try:
             return self._from_cells(part)
         except CorruptInputError:
@@ -267,20 +263,11 @@ class RasterReader(SceneReader):
 
         Raises:
             CorruptInputError: the image cannot be decoded there.
-            SceneError: the part is larger than can be read at once.
         """
         from rasterio.windows import Window as RasterWindow
 
-        self._check_size(part)
         raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
         return to_pixels(raw, valid, self.scene)
-
-    def _check_size(self, part: Part) -> None:
-        if part.width * part.height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
-                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
-            )
 
     def _from_cells(self, part: Part) -> Pixels:
         """Put a part of the image together from decoded cells."""

@@ -7,6 +7,7 @@ from affine import Affine
 from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.imagery import reader as reader_module
 from skyscript_assets.lib.imagery.geotiff import raster as raster_module
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader, open_raster
 from skyscript_assets.lib.imagery.reader import Window
@@ -187,7 +188,7 @@ def test_a_truncated_file_spoils_only_the_windows_that_reach_the_missing_part(
 def test_a_window_over_far_too_many_pixels_is_refused(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raster_module, "MAX_READ_PIXELS", 10_000)
+    monkeypatch.setattr(reader_module, "MAX_READ_PIXELS", 10_000)
     coarse = Window(UTM, (50.0, 0, 500_000, 0, -50.0, 5_250_000), 100, 100)
     with (
         RasterReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,

@@ -10,11 +10,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
 import shapely.geometry
 from affine import Affine
@@ -24,7 +22,14 @@ from pyproj.exceptions import CRSError
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.geometry import ground_gsd_m
 from skyscript_assets.lib.imagery.footprints import place
-from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, GSD_TOLERANCE, crs_text, scene_id
+from skyscript_assets.lib.imagery.geotiff.describe import (
+    EDGE_POINTS,
+    GSD_TOLERANCE,
+    Stated,
+    crs_text,
+    scaling_of,
+    scene_id,
+)
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, EarthEngineReader, read_pixels
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine, has_credentials, installed
@@ -36,28 +41,17 @@ PREVIEW_PX = 512
 """Longer side of the thinned copy from which percentiles are taken."""
 
 
-@dataclass(frozen=True)
-class CollectionSummary:
-    """What `index_earth_engine` found.
-
-    Attributes:
-        images: Images that the collection has there by date and cloud, at most `max_scenes`.
-        scenes: Those that became scenes.
-        left_out: Reason -> images. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not reach
-            the region; `crs`: they lie on no usable grid.
-    """
-
-    images: int
-    scenes: int
-    left_out: Mapping[str, int]
-
-
 class _LeftOutError(Exception):
     """An image that is no scene of the source; the argument is the reason."""
 
 
-def index_earth_engine(search: Search[EarthEngineSource]) -> CollectionSummary:
+def index_earth_engine(search: Search[EarthEngineSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the collection's images over a region, perhaps none.
+
+    Returns:
+        `images` that the collection has there by date and cloud, at most `max_scenes`, the `scenes` among them, and how
+        many were `left_out` by reason. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not
+        reach the region; `crs`: they lie on no usable grid.
 
     Raises:
         MissingInputError: package, credentials or project are missing or refused.
@@ -70,7 +64,7 @@ def index_earth_engine(search: Search[EarthEngineSource]) -> CollectionSummary:
     ground = search.ground
     if ground.area == 0:
         write_scenes(out, [])
-        return CollectionSummary(0, 0, {})
+        return {"images": 0, "scenes": 0, "left_out": {}}
     engine = EarthEngine(source, key)
     scenes: dict[str, Scene] = {}
     left_out: Counter[str] = Counter()
@@ -87,7 +81,7 @@ def index_earth_engine(search: Search[EarthEngineSource]) -> CollectionSummary:
             f"{source.gsd_m:g} m on the ground; correct gsd_m in sources.yaml"
         )
     write_scenes(out, scenes.values())
-    return CollectionSummary(len(images), len(scenes), dict(sorted(left_out.items())))
+    return {"images": len(images), "scenes": len(scenes), "left_out": dict(sorted(left_out.items()))}
 
 
 def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float]) -> list[dict[str, Any]]:
@@ -194,7 +188,7 @@ def _footprint(stated: Any, outline: shapely.Geometry) -> shapely.Geometry:
 
 def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource, engine: EarthEngine) -> Scene:
     """The scene with the raw values that become 0 and 255, the same for all bands."""
-    scaling = source.scaling
+    scaling, preview = source.scaling, None
     if scaling is None:
         types = [band.get("data_type") or {} for band in bands]
         if not all(type_.get("min", -1) >= 0 and type_.get("max", 256) <= 255 for type_ in types):
@@ -202,46 +196,35 @@ def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource
                 f"{scene.where} is not 8-bit: state sources.yaml: {scene.source}.scaling, either low and high raw "
                 "values or percentiles such as [2, 98]"
             )
-        return scene
-    low, high = scaling.low, scaling.high
-    if scaling.percentiles is not None:
+    elif scaling.percentiles is not None:
         step = max(1.0, max(scene.width, scene.height) / PREVIEW_PX)
         shape = (math.ceil(scene.width / step), math.ceil(scene.height / step))
         thinned = Affine(*scene.transform) @ Affine.scale(scene.width / shape[0], scene.height / shape[1])
-        raw, valid = read_pixels(engine, scene, tuple(thinned[:6]), *shape)
-        if not valid.any():
+        preview = read_pixels(engine, scene, tuple(thinned[:6]), *shape)
+        if not preview[1].any():
             raise _LeftOutError("outside")
-        low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
-        if not low < high:
-            raise SceneError(
-                f"{scene.where}: percentiles {list(scaling.percentiles)} are both {low:g}: state sources.yaml: "
-                f"{scene.source}.scaling as low and high"
-            )
+    low, high = scaling_of(scene.where, Stated(scene.source, source.gsd_m, scaling, None), preview)
     return dataclasses.replace(scene, scale_low=low, scale_high=high)
 
 
-def _requirements(source: EarthEngineSource, settings: Settings) -> list[Requirement]:  # noqa: ARG001
+def _requirements(source: EarthEngineSource, _settings: Settings) -> list[Requirement]:
     needed = [
         INTERNET,
         Requirement("extra earthengine", installed(), "pip install 'skyscript-assets[earthengine]'"),
+        *of_variable(source.credentials_variable, "path of a key file"),
     ]
-    variable = source.credentials_variable
-    if variable is not None:
-        path = os.environ.get(variable, "").strip()
-        needed += of_variable(variable, "path of a key file")
-        needed += [Requirement("the key file", Path(path).is_file(), f"{path} does not exist")] if path else []
-    else:
-        needed += [
-            Requirement("Google credentials", has_credentials(), "run `earthengine authenticate`"),
-            Requirement("project", source.project is not None, "state its project in sources.yaml"),
-        ]
+    if source.credentials_variable is None:
+        needed.append(Requirement("Google credentials", has_credentials(), "run `earthengine authenticate`"))
+        needed.append(Requirement("project", source.project is not None, "state its project in sources.yaml"))
+    elif path := os.environ.get(source.credentials_variable, "").strip():
+        needed.append(Requirement("the key file", Path(path).is_file(), f"{path} does not exist"))
     return needed
 
 
 KIND = SourceKind(
     settings=EarthEngineSource,
     unseen=("project", "credentials_variable", "connections", "tries", "timeout_s"),
-    index=lambda search: vars(index_earth_engine(search)),
+    index=index_earth_engine,
     open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
     requirements=_requirements,
     reading=lambda _source: Reading(chip_requests=1),

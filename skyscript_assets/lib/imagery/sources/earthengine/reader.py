@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS, to_pixels
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.imagery.geotiff.raster import to_pixels
 from skyscript_assets.lib.imagery.reader import Coefficients, Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
@@ -92,11 +92,6 @@ class EarthEngineReader(SceneReader):
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, scaled to 8 bits."""
         part = Part(column, row, width, height)
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
         coming = self._coming.pop(part, None)
         return self._compute(part) if coming is None else coming.result()
 

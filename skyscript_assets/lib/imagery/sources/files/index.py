@@ -7,7 +7,6 @@ import glob
 import hashlib
 import math
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +40,12 @@ ENDS_BYTES = 64 * 1024
 """Bytes from each end of a file that its fingerprint covers."""
 
 
-@dataclass(frozen=True)
-class SceneSummary:
-    """What `index_files` found.
-
-    Attributes:
-        files: Files that the source's paths name.
-        scenes: Scenes that overlap the region.
-        outside: Files that do not.
-        without_data: Files without one pixel of data.
-        duplicates: Files that are copies of another one.
-    """
-
-    files: int
-    scenes: int
-    outside: int
-    without_data: int
-    duplicates: int
-
-
-def index_files(search: Search[FilesSource]) -> SceneSummary:
+def index_files(search: Search[FilesSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the source's files whose ground with data overlaps the region, perhaps none.
+
+    Returns:
+        Numbers of `files` that the source's paths name, of `scenes` that overlap the region, of files `outside` it, of
+        those `without_data` and of `duplicates` of another one.
 
     Raises:
         MissingInputError: a file does not exist, or a glob matches none.
@@ -70,20 +54,20 @@ def index_files(search: Search[FilesSource]) -> SceneSummary:
     """
     files = _existing_files(search.key, search.source, search.settings)
     scenes: dict[str, Scene] = {}
-    outside = without_data = duplicates = 0
+    left_out = {"outside": 0, "without_data": 0, "duplicates": 0}
     for done, (path, when) in enumerate(files.items(), start=1):
         scene = _describe(path, when, search)
         if scene is None:
-            without_data += 1
+            left_out["without_data"] += 1
         elif scene.scene_id in scenes:
-            duplicates += 1
+            left_out["duplicates"] += 1
         elif scene.footprint.intersects(shapely.box(*search.bbox)):
             scenes[scene.scene_id] = scene
         else:
-            outside += 1
+            left_out["outside"] += 1
         search.progress(done, len(files), "files")
     write_scenes(search.out, scenes.values())
-    return SceneSummary(len(files), len(scenes), outside, without_data, duplicates)
+    return {"files": len(files), "scenes": len(scenes), **left_out}
 
 
 def check_files(key: str, source: FilesSource, settings: Settings) -> dict[str, Any]:
@@ -240,7 +224,7 @@ def _requirements(source: FilesSource, settings: Settings) -> list[Requirement]:
 KIND = SourceKind(
     settings=FilesSource,
     reads=lambda source, settings: {"files": [file_stamp(path) for path in files_of(source, settings)]},
-    index=lambda search: vars(index_files(search)),
+    index=index_files,
     open_scene=lambda scene, _source, _cache: RasterReader(scene),
     check_scene=check_unchanged,
     requirements=_requirements,

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +46,15 @@ MAX_SCENE_PX = (1 << 31) - 1
 _WORLD = shapely.box(-180, -90, 180, 90)
 
 
-@dataclass(frozen=True)
-class ServiceSummary:
-    """What `index_service` found.
-
-    Attributes:
-        scenes: 1, or 0 where the service has nothing over the region.
-        tiles: Tiles over the region.
-        gsd_m: Metres on the ground per pixel at its centre; None without a scene.
-        grid: Zoom, tile matrix or CRS whose pixels are used.
-        first_tile: What the tile at its centre is: `image` or `no data`.
-    """
-
-    scenes: int
-    tiles: int = 0
-    gsd_m: float | None = None
-    grid: str = ""
-    first_tile: str = ""
-
-
-def index_service(search: Search[Any]) -> ServiceSummary:
+def index_service(search: Search[Any]) -> dict[str, Any]:
     """Write `scenes.parquet`: a scene of the tiles over a region, or none where the service ends before it.
 
     One tile is fetched, the one at the centre: a service that refuses, or sends something else than tiles of the stated
     size, is found out before chips are planned.
+
+    Returns:
+        `scenes`: 1, or 0 where the service has nothing over the region; with a scene its number of `tiles`, its `gsd_m`
+        at the centre, the zoom, tile matrix or CRS of its `grid`, and what its `first_tile` is: `image` or `no data`.
 
     Raises:
         SettingsError: the key of the service is missing.
@@ -79,28 +63,29 @@ def index_service(search: Search[Any]) -> ServiceSummary:
         UnreachableError: it gives no usable answer.
         CorruptInputError: its capabilities or its tiles cannot be read.
     """
-    key, source, out = search.key, search.source, search.out
+    key, source = search.key, search.source
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(shared_folder(search.cache))
         client = Client(source, key, folder)
         ground = _clipped(search.ground, _WORLD)
         if ground.is_empty:
-            return _nothing(out)
+            return _nothing(search.out)
         layer = _served(source, key, ground, client)
         area = layer.grid.crs.area_of_use
         ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
         tiles = None if ground.is_empty else layer.grid.tiles_over(ground)
         if tiles is None:
-            return _nothing(out)
+            return _nothing(search.out)
         scene = _scene(search, layer, tiles, ground)
         first = _first_tile(client, scene)
-    write_scenes(out, [scene])
-    return ServiceSummary(1, tiles.columns * tiles.rows, scene.gsd_m, layer.grid.name, first)
+    write_scenes(search.out, [scene])
+    found = {"tiles": tiles.columns * tiles.rows, "gsd_m": scene.gsd_m, "grid": layer.grid.name, "first_tile": first}
+    return {"scenes": 1, **found}
 
 
-def _nothing(out: Path) -> ServiceSummary:
+def _nothing(out: Path) -> dict[str, Any]:
     write_scenes(out, [])
-    return ServiceSummary(0)
+    return {"scenes": 0}
 
 
 def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:
@@ -205,7 +190,7 @@ def _kind(settings: type[ServiceSource]) -> SourceKind[Any]:
     return SourceKind(
         settings=settings,
         unseen=(*key, "requests_per_second", "connections", "contact", "cache_mb"),
-        index=lambda search: vars(index_service(search)),
+        index=index_service,
         open_scene=TileReader,
         requirements=lambda source, _settings: [INTERNET, *of_variable(source.api_key_variable, "the service's key")],
         # The tiles of a WMTS are taken for the usual ones: their size is in its capabilities alone.

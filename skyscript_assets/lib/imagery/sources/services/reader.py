@@ -16,8 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError, UnreachableError
-from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
+from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, UnreachableError
 from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
@@ -100,11 +99,6 @@ class TileReader(SceneReader):
 
     def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
         """Pixels of a part of the image, put together from its tiles."""
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
         rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
         for place in self._places(Part(column, row, width, height)):
             tile = self._tile(place)

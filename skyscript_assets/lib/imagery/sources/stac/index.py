@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,33 +67,13 @@ MAX_LISTED = 1000
 """Most unusable items that are listed."""
 
 
-@dataclass(frozen=True)
-class StacSummary:
-    """What `index_stac` found.
-
-    Attributes:
-        items: Items over the region that were looked at.
-        passing: Of these, those that the rules of the source let pass.
-        scenes: Scenes that overlap the region.
-        enough: Items left out because better ones cover their ground already.
-        outside: Items whose image does not reach the region.
-        without_data: Items whose image has no data.
-        duplicates: Items that are copies of another one.
-        unusable: Items listed in `unusable_items.json`.
-    """
-
-    items: int
-    passing: int
-    scenes: int
-    enough: int
-    outside: int
-    without_data: int
-    duplicates: int
-    unusable: int
-
-
-def index_stac(search: Search[StacSource]) -> StacSummary:
+def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the best items over a region, perhaps none, and `unusable_items.json`.
+
+    Returns:
+        Numbers of `items` over the region, of those `passing` the rules of the source, and of what became of these:
+        `scenes`; `enough`: better ones cover their ground already; `outside` the region; `without_data`; `duplicates`
+        of another one; `unusable`: listed.
 
     Raises:
         RefusedError: the server refuses the catalog.
@@ -124,16 +104,9 @@ def index_stac(search: Search[StacSource]) -> StacSummary:
             f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
         )
     write_scenes(search.out, index.scenes.values())
-    return StacSummary(
-        items=found.seen,
-        passing=passing,
-        scenes=len(index.scenes),
-        enough=index.enough,
-        outside=index.outside,
-        without_data=index.without_data,
-        duplicates=index.duplicates,
-        unusable=len(index.unusable),
-    )
+    left_out = {name: getattr(index, name) for name in ("enough", "outside", "without_data", "duplicates")}
+    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **left_out}
+    return {**counts, "unusable": len(index.unusable)}
 
 
 def check_items(key: str, source: StacSource, settings: Settings) -> dict[str, Any]:
@@ -344,7 +317,7 @@ KIND = SourceKind(
     settings=StacSource,
     unseen=("signing", "token", "requester_pays"),
     reads=lambda source, settings: {"files": [file_stamp(settings.resolve(source.catalog))] if source.is_local else []},
-    index=lambda search: vars(index_stac(search)),
+    index=index_stac,
     open_scene=lambda scene, source, _cache: RemoteReader(scene, source),
     requirements=lambda source, _settings: [
         INTERNET,
