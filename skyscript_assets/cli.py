@@ -115,16 +115,9 @@ def sources() -> None:
             missing = [requirement.remedy for requirement in needed if not requirement.met]
             box = source.extent
             extent = "world" if box is None else f"{box.west:g} {box.south:g} to {box.east:g} {box.north:g}"
-            whats = ["OSM objects"] * kind.needs_objects + [requirement.what for requirement in needed]
+            needs = ", ".join(["OSM objects"] * kind.needs_objects + [requirement.what for requirement in needed])
             here = f"[yellow]no[/]: {escape('; '.join(missing))}" if missing else "yes"
-            facts = [
-                source.title,
-                source.kind,
-                f"{source.gsd_m:g}",
-                extent,
-                ", ".join(whats) or "nothing",
-                source.licence,
-            ]
+            facts = [source.title, source.kind, f"{source.gsd_m:g}", extent, needs or "nothing", source.licence]
             table.add_row(key, *map(escape, facts), here)
         console.print(table)
 
