@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from skyscript_assets.lib.errors import NotCoveredError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 
@@ -249,9 +248,3 @@ def inputs_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, par
             if (stage.needs if same else stage.beside)(settings, parts, key):
                 found.append(key)
     return found
-
-
-def scenes_of_benchmark(settings: Settings, benchmark: str) -> tuple[str, ...]:
-    """Sources whose scenes a benchmark is cut from; none for benchmarks that others publish."""
-    described = settings.benchmarks.benchmarks[benchmark]
-    return described.sources if isinstance(described, GroundCoverBenchmark) else ()

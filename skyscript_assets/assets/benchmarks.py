@@ -8,29 +8,23 @@ from typing import Any
 import dagster as dg
 
 from skyscript_assets import metadata
-from skyscript_assets.demo.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
+from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, write_scoreboard
-from skyscript_assets.lib.files import file_stamp
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, scenes_of_benchmark, stage
+from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 
 def _reads_benchmark(settings: Settings, parts: Parts) -> Any:
     benchmark = settings.benchmarks.benchmarks[parts[0]]
-    read: dict[str, Any] = {"benchmark": benchmark.model_dump(exclude={"title"})}
-    if isinstance(benchmark, GroundCoverBenchmark):
-        return read | {"zoom": settings.plant.split.zoom}
-    return read | {"files": [file_stamp(settings.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]}
+    return benchmark_kind(benchmark.kind).depends_on(benchmark, settings)
 
 
 def _needs_scenes(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    return key.parts[1] in scenes_of_benchmark(settings, parts[0])
+    return key.parts[1] in settings.benchmarks.benchmarks[parts[0]].cut_from
 
 
 def _data_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -51,13 +45,8 @@ def _data_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 def benchmark_data(run: StageRun) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
     benchmark = run.settings.benchmarks.benchmarks[run.parts[0]]
-    if isinstance(benchmark, GroundCoverBenchmark):
-        return vars(
-            build_ground_cover(
-                benchmark, run.pairs("scene_index"), run.settings.plant.split.zoom, run.out, run.progress
-            )
-        )
-    return vars(build_image_folder(benchmark, run.settings, run.out, run.progress))
+    build = benchmark_kind(benchmark.kind).build
+    return vars(build(benchmark, run.settings, run.pairs("scene_index"), run.out, run.progress))
 
 
 def _reads_evaluation(settings: Settings, parts: Parts) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from skyscript_assets import metadata
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.access import depends_on, index_scenes, needs_objects, open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
@@ -22,11 +22,12 @@ from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
 
 def _reads_source(settings: Settings, parts: Parts) -> Any:
-    return depends_on(settings.sources[parts[1]], settings)
+    source = settings.sources[parts[1]]
+    return source_kind(source.kind).depends_on(source, settings)
 
 
 def _needs_objects_to_paint(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    return key.asset != "osm_objects" or needs_objects(settings.sources[parts[1]])
+    return key.asset != "osm_objects" or source_kind(settings.sources[parts[1]].kind).needs_objects
 
 
 def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -59,11 +60,11 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 def scene_index(run: StageRun) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
     region, key = run.parts
-    objects = run.input("osm_objects") / "objects.parquet" if needs_objects(run.settings.sources[key]) else None
-    cache = run.store.cache("tiles")
-    return index_scenes(
-        region, key, run.settings, run.region_bbox(), run.out, run.progress, objects=objects, cache=cache
-    )
+    source = run.settings.sources[key]
+    kind = source_kind(source.kind)
+    objects = run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None
+    where = (region, key, source, run.settings, run.region_bbox(), run.out)
+    return kind.index(Search(*where, run.progress, objects, run.store.cache("tiles")))
 
 
 def _reads_offsets(settings: Settings, parts: Parts) -> Any:

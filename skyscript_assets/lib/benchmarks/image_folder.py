@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
+from pydantic import Field
 
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
@@ -24,9 +26,11 @@ from skyscript_assets.lib.benchmarks.items import (
     open_items,
     write_model,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
 
 MAX_PIXELS = 64_000_000
@@ -57,6 +61,15 @@ class _Checked:
     data: bytes
     width: int
     height: int
+
+
+class ImageFolderBenchmark(BenchmarkBase):
+    """A folder of images with a CSV (filepath,label): single-label zero-shot classification by the paper's protocol."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    csv: str = Field(description="CSV with the columns filepath and label; paths are relative to it.")
+    classnames: str = Field(description="Text file, one class name a line.")
+    licence: str = Field("see its publisher", description="Licence of the images.")
 
 
 def build_image_folder(
@@ -198,3 +211,13 @@ def _raise_problems(path: Path, problems: list[str]) -> None:
         raise CorruptInputError(
             "\n".join([f"{path}: {len(problems)} rows cannot be used:", *(f"  - {p}" for p in shown)])
         )
+
+
+KIND = BenchmarkKind(
+    settings=ImageFolderBenchmark,
+    reads=lambda benchmark, settings: {
+        "files": [file_stamp(settings.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]
+    },
+    build=lambda benchmark, settings, _scenes, out, progress: build_image_folder(benchmark, settings, out, progress),
+    labels="one",
+)

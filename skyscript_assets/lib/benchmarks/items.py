@@ -62,8 +62,6 @@ SCORE_SCHEMA = pa.schema(
 ROWS_AT_ONCE = 512
 """Items held in memory while a table with images is written or read."""
 
-Kind = Literal["ground-cover", "image-folder"]
-
 
 class BenchmarkClass(Model):
     """A class: its name in the truth, and the words that stand for it in a prompt."""
@@ -76,7 +74,7 @@ class BenchmarkSpec(Model):
     """`benchmark.json`: everything that scoring needs and the items do not say."""
 
     schema_version: Literal[1] = 1
-    kind: Kind
+    kind: str
     title: str
     synthetic: bool
     statement: str
@@ -122,7 +120,7 @@ class Scores(Model):
     schema_version: Literal[1] = 1
     benchmark: str
     title: str
-    kind: Kind
+    kind: str
     synthetic: bool
     recipe: str
     primary: str

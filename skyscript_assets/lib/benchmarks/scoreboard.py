@@ -22,7 +22,6 @@ from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.benchmarks import Comparison
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
-from skyscript_assets.lib.settings.sources import SyntheticSource
 from skyscript_assets.lib.tables import rows_to_table, write_table
 
 BOARD_SCHEMA = pa.schema(
@@ -227,8 +226,7 @@ def is_control(model: TrainedModel, settings: Settings) -> bool:
         return True
     if isinstance(model.recipe, AlignRecipe) and model.recipe.shuffle_captions:
         return True
-    sources = [settings.sources[key] for key in model.sources or ()]
-    return any(isinstance(source, SyntheticSource) and source.colours == "random" for source in sources)
+    return any(settings.sources[key].is_control for key in model.sources or ())
 
 
 def _entry(benchmark: str, key: str, folder: Path, settings: Settings) -> _Entry:

@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings.base import Model, _read, _report
-from skyscript_assets.lib.settings.benchmarks import BenchmarksFile, GroundCoverBenchmark
+from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
 from skyscript_assets.lib.settings.models import Base, JointBase, ModelsFile, PackagedWeights, TrainedModel
 from skyscript_assets.lib.settings.plant import PlantSettings
 from skyscript_assets.lib.settings.regions import GEOFABRIK, Region, RegionsFile
@@ -61,9 +61,8 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
         for name in model.benchmarks or ():
             yield f"models.yaml: models.{key}.benchmarks", name, benchmarks
     for key, benchmark in benchmarks.items():
-        if isinstance(benchmark, GroundCoverBenchmark):
-            for source in benchmark.sources:
-                yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources
+        for source in benchmark.cut_from:
+            yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources
     groups = {model.group or key for key, model in settings.models.items()}
     for i, comparison in enumerate(settings.benchmarks.comparisons):
         yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.http import Signer, host_of, request
+from skyscript_assets.lib.imagery.sources.stac.settings import SasSigning, StacSource
 from skyscript_assets.lib.secrets import holds_secret, shown
-from skyscript_assets.lib.settings.sources import SasSigning, StacSource
 
 MAX_TOKEN_BYTES = 64 << 10
 EARLY = dt.timedelta(seconds=60)
