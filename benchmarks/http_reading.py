@@ -79,7 +79,8 @@ from skyscript_assets.lib.chips.cut import BATCH
 from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.kind import open_scene
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
 """,
@@ -154,10 +155,11 @@ async def delay(port: int, latency_s: float) -> None:
 
 def index(folder: Path, url: str) -> None:
     """The scene of the COG, as the project finds it in an ItemCollection."""
+    from skyscript_assets.lib.imagery.sources.kind import Search
     from skyscript_assets.lib.imagery.sources.stac.index import index_stac
+    from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
     from skyscript_assets.lib.settings.base import BBox
     from skyscript_assets.lib.settings.load import Settings
-    from skyscript_assets.lib.settings.sources import StacSource
 
     item = {
         "type": "Feature",
@@ -171,7 +173,7 @@ def index(folder: Path, url: str) -> None:
     source = StacSource.model_validate(facts | {"catalog": str(folder / "items.json")})
     (folder / "source.json").write_text(source.model_dump_json(), encoding="utf-8")
     world = BBox(west=-180, south=-90, east=180, north=90)
-    index_stac("here", "S", source, Settings.model_construct(folder=folder), world.bounds, folder)
+    index_stac(Search("here", "S", source, Settings.model_construct(folder=folder), world.bounds, folder))
 
 
 def measure(name: str, threads: int, url: str, cog: Path, folder: Path, log: Path) -> Run:

@@ -31,11 +31,14 @@ from scipy import fft, ndimage
 from threadpoolctl import threadpool_limits
 
 from skyscript_assets.demo.scene import paint_scene
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.registration import estimate as offset
@@ -44,7 +47,6 @@ from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import FilesSource, SyntheticSource
 
 PROFILE = load_settings(PACKAGED_PROFILES / "demo")
 SETTINGS = OffsetSettings()
@@ -194,7 +196,7 @@ def photograph(path: Path, gsd_m: float, box: tuple[float, ...], work: Path) -> 
             paths=(str(path.resolve()),),
             datetime=dt.date(2022, 1, 1),
         )
-        index_files("here", "FILES", source, PROFILE, box, folder)
+        index_files(Search("here", "FILES", source, PROFILE, box, folder))
     (scene,) = read_scenes(folder)
     return scene
 

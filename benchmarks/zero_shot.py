@@ -15,10 +15,9 @@ import tempfile
 from pathlib import Path
 
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import Scores
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
