@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
+from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
 SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=40)
@@ -44,7 +44,7 @@ class Workshop:
     def index(self, path: Path, gsd_m: float, **fields: Any) -> Scene:
         known = {"title": "t", "licence": "CC-BY-4.0", "attribution": "OpenAerialMap", "datetime": "2020-06-01"}
         source = FilesSource.model_validate(known | {"paths": [str(path)], "gsd_m": gsd_m} | fields)
-        profile: Any = SimpleNamespace(folder=self.folder)
+        profile = shared_in(self.folder)
         index_files(Search("kampala", "OAM", source, profile, (-180, -90, 180, 90), self.folder / "scenes"))
         (scene,) = read_scenes(self.folder / "scenes")
         return scene

@@ -41,7 +41,7 @@ ZOOM = 16
 def objects(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pbf = shared_data / "pairs" / "kampala_oam" / "kampala_buildings_derived.osm.pbf"
     folder = tmp_path_factory.mktemp("kampala")
-    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), SETTINGS, folder)
+    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), SETTINGS.shared, folder)
     write_objects(folder, folder)
     tags = [{"key": "building", "value": "yes", "coarsest_gsd_m": 1.0}]
     pq.write_table(pa.Table.from_pylist(tags), folder / "tags.parquet")
@@ -59,7 +59,7 @@ def index(shared_data: Path, level: int, gsd_m: float, out: Path) -> None:
         paths=(str(shared_data / "pairs" / "kampala_oam" / f"oam_kampala_z{level}.tif"),),
         datetime=dt.date(2022, 1, 1),
     )
-    index_files(Search("kampala", "OAM", source, SETTINGS, GROUND.bounds, out))
+    index_files(Search("kampala", "OAM", source, SETTINGS.shared, GROUND.bounds, out))
 
 
 @pytest.mark.parametrize(("level", "gsd_m", "least"), [(19, 0.3, 50), (20, 0.15, 70), (21, 0.075, 50)])

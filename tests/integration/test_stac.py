@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -44,7 +43,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
-from tests.workshop import Workshop, tiny_files, write_profile
+from tests.workshop import Workshop, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
@@ -89,7 +88,7 @@ class Place:
         return StacSource.model_validate(known | fields)
 
     def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> dict[str, Any]:
-        profile: Any = SimpleNamespace(folder=self.folder)
+        profile = shared_in(self.folder)
         return index_stac(Search("here", "S", source or self.source(), profile, bbox, self.folder))  # type: ignore[arg-type]
 
     def scenes(self) -> list[Scene]:

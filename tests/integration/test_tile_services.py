@@ -77,7 +77,7 @@ def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[dict[str, Any], li
     def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        summary = index_service(Search("here", "T", source, SETTINGS, bbox, out, cache=cache))
+        summary = index_service(Search("here", "T", source, SETTINGS.shared, bbox, out, cache=cache))
         return summary, read_scenes(out)
 
     return run
