@@ -34,7 +34,7 @@ test: install  ## Run every test with coverage of the library
 	$(BIN)/python -m pytest --cov=skyscript_assets --cov-report=term:skip-covered --cov-fail-under=85
 
 test-online: install  ## Read one window of each service that the profile skyscript names; needs the internet
-	$(BIN)/python -m pytest -m online -rs tests/online
+	$(BIN)/python -m pytest -m online -rs --tb=line tests/online
 
 lint: install  ## Check lint, formatting, types and the direction of imports
 	$(BIN)/ruff check .
