@@ -85,7 +85,7 @@ def count_with_pandas(path: Path, out: Path) -> None:
 def count_with_duckdb(path: Path, out: Path) -> None:
     """The same by the code of the stage."""
     with open_counter({REGION: path}) as counter:
-        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, CHIPS, RARE_BELOW).vocabulary)
+        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, CHIPS, RARE_BELOW)[0])
 
 
 def repeat(path: Path, times: int, out: Path) -> Path:
