@@ -7,6 +7,7 @@ with the class scores and `scores.json`. How either is made belongs to other mod
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,8 +184,8 @@ class ItemsWriter:
         self._rows: list[Mapping[str, Any]] = []
         self._digest = hashlib.sha256()
         self._cells: dict[str, set[str]] = {}
-        self.items: dict[str, int] = {}
-        self.positives: dict[str, int] = {}
+        self.items: Counter[str] = Counter()
+        self.positives: Counter[str] = Counter()
         self.image_bytes = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -193,12 +194,11 @@ class ItemsWriter:
         self._digest.update(f"{row['item_id']}\x1f{row['split']}\x1f{len(row['image'])}\x1f".encode())
         self._digest.update(row["image"])
         self.image_bytes += len(row["image"])
-        self.items[row["split"]] = self.items.get(row["split"], 0) + 1
+        self.items[row["split"]] += 1
         if row["cell"] is not None:
             self._cells.setdefault(row["split"], set()).add(row["cell"])
         if row["split"] == "test":
-            for name in row["truth"]:
-                self.positives[name] = self.positives.get(name, 0) + 1
+            self.positives.update(row["truth"])
         if len(self._rows) == ROWS_AT_ONCE:
             self.flush()
 
