@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
+    ITEM_SCHEMA,
     BenchmarkClass,
     BenchmarkDataSummary,
     BenchmarkSpec,
@@ -150,19 +151,8 @@ def _item(folder: Path, filepath: str, label: str) -> dict[str, Any] | str:
             image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"{filepath}: cannot be decoded ({' '.join(str(error).split())})"
-    return {
-        "item_id": filepath,
-        "image": data,
-        "label": label,
-        "truth": [label],
-        "region": None,
-        "source": None,
-        "gsd_m": None,
-        "cell": None,
-        "split": "test",
-        "width": width,
-        "height": height,
-    }
+    known = {"item_id": filepath, "image": data, "label": label, "truth": [label], "split": "test"}
+    return dict.fromkeys(ITEM_SCHEMA.names) | known | {"width": width, "height": height}
 
 
 def _raise_problems(path: Path, problems: list[str]) -> None:

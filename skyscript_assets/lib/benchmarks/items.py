@@ -47,17 +47,8 @@ ITEM_SCHEMA = pa.schema(
 )
 """Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""
 
-SCORE_SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("cell", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
-        ("truth", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-        ("credit", pa.float64()),
-    ]
-)
+_SAME = ("item_id", "cell", "region", "source", "truth")
+SCORE_SCHEMA = pa.schema([*map(ITEM_SCHEMA.field, _SAME), ("scores", pa.list_(pa.float32())), ("credit", pa.float64())])
 """Columns of scored items; `scores` in the order of the classes in `scores.json`, `credit` as in `ScoredItems`."""
 
 ROWS_AT_ONCE = 512
@@ -328,12 +319,10 @@ def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.n
 
 def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
     """Write the scored items; `items` are the test rows of the benchmark, in the order of `scored`."""
-    rows = items.select(["item_id", "cell", "region", "source", "truth"]).to_pylist()
-    credit = [None] * len(rows) if scored.credit is None else scored.credit.tolist()
-    for row, scores, share in zip(rows, scored.scores.astype(np.float32).tolist(), credit, strict=True):
-        row["scores"] = scores
-        row["credit"] = share
-    write_table(out / ITEMS_FILE, rows_to_table(rows, SCORE_SCHEMA))
+    columns = {name: items[name] for name in _SAME}
+    credit = [None] * len(items) if scored.credit is None else scored.credit
+    table = pa.table(columns | {"scores": list(scored.scores), "credit": credit}, schema=SCORE_SCHEMA)
+    write_table(out / ITEMS_FILE, table.combine_chunks())
 
 
 def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:

@@ -21,25 +21,22 @@ from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import write_table
 
 MANIFEST_SCHEMA = pa.schema(
     [
-        ("chip_id", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
+        *(PLAN_SCHEMA.field(name) for name in ("chip_id", "region", "source")),
         ("image_shard", pa.string()),
         ("image_offset", pa.int64()),
         ("image_length", pa.int64()),
         *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
-        PLAN_SCHEMA.field("focus_box"),
-        ("cell", pa.string()),
-        ("score", pa.float64()),
-        ("scorer", pa.string()),
+        *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
+        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
         ("rank_share", pa.float64()),
-        ("split", pa.string()),
+        PLAN_SCHEMA.field("split"),
         ("eligible", pa.bool_()),
         ("dropped_because", pa.string()),
     ]
