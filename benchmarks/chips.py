@@ -175,6 +175,7 @@ import simplejpeg
 from pathlib import Path
 import skyscript_assets.lib.imagery.geotiff.predictor
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import read_scenes
 (scene,) = read_scenes(Path(work))
 reader = RasterReader(scene).__enter__()
@@ -189,7 +190,7 @@ DECODE_AND_ENCODE = (
     + """
 for window in windows:
     begun = time.perf_counter()
-    rgb = reader.read_inside(*window).rgb
+    rgb = reader.read_inside(Window(*window)).rgb
     started += time.perf_counter() - begun
     simplejpeg.encode_jpeg(rgb, 90, colorspace="RGB", colorsubsampling="420")
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tags.embedding import load_encoder
-from skyscript_assets.lib.tags.features import BLOCKS, TagFeatures, TagStatistics, read_statistics, tag_features
+from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.model import decided_steps, kernel
 from skyscript_assets.lib.tags.validation import (
@@ -42,6 +42,7 @@ from skyscript_assets.lib.tags.validation import (
 from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, count_vocabulary
 
 ENDINGS = (".osm.pbf", ".osm.bz2", ".osm")
+BLOCKS = ("text", "value", "geometry", "shape", "beside")
 FEATURES: dict[str, tuple[str, ...]] = {
     "all features": BLOCKS,
     "text alone (tag and value)": ("text", "value"),
@@ -70,8 +71,8 @@ def main() -> None:
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
     settings = load_settings(PACKAGED_PROFILES / "demo")
-    encoder = load_encoder(settings.plant.tags.encoder, settings.weights, settings.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.folder), encoder.encode)
+    encode = load_encoder(settings.plant.tags.encoder, settings.weights, settings.bases)
+    features = tag_features(list(labels), len(labels), _statistics(options.folder), encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "
@@ -85,7 +86,7 @@ def main() -> None:
             print(_line(name, [_figures(truth, said, counted) for said in runs]), flush=True)
             if name == "all features":
                 whole = runs
-        similar = kernel(features.rows, features.rows)
+        similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
         for share in SHARES:
             figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
             print(_line(f"all features, labels of {share:.0%} of the keys", figures), flush=True)
@@ -110,11 +111,9 @@ def _statistics(folder: Path) -> TagStatistics:
         return read_statistics(Path(scratch))
 
 
-def _rows(features: TagFeatures, blocks: Sequence[str]) -> NDArray[np.float64]:
+def _rows(features: Mapping[str, NDArray[np.float64]], blocks: Sequence[str]) -> NDArray[np.float64]:
     """Some blocks, scaled so that their sum weighs as much as all of them do."""
-    left_out = [name for name in BLOCKS if name not in blocks]
-    rows = features.without(*left_out) if left_out else features.rows
-    return rows * np.sqrt(len(BLOCKS) / len(blocks))
+    return np.hstack([features[name] for name in BLOCKS if name in blocks]) * np.sqrt(len(BLOCKS) / len(blocks))
 
 
 def _figures(truth: Truth, said: HeldOut, counted: NDArray[np.bool_]) -> list[float]:

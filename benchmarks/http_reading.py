@@ -77,16 +77,16 @@ with rasterio.Env(**options), rasterio.open(url) as dataset:
 from affine import Affine
 from skyscript_assets.lib.chips.cut import BATCH
 from skyscript_assets.lib.imagery.sources.access import open_scene
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings import StacSource
+from skyscript_assets.lib.settings.sources import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
 """,
         """
 def batch(part):
     grid = Affine(*scene.transform)
-    asked = [Window(scene.crs, tuple((grid @ Affine.translation(c, r))[:6]), s, s) for c, r, s in part]
+    asked = [GeoBox(scene.crs, tuple((grid @ Affine.translation(c, r))[:6]), s, s) for c, r, s in part]
     with open_scene(scene, source) as reader:
         found = dict(reader.read_many(asked))
     return [np.moveaxis(found[index].rgb, -1, 0) for index in range(len(part))]

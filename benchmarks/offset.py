@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from skyscript_assets.demo.scene import paint_scene
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import Pixels
+from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.osm.extract import stage_extract
@@ -102,10 +102,10 @@ class DegradedReader(RasterReader):
         super().__init__(scene)
         self._noise, self._blur_px = noise, blur_px
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         """Pixels as stored, blurred, with noise."""
-        read = super().read_inside(column, row, width, height)
-        noise = np.random.default_rng((column, row)).normal(0, 1, read.rgb.shape) * self._noise
+        read = super().read_inside(window)
+        noise = np.random.default_rng(window[:2]).normal(0, 1, read.rgb.shape) * self._noise
         levels = ndimage.gaussian_filter(read.rgb.astype(np.float32), (self._blur_px, self._blur_px, 0)) + noise
         return Pixels(np.clip(levels, 0, 255).astype(np.uint8) * read.valid[..., None], read.mask)
 
@@ -394,8 +394,9 @@ def print_false_positives(data: Path, cases: Sequence[Case]) -> None:
 class BlindReader(RasterReader):
     """A reader that sees noise."""
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         """Noise."""
+        column, row, width, height = window
         levels = np.random.default_rng((column, row)).normal(120, 30, (height, width, 3))
         return Pixels(np.clip(levels, 0, 255).astype(np.uint8), np.ones((height, width), dtype=bool))
 
@@ -403,8 +404,9 @@ class BlindReader(RasterReader):
 class WaterReader(RasterReader):
     """A reader that sees waves."""
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         """Waves of two lengths, with noise."""
+        column, row, width, height = window
         y, x = np.mgrid[row : row + height, column : column + width].astype(np.float64)
         waves = 40 + 4 * np.sin((x + 0.6 * y) / 7) + 3 * np.sin((0.9 * y - 0.3 * x) / 3)
         levels = waves[..., None] + np.random.default_rng((column, row)).normal(0, 2, (height, width, 3))

@@ -13,6 +13,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
+from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
@@ -21,7 +22,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.reader import Part, Pixels, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_module
 from skyscript_assets.lib.imagery.sources.earthengine import session
@@ -61,7 +62,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EarthEng
 
     # The client looks up deprecated data sets at Google; nothing here leaves this machine.
     monkeypatch.setattr(deprecation, "_FetchDataCatalogStac", dict)
-    monkeypatch.setattr(session, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.0)
     with earth_engine_server() as running:
         running.collections[COLLECTION] = [stored("a", 2019, 5), stored("b", 2020, 10), stored("c", 2021, 40)]
         monkeypatch.setenv("EE_KEY_FILE", str(write_key_file(tmp_path / "key.json", running.address)))
@@ -106,8 +107,8 @@ def scene(server: EarthEngineServer, source: Callable[..., Any], index: Callable
     return found
 
 
-def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> Window:
-    return Window(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
+def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> GeoBox:
+    return GeoBox(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
 
 
 def read_one(scene: Scene, source: EarthEngineSource, *place: int) -> Pixels:
@@ -225,9 +226,8 @@ def test_requests_stay_below_the_documented_limits(
     assert all(size["width"] <= 150 and size["width"] * size["height"] <= 5000 for size in sizes)
 
 
-def test_pieces_cover_a_part_once() -> None:
-    part = Part(7, 9, 5000, 6000)
-    found = pieces(part)
+def test_pieces_cover_a_window_once() -> None:
+    found = pieces(Window(7, 9, 5000, 6000))
     assert sum(piece.width * piece.height for piece in found) == 5000 * 6000
     assert all(piece.width * piece.height * 25 <= 48_000_000 for piece in found)
     assert (found[0].column, found[0].row) == (7, 9)
@@ -260,11 +260,23 @@ def test_what_may_pass_is_tried_again(
     assert len(server.asked) == 3
 
 
+def test_the_wish_when_to_come_back_is_granted(
+    server: EarthEngineServer, scene: Scene, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(http.time, "sleep", pauses.append)
+    server.refusals, server.retry_after = [(429, "Too many requests.")], "7"
+    assert read_one(scene, source(), 200, 200, 10, 10).valid.all()
+    assert pauses == [7.0]
+
+
 def test_a_quota_that_stays_used_up_is_one_error_for_the_stage(
     server: EarthEngineServer, scene: Scene, source: Any
 ) -> None:
     server.always = (429, "Quota exceeded for quota metric 'requests'.")
-    with pytest.raises(UnreachableError, match="source P: Earth Engine wants fewer requests .*Quota exceeded"):
+    with pytest.raises(
+        UnreachableError, match=r"source P: .* wants fewer requests \(429: Quota exceeded.*run again later"
+    ):
         with EarthEngineReader(scene, source(connections=1)) as reader:
             list(reader.read_many([window_of(scene, 200, 200, 10, 10)]))
     assert len(server.asked) == 3
@@ -296,7 +308,7 @@ def test_a_collection_that_is_not_there_is_named(source: Any, index: Any) -> Non
 
 def test_a_stalled_answer_ends_in_time(server: EarthEngineServer, scene: Scene, source: Any) -> None:
     server.stall = True
-    with pytest.raises(UnreachableError, match="no answer within 0.3 s"):
+    with pytest.raises(UnreachableError, match="Earth Engine: 3 .* failed, at last with: no answer came in time"):
         read_one(scene, source(timeout_s=0.3, project="another-project"), 0, 0, 10, 10)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
@@ -32,18 +33,16 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.imagery.geotiff import remote as remote_module
-from skyscript_assets.lib.imagery.geotiff.remote import Shelf
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
 from skyscript_assets.lib.imagery.sources.stac.index import StacSummary, index_stac
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.settings.sources import StacSource
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import Scheme, StageRun
+from skyscript_assets.partitions import Scheme
+from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
 from tests.workshop import Workshop, tiny_files, write_profile
 
@@ -124,7 +123,7 @@ def place(
     textured: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
-    monkeypatch.setattr(hrefs_module, "_SHELF", Shelf())
+    monkeypatch.setattr(hrefs_module, "_FILES", Cache(hrefs_module.MAX_FILES))
     monkeypatch.setattr(http_module, "FIRST_PAUSE_S", 0.0)
     return Place(server, tmp_path, write_raster, textured)
 
@@ -134,10 +133,10 @@ def whole(scene: Scene, source: StacSource) -> Any:
         return reader.read(scene.crs, scene.transform, scene.width, scene.height)
 
 
-def tiles_of(scene: Scene, size: int = 100) -> list[Window]:
+def tiles_of(scene: Scene, size: int = 100) -> list[GeoBox]:
     grid = Affine(*scene.transform)
     return [
-        Window(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
+        GeoBox(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
         for row in range(0, scene.height - size + 1, size)
         for column in range(0, scene.width - size + 1, size)
     ]
@@ -146,12 +145,12 @@ def tiles_of(scene: Scene, size: int = 100) -> list[Window]:
 # ---------------------------------------------------------------------------------------------------------- catalogs
 
 
-@pytest.mark.parametrize("methods", [("GET",), ("GET", "POST")])
-def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("methods", "merges"), [(("GET",), False), (("GET", "POST"), False), (("POST",), True)])
+def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...], merges: bool) -> None:
     for number in range(5):
         place.item(f"i{number}")
     source = place.source(depth=9)
-    place.api.methods = methods
+    place.api.methods, place.api.merges = methods, merges
     assert place.index(source) == StacSummary(5, 5, 5, 0, 0, 0, 0, 0)
     searches = [asked.method for asked in place.server.asked if asked.path == "/stac/search"]
     assert searches == [methods[-1]] * 3
@@ -275,6 +274,7 @@ def test_an_item_collection_is_a_catalog_too(place: Place) -> None:
         "GTIFF_DIR:1:/etc/hostname",
         "http://127.0.0.1:1/a.vrt",
         "ftp://127.0.0.1/a.tif",
+        "http://[127.0.0.1/a.tif",
     ],
 )
 def test_only_the_web_is_reached_from_a_catalog(place: Place, href: str) -> None:
@@ -378,9 +378,9 @@ def bomb(place: Place) -> str:
         ("no CRS", "has no CRS"),
         ("ends early", "ends early"),
         ("wrong length", "ends before the length"),
-        ("another range", "another part than bytes"),
+        ("another range", "another range than bytes"),
         ("no ranges", "longer than the"),
-        ("403", "answers 403.*token"),
+        ("403", "answers 403.*`token`"),
         ("404", "answers 404"),
         ("410", "answers 410"),
         ("16 bit", r"uint16, not 8-bit.*S\.scaling"),
@@ -515,7 +515,7 @@ def test_footprints_across_the_antimeridian_and_around_the_poles_are_true(
     assert not scene.footprint.contains(shapely.Point(20, 40))
     if parts == 2:
         assert scene.footprint.area < 20
-        window = Window("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
+        window = GeoBox("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
         with open_scene(scene, source) as reader:
             assert reader.read(*window).valid.any()
 
@@ -715,7 +715,7 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
     def cut(fault: Callable[[], Any], **fields: Any) -> list[dict[str, Any]]:
         source = place.source(depth=9, **fields)
         place.index(source)
-        hrefs_module._SHELF = Shelf()
+        hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
         fault()
         bad, good = place.scenes()
         windows = [(scene, column, 50, 100, 100) for scene in (good, bad) for column in range(0, 500, 100)]
@@ -785,7 +785,7 @@ def test_an_image_that_changes_while_it_is_read_is_noticed(place: Place, texture
     source = place.source()
     place.index(source)
     (scene,) = place.scenes()
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     with open_scene(scene, source) as reader:
         place.server.files["a.tif"] = place.server.files["a.tif"] + b"more"
         with pytest.raises(SceneError, match="has changed while it was read"):
@@ -826,7 +826,7 @@ def test_a_sas_token_is_asked_for_once_and_anew_when_it_has_expired(place: Place
     (scene,) = place.scenes()
     assert vault.given == 1
     vault.valid = -1
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     assert whole(scene, source).valid.all()
     assert vault.given == 2
     table = (place.folder / "scenes.parquet").read_bytes()
@@ -943,20 +943,12 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     ):
         parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
         parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
-        made[name] = materialize(STAGES[name], STAGES, workshop.settings, workshop.store, parts)
-    assert made["scene_index"].manifest.counts["scenes"] == 1
-    assert made["scene_index"].manifest.counts["unusable"] == 1
-    assert made["image_chips"].manifest.counts["ok"] > 10
+        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], parts)
+    assert made["scene_index"].record.counts["scenes"] == 1
+    assert made["scene_index"].record.counts["unusable"] == 1
+    assert made["image_chips"].record.counts["ok"] > 10
     index = STAGES["scene_index"]
-    run = StageRun(
-        workshop.settings,
-        ("kotka", "AIR"),
-        workshop.store.folder(OutputKey("scene_index", ("kotka", "AIR"))),
-        (),
-        (),
-        workshop.store,
-    )
-    assert index.preview is not None
-    assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
-    again = materialize(index, STAGES, workshop.settings, workshop.store, ("kotka", "AIR"))
+    shown = index.preview(made["scene_index"].run)
+    assert "gone.tif: the server answers 404" in str(shown["unusable items"])
+    again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
     assert again.reused

@@ -26,7 +26,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.reader import Pixels, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.sources.services import client as client_module
@@ -101,9 +101,9 @@ def wms(server: TileServer, **facts: Any) -> WmsSource:
     return WmsSource(**FACTS | {"url": f"{server.address}/wms", "layer": "photos", "gsd_m": 0.5} | facts)
 
 
-def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> Window:
+def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> GeoBox:
     transform = Affine(*scene.transform) @ Affine.translation(column, row)
-    return Window(scene.crs, tuple(transform[:6]), width, height)
+    return GeoBox(scene.crs, tuple(transform[:6]), width, height)
 
 
 def absolute(scene: Scene, column: int, row: int) -> tuple[int, int]:

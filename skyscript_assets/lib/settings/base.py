@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -30,10 +31,6 @@ CAPTION_PREFIX = "a satellite image of "
 """Put before a caption, as in the data that SkyScript released."""
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
-SECRET_PARAMETER = re.compile(
-    r"://[^/@]*@|[?&][^=&]*(key|token|signature|sig|secret|password)=(?!\{api_key\})[^&]", re.IGNORECASE
-)
-"""Parts of an address that hold a secret, by their names."""
 
 
 class Model(BaseModel):
@@ -137,3 +134,27 @@ def _all_field_names() -> list[str]:
         names.update(cls.model_fields)
         pending.extend(cls.__subclasses__())
     return sorted(names)
+
+
+class _Unseen:
+    """See `UNSEEN`."""
+
+
+UNSEEN = _Unseen()
+"""Marks a field, `Annotated[float, UNSEEN]`, by which work is done or shown, and that changes nothing in the output."""
+
+
+def seen(value: Any) -> Any:
+    """What of a stage's config shapes its output, as JSON values: models without their `UNSEEN` fields."""
+    match value:
+        case BaseModel():
+            fields = type(value).model_fields
+            return {name: seen(getattr(value, name)) for name, field in fields.items() if UNSEEN not in field.metadata}
+        case Mapping():
+            return {str(key): seen(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [seen(inner) for inner in value]
+        case Path() | dt.date():
+            return str(value)
+        case _:
+            return value

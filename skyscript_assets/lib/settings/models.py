@@ -8,6 +8,7 @@ from pydantic import Field
 
 from skyscript_assets.lib.settings.base import (
     CAPTION_PREFIX,
+    UNSEEN,
     BenchmarkKey,
     CaptionStyle,
     CaptionText,
@@ -113,14 +114,18 @@ Recipe = Annotated[
 class TrainedModel(Model):
     """A model of the scoreboard: a base and what is done to it."""
 
-    title: str = Field(description="Name shown to people.")
+    title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     base: str = Field(description="Key under `bases`.")
     recipe: Recipe
     seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
     share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
     sources: tuple[SourceKey, ...] | None = Field(None, description="Train on these sources only; default: all.")
-    benchmarks: tuple[BenchmarkKey, ...] | None = Field(None, description="Scored on these only; default: all.")
-    group: str | None = Field(None, description="Models of one group differ in their seed alone; default: own key.")
+    benchmarks: Annotated[tuple[BenchmarkKey, ...] | None, UNSEEN] = Field(
+        None, description="Scored on these only; default: all."
+    )
+    group: Annotated[str | None, UNSEEN] = Field(
+        None, description="Models of one group differ in their seed alone; default: own key."
+    )
 
 
 class ModelsFile(Model):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import CaptionText, Model, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Positive, Share
 
 
 class TagSettings(Model):
@@ -77,7 +77,7 @@ class ChipSettings(Model):
     min_focus_px: int = Field(
         8, ge=1, description="Least length in pixels of the longer side of a focus box, points excepted."
     )
-    max_failed_share: Share = Field(
+    max_failed_share: Annotated[Share, UNSEEN] = Field(
         0.5, description="Share of a partition's chips that may fail to be read before the whole partition fails."
     )
     apply_offsets: bool = Field(
@@ -107,7 +107,9 @@ class RateSettings(Model):
 class CaptionSettings(Model):
     """How captions are written."""
 
-    rules: str = Field("caption_rules.yaml", description="Caption rules: a packaged file's name, or a path.")
+    rules: Annotated[str, UNSEEN] = Field(
+        "caption_rules.yaml", description="Caption rules: a packaged file's name, or a path."
+    )
     max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
 

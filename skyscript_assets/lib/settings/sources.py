@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from skyscript_assets.lib.secrets import holds_secret
 from skyscript_assets.lib.settings.base import (
-    SECRET_PARAMETER,
     BBox,
     Colour,
     EnvironmentVariable,
@@ -237,7 +237,7 @@ class ServiceSource(SourceBase):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> ServiceSource:
-        if SECRET_PARAMETER.search(self.url):
+        if holds_secret(self.url):
             raise ValueError("url holds a key or token: put it in an environment variable, named in api_key_variable")
         if "{api_key}" in self.url and self.api_key_variable is None:
             raise ValueError("url has a place {api_key}: name the environment variable with it in api_key_variable")

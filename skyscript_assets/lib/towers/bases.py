@@ -53,7 +53,7 @@ def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: i
     if not timm.is_model(base.timm_name):
         raise SettingsError(f"models.yaml: timm_name {base.timm_name!r} is no architecture that timm knows")
     folder = str(text_file.parent)
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             network = CustomTextCLIP(
                 base.embed_dim,
@@ -145,7 +145,7 @@ def _load_open_clip(base: OpenClipBase, seed: int) -> ClipModel:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without transformers' progress bar and its report on a pooling layer that a mean pooler has no use for."""
     from transformers.utils import logging
 

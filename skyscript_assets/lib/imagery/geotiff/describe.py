@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m
+from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
 from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage
 from skyscript_assets.lib.imagery.reader import Coefficients
@@ -27,9 +27,6 @@ from skyscript_assets.lib.settings.sources import Scaling
 
 POOL_PX = 4
 """Side of the squares of the thinned copy that count as data as a whole: specks and ragged edges cost much time."""
-
-GSD_TOLERANCE = 2.0
-"""Factor by which a file's ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
 
 EDGE_POINTS = 32
 """Segments that each side of a raster's outline is divided into before it is transformed."""
@@ -216,7 +213,7 @@ def _gsd_m(image: OpenImage, crs: CRS, to_wgs84: Transformer, stated: Stated) ->
     dataset = image.datasets[0]
     _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
     gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
-    if not stated.gsd_m / GSD_TOLERANCE <= gsd <= stated.gsd_m * GSD_TOLERANCE:
+    if not is_stated_gsd(gsd, stated.gsd_m):
         raise SceneError(
             f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
             f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"

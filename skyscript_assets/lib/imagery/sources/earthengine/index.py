@@ -21,9 +21,9 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import Bounds, ground_gsd_m
+from skyscript_assets.lib.geometry import Bounds, ground_gsd_m, is_stated_gsd
 from skyscript_assets.lib.imagery.footprints import place
-from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, GSD_TOLERANCE, crs_text, scene_id
+from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, crs_text, scene_id
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, read_pixels
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
@@ -148,7 +148,7 @@ def _scene(
     if not footprint.intersects(ground):
         raise _LeftOutError("outside")
     gsd = ground_gsd_m(crs, math.sqrt(abs(affine.determinant)), shapely.centroid(outline).y)
-    if not source.gsd_m / GSD_TOLERANCE <= gsd <= source.gsd_m * GSD_TOLERANCE:
+    if not is_stated_gsd(gsd, source.gsd_m):
         raise _LeftOutError("gsd")
     cloud = properties.get(source.cloud_property or "")
     facts = {"id": name, "version": image.get("version"), "bands": source.bands}

@@ -8,10 +8,11 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
-from skyscript_assets.lib.http import Signer, host_of, public, request
+from skyscript_assets.lib.http import Signer, host_of, request
+from skyscript_assets.lib.secrets import holds_secret, shown
 from skyscript_assets.lib.settings.sources import SasSigning, StacSource, TokenHeader
 
 MAX_TOKEN_BYTES = 64 << 10
@@ -63,7 +64,7 @@ class _Header:
         if not value:
             raise SettingsError(
                 f"sources.yaml: token.env names {self._token.env}, but no such environment variable is set: set it to "
-                f"the token for {public(url)}"
+                f"the token for {shown(url)}"
             )
         return url, {self._token.header: f"{self._token.prefix}{value}"}
 
@@ -83,7 +84,7 @@ class _SasTokens:
     def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:
         parts = urlsplit(url)
         in_clear = self._signing.endpoint.startswith("http:")
-        if not _may_see(url, self._signing.hosts, in_clear=in_clear) or "sig" in parse_qs(parts.query):
+        if not _may_see(url, self._signing.hosts, in_clear=in_clear) or holds_secret(url):
             return url, {}
         with self._lock:
             if renew or self._expires - dt.datetime.now(dt.UTC) <= EARLY:

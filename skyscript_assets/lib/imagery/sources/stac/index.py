@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +32,14 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
 from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.sources import StacSource
 
@@ -56,6 +57,9 @@ LEAST_HONEST_SHARE = 0.5
 OPENED_AT_ONCE = 8
 MAX_LISTED = 1000
 """Most unusable items that are listed."""
+
+MAX_REASON = 500
+"""Longest reason that is listed, characters."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +119,15 @@ def index_stac(
     passing = len(found.items) + len(found.unusable)
     waiting = sorted(found.items, key=_preference(source))
     done = 0
-    with warnings.catch_warnings(), ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+    with warnings.catch_warnings():
         quiet_about_missing_georeference()
-        while waves := index.wave(waiting):
-            for item, scene in zip(waves, pool.map(index.attempt, waves), strict=True):
+        while wave := index.wave(waiting):
+            for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
-            done += len(waves)
+            done += len(wave)
             progress(done, len(found.items), "items")
     index.enough += len(waiting)
-    listed = [{"item": name, "reason": reason} for name, reason in index.unusable[:MAX_LISTED]]
+    listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.outside or index.without_data):
         name, reason = index.unusable[0]
@@ -264,7 +268,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
             number = large[-1] if large else 0
             opened = [stack.enter_context(file.open_overview(number)) for file in files]
         else:
-            whole = [Part(0, 0, dataset.width, dataset.height)]
+            whole = [Window(0, 0, dataset.width, dataset.height)]
             opened = [stack.enter_context(file.open(whole)) for file in files]
         return read_raw(replace(image, datasets=tuple(opened)), nodata)
 
