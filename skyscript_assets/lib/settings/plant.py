@@ -114,26 +114,17 @@ class CaptionSettings(Model):
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
 
 
-class FeatureSettings(Model):
-    """Features of chips: by whose image tower, and of how many views."""
+class ScoreSettings(CaptionText):
+    """Features of chips, and the similarity of images and captions by them."""
 
-    scorer: str = Field(description="Key under `bases` of the model whose image tower it is, and that scores pairs.")
+    scorer: str = Field(description="Key under `bases` of the model whose image tower gives features and scores pairs.")
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
 
-
-class ScoreSettings(FeatureSettings, CaptionText):
-    """Image-caption similarity of which captions, by the scorer of the features."""
-
-    @property
-    def features(self) -> FeatureSettings:
-        """The part that features depend on."""
-        return FeatureSettings(scorer=self.scorer, views=self.views)
-
     @property
     def text(self) -> CaptionText:
-        """The part that they do not."""
+        """What features do not depend on: the caption that is scored."""
         return CaptionText(column=self.column, prefix=self.prefix)
 
 
