@@ -11,10 +11,10 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE
-from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import (
     OUTCOME_SCHEMA,
     OUTCOMES_FILE,
@@ -23,37 +23,23 @@ from skyscript_assets.lib.chips.plan_report import (
     plot_plan,
     short_tags,
 )
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.scenes import covers
 from skyscript_assets.lib.imagery.sources.access import open_scene
-from skyscript_assets.lib.osm.region_overlap import owned_by_earlier
-from skyscript_assets.lib.registration.shift import read_shifts
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, write_region_overlap
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
 
-_PLAN_FIELDS = {
-    "rule",
-    "sampling",
-    "quota",
-    "square_share",
-    "rare_below",
-    "min_object_px",
-    "min_tile_px",
-    "max_tile_px",
-    "context",
-    "point_tile_px",
-    "shift",
-    "seed",
-}
-
 
 def _reads_plan(settings: Settings, parts: Parts) -> Any:
     return {
-        "chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS),
+        "plan": settings.plant.plan.model_dump(),
         "choice": settings.sources[parts[1]].choice.model_dump(),
+        "gsd_m": settings.sources[parts[1]].gsd_m,
         "zoom": settings.plant.split.zoom,
     }
 
@@ -79,7 +65,7 @@ def estimate_of(settings: Settings, store: Store, parts: Parts) -> Estimate:
 
 
 def _needs_offsets_to_apply(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
-    return key.asset != "scene_offsets" or settings.plant.chips.apply_offsets
+    return key.asset != "scene_offsets" or settings.plant.plan.apply_offsets
 
 
 def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -114,34 +100,26 @@ def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
 )
 def chip_plan(run: StageRun) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
-    region, source = run.parts
-    plant, bbox = run.settings.plant, run.region_bbox()
+    region, key = run.parts
+    plant, source, bbox = run.settings.plant, run.settings.sources[key], run.region_bbox()
     objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
     earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
-    shifts = [read_shifts(folder) for folder in run.folders("scene_offsets").values()]
-    return vars(
-        write_plan(
-            region,
-            source,
-            bbox,
-            objects[region],
-            run.input("scene_index"),
-            run.input("sampling_snapshot"),
-            plant.chips,
-            plant.split.zoom,
-            run.out,
-            choice=run.settings.sources[source].choice,
-            data_time=data_time(run.region_facts()["timestamp"]),
-            owned_elsewhere=owned_by_earlier(earlier, bbox),
-            shifts=shifts[0] if shifts else None,
-            progress=run.progress,
+    ground = Ground(region, key, bbox, source.gsd_m, data_time(run.region_facts()["timestamp"]))
+    with tempfile.TemporaryDirectory() as folder:
+        write_region_overlap(region, bbox, objects[region], earlier, Path(folder))
+        inputs = PlanInputs(
+            objects=objects[region],
+            overlap=Path(folder) / OVERLAP_FILE,
+            scenes=run.input("scene_index"),
+            snapshot=run.input("sampling_snapshot"),
+            offsets=next(iter(run.folders("scene_offsets").values()), None),
         )
-    )
+        rules = PlanRules(plant.plan, plant.split.zoom, source.choice)
+        return vars(write_plan(ground, inputs, rules, run.out, run.progress))
 
 
 def _reads_cut(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    # The share of failures that is put up with decides whether there are chips, not which.
-    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets", "max_failed_share"})
+    return settings.plant.chips.model_dump()
 
 
 def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
@@ -174,11 +152,16 @@ def image_chips(run: StageRun) -> Counts:
 
     Chips that could not be read are in a ledger; launchpad config `retry: true` tries them again.
     """
-    plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
+    plant, plan = run.settings.plant, run.input("chip_plan")
     reader = partial(open_scene, source=run.settings.sources[run.parts[1]], cache=run.store.cache("tiles"))
-    earlier = None if run.previous is None else run.store.folder(run.previous)
+    replaced = None if run.previous is None else run.store.folder(run.previous)
     summary = cut_chips(
-        plan, scenes, chips, run.out, run.progress, open_scene=reader, earlier=earlier, only_failed=run.retry
+        CutInputs(plan, run.input("scene_index"), reader, replaced),
+        plant.chips,
+        run.out,
+        run.progress,
+        max_failed_share=plant.failures.max_failed_share,
+        only_failed=run.retry,
     )
     write_sheets(run.out, plan)
     return vars(summary)

@@ -68,7 +68,7 @@ def scene_index(run: StageRun) -> Counts:
 
 def _reads_offsets(settings: Settings, parts: Parts) -> Any:
     source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title"})
-    apply = settings.plant.chips.apply_offsets
+    apply = settings.plant.plan.apply_offsets
     return {"offsets": settings.plant.offsets.model_dump(), "apply": apply, "source": source}
 
 
@@ -103,5 +103,5 @@ def scene_offsets(run: StageRun) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
     objects, scenes, plant = run.input("osm_objects") / "objects.parquet", run.input("scene_index"), run.settings.plant
     reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
-    apply = plant.chips.apply_offsets
+    apply = plant.plan.apply_offsets
     return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, apply=apply, open_scene=reader))

@@ -63,10 +63,9 @@ def tag_labels(run: StageRun) -> Counts:
 
 
 def _reads_vocabulary(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    sizes = {"rule", "min_object_px", "min_tile_px", "max_tile_px", "context"}
     return {
         "gsds_m": _gsds_m(settings),
-        "sizes": settings.plant.chips.model_dump(include=sizes),
+        "sizes": settings.plant.plan.sizes.model_dump(),
         "rare_below": settings.plant.tags.rare_below,
     }
 
@@ -108,7 +107,7 @@ def tag_vocabulary(run: StageRun) -> Counts:
     plant = run.settings.plant
     return vars(
         count_vocabulary(
-            objects, _gsds_m(run.settings), plant.chips, run.out, plant.tags.rare_below, progress=run.progress
+            objects, _gsds_m(run.settings), plant.plan.sizes, run.out, plant.tags.rare_below, progress=run.progress
         )
     )
 
@@ -178,7 +177,7 @@ def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     kinds=["parquet"],
     upstream=("tag_vocabulary", "tag_groundability"),
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
-    frozen_as=lambda settings: settings.plant.chips.snapshot,
+    frozen_as=lambda settings: settings.plant.plan.snapshot,
     preview=_snapshot_preview,
 )
 def sampling_snapshot(run: StageRun) -> Counts:

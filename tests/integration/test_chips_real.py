@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, CutInputs, cut_chips
 from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
@@ -27,7 +27,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
 pytestmark = pytest.mark.integration
-SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=40)
+SETTINGS = ChipSettings(part_size=40)
 Window = tuple[Scene, int, int, int, int]
 
 
@@ -50,7 +50,7 @@ class Workshop:
 
     def cut(self, windows: list[Window], **facts: Any) -> ChipSummary:
         self.plan = self.write_plan(self.folder / "plan", windows, **facts)
-        return cut_chips(self.folder / "plan", self.folder / "scenes", SETTINGS, self.folder / "chips")
+        return cut_chips(CutInputs(self.folder / "plan", self.folder / "scenes"), SETTINGS, self.folder / "chips")
 
     def chips(self) -> list[dict[str, Any]]:
         return read_table(self.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()

@@ -1,4 +1,4 @@
-"""The ledger of chips that could not be read: what went wrong, how often it was tried, and when.
+"""Failures: chips that could not be read, what went wrong, how often it was tried, and when.
 
 A failure is not a rejection of what a chip shows: it may be gone the next time. What is tried again, and when, belongs
 to `cut`.
@@ -45,7 +45,7 @@ READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, 
 """What reading a window may raise through no fault of the plan."""
 
 MAX_ERROR_LENGTH = 300
-"""Longest message in the ledger, characters."""
+"""Longest message of a failure, characters."""
 
 _HTTP_ERRORS = (
     UnreachableError,
@@ -66,7 +66,7 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class Failure:
-    """A chip that could not be read: the columns of the ledger but for the chip's and the scene's id."""
+    """A chip that could not be read: the columns of `failures.parquet` but for the chip's and the scene's id."""
 
     reason: str
     error: str
@@ -81,12 +81,12 @@ def is_failure(error: BaseException) -> bool:
 
 
 def failed(error: BaseException, now: dt.datetime, before: Failure | None = None) -> Failure:
-    """The entry of an attempt that ended in an error.
+    """The failure of an attempt that ended in an error.
 
     Args:
         error: What reading raised.
         now: Time of the attempt, UTC.
-        before: The chip's entry so far.
+        before: The chip's failure so far.
     """
     attempts, first = (1, now) if before is None else (before.attempts + 1, before.first)
     return Failure(_reason(error), plain_message(error), attempts, first, now)
@@ -121,12 +121,12 @@ def _reason(error: BaseException) -> FailureReason:
 
 
 def write_failures(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the ledger of a folder of chips; no rows make an empty table."""
+    """Write the failures of a folder of chips; no rows make an empty table."""
     write_table(folder / FAILURES_FILE, rows_to_table(rows, FAILURE_SCHEMA))
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:
-    """The ledger of a folder of chips, by chip id.
+    """The failures of a folder of chips, by chip id.
 
     Raises:
         UpstreamMissingError: there is none.
@@ -137,5 +137,5 @@ def read_failures(folder: Path) -> dict[str, Failure]:
 
 
 def failure_of(row: Mapping[str, Any]) -> Failure:
-    """The failure that a row of the ledger tells of."""
+    """The failure that a row of `failures.parquet` tells of."""
     return Failure(*(row[name] for name in ("reason", "error", "attempts", "first", "last")))

@@ -1,6 +1,6 @@
 """What became of a plan's wishes: wanted against achieved for each tag, outcomes by resolution and kind, their picture.
 
-Only the tables and the picture belong here; what is planned is decided in `plan`.
+Only the tables and the picture belong here; what is planned is decided in `planning`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table
 
 REPORT_FILE = "report.parquet"
@@ -68,7 +68,7 @@ def report_table(
     tags: TagPairs,
     snapshot: Snapshot,
     draws: Mapping[int, Drawn],
-    chips: ChipSettings,
+    plan: PlanSettings,
     planned: IntArray,
     bands: IntArray,
 ) -> pa.Table:
@@ -79,18 +79,18 @@ def report_table(
         tags: The snapshot's tags on the region's objects.
         snapshot: Names and counts of the tags.
         draws: What was drawn, by band of GSDs.
-        chips: Sampling and quota.
+        plan: Sampling and quota.
         planned: Row of the object of each planned chip.
         bands: Band of GSDs of each planned chip.
     """
     rows: list[dict[str, Any]] = []
-    levels = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
+    nearest = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
     n_tags = len(snapshot.keys)
-    for level in sorted(set(levels.values())):
+    for gsd in sorted(set(nearest.values())):
         visible = np.zeros(n_tags, dtype=np.bool_)
         achieved = np.zeros(n_tags, dtype=np.int64)
         pairs = [np.zeros((0, 2), dtype=np.int64)]
-        for band in (band for band, known in levels.items() if known == level):
+        for band in (band for band, known in nearest.items() if known == gsd):
             seen = snapshot.visible(draws[band].gsd_m)
             visible |= seen
             pairs.append(np.column_stack([draws[band].pairs.objects, draws[band].pairs.tags]))
@@ -100,14 +100,14 @@ def report_table(
             mine = tags.where(seen[tags.tags])
             achieved += np.bincount(mine.tags, weights=chips_of[mine.objects], minlength=n_tags).astype(np.int64)
         drawn = np.bincount(np.unique(np.concatenate(pairs), axis=0)[:, 1], minlength=n_tags)
-        counts = snapshot.count_at(level)
-        wanted = np.rint(probabilities(counts, chips) * counts).astype(np.int64)
+        counts = snapshot.count_at(gsd)
+        wanted = np.rint(probabilities(counts, plan) * counts).astype(np.int64)
         rows += [
             {
                 "key": snapshot.keys[tag],
                 "value": snapshot.values[tag],
                 "region": region,
-                "gsd_m": level,
+                "gsd_m": gsd,
                 "n_plannable": int(counts[tag]),
                 "wanted": int(wanted[tag]),
                 "drawn": int(drawn[tag]),
@@ -158,7 +158,7 @@ def plot_plan(plan_folder: Path, png_path: Path) -> None:
     """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
 
     Args:
-        plan_folder: Output of `plan.write_plan`.
+        plan_folder: Output of `planning.write_plan`.
         png_path: The picture, PNG of under 100 kB.
 
     Raises:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
 from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter, begins
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
@@ -112,7 +112,7 @@ class VocabularySummary:
     plannable: dict[str, int]
 
 
-def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips: ChipSettings) -> NDArray[np.bool_]:
+def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips: SizeSettings) -> NDArray[np.bool_]:
     """Whether objects of a kind have a size that suits a chip at a GSD.
 
     Nodes have no size and always do. By the `focus` rule a line or an area needs `min_object_px` pixels along its
@@ -134,7 +134,7 @@ def plannable(kind: str, longer_side_m: NDArray[np.float64], gsd_m: float, chips
     return np.asarray((sides >= least * gsd_m) & (sides <= most * gsd_m), np.bool_)
 
 
-def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
+def limits_px(kind: str, chips: SizeSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind."""
     paper = chips.rule == "paper"
     if kind == "node" or (kind == "line" and paper):
@@ -149,7 +149,7 @@ def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
 def count_vocabulary(
     objects: Mapping[str, Path],
     gsds_m: Sequence[float],
-    chips: ChipSettings,
+    chips: SizeSettings,
     out: Path,
     rare_below: int = RARE_BELOW,
     threads: int = 2,
@@ -237,7 +237,7 @@ class Counted:
     tags: DistinctTags
 
 
-def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings, rare_below: int) -> Counted:
+def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: SizeSettings, rare_below: int) -> Counted:
     """Count and size the tags of all regions: the rows of `vocabulary.parquet`.
 
     Args:

@@ -73,7 +73,7 @@ def test_messages_are_bounded() -> None:
     assert len(plain_message(OSError("x" * 10_000))) == MAX_ERROR_LENGTH
 
 
-def test_a_ledger_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_failures_come_back_as_they_were_written(tmp_path: Path) -> None:
     entry = failed(TimeoutError("slow"), NOON)
     write_failures(tmp_path, [{"chip_id": "n1", "scene_id": "s", **vars(entry)}])
     assert read_failures(tmp_path) == {"n1": entry}

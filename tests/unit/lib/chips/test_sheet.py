@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from skyscript_assets.lib.chips import sheet as sheet_module
-from skyscript_assets.lib.chips.cut import cut_chips
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.chips.sheet import contact_sheet, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import write_scenes
@@ -27,8 +27,7 @@ def folders(
     write_scenes(tmp_path / "scenes", [scene])
     windows = [(scene, 10 * n, 5 * n, 60 + 8 * n, 100) for n in range(9)] + [(scene, 255, 20, 40, 60)]
     write_chip_plan(tmp_path / "plan", windows)
-    settings = ChipSettings(snapshot="s", quota=1)
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", settings, tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     return tmp_path / "chips", tmp_path / "plan"
 
 
@@ -84,7 +83,7 @@ def test_synthetic_imagery_is_called_so(
 ) -> None:
     scene = replace(scene_of(tmp_path / "a.tif"), synthetic=True)
     write_scenes(tmp_path / "scenes", [scene])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     seen = drawn_text(monkeypatch)
     contact_sheet(*folders, tmp_path / "sheet.jpg")
     assert "here · S · synthetic imagery" in seen
@@ -146,7 +145,7 @@ def many_rejects(
     write_scenes(tmp_path / "scenes", [scene, gone])
     windows = [(scene, column, n, 64, 64) for n in range(20) for column in (0, 260 + n, 420 + n)]
     write_chip_plan(tmp_path / "plan", [*windows, (gone, 0, 0, 64, 64)])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     return tmp_path / "chips", tmp_path / "plan"
 
 
@@ -173,7 +172,7 @@ def test_where_nothing_was_rejected_the_sheet_says_so(
     folders: tuple[Path, Path], tmp_path: Path, write_chip_plan: Callable, scene_of: Callable, monkeypatch: Any
 ) -> None:
     write_chip_plan(tmp_path / "plan", [(scene_of(tmp_path / "a.tif"), 0, 0, 64, 64)])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     seen = drawn_text(monkeypatch)
     write_sheets(*folders)
     assert "No chip was rejected" in seen

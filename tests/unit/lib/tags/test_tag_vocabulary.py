@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags import counting
 from skyscript_assets.lib.tags.counting import MAX_OTHERS, MAX_TAGS, MIN_OBJECTS, MIN_SHARE
@@ -28,7 +28,7 @@ from skyscript_assets.lib.tags.vocabulary import (
 )
 
 Writer = Callable[..., Path]
-Chips = Callable[..., ChipSettings]
+Chips = Callable[..., SizeSettings]
 
 
 def folder(path: Path) -> Path:

@@ -1,0 +1,197 @@
+"""Planning: which objects of a region become chips of a source, on which scene, and where each chip lies.
+
+`sampling` draws objects, `imagery.choice` orders the scenes over each, `placing` puts the chips on them, `plan_report`
+tells what became of it all. Here they are put together. Each region and source plans alone: one object may become chips
+of several sources, and of several dates of one (`SceneChoice.dates`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
+from skyscript_assets.lib.chips.objects import Focus, Objects, read_focus, read_objects
+from skyscript_assets.lib.chips.placing import Placed, place_chips
+from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules, PlanSummary
+from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
+from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, draw, read_snapshot, strata, suits
+from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.imagery.choice import Candidates, candidates, check_ids
+from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.registration.shift import read_shifts
+from skyscript_assets.lib.settings.plant import PlanSettings
+from skyscript_assets.lib.tables import write_table
+
+
+def write_plan(
+    ground: Ground, inputs: PlanInputs, rules: PlanRules, out: Path, progress: Progress = silent
+) -> PlanSummary:
+    """Plan the chips of one source over one region: writes `plan.parquet`, `report.parquet` and `outcomes.parquet`.
+
+    Args:
+        ground: Region and source.
+        inputs: Where objects, scenes and decisions on tags are read.
+        rules: What decides.
+        out: Existing folder for the tables.
+        progress: Told of the drawn objects that are decided.
+
+    Returns:
+        Counts.
+
+    Raises:
+        UpstreamMissingError: an input table is missing.
+        CorruptInputError: an input table or a geometry in it is broken, or object ids or scene ids repeat.
+        OutputSchemaError: an input table lacks a column.
+        SceneError: a scene's CRS cannot be read.
+        SettingsError: the snapshot was made without the source's GSD.
+    """
+    plan = rules.plan
+    scenes = [replace(scene, region=ground.region, source=ground.source) for scene in read_scenes(inputs.scenes)]
+    check_ids(scenes)
+    shifts = {} if inputs.offsets is None else read_shifts(inputs.offsets)
+    snapshot = read_snapshot(inputs.snapshot, ground.region)
+    objects = read_objects(inputs, ground, snapshot)
+    _check_gsd(objects, snapshot, ground, plan)
+    ranges = np.array([_gsd_range(scene) for scene in scenes]).reshape(-1, 2)
+    if not snapshot.counts and scenes:
+        middle = float(np.median(ranges))
+        snapshot = replace(snapshot, counts={middle: _count(objects, snapshot, middle, plan)})
+    draws = _draws(objects, snapshot, ranges, plan)
+    focus = read_focus(inputs.objects, objects, draws, ground.bbox, plan.seed)
+
+    data_s = ground.data_time.timestamp() if ground.data_time is not None else _last(objects.edited_s)
+    offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, rules.choice)
+    gsds = _gsds_at(scenes, offered, focus)
+    bands = np.searchsorted(snapshot.edges(), gsds)
+    able = _drawn_there(offered, gsds, bands, focus, objects, draws, plan)
+    placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
+    rows = _with_strata(placed, focus, objects, snapshot, draws)
+    write_table(out / PLAN_FILE, rows)
+    report = report_table(ground.region, objects.tags, snapshot, draws, plan, focus.index[placed.members], placed.bands)
+    write_table(out / REPORT_FILE, report)
+    write_table(out / OUTCOMES_FILE, outcome_table(snapshot, draws, focus.index, focus.kinds, placed.reasons))
+    return PlanSummary(
+        scenes=len(scenes),
+        scenes_used=placed.scenes,
+        objects=objects.total,
+        elsewhere=objects.total - len(objects.rows),
+        drawn=len(focus.ids),
+        planned=rows.num_rows,
+        dropped=dict(sorted(Counter(placed.reasons[placed.reasons != ""].tolist()).items())),
+        splits=dict(sorted(Counter(rows["split"].to_pylist()).items())),
+        tags=report.num_rows,
+        tags_short=pc.sum(pc.less(report["planned"], report["wanted"])).as_py() or 0,
+        resampled=placed.resampled,
+    )
+
+
+def _check_gsd(objects: Objects, snapshot: Snapshot, ground: Ground, plan: PlanSettings) -> None:
+    """Refuse a snapshot without counts at the source's GSD although there is something to count.
+
+    The counts at another GSD would stand in, and draw too few objects or too many. A region that the snapshot does not
+    know is counted at its scenes' GSD by the plan itself.
+    """
+    if not snapshot.counts or any(math.isclose(gsd, ground.gsd_m) for gsd in snapshot.gsds):
+        return
+    counts = _count(objects, snapshot, ground.gsd_m, plan)
+    if counts[snapshot.coarsest_gsd_m >= ground.gsd_m].any():
+        counted = ", ".join(f"{gsd:g} m" for gsd in snapshot.gsds)
+        raise SettingsError(
+            f"the sampling snapshot {plan.snapshot!r} was counted at {counted} and not at {ground.gsd_m:g} m, which is "
+            f"gsd_m of source {ground.source}: choose another name under plan.snapshot in plant.yaml, and make the "
+            "snapshot of that name: skyscript run tag_vocabulary tag_groundability sampling_snapshot"
+        )
+
+
+def _count(objects: Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettings) -> IntArray:
+    """Plannable objects of each tag at a GSD, shape [tags]."""
+    gsd = np.array(gsd_m)
+    able = suits(objects.kinds, objects.longer_side_m, gsd, gsd, plan)
+    return np.bincount(objects.tags.where(able[objects.tags.objects]).tags, minlength=len(snapshot.keys))
+
+
+def _last(times: FloatArray) -> float:
+    known = times[~np.isnan(times)]
+    return float(known.max()) if len(known) else float("nan")
+
+
+def _gsd_range(scene: Scene) -> tuple[float, float]:
+    """Least and greatest GSD of a scene in metres on the ground: in EPSG:3857 it depends on the latitude."""
+    if scene.crs != "EPSG:3857":
+        return scene.gsd_m, scene.gsd_m
+    _, south, _, north = scene.bounds
+    nearest = 0.0 if south < 0 < north else min(abs(south), abs(north))
+    finest, coarsest = np.cos(np.radians([max(abs(south), abs(north)), nearest])) * abs(scene.transform[0])
+    return float(finest), float(coarsest)
+
+
+def _gsds_at(scenes: Sequence[Scene], offered: Candidates, focus: Focus) -> FloatArray:
+    """Metres on the ground per pixel of each candidate's scene at its object."""
+    native = np.array([scene.gsd_m for scene in scenes])
+    mercator = np.array([scene.crs == "EPSG:3857" for scene in scenes], dtype=np.bool_)
+    pixel = np.array([abs(scene.transform[0]) for scene in scenes])
+    cosines = np.cos(np.radians(focus.points[offered.objects, 1]))
+    seen = offered.scenes
+    return np.where(mercator[seen], pixel[seen] * cosines, native[seen]) if len(scenes) else np.zeros(0)
+
+
+def _draws(objects: Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
+    """What is drawn in each band of GSDs, between two of the snapshot's edges, that the scenes have."""
+    edges = np.concatenate([[0.0], snapshot.edges(), [np.inf]])
+    draws = {}
+    for band, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
+        mine = ranges[(ranges[:, 1] > low) & (ranges[:, 0] <= high)]
+        if len(mine) == 0:
+            continue
+        finest, coarsest = max(low, mine[:, 0].min()), min(high, mine[:, 1].max())
+        gsd = float(finest if finest > low else np.sqrt(finest * coarsest))
+        able = suits(objects.kinds, objects.longer_side_m, finest, coarsest, plan)
+        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags] & able[objects.tags.objects])
+        counts = snapshot.count_at(gsd)
+        chosen = draw(pairs, objects.codes, objects.centres, snapshot, counts, plan)
+        draws[band] = Drawn(gsd, pairs.where(chosen))
+    return draws
+
+
+def _drawn_there(
+    offered: Candidates,
+    gsds: FloatArray,
+    bands: IntArray,
+    focus: Focus,
+    objects: Objects,
+    draws: Mapping[int, Drawn],
+    plan: PlanSettings,
+) -> BoolArray:
+    """Which candidates are drawn at the GSD that their scene has at their object."""
+    index = focus.index[offered.objects]
+    able = suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, plan)
+    for band in np.unique(bands).tolist():
+        here = bands == band
+        able[here] &= np.isin(index[here], draws[band].pairs.objects)
+    return able
+
+
+def _with_strata(
+    placed: Placed, focus: Focus, objects: Objects, snapshot: Snapshot, draws: Mapping[int, Drawn]
+) -> pa.Table:
+    """The rows of the plan with `key=value` of the rarest tag that is visible in each chip."""
+    index = focus.index[placed.members]
+    rarest = np.full(len(index), -1, dtype=np.int64)
+    for band in np.unique(placed.bands).tolist():
+        gsd = draws[band].gsd_m
+        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags])
+        here = placed.bands == band
+        rarest[here] = strata(pairs, snapshot.count_at(gsd), len(objects.rows))[index[here]]
+    names = pa.array([f"{k}={v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())
+    column = names.take(pa.array(rarest, mask=rarest < 0))
+    return placed.rows.set_column(placed.rows.schema.get_field_index("stratum"), "stratum", column)
