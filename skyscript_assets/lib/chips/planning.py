@@ -25,7 +25,7 @@ from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanR
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, draw, read_snapshot, strata, suits
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.imagery.choice import Candidates, candidates, check_ids
+from skyscript_assets.lib.imagery.choice import candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
@@ -62,18 +62,19 @@ def write_plan(
     snapshot = read_snapshot(inputs.snapshot, ground.region)
     objects = read_objects(inputs, ground, snapshot)
     _check_gsd(objects, snapshot, ground, plan)
-    ranges = np.array([_gsd_range(scene) for scene in scenes]).reshape(-1, 2)
+    ranges = _gsd_ranges(scenes)
     if not snapshot.counts and scenes:
         middle = float(np.median(ranges))
         snapshot = replace(snapshot, counts={middle: _count(objects, snapshot, middle, plan)})
     draws = _draws(objects, snapshot, ranges, plan)
     focus = read_focus(inputs.objects, objects, draws, ground.bbox, plan.seed)
 
-    data_s = ground.data_time.timestamp() if ground.data_time is not None else _last(objects.edited_s)
+    last_edit_s = float(np.fmax.reduce(objects.edited_s, initial=np.nan))
+    data_s = last_edit_s if ground.data_time is None else ground.data_time.timestamp()
     offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, rules.choice)
-    gsds = _gsds_at(scenes, offered, focus)
+    gsds = _gsds_at(scenes, offered.scenes, focus.points[offered.objects, 1])
     bands = np.searchsorted(snapshot.edges(), gsds)
-    able = _drawn_there(offered, gsds, bands, focus, objects, draws, plan)
+    able = _drawn_there(focus.index[offered.objects], gsds, bands, objects, draws, plan)
     placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
     rows = _with_strata(placed, focus, objects, snapshot, draws)
     write_table(out / PLAN_FILE, rows)
@@ -120,29 +121,20 @@ def _count(objects: Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSetting
     return np.bincount(objects.tags.where(able[objects.tags.objects]).tags, minlength=len(snapshot.keys))
 
 
-def _last(times: FloatArray) -> float:
-    known = times[~np.isnan(times)]
-    return float(known.max()) if len(known) else float("nan")
+def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, latitudes_deg: FloatArray) -> FloatArray:
+    """Metres on the ground per pixel of scenes, by their numbers, at latitudes: on these EPSG:3857 depends; [n]."""
+    native = np.array([scene.gsd_m for scene in scenes])[numbers]
+    pixel = np.array([abs(scene.transform[0]) for scene in scenes])[numbers]
+    mercator = np.array([scene.crs == "EPSG:3857" for scene in scenes], dtype=np.bool_)[numbers]
+    return np.where(mercator, pixel * np.cos(np.radians(latitudes_deg)), native)
 
 
-def _gsd_range(scene: Scene) -> tuple[float, float]:
-    """Least and greatest GSD of a scene in metres on the ground: in EPSG:3857 it depends on the latitude."""
-    if scene.crs != "EPSG:3857":
-        return scene.gsd_m, scene.gsd_m
-    _, south, _, north = scene.bounds
-    nearest = 0.0 if south < 0 < north else min(abs(south), abs(north))
-    finest, coarsest = np.cos(np.radians([max(abs(south), abs(north)), nearest])) * abs(scene.transform[0])
-    return float(finest), float(coarsest)
-
-
-def _gsds_at(scenes: Sequence[Scene], offered: Candidates, focus: Focus) -> FloatArray:
-    """Metres on the ground per pixel of each candidate's scene at its object."""
-    native = np.array([scene.gsd_m for scene in scenes])
-    mercator = np.array([scene.crs == "EPSG:3857" for scene in scenes], dtype=np.bool_)
-    pixel = np.array([abs(scene.transform[0]) for scene in scenes])
-    cosines = np.cos(np.radians(focus.points[offered.objects, 1]))
-    seen = offered.scenes
-    return np.where(mercator[seen], pixel[seen] * cosines, native[seen]) if len(scenes) else np.zeros(0)
+def _gsd_ranges(scenes: Sequence[Scene]) -> FloatArray:
+    """Least and greatest GSD of each scene: farthest from the equator and nearest to it; [scenes, 2]."""
+    sides = np.array([scene.bounds for scene in scenes]).reshape(-1, 4)[:, [1, 3]]
+    numbers = np.arange(len(scenes))
+    far, near = np.abs(sides).max(axis=1, initial=0), np.clip(0.0, *sides.T)
+    return np.column_stack([_gsds_at(scenes, numbers, latitudes) for latitudes in (far, near)])
 
 
 def _draws(objects: Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
@@ -164,16 +156,14 @@ def _draws(objects: Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanS
 
 
 def _drawn_there(
-    offered: Candidates,
+    index: IntArray,
     gsds: FloatArray,
     bands: IntArray,
-    focus: Focus,
     objects: Objects,
     draws: Mapping[int, Drawn],
     plan: PlanSettings,
 ) -> BoolArray:
-    """Which candidates are drawn at the GSD that their scene has at their object."""
-    index = focus.index[offered.objects]
+    """Which candidates are drawn at the GSD that their scene has at their object; `index` are rows of `Objects`."""
     able = suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, plan)
     for band in np.unique(bands).tolist():
         here = bands == band
