@@ -762,7 +762,7 @@ def test_a_server_that_fails_for_now_fails_its_own_chips_and_a_later_run_finishe
     chips = cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
     assert sorted(str(row["reason"]) for row in chips) == ["None"] * 5 + ["unreadable"] * 5
     failures = read_failures(place.folder / "chips").values()
-    assert [failure.reason for failure in failures] == ["http"] * 5
+    assert [failure["reason"] for failure in failures] == ["http"] * 5
     place.server.routes.pop("bad.tif")
     assert {row["status"] for row in cutting(lambda: None)} == {"ok"}
 

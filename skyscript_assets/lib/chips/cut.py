@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
-from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE, failure_of, write_failures
+from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, read_failures, write_failures
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.reuse import ReusableChips, scene_identity, window_digest
 from skyscript_assets.lib.chips.workers import Cut, OpenScene, Task, Workers
@@ -251,7 +251,7 @@ class _Cutting:
         for tar in sorted(replaced.glob("part-*.tar")):
             self._parts.take(tar)
             self._kept += 1
-        failures = {row["chip_id"]: row for row in read_table(replaced / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}
+        failures = read_failures(replaced)
         of_chips = [failures.get(key) for key in table["chip_id"].to_pylist()]
         self._taken = table.append_column("failure", pa.array(of_chips, _PART_SCHEMA.field("failure").type))
         return True
@@ -264,7 +264,7 @@ class _Cutting:
         failures = [row for row in self._failures(self._latest()) if row["chip_id"] not in self._failed_now]
         if not failures:
             return
-        self._workers.history.update({row["chip_id"]: failure_of(row) for row in failures})
+        self._workers.history.update({row["chip_id"]: row for row in failures})
         ids = pa.array([row["chip_id"] for row in failures])
         chips = self._plan.filter(pc.is_in(self._plan["chip_id"], value_set=ids))
         self._done, self._retried = 0, set(ids.to_pylist())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.chips.failures import Failure, read_failures
+from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.chips.quality import Quality
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -52,7 +52,7 @@ class ReusableChips:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.failures: dict[str, Failure] = {}
+        self.failures: dict[str, dict[str, Any]] = {}
         self._rows: dict[str, int] = {}
         if folder is None:
             return

@@ -9,7 +9,6 @@ import importlib.util
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,8 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
     chips = _read(chips_folder, plan_folder)
     rejects, counts = _rejects(chips, MAX_REJECTS_OF_REASON)
     pictures = (
-        _draw(chips_folder, _accepted(chips, MAX_ACCEPTED), _look(5, 240)),
-        _draw_rejects(chips_folder, rejects[:MAX_REJECTS], counts, _look(6, 160)),
+        _draw(chips_folder, _accepted(chips, MAX_ACCEPTED), 5, 240),
+        _draw_rejects(chips_folder, rejects[:MAX_REJECTS], counts, 6, 160),
     )
     for name, picture in zip(SHEETS, pictures, strict=True):
         with replacing(chips_folder / name) as temporary:
@@ -105,8 +104,8 @@ def sheet_preview(
     """
     rows = _accepted(_read(chips_folder, plan_folder), 12, captions)
     tries = ((12, 80), (12, 65), (8, 65), (4, 65), (4, 40), (1, 40)) if rows else ()
-    look = _look(min(4, max(1, len(rows))), 180)
-    return _first_below(limit_bytes, ((_draw(chips_folder, rows[:n], look, captions), q) for n, q in tries))
+    columns = min(4, len(rows))
+    return _first_below(limit_bytes, ((_draw(chips_folder, rows[:n], columns, 180, captions), q) for n, q in tries))
 
 
 def reject_preview(chips_folder: Path, plan_folder: Path, *, limit_bytes: int = PREVIEW_BYTES) -> bytes:
@@ -118,10 +117,8 @@ def reject_preview(chips_folder: Path, plan_folder: Path, *, limit_bytes: int = 
     """
     chips = _read(chips_folder, plan_folder)
     tries = ((6, 75), (4, 65), (2, 60), (1, 40)) if any(chip["reason"] for chip in chips) else ()
-    return _first_below(
-        limit_bytes,
-        ((_draw_rejects(chips_folder, *_rejects(chips, n), _look(min(6, max(2, n)), 130)), q) for n, q in tries),
-    )
+    pictures = ((_draw_rejects(chips_folder, *_rejects(chips, n), max(2, n), 130), q) for n, q in tries)
+    return _first_below(limit_bytes, pictures)
 
 
 def _first_below(limit_bytes: int, tries: Iterable[tuple[Image.Image, int]]) -> bytes:
@@ -178,43 +175,16 @@ def _in_turn(chips: Rows, group: str, of_group: int | None = None) -> list[Mappi
 # -------------------------------------------------------------------------------------------------------------- drawing
 
 
-@dataclass(frozen=True)
-class _Look:
-    """Sizes of a sheet in pixels, and the fonts that go with them."""
-
-    cell: int
-    columns: int
-    title: Font
-    caption: Font
-    small: Font
-    line: int
-
-    @property
-    def width(self) -> int:
-        return GAP_PX + self.columns * (self.cell + GAP_PX)
-
-    @property
-    def row_height(self) -> int:
-        return self.cell + (CAPTION_LINES + 1) * self.line + 2 * GAP_PX
-
-
-def _look(columns: int, cell_px: int) -> _Look:
-    size = max(9, cell_px // 17)
-    caption = _font(size)
-    return _Look(cell_px, columns, _font(size * 3 // 2), caption, _font(size - 1), _line_height(caption))
-
-
-def _draw_rejects(chips_folder: Path, rows: Rows, counts: Mapping[str, int], look: _Look) -> Image.Image:
+def _draw_rejects(chips_folder: Path, rows: Rows, counts: Mapping[str, int], columns: int, cell: int) -> Image.Image:
     """One sheet for each reason below another, the reason and its count on top of each."""
-    sheets = [Image.new("RGB", (look.width, GAP_PX), GROUND)]
+    sheets = []
     for reason, count in counts.items():
         members = [row for row in rows if row["reason"] == reason]
         note = f"{reason} · {count:,} rejected" + ("" if members else " · no image")
-        sheets.append(_draw(chips_folder, members, look, note=note))
-    if not counts:
-        sheets = [_draw(chips_folder, [], look, note="No chip was rejected")]
-    whole = Image.new("RGB", (look.width, sum(sheet.height for sheet in sheets)), GROUND)
-    y = 0
+        sheets.append(_draw(chips_folder, members, columns, cell, note=note))
+    sheets = sheets or [_draw(chips_folder, [], columns, cell, note="No chip was rejected")]
+    y = GAP_PX if counts else 0
+    whole = Image.new("RGB", (sheets[0].width, y + sum(sheet.height for sheet in sheets)), GROUND)
     for sheet in sheets:
         whole.paste(sheet, (0, y))
         y += sheet.height
@@ -222,41 +192,48 @@ def _draw_rejects(chips_folder: Path, rows: Rows, counts: Mapping[str, int], loo
 
 
 def _draw(
-    chips_folder: Path, rows: Rows, look: _Look, captions: Mapping[str, str] | None = None, note: str = ""
+    chips_folder: Path,
+    rows: Rows,
+    columns: int,
+    cell: int,
+    captions: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Image.Image:
-    """The sheet as an image; where it shows nothing, its note is its title."""
+    """A sheet of cells of some pixels, so many in a row; where it shows nothing, its note is its title."""
+    size = max(9, cell // 17)
+    large, middle, small = _font(size * 3 // 2), _font(size), _font(size - 1)
+    line, width = _line_height(middle), GAP_PX + columns * (cell + GAP_PX)
+    row_height = cell + (CAPTION_LINES + 1) * line + 2 * GAP_PX
     header = _header(rows, note) if rows else [note or "No chips"]
-    lines = [(text, look.small if number else look.title) for number, text in enumerate(header) if text]
-    lines = [(line, font) for text, font in lines for line in _wrap(text, font, look.width - 2 * GAP_PX, 3)]
+    fonts = [large, *[small] * len(header)]
+    inner = width - 2 * GAP_PX
+    lines = [(each, font) for text, font in zip(header, fonts, strict=False) for each in _wrap(text, font, inner, 3)]
     top = GAP_PX + sum(_line_height(font) for _, font in lines) + GAP_PX
-    n_rows = -(-len(rows) // look.columns)
-    sheet = Image.new("RGB", (look.width, top + n_rows * look.row_height), GROUND)
+    sheet = Image.new("RGB", (width, top + -(-len(rows) // columns) * row_height), GROUND)
     pen = ImageDraw.Draw(sheet)
     y = GAP_PX
     for text, font in lines:
-        pen.text((GAP_PX, y), text, fill=INK if font is look.title else FAINT, font=font)
+        pen.text((GAP_PX, y), text, fill=INK if font is large else FAINT, font=font)
         y += _line_height(font)
     for index, row in enumerate(rows):
-        x = GAP_PX + index % look.columns * (look.cell + GAP_PX)
-        y = top + index // look.columns * look.row_height
-        _draw_chip(sheet, pen, (x, y), chips_folder, row, look.cell)
+        x, y = GAP_PX + index % columns * (cell + GAP_PX), top + index // columns * row_height
+        _draw_chip(sheet, pen, (x, y), chips_folder, row, cell)
         caption = row["reason"] or row["stratum"] or "" if captions is None else captions[row["chip_id"]]
-        y += look.cell + GAP_PX // 2
-        for text in _wrap(caption, look.caption, look.cell, CAPTION_LINES):
-            pen.text((x, y), text, fill=INK, font=look.caption)
-            y += look.line
+        y += cell + GAP_PX // 2
+        for text in _wrap(caption, middle, cell, CAPTION_LINES):
+            pen.text((x, y), text, fill=INK, font=middle)
+            y += line
         about = f"{row['width']} × {row['height']} px · {row['gsd_m']:.3g} m · {row['split']}"
-        pen.text((x, y), about, fill=FAINT, font=look.small)
+        pen.text((x, y), about, fill=FAINT, font=small)
     return sheet
 
 
 def _header(rows: Rows, note: str) -> list[str]:
     """Title, note, and whose the imagery and the tags are."""
-    places = sorted({f"{row['region']} · {row['source']}" for row in rows})
-    synthetic = any(row["synthetic"] for row in rows)
-    title = ", ".join(places) + (" · synthetic imagery" if synthetic else "")
-    owners = sorted({f"{row['attribution']} ({row['licence']})" for row in rows})
-    return [title, note, f"Imagery: {'; '.join(owners)} · Tags: {OSM_ATTRIBUTION} ({OSM_LICENCE})"]
+    places = ", ".join(sorted({f"{row['region']} · {row['source']}" for row in rows}))
+    owners = "; ".join(sorted({f"{row['attribution']} ({row['licence']})" for row in rows}))
+    synthetic = " · synthetic imagery" if any(row["synthetic"] for row in rows) else ""
+    return [places + synthetic, note, f"Imagery: {owners} · Tags: {OSM_ATTRIBUTION} ({OSM_LICENCE})"]
 
 
 def _draw_chip(

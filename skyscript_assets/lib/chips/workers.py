@@ -15,7 +15,7 @@ from typing import Any
 
 import simplejpeg
 
-from skyscript_assets.lib.chips.failures import READ_ERRORS, Failure, failed, is_failure
+from skyscript_assets.lib.chips.failures import READ_ERRORS, failed, is_failure
 from skyscript_assets.lib.chips.quality import Quality, measure, rejection
 from skyscript_assets.lib.chips.reuse import ReusableChips
 from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
@@ -66,14 +66,14 @@ class Workers:
         settings: JPEG quality and limits of rejection.
         open_scene: The reader of a scene.
         reusable: Chips that need not be read.
-        history: What is known of chips that could not be read before, by id.
+        history: Failures of chips that could not be read before, by chip id.
     """
 
     threads: int
     settings: ChipSettings
     open_scene: OpenScene
     reusable: ReusableChips
-    history: dict[str, Failure]
+    history: dict[str, dict[str, Any]]
     _open: _OpenScene = field(default_factory=_OpenScene)
 
     def run(self, tasks: Iterable[Task]) -> Generator[list[Cut], None, None]:
@@ -90,7 +90,7 @@ class Workers:
         cuts: dict[int, Cut] = {}
         for index, digest in enumerate(task.digests):
             if (found := self.reusable.find(digest)) is not None:
-                cuts[index] = self._copied(task, index, *found)
+                cuts[index] = self._judged(task, index, *found, copied=True)
         if todo := [index for index in range(len(task.rows)) if index not in cuts]:
             for index, pixels in self._read(task, todo):
                 cuts[index] = self._cut(task, index, pixels)
@@ -102,12 +102,12 @@ class Workers:
         windows = [Window(row["crs"], tuple(row["transform"]), row["width"], row["height"]) for row in rows]
         left = dict(enumerate(windows))
         try:
-            reader = self._reader_of(task.scene)
-            for number, pixels in reader.read_many(windows):
+            for number, pixels in self._reader_of(task.scene).read_many(windows):
                 del left[number]
                 yield todo[number], pixels
         except READ_ERRORS as error:
-            _pass_on_unless_failure(error)
+            if not is_failure(error):
+                raise
             if self._open.reader is None:
                 yield from ((todo[number], error) for number in left)
                 return
@@ -116,7 +116,8 @@ class Workers:
             try:
                 yield todo[number], self._reader_of(task.scene).read(*window)
             except READ_ERRORS as error:
-                _pass_on_unless_failure(error)
+                if not is_failure(error):
+                    raise
                 yield todo[number], error
 
     def _reader_of(self, scene: Scene) -> SceneReader:
@@ -125,42 +126,31 @@ class Workers:
             self._open.reader = self._open.stack.enter_context(self.open_scene(scene))
         return self._open.reader
 
-    def _row(self, task: Task, index: int) -> dict[str, Any]:
-        """What of a chip's row does not depend on its pixels."""
-        scene, planned = task.scene, task.rows[index]
-        return {
-            "chip_id": planned["chip_id"],
-            "width": planned["width"],
-            "height": planned["height"],
-            "datetime": scene.datetime,
-            "window_digest": task.digests[index],
-            "licence": scene.licence,
-            "attribution": scene.attribution,
-            "synthetic": scene.synthetic,
-        }
-
     def _cut(self, task: Task, index: int, pixels: Pixels | BaseException) -> Cut:
         """Measure and encode a chip that was read, or tell why it could not be."""
-        row, focus_box = self._row(task, index), task.rows[index]["focus_box"]
         if isinstance(pixels, BaseException):
-            failure = failed(pixels, dt.datetime.now(dt.UTC), self.history.get(row["chip_id"]))
-            entry = vars(failure) | {"scene_id": task.scene.scene_id}
-            return Cut(row | {"status": "rejected", "reason": "unreadable"}, failure=entry)
-        quality = measure(pixels.rgb, pixels.mask, focus_box)
+            before = self.history.get(task.rows[index]["chip_id"])
+            failure = failed(pixels, task.scene.scene_id, dt.datetime.now(dt.UTC), before)
+            return Cut(_described(task, index) | {"status": "rejected", "reason": "unreadable"}, failure=failure)
+        quality = measure(pixels.rgb, pixels.mask, task.rows[index]["focus_box"])
         jpeg = simplejpeg.encode_jpeg(pixels.rgb, self.settings.jpeg_quality, colorspace="RGB", colorsubsampling="420")
-        digest = hashlib.sha256(jpeg).hexdigest()
-        return Cut(row | self._judged(quality, focus_box) | {"sha256": digest}, jpeg)
+        return self._judged(task, index, quality, jpeg, hashlib.sha256(jpeg).hexdigest())
 
-    def _copied(self, task: Task, index: int, quality: Quality, jpeg: bytes, digest: str) -> Cut:
-        """A chip that is taken over: its measures are as they were, what the settings make of them may be new."""
-        judged = self._judged(quality, task.rows[index]["focus_box"])
-        return Cut(self._row(task, index) | judged | {"sha256": digest}, jpeg, copied=True)
-
-    def _judged(self, quality: Quality, focus_box: Sequence[int]) -> dict[str, Any]:
-        reason = rejection(quality, focus_box, self.settings)
-        return vars(quality) | {"status": "ok" if reason is None else "rejected", "reason": reason}
+    def _judged(
+        self, task: Task, index: int, quality: Quality, jpeg: bytes, sha256: str, *, copied: bool = False
+    ) -> Cut:
+        """A chip that is there; of one that is taken over, what the settings make of its measures may be new."""
+        reason = rejection(quality, task.rows[index]["focus_box"], self.settings)
+        verdict = {"status": "ok" if reason is None else "rejected", "reason": reason, "sha256": sha256}
+        return Cut(_described(task, index) | vars(quality) | verdict, jpeg, copied=copied)
 
 
-def _pass_on_unless_failure(error: BaseException) -> None:
-    if not is_failure(error):
-        raise error
+def _described(task: Task, index: int) -> dict[str, Any]:
+    """What of a chip's row does not depend on its pixels."""
+    scene, planned = task.scene, task.rows[index]
+    return {
+        **{name: planned[name] for name in ("chip_id", "width", "height")},
+        "datetime": scene.datetime,
+        "window_digest": task.digests[index],
+        **{name: getattr(scene, name) for name in ("licence", "attribution", "synthetic")},
+    }
