@@ -24,17 +24,20 @@ import pyarrow.parquet as pq
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.plan import write_plan
+from skyscript_assets.lib.chips.plan import Ground, PlanInputs, PlanRules
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.osm.region_overlap import write_region_overlap
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary
 
 REGION, SOURCE, ZOOM = "large", "UP", 15
 STEP_DEG, MARGIN_DEG = 0.2, 0.03
+WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 
 def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
@@ -71,9 +74,9 @@ def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
     return len(scenes)
 
 
-def make_snapshot(objects: Path, gsd_m: float, chips: ChipSettings, out: Path) -> None:
+def make_snapshot(objects: Path, gsd_m: float, plan: PlanSettings, out: Path) -> None:
     """A sampling snapshot of the labelled tags."""
-    count_vocabulary({REGION: objects}, [gsd_m], chips, out)
+    count_vocabulary({REGION: objects}, [gsd_m], plan.sizes, out)
     labels = read_labels(PACKAGED_PROFILES / "tag_labels.csv")
     tags = {tag: label.coarsest_gsd_m for tag, label in labels.items() if label.coarsest_gsd_m is not None}
     rows = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), gsd in tags.items()]
@@ -96,24 +99,17 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        chips = ChipSettings(snapshot="benchmark", quota=quota)
+        settings = PlanSettings(snapshot="benchmark", quota=quota)
         scenes = make_scenes(objects, gsd_m, dates, out)
-        make_snapshot(objects, gsd_m, chips, out)
+        make_snapshot(objects, gsd_m, settings, out)
+        write_region_overlap(REGION, WORLD, objects, {}, out)
+        inputs = PlanInputs(objects, out / "overlap.parquet", out, out)
         for wanted, repeats in ((quota, 3), (10 * rows, 1)):
             seconds = []
             for _ in range(repeats):
                 started = time.perf_counter()
-                plan = write_plan(
-                    REGION,
-                    SOURCE,
-                    (-180.0, -90.0, 180.0, 90.0),
-                    objects,
-                    out,
-                    out,
-                    chips.model_copy(update={"quota": wanted}),
-                    ZOOM,
-                    out,
-                )
+                rules = PlanRules(settings.model_copy(update={"quota": wanted}), ZOOM)
+                plan = write_plan(Ground(REGION, SOURCE, WORLD, gsd_m), inputs, rules, out)
                 seconds.append(time.perf_counter() - started)
             median = statistics.median(seconds)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -136,16 +136,16 @@ OURS = """
 from pathlib import Path
 import rasterio, pyarrow, simplejpeg, PIL.Image
 import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.geotiff.predictor
-from skyscript_assets.lib.chips.cut import cut_chips
-from skyscript_assets.lib.settings import ChipSettings
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
+from skyscript_assets.lib.settings.plant import ChipSettings
 import resource
-settings = ChipSettings(snapshot="s", quota=1, jpeg_quality=90)
+inputs, settings = CutInputs(Path(work), Path(work)), ChipSettings(jpeg_quality=90)
 peak = []
 def progress(done, total, unit):
     if done * 10 // total > len(peak):
         peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 started = time.perf_counter()
-cut_chips(Path(work), Path(work), settings, Path(out), progress, workers=workers)
+cut_chips(inputs, settings, Path(out), progress, workers=workers)
 if few < 0:
     print(peak, file=sys.stderr)
 """

@@ -24,7 +24,7 @@ from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.features import BLOCKS, TagFeatures, TagStatistics, read_statistics, tag_features
@@ -106,7 +106,7 @@ def _statistics(folder: Path) -> TagStatistics:
             stage_extract(region, Region(title=region, path=str(path.resolve())), settings, out)
             write_objects(out, out)
             objects[region] = out / "objects.parquet"
-        count_vocabulary(objects, [1.0], ChipSettings(snapshot="benchmark", quota=1), Path(scratch))
+        count_vocabulary(objects, [1.0], SizeSettings(), Path(scratch))
         return read_statistics(Path(scratch))
 
 

@@ -25,7 +25,7 @@ from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags.normalise import normal_values
@@ -40,7 +40,7 @@ from skyscript_assets.lib.tags.vocabulary import (
 )
 
 GSDS_M = (0.3, 1.0)
-CHIPS = ChipSettings(snapshot="benchmark", quota=1)
+SIZES = SizeSettings()
 REGION = "region"
 
 
@@ -57,7 +57,7 @@ def count_with_pandas(path: Path, out: Path) -> None:
     for gsd in GSDS_M:
         for name in ("area", "line", "node"):
             here = kind == name
-            able[here] |= plannable(name, longer[here].to_numpy(), gsd, CHIPS)
+            able[here] |= plannable(name, longer[here].to_numpy(), gsd, SIZES)
     objects = pd.DataFrame({"kind": kind, "able": able, "tags": frame["tags"]})
     objects["longer_side_m"] = np.floor(longer * 10 + 0.5) / 10
     objects["shorter_side_m"] = np.floor(np.minimum(width, height) * 10 + 0.5) / 10
@@ -89,7 +89,7 @@ def count_with_pandas(path: Path, out: Path) -> None:
 def count_with_duckdb(path: Path, out: Path) -> None:
     """The same by the code of the stage."""
     with open_counter({REGION: path}) as counter:
-        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, CHIPS, RARE_BELOW).vocabulary)
+        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, SIZES, RARE_BELOW).vocabulary)
 
 
 def repeat(path: Path, times: int, out: Path) -> Path:

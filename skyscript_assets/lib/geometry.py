@@ -6,6 +6,7 @@ Coordinates are (x, y) = (longitude, latitude) in EPSG:4326 unless a name says o
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable
 from functools import lru_cache
@@ -131,14 +132,11 @@ def touch_splits(bounds: FloatArray, zoom: int) -> BoolArray:
     x1, y1 = cells_of(bounds[:, 2], bounds[:, 1], zoom)
     # A row or a column of a whole period has both a test cell and a train cell.
     several = (x1 - x0 >= SPLIT_PERIOD - 1) | (y1 - y0 >= SPLIT_PERIOD - 1)
-    few = np.flatnonzero(~several)
-    columns = x1[few] - x0[few] + 1
-    cells = columns * (y1[few] - y0[few] + 1)
-    first = np.cumsum(cells) - cells
-    owner = np.repeat(np.arange(len(few)), cells)
-    number = np.arange(len(owner)) - first[owner]
-    splits = splits_of(x0[few][owner] + number % columns[owner], y0[few][owner] + number // columns[owner])
-    several[few[owner[splits != splits[first][owner]]]] = True
+    few = ~several
+    splits = splits_of(x0, y0)
+    columns, rows = (range(int(reach[few].max(initial=0)) + 1) for reach in (x1 - x0, y1 - y0))
+    for right, down in itertools.product(columns, rows):
+        several |= splits_of(np.minimum(x0 + right, x1), np.minimum(y0 + down, y1)) != splits
     return several
 
 

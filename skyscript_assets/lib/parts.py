@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 
 from skyscript_assets.lib.tables import read_table, write_table
 
-_MADE_FROM, _FILE_BYTES = b"skyscript:made_from", b"skyscript:file_bytes"
-
 
 class Parts:
     """The parts of one output.
@@ -30,8 +28,7 @@ class Parts:
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
         self._folder, self._suffix = folder, suffix
-        self._tables: set[int] = set()
-        self._files: set[int] = set()
+        self._numbers: set[int] = set()
 
     def file(self, number: int) -> Path:
         """Where the file beside a part's table lies."""
@@ -40,13 +37,14 @@ class Parts:
     def _table(self, number: int) -> Path:
         return self._folder / f".part-{number:05d}.parquet"
 
-    def _file_bytes(self, number: int) -> int:
-        return self.file(number).stat().st_size if self._suffix and self.file(number).exists() else 0
+    def _metadata(self, number: int, made_from: str) -> dict[bytes, bytes]:
+        size = self.file(number).stat().st_size if self.file(number).exists() else 0
+        return {b"skyscript:made_from": made_from.encode(), b"skyscript:file_bytes": str(size).encode()}
 
     @property
     def next_number(self) -> int:
         """One more than the greatest number of a part."""
-        return max(self._tables | self._files, default=-1) + 1
+        return max(self._numbers, default=-1) + 1
 
     def keep(self, number: int, made_from: str) -> bool:
         """Keep a part that an earlier run has finished; whether there is one.
@@ -59,47 +57,41 @@ class Parts:
             found = pq.read_schema(self._table(number)).metadata or {}
         except (OSError, pa.ArrowInvalid):
             found = {}
-        wanted = {_MADE_FROM: made_from.encode(), _FILE_BYTES: str(self._file_bytes(number)).encode()}
-        whole = wanted.items() <= found.items()
+        whole = self._metadata(number, made_from).items() <= found.items()
         if whole:
-            self._add(number)
+            self._numbers.add(number)
         else:
             self._table(number).unlink(missing_ok=True)
         return whole
 
     def finish(self, number: int, made_from: str, table: pa.Table) -> None:
         """Write the table of a part whose file is there: it is whole now."""
-        metadata = {_MADE_FROM: made_from, _FILE_BYTES: str(self._file_bytes(number))}
-        write_table(self._table(number), table.replace_schema_metadata(metadata))
-        self._add(number)
+        write_table(self._table(number), table.replace_schema_metadata(self._metadata(number, made_from)))
+        self._numbers.add(number)
 
     def take(self, file: Path) -> None:
-        """Take the file of a part of a finished output as it is, by a link where that can be; its rows are known."""
-        target = self._folder / file.name
-        target.unlink(missing_ok=True)
+        """Take the file of a finished output's part as it is, by a link where that can be; its rows are known."""
+        number = int(file.name.removeprefix("part-").removesuffix(self._suffix))
+        for path in (self.file(number), self._table(number)):
+            path.unlink(missing_ok=True)
         try:
-            os.link(file, target)
+            os.link(file, self.file(number))
         except OSError:
-            shutil.copyfile(file, target)
-        self._files.add(int(file.name.removeprefix("part-").removesuffix(self._suffix)))
-
-    def _add(self, number: int) -> None:
-        self._tables.add(number)
-        if self._suffix and self.file(number).exists():
-            self._files.add(number)
+            shutil.copyfile(file, self.file(number))
+        self._numbers.add(number)
 
     def tables(self) -> Iterator[pa.Table]:
-        """The tables of all parts, by number; one is in memory at a time."""
-        for number in sorted(self._tables):
-            yield read_table(self._table(number)).replace_schema_metadata(None)
+        """The tables of the parts, by number; one is in memory at a time."""
+        for number in sorted(self._numbers):
+            if self._table(number).exists():
+                yield read_table(self._table(number)).replace_schema_metadata(None)
 
     def files(self) -> list[Path]:
-        """The files of all parts, by number."""
-        return [self.file(number) for number in sorted(self._files)]
+        """The files of the parts, by number."""
+        return [self.file(number) for number in sorted(self._numbers) if self.file(number).exists()]
 
     def clear(self) -> None:
         """Remove the tables, and whatever a killed run or an earlier, larger output has left beside the files."""
-        left = [path for pattern in (".part-*", "..part-*") for path in self._folder.glob(pattern)]
-        left += self._folder.glob(f"part-*{self._suffix}") if self._suffix else []
-        for path in set(left) - set(self.files()):
+        left = {path for pattern in (".part-*", "..part-*", "part-*") for path in self._folder.glob(pattern)}
+        for path in left - set(self.files()):
             path.unlink()

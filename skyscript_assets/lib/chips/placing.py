@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
-from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.arrays import FloatArray, HashArray, IntArray
 from skyscript_assets.lib.chips.grids import Grid, grids
-from skyscript_assets.lib.chips.objects import Focus
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_SCHEMA, PlanRules
 from skyscript_assets.lib.chips.tiles import TWO_CELLS, TWO_SPLITS, place, tiles_of
 from skyscript_assets.lib.geometry import SPLITS, cells_of, splits_of
@@ -28,6 +27,23 @@ from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift
 from skyscript_assets.lib.tables import BBOX_TYPE
 
 TextArray = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The drawn objects with their geometry, all arrays of one length.
+
+    `index` leads to an object's row among all that were read, `kinds` are node, line or area. `points` [n, 2] is the
+    longitude and latitude that the tile has in its middle before the shift: the point, the box's centre or the vertex;
+    NaN where no vertex lies in the region.
+    """
+
+    index: IntArray
+    ids: list[str]
+    codes: HashArray
+    kinds: TextArray
+    geometry: npt.NDArray[np.object_]
+    points: FloatArray
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class PlanSummary:
         scenes: Scenes that the source has over the region.
         scenes_used: Of these, with a planned chip.
         objects: Objects of the extract.
-        elsewhere: Of these, owned by an earlier region or centred outside the region's box.
+        elsewhere: Of these, those that another region plans and those centred outside the region's box.
         drawn: Objects drawn at the GSD of at least one scene.
         planned: Chips planned: of one object as many as its source's `choice.dates` at most.
         dropped: Reason -> drawn objects without a chip. `outside`: no scene holds the tile; `season`, `cloud`, `date`:

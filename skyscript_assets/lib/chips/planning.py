@@ -11,26 +11,76 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
 
-from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.chips.objects import Focus, Objects, read_focus, read_objects
-from skyscript_assets.lib.chips.placing import Placed, place_chips
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
+from skyscript_assets.lib.chips.placing import Focus, Placed, TextArray, place_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
-from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, draw, read_snapshot, strata, suits
-from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.chips.sampling import (
+    Drawn,
+    Snapshot,
+    TagPairs,
+    draw,
+    longer_sides_m,
+    match_tags,
+    object_codes,
+    read_snapshot,
+    strata,
+    suits,
+    unit_hashes,
+)
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError
+from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.choice import candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
+
+OBJECT_ROWS = 262_144
+"""Objects whose tags are in memory at a time."""
+
+_NEEDED_SCHEMA = pa.schema(
+    [("object_id", pa.string()), ("timestamp", pa.timestamp("ms", tz="UTC")), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)]
+)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """The objects centred on the region's own ground that no other region plans, in the order of `objects.parquet`.
+
+    Attributes:
+        total: Rows of that table.
+        rows: Rows of these objects in it.
+        ids: Object ids.
+        codes: Their hash codes.
+        kinds: node, line or area.
+        longer_side_m: Longer side of their boxes, metres.
+        centres: Longitude and latitude of their boxes' centres, [n, 2].
+        edited_s: Time of the last edit, seconds since 1970, NaN where unknown.
+        tags: The snapshot's tags on them.
+    """
+
+    total: int
+    rows: IntArray
+    ids: pa.ChunkedArray
+    codes: HashArray
+    kinds: TextArray
+    longer_side_m: FloatArray
+    centres: FloatArray
+    edited_s: FloatArray
+    tags: TagPairs
 
 
 def write_plan(
@@ -60,14 +110,14 @@ def write_plan(
     check_ids(scenes)
     shifts = {} if inputs.offsets is None else read_shifts(inputs.offsets)
     snapshot = read_snapshot(inputs.snapshot, ground.region)
-    objects = read_objects(inputs, ground, snapshot)
+    objects = _read_objects(inputs, ground, snapshot)
     _check_gsd(objects, snapshot, ground, plan)
     ranges = _gsd_ranges(scenes)
     if not snapshot.counts and scenes:
         middle = float(np.median(ranges))
         snapshot = replace(snapshot, counts={middle: _count(objects, snapshot, middle, plan)})
     draws = _draws(objects, snapshot, ranges, plan)
-    focus = read_focus(inputs.objects, objects, draws, ground.bbox, plan.seed)
+    focus = _read_focus(inputs.objects, objects, draws, ground.bbox, plan.seed)
 
     last_edit_s = float(np.fmax.reduce(objects.edited_s, initial=np.nan))
     data_s = last_edit_s if ground.data_time is None else ground.data_time.timestamp()
@@ -96,7 +146,102 @@ def write_plan(
     )
 
 
-def _check_gsd(objects: Objects, snapshot: Snapshot, ground: Ground, plan: PlanSettings) -> None:
+# ----------------------------------------------------------------------------------------------------- what is read
+
+
+def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Objects:
+    """Read the objects of the region's own ground without their geometry."""
+    path, bbox = inputs.objects, ground.bbox
+    table = read_table(path, _NEEDED_SCHEMA, columns=["object_id", "timestamp", "bbox"])
+    try:
+        codes = object_codes(table["object_id"])
+    except ValueError as error:
+        raise CorruptInputError(f"{path}: {error}; materialize osm_objects again") from error
+    if len(np.unique(codes)) != len(codes):
+        raise CorruptInputError(f"{path}: object ids repeat; materialize osm_objects again")
+    west, south, east, north = (
+        pc.struct_field(table["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")
+    )
+    centres = np.column_stack([(west + east) / 2, (south + north) / 2])
+    elsewhere = read_table(inputs.overlap, OVERLAP_SCHEMA)["object_id"].combine_chunks()
+    own = np.logical_and.reduce((centres >= bbox[:2]) & (centres <= bbox[2:]), axis=1)
+    own &= ~pc.is_in(table["object_id"], value_set=elsewhere).to_numpy()
+    rows = np.flatnonzero(own)
+    table = table.take(rows)
+    letters = pc.utf8_slice_codeunits(table["object_id"], 0, 1).to_numpy().astype("<U1")
+    return _Objects(
+        total=len(own),
+        rows=rows,
+        ids=table["object_id"],
+        codes=codes[rows],
+        kinds=np.where(letters == "n", "node", np.where(letters == "w", "line", "area")),
+        longer_side_m=longer_sides_m(table["bbox"]),
+        centres=centres[rows],
+        edited_s=table["timestamp"].cast(pa.int64()).to_numpy().astype(np.float64) / 1000.0,
+        tags=_read_tags(path, own, snapshot),
+    )
+
+
+def _read_tags(path: Path, own: BoolArray, snapshot: Snapshot) -> TagPairs:
+    """The snapshot's tags on the own objects, numbered among themselves, with the tags of some rows in memory."""
+    done = seen = 0
+    objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["tags"]):
+        mine = own[done : done + batch.num_rows]
+        pairs = match_tags(pa.chunked_array([batch["tags"].filter(pa.array(mine))]), snapshot)
+        objects.append(pairs.objects + seen)
+        tags.append(pairs.tags)
+        done, seen = done + batch.num_rows, seen + int(mine.sum())
+    return TagPairs(np.concatenate(objects), np.concatenate(tags))
+
+
+def _read_focus(path: Path, objects: _Objects, draws: Mapping[int, Drawn], bbox: Bounds, seed: int) -> Focus:
+    """Read the geometry of the drawn objects alone, and choose a vertex of each line."""
+    drawn = [drawn.pairs.objects for drawn in draws.values()]
+    index = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
+    ids, codes, kinds = objects.ids.take(index).to_pylist(), objects.codes[index], objects.kinds[index]
+    try:
+        geometry = shapely.from_wkb(_geometry_at(path, objects.rows[index]))
+    except shapely.errors.GEOSException as error:
+        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    bounds = shapely.bounds(geometry).reshape(-1, 4)
+    points = (bounds[:, :2] + bounds[:, 2:]) / 2
+    lines = np.flatnonzero(kinds == "line")
+    points[lines] = _vertices(geometry[lines], codes[lines], bbox, seed)
+    return Focus(index, ids, codes, kinds, geometry, points)
+
+
+def _geometry_at(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
+    """WKB of some rows, rising, of a table; one row group is in memory at a time."""
+    file = pq.ParquetFile(path)
+    found, first = [np.zeros(0, dtype=np.object_)], 0
+    for group in range(file.num_row_groups):
+        last = first + file.metadata.row_group(group).num_rows
+        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
+        if len(here):
+            found.append(file.read_row_group(group, columns=["geometry"])["geometry"].take(here - first).to_numpy())
+        first = last
+    return np.concatenate(found)
+
+
+def _vertices(lines: npt.NDArray[np.object_], codes: HashArray, bbox: Bounds, seed: int) -> FloatArray:
+    """A random vertex of each line among those inside the region, NaN where there is none; [n, 2] degrees."""
+    coordinates, owner = shapely.get_coordinates(lines, return_index=True)
+    inside = ((coordinates >= bbox[:2]) & (coordinates <= bbox[2:])).all(axis=1)
+    coordinates, owner = coordinates[inside], owner[inside]
+    counts = np.bincount(owner, minlength=len(lines))
+    first = np.cumsum(counts) - counts
+    chosen = np.full((len(lines), 2), np.nan)
+    some = np.flatnonzero(counts)
+    pick = (unit_hashes(codes[some], seed, "vertex") * counts[some]).astype(np.int64)
+    chosen[some] = coordinates[first[some] + pick]
+    return chosen
+
+
+# ---------------------------------------------------------------------------------------------------- what is drawn
+
+
+def _check_gsd(objects: _Objects, snapshot: Snapshot, ground: Ground, plan: PlanSettings) -> None:
     """Refuse a snapshot without counts at the source's GSD although there is something to count.
 
     The counts at another GSD would stand in, and draw too few objects or too many. A region that the snapshot does not
@@ -114,7 +259,7 @@ def _check_gsd(objects: Objects, snapshot: Snapshot, ground: Ground, plan: PlanS
         )
 
 
-def _count(objects: Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettings) -> IntArray:
+def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettings) -> IntArray:
     """Plannable objects of each tag at a GSD, shape [tags]."""
     gsd = np.array(gsd_m)
     able = suits(objects.kinds, objects.longer_side_m, gsd, gsd, plan)
@@ -137,7 +282,7 @@ def _gsd_ranges(scenes: Sequence[Scene]) -> FloatArray:
     return np.column_stack([_gsds_at(scenes, numbers, latitudes) for latitudes in (far, near)])
 
 
-def _draws(objects: Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
+def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
     """What is drawn in each band of GSDs, between two of the snapshot's edges, that the scenes have."""
     edges = np.concatenate([[0.0], snapshot.edges(), [np.inf]])
     draws = {}
@@ -159,11 +304,11 @@ def _drawn_there(
     index: IntArray,
     gsds: FloatArray,
     bands: IntArray,
-    objects: Objects,
+    objects: _Objects,
     draws: Mapping[int, Drawn],
     plan: PlanSettings,
 ) -> BoolArray:
-    """Which candidates are drawn at the GSD that their scene has at their object; `index` are rows of `Objects`."""
+    """Which candidates are drawn at the GSD that their scene has at their object; `index` are rows of `_Objects`."""
     able = suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, plan)
     for band in np.unique(bands).tolist():
         here = bands == band
@@ -172,7 +317,7 @@ def _drawn_there(
 
 
 def _with_strata(
-    placed: Placed, focus: Focus, objects: Objects, snapshot: Snapshot, draws: Mapping[int, Drawn]
+    placed: Placed, focus: Focus, objects: _Objects, snapshot: Snapshot, draws: Mapping[int, Drawn]
 ) -> pa.Table:
     """The rows of the plan with `key=value` of the rarest tag that is visible in each chip."""
     index = focus.index[placed.members]

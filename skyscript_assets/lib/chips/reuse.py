@@ -22,7 +22,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
 _PLACE = ("shard", "offset", "length", "sha256")
-_MEASURES = ("nodata_share", "focus_valid_share", "cloud_share", "sharpness", "contrast", "phash")
+_MEASURES = tuple(Quality.__dataclass_fields__)
 
 
 def scene_identity(scene: Scene, settings: ChipSettings, version: str) -> str:

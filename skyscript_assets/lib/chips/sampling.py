@@ -199,14 +199,8 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     texts = pc.binary_join_element_wise(keys.filter(known), values.filter(known), _JOIN).dictionary_encode()
     objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))[known.to_numpy(zero_copy_only=False)]
     # Each distinct tag is brought into its normal spelling once.
-    found = _tags_of(texts.dictionary.to_pylist(), snapshot)
-    number = texts.indices.to_numpy()
-    sizes = np.array([len(own) for own in found], dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    listed = np.array([tag for own in found for tag in own], dtype=np.int64)
-    each = sizes[number]
-    place = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
-    objects, matched = np.repeat(objects, each), listed[np.repeat(starts[number], each) + place]
+    found = pa.array(_tags_of(texts.dictionary.to_pylist(), snapshot), pa.list_(pa.int64())).take(texts.indices)
+    objects, matched = np.repeat(objects, found.value_lengths().to_numpy()), found.flatten().to_numpy()
     order = np.lexsort((matched, objects))
     return TagPairs(objects[order], matched[order])
 

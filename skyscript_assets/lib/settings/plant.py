@@ -87,7 +87,7 @@ class ChipSettings(Model):
     part_size: int = Field(1000, ge=1, description="Chips in a part: what a killed run loses at most.")
     max_nodata_share: Share = Field(0.05, description="A chip with more pixels without data is rejected.")
     max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
-    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
+    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey values deviate less (of 255) is blank.")
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
     min_focus_valid_share: Share = Field(
         0.75, description="A chip is rejected where less of its focus object's box holds data."
