@@ -130,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         end = start + self.server.cuts.pop(0) if self.server.cuts else len(data)
+        self.close_connection = self.close_connection or end < len(data)
         body = data[start:end] + (self.server.surplus if end >= len(data) else b"")
         if self.server.chunked:
             headers = {"Transfer-Encoding": "chunked", **headers, "Content-Length": ""}
