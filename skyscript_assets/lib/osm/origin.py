@@ -20,7 +20,8 @@ from skyscript_assets.lib.files import file_sha256
 from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_small
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.secrets import shown, without_secrets
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.regions import PackageFile, Region
 
 SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", ".osm.gz": ".osm.gz", ".osm": ".osm"}
@@ -71,17 +72,17 @@ class Earlier:
         return Version(self.counts.get("etag"), self.counts.get("last_modified"))
 
 
-def read_of_region(region: Region, settings: Settings) -> dict[str, Any]:
+def read_of_region(region: Region, shared: Shared) -> dict[str, Any]:
     """Everything outside the store that shapes a region's staged extract, digests of the user's files among it."""
     try:
-        source = locate("", region, settings)
+        source = locate("", region, shared)
     except MissingInputError:
         source = None
     return {
         "region": region.model_dump(mode="json", exclude={"title"}),
         "file": _stamp(source) if isinstance(source, Path) else None,
         "address": source if isinstance(source, str) else None,
-        "polygon": None if region.polygon is None else polygon_digest(settings.resolve(region.polygon)),
+        "polygon": None if region.polygon is None else polygon_digest(shared.resolve(region.polygon)),
     }
 
 
@@ -105,13 +106,13 @@ def _stamp(path: Path) -> str | None:
     return f"{size}-{hashlib.sha256(data).hexdigest()}"
 
 
-def locate(key: str, region: Region, settings: Settings) -> Path | str:
+def locate(key: str, region: Region, shared: Shared) -> Path | str:
     """Where a region's extract is: a path on this machine, or the address that it is downloaded from.
 
     Args:
         key: The region's key, for messages.
         region: Names the extract.
-        settings: The profile; relative paths start at its folder.
+        shared: What all parts of the profile share; relative paths start at its folder.
 
     Raises:
         MissingInputError: a package that should carry it is not installed, or carries it not.
@@ -119,9 +120,9 @@ def locate(key: str, region: Region, settings: Settings) -> Path | str:
     if region.package is not None:
         return _package_file(key, region.package)
     if region.path is not None:
-        return settings.resolve(region.path)
+        return shared.resolve(region.path)
     if region.geofabrik is not None:
-        return f"{settings.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
+        return f"{shared.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
     return str(region.url)
 
 
@@ -230,23 +231,24 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
 def _downloaded(address: str, target: Path, progress: Progress, earlier: Earlier | None) -> Origin:
     """A download or the earlier output's, under the target's name."""
     note = version_note(target)
+    name = without_secrets(address)
     if target.exists():
         # It has its name only when it is whole: a run that was killed while it was examined left it here.
         version = Version(**json.loads(note.read_text(encoding="utf-8"))) if note.is_file() else UNKNOWN
-        return Origin(address, file_sha256(target), "none", version)
-    known = UNKNOWN if earlier is None else earlier.version(address)
+        return Origin(name, file_sha256(target), "none", version)
+    known = UNKNOWN if earlier is None else earlier.version(name)
     found = download(address, target, progress, known=known)
     if found is None and earlier is not None:
         _link(earlier.folder() / target.name, target)
         sha256 = file_sha256(target) if target.exists() else None
         if sha256 == earlier.counts.get("sha256"):
-            return Origin(address, str(sha256), "none", known, not_modified=True)
+            return Origin(name, str(sha256), "none", known, not_modified=True)
         # Something has happened to the earlier output: it is no longer what was downloaded.
         target.unlink(missing_ok=True)
         found = download(address, target, progress)
     version = found or UNKNOWN
     note.write_text(json.dumps(dataclasses.asdict(version)), encoding="utf-8")
-    return Origin(address, file_sha256(target), "none", version)
+    return Origin(name, file_sha256(target), "none", version)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -273,8 +275,8 @@ def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) ->
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if promised != md5:
             raise DigestMismatchError(
-                f"{origin.name} has md5 {md5}, {md5_url} promises {promised or 'nothing'}; run again later: "
-                "a new extract may just be published"
+                f"{origin.name} has md5 {md5}, {shown(str(md5_url))} promises {promised or 'nothing'}; run again "
+                "later: a new extract may just be published"
             )
         checksum = "md5"
     if region.sha256 is not None:
@@ -291,7 +293,7 @@ def _promised_md5(md5_url: str, *, required: bool) -> str | None:
     """The digest that an .md5 file states; None where it is not required and there is none."""
     data = read_small(md5_url, MD5_FILE_BYTES)
     if data is None and required:
-        raise MissingInputError(f"{md5_url} does not exist; correct md5_url in regions.yaml, or take it out")
+        raise MissingInputError(f"{shown(md5_url)} does not exist; correct md5_url in regions.yaml, or take it out")
     stated = re.match(rb"[0-9a-fA-F]{32}(?=\s|$)", (data or b"").strip())
     if stated is None:
         return "" if required else None

@@ -24,7 +24,7 @@ from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.figure import FIGURE_FILE, draw_scenes, scenes_to_draw
@@ -292,11 +292,11 @@ def choose_windows(
     return [(float(lon), float(lat)) for lon, lat in centres[order[:most]]]
 
 
-def window_of(frame: Frame, resolution: Resolution) -> Window:
+def window_of(frame: Frame, resolution: Resolution) -> GeoBox:
     """The window of a frame in pixels of the scene's GSD."""
     side = resolution.side_px * resolution.factor
     step = resolution.pixel_m / resolution.factor
-    return Window(frame.crs, (step, 0.0, -side * step / 2, 0.0, -step, side * step / 2), side, side)
+    return GeoBox(frame.crs, (step, 0.0, -side * step / 2, 0.0, -step, side * step / 2), side, side)
 
 
 def average(pixels: Pixels, factor: int) -> tuple[Rgb, npt.NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.settings.models import Base, OpenClipBase, PackagedWeights
-from skyscript_assets.lib.towers.model import load_base, quiet_transformers
+from skyscript_assets.lib.towers.bases import load_base, quiet_transformers
 from skyscript_assets.lib.towers.weights import locate_weights
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
