@@ -28,7 +28,7 @@ from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
 from skyscript_assets.assets.chips import EstimateConfig, estimate_of
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
-from skyscript_assets.lib.imagery.sources.requirements import requirements_of
+from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.partitions import keys_of, partitions_of
@@ -115,13 +115,14 @@ def sources() -> None:
         settings, _ = _settings_and_store()
         table = Table("source", "title", "kind", "GSD m", "extent", "needs", "licence", "can be read here")
         for key, source in settings.sources.items():
-            needed = requirements_of(source, settings)
+            kind = source_kind(source.kind)
+            needed = kind.requirements(source, settings.shared)
             missing = [requirement.remedy for requirement in needed if not requirement.met]
             box = source.extent
             extent = "world" if box is None else f"{box.west:g} {box.south:g} to {box.east:g} {box.north:g}"
-            needs = ", ".join(requirement.what for requirement in needed) or "OSM objects to paint, no photograph"
+            needs = ", ".join(["OSM objects"] * kind.needs_objects + [requirement.what for requirement in needed])
             here = f"[yellow]no[/]: {escape('; '.join(missing))}" if missing else "yes"
-            facts = [source.title, source.kind, f"{source.gsd_m:g}", extent, needs, source.licence]
+            facts = [source.title, source.kind, f"{source.gsd_m:g}", extent, needs or "nothing", source.licence]
             table.add_row(key, *map(escape, facts), here)
         console.print(table)
 

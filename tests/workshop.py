@@ -7,7 +7,9 @@ import dagster as dg
 import yaml
 
 from skyscript_assets.definitions import build_defs
+from skyscript_assets.lib.settings.base import BBox, Shared
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.regions import GEOFABRIK
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.resources import Plant
 
@@ -21,6 +23,11 @@ class Workshop:
         self.plant = Plant(settings_folder=str(profile), data=str(data))
         self.store = Store(data)
         self.defs = build_defs(self.settings, self.plant)
+
+
+def shared_in(folder: Path, *boxes: BBox | None, mirror: str = GEOFABRIK) -> Shared:
+    """What a profile in a folder, with regions of these boxes, shares."""
+    return Shared(folder=folder, zoom=16, geofabrik_mirror=mirror, boxes=boxes)
 
 
 def write_profile(folder: Path, files: dict[str, Any]) -> Path:

@@ -10,10 +10,9 @@ import dagster as dg
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
-from skyscript_assets.demo.ground_cover import build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
+from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
     BOARD_SCHEMA,
     COMPARISON_SCHEMA,
@@ -22,9 +21,8 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
     is_control,
     write_scoreboard,
 )
-from skyscript_assets.lib.files import file_stamp
-from skyscript_assets.lib.settings.base import UNSEEN, Model
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
@@ -33,25 +31,21 @@ from skyscript_assets.provenance import Run
 
 
 class DataConfig(Model):
-    """What a benchmark's data reads."""
+    """What a benchmark's data reads, as its kind tells."""
 
-    settings: Annotated[Settings, UNSEEN]
-    read: dict[str, Any]
+    benchmark: Annotated[BenchmarkBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
 
 
 def _data_config(settings: Settings, partition: Partition) -> DataConfig:
     benchmark = settings.benchmarks.benchmarks[partition[0]]
-    read: dict[str, Any] = {"benchmark": benchmark.model_dump(exclude={"title"})}
-    if isinstance(benchmark, GroundCoverBenchmark):
-        read |= {"zoom": settings.plant.split.zoom}
-    else:
-        read |= {"files": [file_stamp(settings.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]}
-    return DataConfig(settings=settings, read=read)
+    depends_on = benchmark_kind(benchmark.kind).depends_on(benchmark, settings.shared)
+    return DataConfig(benchmark=benchmark, shared=settings.shared, depends_on=depends_on)
 
 
 def _needs_scenes(settings: Settings, partition: Partition, key: OutputKey) -> bool:
-    described = settings.benchmarks.benchmarks[partition[0]]
-    return isinstance(described, GroundCoverBenchmark) and key.partition[1] in described.sources
+    return key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from
 
 
 def _data_preview(run: Run[DataConfig]) -> dict[str, dg.MetadataValue]:
@@ -71,15 +65,9 @@ def _data_preview(run: Run[DataConfig]) -> dict[str, dg.MetadataValue]:
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
-    benchmark = run.config.settings.benchmarks.benchmarks[run.partition[0]]
-    if isinstance(benchmark, GroundCoverBenchmark):
-        return vars(
-            build_ground_cover(
-                benchmark, run.pairs("scene_index"), run.config.settings.plant.split.zoom, run.out, run.progress
-            )
-        )
-    csv, classnames = (run.config.settings.resolve(path) for path in (benchmark.csv, benchmark.classnames))
-    return vars(build_image_folder(benchmark, csv, classnames, run.out, run.progress))
+    config = run.config
+    build = benchmark_kind(config.benchmark.kind).build
+    return vars(build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress))
 
 
 class EvaluationConfig(Model):

@@ -24,7 +24,7 @@ from skyscript_assets.lib.chips.plan_report import (
 )
 from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.choice import data_time
-from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.kind import open_scene
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.base import UNSEEN, Model

@@ -12,12 +12,12 @@ import pyarrow as pa
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.access import depends_on, index_scenes, needs_objects, open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
-from skyscript_assets.lib.settings.base import UNSEEN, Model
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.sources import SourceBase
@@ -27,18 +27,21 @@ from skyscript_assets.provenance import Run
 
 
 class SceneConfig(Model):
-    """What the scenes of a source depend on beside region and code."""
+    """What the scenes of a source depend on beside region and code, as its kind tells."""
 
-    settings: Annotated[Settings, UNSEEN]
-    read: dict[str, Any]
+    source: Annotated[SourceBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
 
 
 def _scene_config(settings: Settings, partition: Partition) -> SceneConfig:
-    return SceneConfig(settings=settings, read=depends_on(settings.sources[partition[1]], settings))
+    source = settings.sources[partition[1]]
+    depends_on = source_kind(source.kind).depends_on(source, settings.shared)
+    return SceneConfig(source=source, shared=settings.shared, depends_on=depends_on)
 
 
 def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
-    return key.asset != "osm_objects" or needs_objects(settings.sources[partition[1]])
+    return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
 
 
 def _scene_preview(run: Run[SceneConfig]) -> dict[str, dg.MetadataValue]:
@@ -71,11 +74,20 @@ def _scene_preview(run: Run[SceneConfig]) -> dict[str, dg.MetadataValue]:
 def scene_index(run: Run[SceneConfig]) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
     region, key = run.partition
-    objects = run.input("osm_objects") / "objects.parquet" if needs_objects(run.config.settings.sources[key]) else None
-    cache = run.store.cache("tiles")
-    return index_scenes(
-        region, key, run.config.settings, run.region_bbox(), run.out, run.progress, objects=objects, cache=cache
+    source = run.config.source
+    kind = source_kind(source.kind)
+    search = Search(
+        region=region,
+        key=key,
+        source=source,
+        shared=run.config.shared,
+        bbox=run.region_bbox(),
+        out=run.out,
+        progress=run.progress,
+        objects=run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None,
+        cache=run.store.cache("tiles"),
     )
+    return kind.index(search)
 
 
 class OffsetsConfig(Model):

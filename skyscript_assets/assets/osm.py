@@ -16,21 +16,24 @@ from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.osm.origin import Earlier, read_of_region
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA, write_region_overlap
-from skyscript_assets.lib.settings.base import UNSEEN, Model
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.partitions import Partition, Scheme, Upstream
 from skyscript_assets.provenance import Run
 
 
 class ExtractConfig(Model):
-    """Where a region's extract comes from, and a stamp of it where it is a file of the user's."""
+    """Where a region's extract comes from, and stamps of the user's files."""
 
-    settings: Annotated[Settings, UNSEEN]
+    region: Annotated[Region, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
     read: dict[str, Any]
 
 
 def _extract_config(settings: Settings, partition: Partition) -> ExtractConfig:
-    return ExtractConfig(settings=settings, read=read_of_region(settings.regions[partition[0]], settings))
+    region = settings.regions[partition[0]]
+    return ExtractConfig(region=region, shared=settings.shared, read=read_of_region(region, settings.shared))
 
 
 def _extract_preview(run: Run[ExtractConfig]) -> dict[str, dg.MetadataValue]:
@@ -59,8 +62,8 @@ def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
 def osm_extract(run: Run[ExtractConfig]) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
     (region,) = run.partition
-    settings = run.config.settings
-    return stage_extract(region, settings.regions[region], settings, run.out, run.progress, _earlier(run))
+    config = run.config
+    return stage_extract(region, config.region, config.shared, run.out, run.progress, _earlier(run))
 
 
 def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from skyscript_assets.lib.benchmarks.features import decode
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import iter_images, read_items, read_spec
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
 
 
 @pytest.mark.integration

@@ -39,7 +39,7 @@ GSD, SOURCE, ZOOM, QUOTA = 0.5, "MAP05", 17, 30
 def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PlanSummary, CaptionSummary]:
     folder = tmp_path_factory.mktemp("monaco")
     pbf = shared_data / "osm" / "monaco.osm.pbf"
-    stage_extract("monaco", Region(title="Monaco", path=str(pbf), bbox=MONACO), SETTINGS, folder)
+    stage_extract("monaco", Region(title="Monaco", path=str(pbf), bbox=MONACO), SETTINGS.shared, folder)
     write_objects(folder, folder)
     pairs = read_table(folder / "objects.parquet")["tags"].combine_chunks()
     mapped = zip(pairs.keys.to_pylist(), pairs.items.to_pylist(), strict=True)

@@ -26,9 +26,11 @@ from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_module
 from skyscript_assets.lib.imagery.sources.earthengine import session
-from skyscript_assets.lib.imagery.sources.earthengine.index import CollectionSummary, index_earth_engine
+from skyscript_assets.lib.imagery.sources.earthengine.index import index_earth_engine
 from skyscript_assets.lib.imagery.sources.earthengine.reader import EarthEngineReader, pieces
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.kind import Search
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from tests.earth_engine_server import EarthEngineServer, StoredImage, earth_engine_server, write_key_file
 from tests.tile_server import painted
 
@@ -37,6 +39,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ee") is None, reason="the extra `earthengine` is not installed"),
 ]
 
+SETTINGS = load_settings(PACKAGED_PROFILES / "demo")
 GRID = Affine(1.0, 0, 550_000, 0, -1.0, 4_180_000)
 COLLECTION = "PLANES/PHOTOS"
 
@@ -90,11 +93,11 @@ def source(server: EarthEngineServer) -> Callable[..., EarthEngineSource]:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Callable[..., tuple[CollectionSummary, list[Scene]]]:
-    def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[CollectionSummary, list[Scene]]:
+def index(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], list[Scene]]]:
+    def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        return index_earth_engine("here", "P", source, bbox, out), read_scenes(out)
+        return index_earth_engine(Search("here", "P", source, SETTINGS.shared, bbox, out)), read_scenes(out)
 
     return run
 
@@ -121,7 +124,7 @@ def read_one(scene: Scene, source: EarthEngineSource, *place: int) -> Pixels:
 
 def test_each_image_is_a_scene_on_its_own_grid(server: EarthEngineServer, source: Any, index: Any) -> None:
     summary, scenes = index(source())
-    assert summary == CollectionSummary(3, 3, {})
+    assert summary == {"images": 3, "scenes": 3, "left_out": {}}
     assert [scene.datetime.year for scene in scenes] == [2019, 2020, 2021]
     first = scenes[0]
     assert (first.crs, first.transform, first.width, first.height) == ("EPSG:32610", tuple(GRID[:6]), 600, 500)
@@ -162,7 +165,7 @@ def test_images_of_another_resolution_or_on_no_grid_are_left_out_and_counted(
         stored("lost", 2018, 0, crs="EPSG:999999"),
     ]
     summary, scenes = index(source())
-    assert (len(scenes), summary.left_out) == (3, {"crs": 1, "gsd": 1})
+    assert (len(scenes), summary["left_out"]) == (3, {"crs": 1, "gsd": 1})
     server.collections[COLLECTION] = [stored("coarse", 2018, 0, transform=coarse)]
     with pytest.raises(SceneError, match="correct gsd_m"):
         index(source())

@@ -13,6 +13,8 @@ from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.registration.estimate import SceneOffset, estimate_scene
@@ -21,7 +23,6 @@ from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.partitions import inputs_of
@@ -40,7 +41,7 @@ def outlines(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     pbf = shared_data / "pairs" / "kampala_oam" / "kampala_buildings_derived.osm.pbf"
     folder = tmp_path_factory.mktemp("kampala")
     settings = load_settings(PACKAGED_PROFILES / "demo")
-    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings, folder)
+    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings.shared, folder)
     write_objects(folder, folder)
     return read_outlines(folder / "objects.parquet")
 
@@ -58,7 +59,9 @@ def scenes(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             datetime="2022-01-01",
         )
         folder = tmp_path_factory.mktemp(f"scenes-{level}")
-        index_files("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo"), GROUND.bounds, folder)
+        index_files(
+            Search("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo").shared, GROUND.bounds, folder)
+        )
         (found[level],) = read_scenes(folder)
     return found
 

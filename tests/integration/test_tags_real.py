@@ -61,7 +61,7 @@ def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     objects = {}
     for region, name in EXTRACTS.items():
         folder = tmp_path_factory.mktemp(region)
-        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings, folder)
+        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings.shared, folder)
         write_objects(folder, folder)
         objects[region] = folder / "objects.parquet"
     out = tmp_path_factory.mktemp("vocabulary")
@@ -112,7 +112,7 @@ def test_plans_find_every_tag_that_the_vocabulary_counts(
     tags = sorted(counted)
     snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
     region = Region(title="monaco", path=str(shared_data / "osm" / EXTRACTS["monaco"]))
-    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo").shared, tmp_path)
     write_objects(tmp_path, tmp_path)
     found = match_tags(pq.read_table(tmp_path / "objects.parquet")["tags"], snapshot)
     assert np.bincount(found.tags, minlength=len(tags)).tolist() == [counted[tag] for tag in tags]

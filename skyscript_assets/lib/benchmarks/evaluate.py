@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ from skyscript_assets.lib.benchmarks.items import (
     write_model,
     write_scored,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind, benchmark_kind
 from skyscript_assets.lib.benchmarks.metrics import (
     RECALL_AT,
     Array,
@@ -50,9 +51,6 @@ from skyscript_assets.lib.towers.model import ClipModel, normalised
 
 RecipeKind = Literal["none", "align", "clip", "metadata-only", "linear-probe"]
 
-PRIMARY = {"ground-cover": "mean_auc", "image-folder": "top1"}
-"""The figure of each kind of benchmark that models are compared by."""
-
 
 @dataclass(frozen=True)
 class _Data:
@@ -65,6 +63,10 @@ class _Data:
 
     def rows(self, split: str) -> NDArray[np.bool_]:
         return np.asarray(np.array(self.items["split"].to_pylist()) == split)
+
+    @property
+    def kind(self) -> BenchmarkKind[Any]:
+        return benchmark_kind(self.spec.kind)
 
     @property
     def test_truth(self) -> BoolArray:
@@ -108,6 +110,7 @@ def evaluate(
 
     Raises:
         UpstreamMissingError: the benchmark was not built.
+        SettingsError: no installed package has its kind.
         CorruptInputError: its tables are broken, or the model gives numbers that are not finite.
         TooLittleDataError: the benchmark has no test items, no class with positives and negatives among them, or a
             control has no train items to learn from.
@@ -163,7 +166,7 @@ def _zero_shot(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progr
     images = normalised(encoder.project_image(features))
     prompts = [normalised(encoder.encode_texts(data.spec.prompted(prompt))) for prompt in data.spec.prompts]
     scores = images @ normalised(np.mean(prompts, axis=0)).T
-    if data.spec.kind == "image-folder":
+    if data.kind.labels == "one":
         labels = data.test_truth.argmax(axis=1)
         by_prompt = [top1_credit(images @ prompt.T, labels) for prompt in prompts]
         figures = {f"top1_prompt_{i + 1}": float(credit.mean()) for i, credit in enumerate(by_prompt)}
@@ -184,8 +187,7 @@ def _probe(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress)
 
 def _with_credit(data: _Data, scores: Floats) -> _Result:
     """Scores of a control; where each item has one label, with the credit for putting it first."""
-    single = data.spec.kind == "image-folder"
-    credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if single else None
+    credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if data.kind.labels == "one" else None
     return _Result(scores, credit)
 
 
@@ -236,7 +238,7 @@ def _figures(
         kind=spec.kind,
         synthetic=spec.synthetic,
         recipe=recipe_kind,
-        primary=PRIMARY[spec.kind],
+        primary=data.kind.primary,
         items=len(scored.item_ids),
         train_items=int(data.rows("train").sum()),
         clusters=len(set(scored.clusters)),

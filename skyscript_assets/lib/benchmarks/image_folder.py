@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, UnidentifiedImageError
+from pydantic import Field
 
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
@@ -22,10 +23,12 @@ from skyscript_assets.lib.benchmarks.items import (
     open_items,
     write_model,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 
 MAX_PIXELS = 64_000_000
 """Largest image accepted: a small file can claim to unpack into a huge one."""
@@ -41,6 +44,15 @@ IMAGES_AHEAD = 64
 
 Row = tuple[int, str, str]
 """A row of the CSV: its line, the path and the label."""
+
+
+class ImageFolderBenchmark(BenchmarkBase):
+    """A folder of images with a CSV (filepath,label): single-label zero-shot classification by the paper's protocol."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    csv: str = Field(description="CSV with the columns filepath and label; paths are relative to it.")
+    classnames: str = Field(description="Text file, one class name a line.")
+    licence: str = Field("see its publisher", description="Licence of the images.")
 
 
 def build_image_folder(
@@ -163,3 +175,15 @@ def _raise_problems(path: Path, problems: list[str]) -> None:
         raise CorruptInputError(
             "\n".join([f"{path}: {len(problems)} rows cannot be used:", *(f"  - {p}" for p in shown)])
         )
+
+
+KIND = BenchmarkKind(
+    settings=ImageFolderBenchmark,
+    reads=lambda benchmark, shared: {
+        "files": [file_stamp(shared.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]
+    },
+    build=lambda benchmark, shared, _scenes, out, progress: build_image_folder(
+        benchmark, shared.resolve(benchmark.csv), shared.resolve(benchmark.classnames), out, progress
+    ),
+    labels="one",
+)

@@ -57,8 +57,6 @@ ROWS_AT_ONCE = 512
 IMAGES_AT_ONCE = 128
 """Images that are given to a tower together."""
 
-Kind = Literal["ground-cover", "image-folder"]
-
 
 class BenchmarkClass(Model):
     """A class: its name in the truth, and the words that stand for it in a prompt."""
@@ -71,7 +69,7 @@ class BenchmarkSpec(Model):
     """`benchmark.json`: everything that scoring needs and the items do not say."""
 
     schema_version: Literal[1] = 1
-    kind: Kind
+    kind: str
     title: str
     synthetic: bool
     statement: str
@@ -117,7 +115,7 @@ class Scores(Model):
     schema_version: Literal[1] = 1
     benchmark: str
     title: str
-    kind: Kind
+    kind: str
     synthetic: bool
     recipe: str
     primary: str

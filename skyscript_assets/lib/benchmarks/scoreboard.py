@@ -24,7 +24,7 @@ from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.settings.benchmarks import Comparison, PublishedScore
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
-from skyscript_assets.lib.settings.sources import Source, SyntheticSource
+from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import rows_to_table, write_table
 
 BOARD_SCHEMA = pa.schema(
@@ -186,14 +186,13 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
     )
 
 
-def is_control(model: TrainedModel, known: Mapping[str, Source]) -> bool:
+def is_control(model: TrainedModel, known: Mapping[str, SourceBase]) -> bool:
     """Whether a model is there to be beaten or to compare with: untrained, taught otherwise, or on shuffled input."""
     if model.recipe.kind in CONTROL_RECIPES:
         return True
     if isinstance(model.recipe, AlignRecipe) and model.recipe.shuffle_captions:
         return True
-    sources = [known[key] for key in model.sources or ()]
-    return any(isinstance(source, SyntheticSource) and source.colours == "random" for source in sources)
+    return any(known[key].is_control for key in model.sources or ())
 
 
 def _entry(benchmark: str, key: str, folder: Path, board: Board) -> _Entry:

@@ -111,7 +111,7 @@ class SceneReader(abc.ABC):
 
     @abc.abstractmethod
     def read_inside(self, window: Window) -> Pixels:
-        """Pixels of a window of the image.
+        """Pixels of a window of the image, of at most `MAX_READ_PIXELS` pixels.
 
         Raises:
             CorruptInputError: the image cannot be read there.
@@ -157,17 +157,13 @@ class SceneReader(abc.ABC):
     def _read(self, box: GeoBox, aligned: tuple[int, int] | None) -> Pixels:
         return self._read_resampled(box) if aligned is None else self._read_aligned(box, *aligned)
 
-    def _inside(self, window: Window) -> Pixels:
-        self.check_size(window)
-        return self.read_inside(window)
-
-    def check_size(self, window: Window) -> None:
-        """Raise SceneError where a window is larger than can be read at once."""
+    def _read_inside(self, window: Window) -> Pixels:
         if window.width * window.height > MAX_READ_PIXELS:
             raise SceneError(
                 f"a window covers {window.width} x {window.height} pixels of {self.scene.where}, more than "
                 f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
             )
+        return self.read_inside(window)
 
     def _aligned(self, box: GeoBox) -> tuple[int, int] | None:
         """(column, row) of a box's upper left pixel where it lies on the scene's grid, else None."""
@@ -200,11 +196,11 @@ class SceneReader(abc.ABC):
         """A box on the scene's grid whose upper left pixel is (column, row) of the scene."""
         window = self._window(box, (column, row))
         if window is not None and window[2:] == box[2:]:
-            return self._inside(window)
+            return self._read_inside(window)
         rgb = np.zeros((box.height, box.width, 3), dtype=np.uint8)
         valid = np.zeros((box.height, box.width), dtype=bool)
         if window is not None:
-            pixels = self._inside(window)
+            pixels = self._read_inside(window)
             top, left = window.row - row, window.column - column
             place = (slice(top, top + window.height), slice(left, left + window.width))
             rgb[place], valid[place] = pixels.rgb, pixels.valid
@@ -220,7 +216,7 @@ class SceneReader(abc.ABC):
         under = self._under(box)
         if under is not None:
             turned = self._turned(box)
-            source = self._inside(under)
+            source = self._read_inside(under)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(

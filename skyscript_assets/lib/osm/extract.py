@@ -28,7 +28,7 @@ from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suff
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import Ground, polygon_json, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.regions import Region
 
 FACTS_FILE = "extract.json"
@@ -40,7 +40,7 @@ _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 
 def stage_extract(
     key: str,
     region: Region,
-    settings: Settings,
+    shared: Shared,
     out: Path,
     progress: Progress = silent,
     earlier: Earlier | None = None,
@@ -54,7 +54,7 @@ def stage_extract(
     Args:
         key: The region's key, for messages.
         region: Where the extract comes from, its digest, the ground wanted.
-        settings: The profile; relative paths start at its folder.
+        shared: What all parts of the profile share; relative paths start at its folder.
         out: Existing folder.
         progress: Told the bytes downloaded or copied.
         earlier: The region's output so far.
@@ -72,8 +72,8 @@ def stage_extract(
         NotCoveredError: the ground of the settings and the box of the header share nothing.
         NoSpaceError: the disk has no room for it.
     """
-    polygon = read_polygon(settings.resolve(region.polygon)) if region.polygon is not None else None
-    source = locate(key, region, settings)
+    polygon = read_polygon(shared.resolve(region.polygon)) if region.polygon is not None else None
+    source = locate(key, region, shared)
     target = out / f"extract{suffix_of(key, source)}"
     try:
         origin = bring(key, region, source, target, progress, earlier)

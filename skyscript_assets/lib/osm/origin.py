@@ -21,7 +21,7 @@ from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_s
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.secrets import shown, without_secrets
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.regions import PackageFile, Region
 
 SUFFIXES = {".osm.pbf": ".osm.pbf", ".pbf": ".osm.pbf", ".osm.bz2": ".osm.bz2", ".osm.gz": ".osm.gz", ".osm": ".osm"}
@@ -72,17 +72,17 @@ class Earlier:
         return Version(self.counts.get("etag"), self.counts.get("last_modified"))
 
 
-def read_of_region(region: Region, settings: Settings) -> dict[str, Any]:
+def read_of_region(region: Region, shared: Shared) -> dict[str, Any]:
     """Everything outside the store that shapes a region's staged extract, digests of the user's files among it."""
     try:
-        source = locate("", region, settings)
+        source = locate("", region, shared)
     except MissingInputError:
         source = None
     return {
         "region": region.model_dump(mode="json", exclude={"title"}),
         "file": _stamp(source) if isinstance(source, Path) else None,
         "address": source if isinstance(source, str) else None,
-        "polygon": None if region.polygon is None else polygon_digest(settings.resolve(region.polygon)),
+        "polygon": None if region.polygon is None else polygon_digest(shared.resolve(region.polygon)),
     }
 
 
@@ -106,13 +106,13 @@ def _stamp(path: Path) -> str | None:
     return f"{size}-{hashlib.sha256(data).hexdigest()}"
 
 
-def locate(key: str, region: Region, settings: Settings) -> Path | str:
+def locate(key: str, region: Region, shared: Shared) -> Path | str:
     """Where a region's extract is: a path on this machine, or the address that it is downloaded from.
 
     Args:
         key: The region's key, for messages.
         region: Names the extract.
-        settings: The profile; relative paths start at its folder.
+        shared: What all parts of the profile share; relative paths start at its folder.
 
     Raises:
         MissingInputError: a package that should carry it is not installed, or carries it not.
@@ -120,9 +120,9 @@ def locate(key: str, region: Region, settings: Settings) -> Path | str:
     if region.package is not None:
         return _package_file(key, region.package)
     if region.path is not None:
-        return settings.resolve(region.path)
+        return shared.resolve(region.path)
     if region.geofabrik is not None:
-        return f"{settings.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
+        return f"{shared.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
     return str(region.url)
 
 

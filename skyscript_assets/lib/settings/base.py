@@ -75,6 +75,26 @@ class BBox(Model):
         )
 
 
+class Shared(Model):
+    """What all parts of a profile share, and all that a stage knows of it beside what is its own.
+
+    Attributes:
+        folder: Where the profile's files were read; relative paths in them start there.
+        zoom: Zoom of the Web Mercator tiles that the split never divides.
+        geofabrik_mirror: Address that names at Geofabrik start at.
+        boxes: Box that each region states, None where one states none.
+    """
+
+    folder: Path
+    zoom: int
+    geofabrik_mirror: str
+    boxes: tuple[BBox | None, ...]
+
+    def resolve(self, path: str) -> Path:
+        """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
+
+
 def read_yaml(path: Path, model: type[M]) -> M:
     """Read one YAML file beside the profile's own, such as the caption rules.
 

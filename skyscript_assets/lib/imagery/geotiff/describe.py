@@ -95,7 +95,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     preview = preview_of()
     if preview is not None and not preview[1].any():
         return None
-    low, high = _scaling(image, stated, preview)
+    low, high = scaling_of(image.name, stated, preview)
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     frame = shapely.box(0, 0, dataset.width, dataset.height)
     outline = _placed(image, frame, to_wgs84)
@@ -113,6 +113,18 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
         scale_high=high,
         nodata=nodata_of(image, stated),
     )
+
+
+def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:
+    """What its header alone says of an open image: metres on the ground per pixel, and its frame in EPSG:4326.
+
+    Raises:
+        SceneError: it lies nowhere on the globe, or its pixels are not of the size that its source states.
+    """
+    crs, dataset = _crs_of(image), image.datasets[0]
+    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
+    outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height), to_wgs84)
+    return _gsd_m(image, crs, to_wgs84, stated), outline
 
 
 def nodata_of(image: OpenImage, stated: Stated) -> float | None:
@@ -186,8 +198,12 @@ def crs_text(crs: CRS) -> str:
     return f"EPSG:{code}" if code is not None else crs.to_wkt()
 
 
-def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
-    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance."""
+def scaling_of(name: str, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
+    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance.
+
+    Raises:
+        SceneError: there is no preview to take percentiles from, or they leave nothing to be seen.
+    """
     scaling = stated.scaling
     if scaling is None:
         return None, None
@@ -195,14 +211,14 @@ def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float 
         return scaling.low, scaling.high
     if preview is None:
         raise SceneError(
-            f"{image.name} is too large to take percentiles from without overviews: "
-            f"add them with `gdaladdo -r average {image.name}`, or state {stated.key}.scaling as low and high"
+            f"{name} is too large to take percentiles from without overviews: "
+            f"add them with `gdaladdo -r average {name}`, or state {stated.key}.scaling as low and high"
         )
     raw, valid = preview
     low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
     if not low < high:
         raise SceneError(
-            f"{image.name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
+            f"{name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
             f"state sources.yaml: {stated.key}.scaling as low and high"
         )
     return low, high

@@ -264,11 +264,9 @@ class RasterReader(SceneReader):
 
         Raises:
             CorruptInputError: the image cannot be decoded there.
-            SceneError: the window is larger than can be read at once.
         """
         from rasterio.windows import Window as RasterWindow
 
-        self.check_size(window)
         raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*window))
         return to_pixels(raw, valid, self.scene)
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from skyscript_assets.demo.ground_cover import build_ground_cover
+from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate, set_caption
 from skyscript_assets.lib.benchmarks.features import benchmark_features, decode
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import (
     ITEMS_FILE,
     SCORES_FILE,
@@ -22,8 +22,13 @@ from skyscript_assets.lib.benchmarks.items import (
     read_scores,
     read_spec,
 )
-from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, TooLittleDataError, UpstreamMissingError
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark, ImageFolderBenchmark
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    OutputSchemaError,
+    SettingsError,
+    TooLittleDataError,
+    UpstreamMissingError,
+)
 
 Model = Any
 
@@ -222,9 +227,19 @@ def test_a_benchmark_that_was_not_built_or_is_broken_is_named(
     (tmp_path / "benchmark.json").write_text(text[:50])
     with pytest.raises(CorruptInputError, match=r"benchmark\.json"):
         read_spec(tmp_path)
-    (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": "other"}))
+    (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": None}))
     with pytest.raises(CorruptInputError, match="kind"):
         read_spec(tmp_path)
+
+
+def test_a_benchmark_whose_kind_is_not_installed_any_more_is_named(
+    cover_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    text = (cover_data / "benchmark.json").read_text()
+    (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": "other"}))
+    (tmp_path / ITEMS_FILE).write_bytes((cover_data / ITEMS_FILE).read_bytes())
+    with pytest.raises(SettingsError, match="no installed package registers 'other'; known are ground-cover, image-"):
+        run(tmp_path, colour_model(), "none", tmp_path)
 
 
 def test_truth_outside_the_classes_is_refused(cover_data: Path, colour_model: type[Model], tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from PIL import Image
 
 from skyscript_assets.lib.benchmarks import image_folder as module
 from skyscript_assets.lib.benchmarks.features import decode
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import ITEMS_FILE, read_items, read_spec
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
 
 BENCHMARK = ImageFolderBenchmark(title="Photos", csv="test.csv", classnames="classnames.txt")
 

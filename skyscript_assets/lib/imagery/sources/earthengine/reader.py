@@ -17,8 +17,8 @@ from skyscript_assets.lib.imagery.geotiff.raster import to_pixels
 from skyscript_assets.lib.imagery.reader import Coefficients, Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.settings.sources import EarthEngineSource
 
 SCHEME = "earthengine://"
 """Before an image's id in `Scene.hrefs`."""

@@ -20,8 +20,8 @@ from skyscript_assets.lib.errors import (
     SkyScriptError,
 )
 from skyscript_assets.lib.http import CREDENTIAL_STATUSES, PASSING_STATUSES, PassingError, fails_for_now, persist
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.settings.sources import EarthEngineSource
 
 OVERLOADED = (
     "too many concurrent aggregations",

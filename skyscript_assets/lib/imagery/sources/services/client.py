@@ -27,9 +27,9 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     SkyScriptError,
 )
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 from skyscript_assets.lib.imagery.sources.services.xml import parse_xml
 from skyscript_assets.lib.secrets import KEY_PLACE, shown, told, with_place
-from skyscript_assets.lib.settings.sources import ServiceSource
 
 MAX_ANSWER_BYTES = 32 << 20
 """Largest answer that is read: twice an uncompressed RGBA tile of 2,048 pixels a side."""

@@ -22,9 +22,9 @@ from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.settings.sources import ServiceSource
 
 RECENT_BYTES = 64 << 20
 """Memory that decoded tiles of one reader may take."""

@@ -19,9 +19,9 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
+from skyscript_assets.lib.imagery.sources.services.settings import WmsSource
 from skyscript_assets.lib.imagery.sources.services.wmts import is_northing_first
 from skyscript_assets.lib.imagery.sources.services.xml import text_at
-from skyscript_assets.lib.settings.sources import WmsSource
 
 Path = tuple[Element, ...]
 """A layer with the layers around it, outermost first: what they state holds for it too (OGC 06-042, 7.2.4.8)."""

@@ -23,8 +23,8 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
+from skyscript_assets.lib.imagery.sources.services.settings import WmtsSource
 from skyscript_assets.lib.imagery.sources.services.xml import text_at
-from skyscript_assets.lib.settings.sources import WmtsSource
 
 PIXEL_M = 0.00028
 """Side in metres of the pixel that scale denominators are stated for (OGC 07-057r7, 6.1)."""

@@ -23,8 +23,8 @@ from skyscript_assets.lib.http import Signer, request
 from skyscript_assets.lib.imagery.footprints import polygons, wrapped
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.secrets import shown, without_secrets
-from skyscript_assets.lib.settings.sources import StacSource
 
 MAX_DOCUMENT_BYTES = 64 << 20
 PAGE_ITEMS = 100

@@ -12,8 +12,8 @@ from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, SparseCopy
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.secrets import shown
-from skyscript_assets.lib.settings.sources import StacSource
 
 GDAL_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/"}
 """Schemes that stand for a virtual file system of GDAL."""

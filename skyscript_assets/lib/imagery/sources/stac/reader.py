@@ -13,7 +13,7 @@ from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 
 
 def joint_fingerprint(files: Sequence[ImageFile]) -> str:
