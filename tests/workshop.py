@@ -48,7 +48,8 @@ def tiny_files() -> dict[str, Any]:
     """The demo cut down: a square kilometre near Kotka at 1 m, one seed, few chips."""
     files = demo_files()
     files["plant"]["title"] = "tiny"
-    files["plant"]["chips"].update(snapshot="tiny-1", quota=6, part_size=25)
+    files["plant"]["plan"].update(snapshot="tiny-1", quota=6)
+    files["plant"]["chips"] = {"part_size": 25}
     files["plant"]["scores"]["views"] = 1
     kotka = files["regions"]["regions"]["kotka"]
     kotka["bbox"] = {"west": 26.938, "south": 60.5235, "east": 26.9585, "north": 60.535}

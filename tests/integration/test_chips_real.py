@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
-from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, CutInputs, cut_chips
+from skyscript_assets.lib.chips.sheet import sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
@@ -28,7 +28,7 @@ from skyscript_assets.lib.tar import read_member
 from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
-SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=40)
+SETTINGS = ChipSettings(part_size=40)
 Window = tuple[Scene, int, int, int, int]
 
 
@@ -51,7 +51,7 @@ class Workshop:
 
     def cut(self, windows: list[Window], **facts: Any) -> ChipSummary:
         self.plan = self.write_plan(self.folder / "plan", windows, **facts)
-        return cut_chips(self.folder / "plan", self.folder / "scenes", SETTINGS, self.folder / "chips")
+        return cut_chips(CutInputs(self.folder / "plan", self.folder / "scenes"), SETTINGS, self.folder / "chips")
 
     def chips(self) -> list[dict[str, Any]]:
         return read_table(self.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()
@@ -119,9 +119,8 @@ def test_chips_of_kampala_make_a_contact_sheet(shared_data: Path, workshop: Work
     scene = workshop.index((folder / "oam_kampala_z20.tif").resolve(), 0.15)
     workshop.cut(windows_around(scene, buildings_inside(folder / "labels_osm_buildings.geojson", scene)))
     captions = {row["chip_id"]: "building, surrounded by building; road of residential" for row in workshop.plan}
-    sheet = workshop.folder / "sheet.jpg"
-    assert contact_sheet(workshop.folder / "chips", workshop.folder / "plan", sheet, captions) == 25
-    with Image.open(sheet) as image:
+    write_sheets(workshop.folder / "chips", workshop.folder / "plan")
+    with Image.open(workshop.folder / "chips/accepted.jpg") as image:
         assert min(image.size) > 1000
     preview = sheet_preview(workshop.folder / "chips", workshop.folder / "plan", captions)
     assert 20_000 < len(preview) <= 150_000

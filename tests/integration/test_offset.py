@@ -114,8 +114,8 @@ def files(shared_data: Path) -> dict[str, Any]:
     return files
 
 
-def profile(folder: Path, files: dict[str, Any], **chips: Any) -> Settings:
-    files["plant"]["chips"].update(chips)
+def profile(folder: Path, files: dict[str, Any], **plan: Any) -> Settings:
+    files["plant"]["plan"].update(plan)
     return load_settings(write_profile(folder, files))
 
 

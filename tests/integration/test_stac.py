@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.cache import Cache
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CutInputs, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -727,14 +727,8 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
         for name in ("plan", "chips"):
             (place.folder / name).mkdir(exist_ok=True)
         write_chip_plan(place.folder / "plan", windows)
-        settings = ChipSettings(snapshot="s", quota=1)
-        cut_chips(
-            place.folder / "plan",
-            place.folder,
-            settings,
-            place.folder / "chips",
-            open_scene=lambda scene: open_scene(scene, source),
-        )
+        inputs = CutInputs(place.folder / "plan", place.folder, lambda scene: open_scene(scene, source))
+        cut_chips(inputs, ChipSettings(), place.folder / "chips")
         rows: list[dict[str, Any]] = read_table(place.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()
         return rows
 
@@ -772,8 +766,8 @@ def test_a_server_that_fails_for_now_fails_its_own_chips_and_a_later_run_finishe
 ) -> None:
     chips = cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
     assert sorted(str(row["reason"]) for row in chips) == ["None"] * 5 + ["unreadable"] * 5
-    ledger = read_failures(place.folder / "chips").values()
-    assert [failure.reason for failure in ledger] == ["http"] * 5
+    failures = read_failures(place.folder / "chips").values()
+    assert [failure["reason"] for failure in failures] == ["http"] * 5
     place.server.routes.pop("bad.tif")
     assert {row["status"] for row in cutting(lambda: None)} == {"ok"}
 

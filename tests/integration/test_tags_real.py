@@ -20,7 +20,7 @@ from skyscript_assets.lib.chips.sampling import Snapshot, match_tags
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings, TagSettings
+from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tags.embedding import SentenceEncoder
@@ -65,7 +65,7 @@ def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         write_objects(folder, folder)
         objects[region] = folder / "objects.parquet"
     out = tmp_path_factory.mktemp("vocabulary")
-    return out, count_vocabulary(objects, [0.3, 1.0], ChipSettings(snapshot="test", quota=40), out)
+    return out, count_vocabulary(objects, [0.3, 1.0], SizeSettings(), out)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import check_table, read_table, write_table
 from skyscript_assets.lib.tags.counting import COUNTED_SCHEMA, KINDS, DistinctTags, TagCounter
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
@@ -107,7 +107,7 @@ class VocabularySummary:
     plannable: dict[str, int]
 
 
-def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
+def limits_px(kind: str, chips: SizeSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind (node, line, area) that suit a chip.
 
     Nodes have no size and always do. By the `focus` rule a line or an area needs `min_object_px` pixels along its
@@ -127,7 +127,7 @@ def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
 def count_vocabulary(
     objects: Mapping[str, Path],
     gsds_m: Sequence[float],
-    chips: ChipSettings,
+    chips: SizeSettings,
     out: Path,
     rare_below: int = RARE_BELOW,
     threads: int = 2,
@@ -206,7 +206,7 @@ def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagC
 
 
 def count_tags(
-    counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings, rare_below: int
+    counter: TagCounter, gsds_m: Sequence[float], chips: SizeSettings, rare_below: int
 ) -> tuple[pa.Table, pa.Table, DistinctTags]:
     """Count and size the tags of all regions.
 
