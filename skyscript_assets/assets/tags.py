@@ -13,10 +13,8 @@ from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.models import Base, PackagedWeights
 from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
-from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import (
-    DOUBTFUL_SCHEMA,
     GROUNDABILITY_SCHEMA,
     LabelFiles,
     decide_groundability,
@@ -24,7 +22,7 @@ from skyscript_assets.lib.tags.groundability import (
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
-from skyscript_assets.lib.tags.validation import FIGURES_SCHEMA, figure_rows
+from skyscript_assets.lib.tags.validation import figure_rows
 from skyscript_assets.lib.tags.vocabulary import (
     COOCCURRENCE_SCHEMA,
     PLANNABLE_SCHEMA,
@@ -114,19 +112,15 @@ def _groundability_config(settings: Settings, partition: Partition) -> Groundabi
 def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.MetadataValue]:
     report = read_report(run.out)
     tables = {
-        "label next": (report["label_next"], DOUBTFUL_SCHEMA),
-        "cross-validation": (figure_rows(report), FIGURES_SCHEMA),
-        "disagreements": ((report["agreement"] or {}).get("disagreements", []), DISAGREEMENT_SCHEMA),
+        "label next": report["label_next"],
+        "cross-validation": figure_rows(report),
+        "disagreements": (report["agreement"] or {}).get("disagreements", []),
     }
     return {
         "decisions": metadata.drawn(
             lambda path: plot_groundability(run.out, path), "Decisions, and the model on unseen keys"
         ),
-        **{
-            name: metadata.rows(pa.Table.from_pylist(found, schema), limit=30)
-            for name, (found, schema) in tables.items()
-            if found
-        },
+        **{name: metadata.rows(pa.Table.from_pylist(found), limit=30) for name, found in tables.items() if found},
         "report": dg.MetadataValue.json(report),
         "preview": metadata.parquet_rows(run.out / "groundability.parquet"),
     }
