@@ -30,8 +30,8 @@ from skyscript_assets.lib.tags.vocabulary import (
     VOCABULARY_FILE,
     VOCABULARY_SCHEMA,
     count_tags,
+    limits_px,
     open_counter,
-    plannable,
 )
 
 GSDS_M = (0.3, 1.0)
@@ -52,7 +52,8 @@ def count_with_pandas(path: Path, out: Path) -> None:
     for gsd in GSDS_M:
         for name in ("area", "line", "node"):
             here = kind == name
-            able[here] |= plannable(name, longer[here].to_numpy(), gsd, CHIPS)
+            least, most = limits_px(name, CHIPS)
+            able[here] |= longer[here].between(least * gsd, most * gsd)
     objects = pd.DataFrame({"kind": kind, "able": able, "tags": frame["tags"]})
     objects["longer_side_m"] = np.floor(longer * 10 + 0.5) / 10
     objects["shorter_side_m"] = np.floor(np.minimum(width, height) * 10 + 0.5) / 10

@@ -1,4 +1,4 @@
-"""The evaluator against published figures: WHU-RS19 zero-shot from the embeddings that RS-TransCLIP published.
+"""Our metrics against published figures: WHU-RS19 zero-shot from the embeddings that RS-TransCLIP published.
 
     python benchmarks/whurs19.py
 
@@ -8,8 +8,7 @@ Published (RS-TransCLIP, photo prompt): CLIP 76.72, SkyCLIP-50 89.95.
 from pathlib import Path
 
 from measuring import SHARED_DATA, options_of, parser_of, print_head, print_row
-
-from skyscript_assets.lib.benchmarks.published_features import evaluate_published_features
+from published_features import evaluate_published_features
 
 FOLDER = "whurs19_published_features"
 MODELS = {"CLIP ViT-B-32": "CLIP_ViT-B-32", "SkyCLIP-50 ViT-B-32": "SkyCLIP50_ViT-B-32"}

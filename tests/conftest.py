@@ -1,7 +1,8 @@
 """What every test may use: the folder of real data, where it is present, and small rasters, scenes and plans."""
 
 import datetime as dt
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
 from benchmarks import plan_of_windows
+from skyscript_assets.lib import plugins
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.files.index import fingerprint
 
@@ -112,6 +114,33 @@ def scene_of() -> Callable[..., Scene]:
         return Scene(**known | facts)
 
     return describe
+
+
+@pytest.fixture
+def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts a package on the path as an installation would: its modules by name, its entry points by group."""
+
+    def install(name: str, entry_points: dict[str, dict[str, str]], modules: dict[str, str] | None = None) -> None:
+        folder = tmp_path / "installed" / name
+        (metadata := folder / f"{name.replace('-', '_')}-1.0.dist-info").mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        sections = [
+            f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
+            for group, points in entry_points.items()
+        ]
+        (metadata / "entry_points.txt").write_text("\n".join(sections), encoding="utf-8")
+        for module, text in (modules or {}).items():
+            (folder / f"{module}.py").write_text(text, encoding="utf-8")
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.syspath_prepend(folder)
+        forget()
+
+    def forget() -> None:
+        plugins.registered.cache_clear()
+        plugins.load.cache_clear()
+
+    yield install
+    forget()
 
 
 @pytest.fixture(scope="session")

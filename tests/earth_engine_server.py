@@ -128,6 +128,7 @@ class EarthEngineServer(ThreadingHTTPServer):
         self.collections: dict[str, list[StoredImage]] = {}
         self.refusals: list[tuple[int, str]] = []
         self.always: tuple[int, str] | None = None
+        self.retry_after: str | None = None
         self.asked: list[str] = []
         self.grids: list[Json] = []
         self.tokens = 0
@@ -203,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
+        if status == 429 and self.server.retry_after is not None:
+            self.send_header("Retry-After", self.server.retry_after)
         self.end_headers()
         self.wfile.write(body)
 

@@ -158,7 +158,7 @@ class StacApi:
         self, server: FileServer, items: list[dict[str, Any]], *, methods: tuple[str, ...] = ("GET", "POST")
     ) -> None:
         self.server, self.items, self.page = server, items, 2
-        self.loops = False
+        self.loops = self.merges = False
         self.conforms = [
             "https://api.stacspec.org/v1.0.0/core",
             "https://api.stacspec.org/v1.0.0/item-search",
@@ -206,7 +206,9 @@ class StacApi:
             token = 0 if self.loops else start + self.page
             link: dict[str, Any] = {"rel": "next", "href": f"{self.url}/search", "method": asked.method}
             if asked.method == "POST":
-                link |= {"body": stated | {"token": token}}
+                link |= (
+                    {"merge": True, "body": {"token": token}} if self.merges else {"body": stated | {"token": token}}
+                )
             else:
                 query_string = urllib.parse.urlencode(stated | {"token": token})
                 link |= {"href": f"{self.url}/search?{query_string}"}

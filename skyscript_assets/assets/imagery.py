@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.access import depends_on, index_scenes, needs_objects, open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.plant import OffsetSettings
+from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.storage import OutputKey
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _reads_source(settings: Settings, parts: Parts) -> Any:
-    return depends_on(settings.sources[parts[1]], settings)
+class SceneConfig(Model):
+    """What the scenes of a source depend on beside region and code, as its kind tells."""
+
+    source: Annotated[SourceBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
 
 
-def _needs_objects_to_paint(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    return key.asset != "osm_objects" or needs_objects(settings.sources[parts[1]])
+def _scene_config(settings: Settings, partition: Partition) -> SceneConfig:
+    source = settings.sources[partition[1]]
+    depends_on = source_kind(source.kind).depends_on(source, settings.shared)
+    return SceneConfig(source=source, shared=settings.shared, depends_on=depends_on)
 
 
-def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
+    return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
+
+
+def _scene_preview(run: Run[SceneConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
     shown = {"scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns)}
     if (run.out / "painting.json").exists():
@@ -42,7 +57,7 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["geotiff", "parquet"],
@@ -50,26 +65,40 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     upstream=("osm_extract", "osm_objects"),
     needs=_needs_objects_to_paint,
     tables={"scenes.parquet": SCENE_SCHEMA},
-    reads=_reads_source,
+    config=_scene_config,
     may_be_empty=True,
     preview=_scene_preview,
     pool="imagery",
     retries=3,
 )
-def scene_index(run: StageRun) -> Counts:
+def scene_index(run: Run[SceneConfig]) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
-    region, key = run.parts
-    objects = run.input("osm_objects") / "objects.parquet" if needs_objects(run.settings.sources[key]) else None
-    cache = run.store.cache("tiles")
-    return index_scenes(
-        region, key, run.settings, run.region_bbox(), run.out, run.progress, objects=objects, cache=cache
+    region, key = run.partition
+    source = run.config.source
+    kind = source_kind(source.kind)
+    search = Search(
+        region=region,
+        key=key,
+        source=source,
+        shared=run.config.shared,
+        bbox=run.region_bbox(),
+        out=run.out,
+        progress=run.progress,
+        objects=run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None,
+        cache=run.store.cache("tiles"),
     )
+    return kind.index(search)
 
 
-def _reads_offsets(settings: Settings, parts: Parts) -> Any:
-    source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title"})
-    apply = settings.plant.chips.apply_offsets
-    return {"offsets": settings.plant.offsets.model_dump(), "apply": apply, "source": source}
+class OffsetsConfig(Model):
+    """What offsets read: how they are estimated; the images themselves are told by the scenes."""
+
+    offsets: OffsetSettings
+    source: Annotated[SourceBase, UNSEEN]
+
+
+def _offsets_config(settings: Settings, partition: Partition) -> OffsetsConfig:
+    return OffsetsConfig(offsets=settings.plant.offsets, source=settings.sources[partition[1]])
 
 
 _SIGN = (
@@ -78,7 +107,7 @@ _SIGN = (
 )
 
 
-def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     columns = [name for name in OFFSET_SCHEMA.names if name != "windows"]
     shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.md(_SIGN)}
     figure = run.out / FIGURE_FILE
@@ -87,21 +116,21 @@ def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     )
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
+    code_version="2",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
-    reads=_reads_offsets,
+    config=_offsets_config,
     may_be_empty=True,
     preview=_offsets_preview,
     pool="imagery",
     retries=2,
 )
-def scene_offsets(run: StageRun) -> Counts:
+def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
-    objects, scenes, plant = run.input("osm_objects") / "objects.parquet", run.input("scene_index"), run.settings.plant
-    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
-    apply = plant.chips.apply_offsets
-    return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, apply=apply, open_scene=reader))
+    objects, scenes = run.input("osm_objects") / "objects.parquet", run.input("scene_index")
+    reader = partial(open_scene, source=run.config.source)
+    return vars(write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader))

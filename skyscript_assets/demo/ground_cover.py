@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from pydantic import Field
 from pyproj import Transformer
 
 from skyscript_assets.lib.benchmarks.items import (
@@ -29,11 +30,13 @@ from skyscript_assets.lib.benchmarks.items import (
     open_items,
     write_model,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_bounds, cell_of, cells_of_bounds, split_of_cell, unit_hash
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
+from skyscript_assets.lib.settings.base import Model, Share, SourceKey
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -82,6 +85,31 @@ class SurfaceClasses:
         """Share of pixels without data, and the share that each class covers, of a window's codes."""
         share = np.bincount(codes.ravel(), minlength=CODES) / codes.size
         return float(share[~self.known].sum()), share @ self.member
+
+
+class CoverClass(Model):
+    """One class of the ground-cover benchmark."""
+
+    text: str = Field(description="Words that stand for the class in a prompt.")
+    surfaces: tuple[str, ...] = Field(min_length=1, description="The painter's surfaces that make up the class.")
+
+
+class GroundCoverBenchmark(BenchmarkBase):
+    """Fixed windows of synthetic scenes: which visible classes cover a share of the window?"""
+
+    kind: Literal["ground-cover"] = "ground-cover"
+    sources: tuple[SourceKey, ...] = Field(min_length=1, description="Synthetic sources whose scenes are cut.")
+    window_px: int = Field(128, ge=32, description="Side of a window, pixels.")
+    min_share: Share = Field(0.05, description="A class is true where it covers this share of the window or more.")
+    windows_per_cell: int | None = Field(
+        None, ge=1, description="Most windows of a cell and source, drawn by hash; default: all that fit."
+    )
+    classes: dict[str, CoverClass] = Field(min_length=2, description="Classes by name.")
+
+    @property
+    def cut_from(self) -> tuple[SourceKey, ...]:
+        """The synthetic sources."""
+        return self.sources
 
 
 def build_ground_cover(
@@ -319,3 +347,13 @@ def _row(
         "width": benchmark.window_px,
         "height": benchmark.window_px,
     }
+
+
+KIND = BenchmarkKind(
+    settings=GroundCoverBenchmark,
+    reads=lambda _benchmark, shared: {"zoom": shared.zoom},
+    build=lambda benchmark, shared, scenes, out, progress: build_ground_cover(
+        benchmark, scenes, shared.zoom, out, progress
+    ),
+    labels="many",
+)

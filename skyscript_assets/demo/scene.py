@@ -25,10 +25,12 @@ from skyscript_assets.demo.painter.grid import Grid, make_grid
 from skyscript_assets.demo.painter.objects import Counts, read_objects
 from skyscript_assets.demo.painter.palette import SURFACE_NAMES
 from skyscript_assets.demo.painter.plan import Painting, make_painting
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.sources.kind import Search, SourceKind
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.sources import SyntheticSource
 
 SCENE_FILE = "scene.tif"
 SURFACES_FILE = "surfaces.tif"
@@ -37,7 +39,7 @@ REPORT_FILE = "painting.json"
 OVERVIEW_FILE = "overview.jpg"
 
 PAINTER_VERSION = "1"
-"""Raised when the same input would be painted differently; part of the scene's fingerprint."""
+"""Raised when the same input would be painted differently: painted scenes, and no others, become stale by it."""
 
 _WORKERS = 2
 _AHEAD = 3
@@ -295,3 +297,19 @@ def _scene_id(region: str, key: str, source: SyntheticSource) -> str:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def _index(search: Search[SyntheticSource]) -> dict[str, Any]:
+    assert search.objects is not None, "a painted source needs the region's objects"
+    where = (search.region, search.key, search.source, search.bbox, search.objects, search.out)
+    return vars(paint_scene(*where, search.shared.zoom, search.progress))
+
+
+KIND = SourceKind(
+    settings=SyntheticSource,
+    version=PAINTER_VERSION,
+    reads=lambda _source, shared: {"zoom": shared.zoom},
+    index=_index,
+    open_scene=lambda scene, _source, _cache: RasterReader(scene),
+    needs_objects=True,
+)

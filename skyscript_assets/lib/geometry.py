@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 from pyproj import CRS
@@ -22,6 +21,9 @@ WEB_MERCATOR_LATITUDE_LIMIT = 85.0511287798066
 
 WGS84_RADIUS_M = 6_378_137.0
 """Semi-major axis of WGS 84, metres."""
+
+STATED_GSD_FACTOR = 2.0
+"""Factor by which a ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
 
 
 def unit_hash(*parts: object) -> float:
@@ -44,10 +46,19 @@ def ground_gsd_m(crs: CRS, pixel_size: float, latitude_deg: float) -> float:
     """
     if crs.is_geographic:
         return pixel_size * metres_per_degree(latitude_deg)[1]
-    unit_m = float(crs.axis_info[0].unit_conversion_factor or 1.0)
     if crs.to_epsg() == 3857:
         return pixel_size * math.cos(math.radians(latitude_deg))
-    return pixel_size * unit_m
+    return pixel_size * metres_per_unit(crs)
+
+
+def metres_per_unit(crs: CRS) -> float:
+    """Metres in a unit of a projected CRS."""
+    return float(crs.axis_info[0].unit_conversion_factor or 1.0)
+
+
+def is_stated_gsd(gsd_m: float, stated_m: float) -> bool:
+    """Whether a ground sample distance may be the one that a source states: within `STATED_GSD_FACTOR`."""
+    return stated_m / STATED_GSD_FACTOR <= gsd_m <= stated_m * STATED_GSD_FACTOR
 
 
 def utm_crs(longitude_deg: float, latitude_deg: float) -> CRS:
@@ -97,12 +108,3 @@ def split_of_bounds(bounds: Bounds, zoom: int) -> Split | None:
     """The one split that a box in degrees lies in, or None where it touches several."""
     splits = {split_of_cell(x, y) for x, y in cells_of_bounds(bounds, zoom)}
     return splits.pop() if len(splits) == 1 else None
-
-
-def union_bounds(boxes: Iterable[Bounds]) -> Bounds | None:
-    """The box around all boxes, or None where there is none."""
-    rows = list(boxes)
-    if not rows:
-        return None
-    wests, souths, easts, norths = zip(*rows, strict=True)
-    return min(wests), min(souths), max(easts), max(norths)

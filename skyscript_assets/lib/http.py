@@ -1,22 +1,27 @@
-"""HTTP requests that try again: bounded answers, Retry-After, redirects within http and https, credentials by host.
+"""HTTP, the one way in which servers are asked: tries, Retry-After, redirects, bounds, credentials by host, errors.
 
-What an answer means belongs to callers; downloads of whole files that are continued belong to `lib.osm.download`.
+A fault is the same error for whoever asks: RefusedError (this will not do, now or later), UnreachableError (the server
+or the network failed for now, on every try), CorruptInputError (what came is broken). What an answer means belongs to
+callers; downloads that are continued belong to `lib.osm.download`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import email.utils
 import functools
+import http.client
 import logging
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from skyscript_assets.lib.errors import CorruptInputError, RefusedError, SettingsError, UnreachableError
+from skyscript_assets.lib.errors import CorruptInputError, RefusedError, SettingsError, SkyScriptError, UnreachableError
+from skyscript_assets.lib.secrets import shown
 
 CONNECT_TIMEOUT_S = 10.0
 STALL_S = 30.0
@@ -38,14 +43,18 @@ LONGEST_RETRY_AFTER_S = 600.0
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one a little later."""
 
-CREDENTIAL_STATUSES = frozenset({401, 403})
+CREDENTIAL_STATUSES = frozenset({401, 403, 407})
 """Answers that new credentials may turn."""
+
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 MAX_REDIRECTS = 5
 CONNECTIONS = 16
 """Connections that are kept open to one host."""
 
 _CHUNK_BYTES = 1 << 18
+
+T = TypeVar("T")
 
 
 class Signer(Protocol):
@@ -65,24 +74,72 @@ class Answer:
     body: bytes
 
 
-class _PassingError(Exception):
-    """A failure that may pass; `pause_s` are the seconds that the server asks to wait, `broken` a broken body."""
+class PassingError(Exception):
+    """A failure of one try that may pass.
 
-    def __init__(self, problem: str, pause_s: float = 0.0, *, broken: bool = False) -> None:
+    Attributes:
+        pause_s: Seconds that the server asks to wait.
+        lasting: The error that it is where it does not pass.
+        remedy: What to do then.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        pause_s: float = 0.0,
+        lasting: type[SkyScriptError] = UnreachableError,
+        remedy: str = "check the network and the address, and run again",
+    ) -> None:
         super().__init__(problem)
-        self.pause_s = pause_s
-        self.broken = broken
-
-
-def public(url: str) -> str:
-    """An address as messages may show it: without query, fragment and credentials, where tokens are."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.pause_s, self.lasting, self.remedy = pause_s, lasting, remedy
 
 
 def host_of(url: str) -> str:
     """The host of an address, lower case, without port."""
     return urlsplit(url).hostname or ""
+
+
+def persist(
+    what: str,
+    attempt: Callable[[], T],
+    *,
+    tries: int | None = None,
+    kept: Callable[[], int] = lambda: 0,
+    otherwise: str = "",
+) -> T:
+    """Try again after failures that may pass, later each time, until some in a row brought nothing.
+
+    Args:
+        what: What is asked, as messages name it.
+        attempt: One try; raises PassingError where it failed for now.
+        tries: Failures in a row after which there is no further try; default: `TRIES`.
+        kept: Bytes that a try can continue from: where there are more of them than before, it was not in vain.
+        otherwise: What can be done besides the remedy.
+
+    Returns:
+        What a try returned.
+
+    Raises:
+        UnreachableError: every try failed, or the server asks to come back much later.
+        CorruptInputError: every try failed in a way that stands for broken data.
+    """
+    most, failures = tries or TRIES, 0
+    while True:
+        before = kept()
+        try:
+            return attempt()
+        except PassingError as error:
+            now = kept()
+            failures = 1 if now > before else failures + 1
+            rest = f"; {now} bytes are kept and a new run continues from there" if now else ""
+            if error.pause_s > LONGEST_RETRY_AFTER_S:
+                later = f"the server asks to come back after {error.pause_s:.0f} s; run again then"
+                raise UnreachableError(f"{what}: {error}, and {later}{rest}") from error
+            if failures >= most:
+                problem = f"{most} requests in a row failed, at last with: {error}; {error.remedy}{otherwise}"
+                raise error.lasting(f"{what}: {problem}{rest}") from error
+            time.sleep(max(error.pause_s, min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)))
 
 
 def request(
@@ -115,106 +172,148 @@ def request(
         CorruptInputError: the body is too long, or ends early on every try, or `check` says so.
         UnreachableError: the server or the network failed on every try.
     """
-    renew = renewed = False
-    failures = 0
-    while True:
+    renewed = False
+
+    def attempt(*, renew: bool = False) -> Answer:
+        nonlocal renewed
         try:
-            return _follow(url, limit, signer, renew, method, dict(headers or {}), body, check)
+            answer = ask(url, limit=limit, signer=signer, renew=renew, method=method, headers=headers, body=body)
+            check_status(url, answer.status, answer.headers)
         except RefusedError as error:
             # Tokens expire between two requests: once they are asked for anew.
             if signer is None or renewed or error.status not in CREDENTIAL_STATUSES:
                 raise
-            renew = renewed = True
-        except _PassingError as error:
-            failures, renew = failures + 1, False
-            _pause(url, error, failures)
+            renewed = True
+            return attempt(renew=True)
+        if check is not None:
+            check(answer)
+        return answer
+
+    return persist(shown(url), attempt)
 
 
-def _pause(url: str, error: _PassingError, failures: int) -> None:
-    """Wait before the next try, or raise what ends the trying."""
-    if error.pause_s > LONGEST_RETRY_AFTER_S:
-        raise UnreachableError(
-            f"{public(url)}: {error}, and the server asks to come back after {error.pause_s:.0f} s; run again then"
-        )
-    if failures >= TRIES:
-        problem = f"{public(url)}: {TRIES} requests in a row failed, at last with: {error}"
-        if error.broken:
-            raise CorruptInputError(f"{problem}; the file is broken on its server, or what lies between is")
-        raise UnreachableError(f"{problem}; check the network and the address, and run again")
-    time.sleep(max(error.pause_s, min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)))
+def ask(url: str, *, limit: int, **how: Any) -> Answer:
+    """One try of a request: whatever the server answers.
 
-
-def _follow(
-    url: str,
-    limit: int,
-    signer: Signer | None,
-    renew: bool,
-    method: str,
-    headers: dict[str, str],
-    body: bytes | None,
-    check: Callable[[Answer], None] | None,
-) -> Answer:
-    """One try: ask, and ask where a redirect points to; credentials go only where their signer sends them."""
-    for _ in range(MAX_REDIRECTS + 1):
-        if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
-            raise SettingsError(f"{public(url)} cannot be asked: give an http or https address")
-        signed, credentials = signer.sign(url, renew=renew) if signer is not None else (url, {})
-        answer = _ask(signed, limit, method, headers | dict(credentials), body)
-        if 200 <= answer.status < 300:
-            if check is not None:
-                check(answer)
-            return answer
-        if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
-            raise _refusal(url, answer)
-        target = urljoin(url, answer.headers["location"])
-        if urlsplit(target).scheme not in ("http", "https"):
-            raise RefusedError(f"{public(url)} redirects to {public(target)}, which is neither http nor https")
-        if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
-            method, body = "GET", None
-        url = target
-    raise RefusedError(f"{public(url)} redirects more than {MAX_REDIRECTS} times")
-
-
-def _refusal(url: str, answer: Answer) -> Exception:
-    if answer.status in PASSING_STATUSES:
-        return _PassingError(f"the server answers {answer.status}", retry_after_s(answer.headers.get("retry-after")))
-    remedy = "correct the address"
-    if answer.status in CREDENTIAL_STATUSES:
-        remedy = "it needs a token, or the one that it got has expired: see `signing` and `token` of the source"
-    return RefusedError(f"{public(url)}: the server answers {answer.status}; {remedy}", answer.status)
-
-
-def _ask(url: str, limit: int, method: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-    """Send one request.
+    Args:
+        url: Address, http or https.
+        limit: Most bytes of the body that are accepted, after decompression.
+        how: Further arguments of `opened`.
 
     Raises:
-        _PassingError: the network failed, or the body ended early.
         CorruptInputError: the body is longer than `limit`.
+        PassingError: it failed for now; and what `opened` raises.
     """
+    with opened(url, **how) as response:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, headers, _read(response, url, limit))
+
+
+@contextlib.contextmanager
+def opened(
+    url: str,
+    *,
+    signer: Signer | None = None,
+    renew: bool = False,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    stall_s: float | None = None,
+) -> Iterator[Any]:
+    """One try of a request whose body is read inside the block, where reading raises as asking does.
+
+    Redirects are followed within http and https; credentials go only where their signer sends them.
+
+    Args:
+        url: Address, http or https.
+        signer: Credentials for the hosts that they are meant for.
+        renew: Whether the last credentials were refused.
+        method: GET or POST.
+        headers: Further headers.
+        body: Body of a POST.
+        stall_s: Seconds without a byte until the try has failed; default: `STALL_S`.
+
+    Yields:
+        The answer as urllib3 has it, of any status but a redirect.
+
+    Raises:
+        SettingsError: the address is none, or not http or https.
+        RefusedError: the server redirects away from http and https, or in circles.
+        UnreachableError: the server's certificate is not trusted.
+        PassingError: the server or the network failed for now.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"{shown(url)} cannot be asked: give an http or https address")
+        signed, credentials = signer.sign(url, renew=renew) if signer is not None else (url, {})
+        with _sent(method, signed, {**(headers or {}), **credentials}, body, stall_s or STALL_S) as response:
+            if response.status not in REDIRECT_STATUSES or "location" not in response.headers:
+                yield response
+                return
+            response.read(_CHUNK_BYTES)  # so that the connection can be used again
+        target = urljoin(url, response.headers["location"])
+        if not target.startswith(("http://", "https://")):
+            raise RefusedError(f"{shown(url)} redirects to {shown(target)}, which is neither http nor https")
+        if response.status == 303 or (response.status in (301, 302) and method == "POST"):
+            method, body = "GET", None
+        url = target
+    raise RefusedError(f"{shown(url)} redirects more than {MAX_REDIRECTS} times")
+
+
+def check_status(url: str, status: int, headers: Mapping[str, str], otherwise: str = "") -> None:
+    """Raise what an answer's status means where it is not 200 to 299.
+
+    Args:
+        url: What was asked.
+        status: The status.
+        headers: The answer's headers; names in lower case, or in any where the mapping ignores case.
+        otherwise: What can be done besides the remedy.
+
+    Raises:
+        RefusedError: the server refuses.
+        PassingError: it failed for now.
+    """
+    if 200 <= status < 300:
+        return
+    if status in PASSING_STATUSES:
+        raise fails_for_now(status, headers.get("retry-after"))
+    remedy = "correct the address"
+    if status in CREDENTIAL_STATUSES:
+        remedy = "it needs a login or a token (`signing` and `token` of a source), or the one that it got has expired"
+    raise RefusedError(f"{shown(url)}: the server answers {status}; {remedy}{otherwise}", status)
+
+
+def fails_for_now(status: int, retry_after: str | None, said: str = "") -> PassingError:
+    """The failure that one of `PASSING_STATUSES` is; `said` is what the server says of it."""
+    problem = "wants fewer requests" if status == 429 else "fails for now"
+    detail = f"{status}: {said}" if said else f"{status}"
+    return PassingError(
+        f"the server {problem} ({detail})", pause_s=retry_after_s(retry_after), remedy="run again later"
+    )
+
+
+@contextlib.contextmanager
+def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None, stall_s: float) -> Iterator[Any]:
+    """Send one request and translate what urllib3 raises; a body that was read leaves the connection open."""
     import urllib3
 
-    agent = {"User-Agent": "skyscript-assets", "Accept-Encoding": "identity"}
-    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=STALL_S)
+    sent = urllib3.HTTPHeaderDict({"User-Agent": "skyscript-assets", "Accept-Encoding": "identity"})
+    sent.update(headers)
     try:
         response = _pool(_proxy_for(url)).urlopen(
             method,
             url,
             body=body,
-            headers=agent | dict(headers),
-            timeout=timeout,
+            headers=sent,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=stall_s),
             redirect=False,
             retries=False,
             preload_content=False,
         )
-        try:
-            data = _read(response, url, limit)
-        except BaseException:
-            response.close()
-            raise
-        response.release_conn()
+        with contextlib.closing(response):
+            yield response
     except urllib3.exceptions.HTTPError as error:
         raise _failure(url, error) from error
-    return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, data)
 
 
 def _failure(url: str, error: Any) -> Exception:
@@ -223,21 +322,28 @@ def _failure(url: str, error: Any) -> Exception:
 
     match error:
         case exceptions.LocationParseError():
-            return SettingsError(f"{public(url)} is no address that can be asked")
+            return SettingsError(f"{shown(url)} is no address that can be asked")
         case exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return UnreachableError(
-                f"{public(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
+                f"{shown(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
             )
         case exceptions.IncompleteRead() | exceptions.InvalidChunkLength():
-            return _PassingError("the body ends before the length that the server announced", broken=True)
-        case exceptions.ProtocolError() if any(isinstance(arg, exceptions.IncompleteRead) for arg in error.args):
-            return _PassingError("the body ends before the length that the server announced", broken=True)
+            return _broken("the body ends before the length that the server announced")
+        case exceptions.ProtocolError() if any(isinstance(arg, http.client.IncompleteRead) for arg in error.args):
+            return _broken("the body ends before the length that the server announced")
         case exceptions.DecodeError():
-            return _PassingError("the body is compressed in a broken way", broken=True)
+            return _broken("the body is compressed in a broken way")
+        case exceptions.NewConnectionError():  # a name or a port that is not there; urllib3 counts it as a timeout
+            return PassingError(f"no connection ({getattr(error.__cause__, 'strerror', None) or 'unknown host'})")
         case exceptions.TimeoutError():
-            return _PassingError("no answer came in time")
+            return PassingError("no answer came in time")
         case _:
-            return _PassingError(f"the connection failed ({type(error).__name__})")
+            return PassingError(f"the connection failed ({type(error).__name__})")
+
+
+def _broken(problem: str) -> PassingError:
+    remedy = "the file is broken on its server, or what lies between is: run again later"
+    return PassingError(problem, lasting=CorruptInputError, remedy=remedy)
 
 
 def _read(response: Any, url: str, limit: int) -> bytes:
@@ -253,12 +359,12 @@ def _read(response: Any, url: str, limit: int) -> bytes:
             raise _too_long(url, limit)
         spent = time.monotonic() - started
         if spent > STALL_S and size < SLOWEST_BYTES_PER_S * spent:
-            raise _PassingError(f"only {size} bytes came in {spent:.0f} s")
+            raise PassingError(f"only {size} bytes came in {spent:.0f} s")
     return b"".join(chunks)
 
 
 def _too_long(url: str, limit: int) -> CorruptInputError:
-    return CorruptInputError(f"{public(url)}: the answer is longer than the {limit} bytes that are accepted")
+    return CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
 
 
 def _proxy_for(url: str) -> str | None:

@@ -6,12 +6,14 @@ members a shard holds, and what they mean, belongs to its users.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+from skyscript_assets.lib.files import replacing
 
 BLOCK = 512
 """Size of a tar block in bytes (POSIX.1-2017, pax, "ustar Interchange Format")."""
@@ -49,7 +51,6 @@ class TarShard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.tmp")
         self._file: BinaryIO | None = None
         self._offset = 0
         self._names: set[str] = set()
@@ -57,28 +58,21 @@ class TarShard:
         self._waiting_bytes = 0
 
     def __enter__(self) -> Self:
-        self._file = self._temporary.open("wb", buffering=0)
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(stack.enter_context(replacing(self.path)).open("wb", buffering=0))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is None:
-            return
-        whole = False
-        try:
-            if kind is None:
-                end = self._offset + 2 * BLOCK
-                self._waiting.append(bytes(2 * BLOCK + -end % RECORD))
+        if kind is None:
+            with self._stack:
+                self._waiting.append(bytes(2 * BLOCK + -(self._offset + 2 * BLOCK) % RECORD))
                 self._flush()
-                whole = True
-        finally:
-            self._file.close()
-            self._file = None
-            if whole:
-                os.replace(self._temporary, self.path)
-            else:
-                self._temporary.unlink(missing_ok=True)
+        else:
+            self._stack.__exit__(kind, error, trace)
+        self._file = None
 
     def __len__(self) -> int:
         """Members added so far."""

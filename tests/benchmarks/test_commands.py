@@ -80,7 +80,9 @@ def rows(printed: str) -> Iterator[list[str]]:
 def test_every_measurement_is_tried_here_and_those_in_the_docs_exist() -> None:
     tried = re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text(encoding="utf-8"))
     assert set(tried) == SCRIPTS
-    printed = {name for path in DOCS for name in re.findall(r"benchmarks/(\w+)\.py", path.read_text(encoding="utf-8"))}
+    printed = {
+        name for path in DOCS for name in re.findall(r"python benchmarks/(\w+)\.py", path.read_text(encoding="utf-8"))
+    }
     assert printed <= SCRIPTS
 
 
@@ -131,6 +133,11 @@ def test_http_reading(run: Callable[..., str]) -> None:
 
 def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
     assert "1 extracts x 2" in run("make_extract", extract.parent, tmp_path / "large.osm.pbf", "--copies", 2)
+
+
+def test_orchestration(run: Callable[..., str]) -> None:
+    found = {row[0]: row for row in rows(run("orchestration", "--sizes", "1x1"))}
+    assert int(found["`skyscript status`"][-1]) > 0
 
 
 def test_osm_objects(run: Callable[..., str], extract: Path) -> None:

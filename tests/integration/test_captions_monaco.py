@@ -25,7 +25,7 @@ from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
-from skyscript_assets.lib.tags.text import excluded_reason
+from skyscript_assets.lib.tags.text import attribute_reason, text_reason
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +47,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     seen = [
         {"key": key, "value": value, "region": "monaco", "gsd_m": GSD, "n_plannable": n}
         for (key, value), n in counted.items()
-        if excluded_reason(key, value) is None
+        if (text_reason(key, value) or attribute_reason(key)) is None
     ]
     pq.write_table(pa.Table.from_pylist(seen), folder / "snapshot.parquet")
     tags = [{"key": row["key"], "value": row["value"], "coarsest_gsd_m": 0.6} for row in seen]

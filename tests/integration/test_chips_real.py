@@ -21,8 +21,9 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
 from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
@@ -44,7 +45,7 @@ class Workshop:
         known = {"title": "t", "licence": "CC-BY-4.0", "attribution": "OpenAerialMap", "datetime": "2020-06-01"}
         source = FilesSource.model_validate(known | {"paths": [str(path)], "gsd_m": gsd_m} | fields)
         profile: Any = SimpleNamespace(folder=self.folder)
-        index_files("kampala", "OAM", source, profile, (-180, -90, 180, 90), self.folder / "scenes")
+        index_files(Search("kampala", "OAM", source, profile, (-180, -90, 180, 90), self.folder / "scenes"))
         (scene,) = read_scenes(self.folder / "scenes")
         return scene
 

@@ -13,6 +13,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
+from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
@@ -21,13 +22,15 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.reader import Part, Pixels, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.earthengine import reader as reader_module
 from skyscript_assets.lib.imagery.sources.earthengine import session
-from skyscript_assets.lib.imagery.sources.earthengine.index import CollectionSummary, index_earth_engine
+from skyscript_assets.lib.imagery.sources.earthengine.index import index_earth_engine
 from skyscript_assets.lib.imagery.sources.earthengine.reader import EarthEngineReader, pieces
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.kind import Search
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from tests.earth_engine_server import EarthEngineServer, StoredImage, earth_engine_server, write_key_file
 from tests.tile_server import painted
 
@@ -36,6 +39,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ee") is None, reason="the extra `earthengine` is not installed"),
 ]
 
+SETTINGS = load_settings(PACKAGED_PROFILES / "demo")
 GRID = Affine(1.0, 0, 550_000, 0, -1.0, 4_180_000)
 COLLECTION = "PLANES/PHOTOS"
 
@@ -61,7 +65,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EarthEng
 
     # The client looks up deprecated data sets at Google; nothing here leaves this machine.
     monkeypatch.setattr(deprecation, "_FetchDataCatalogStac", dict)
-    monkeypatch.setattr(session, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.0)
     with earth_engine_server() as running:
         running.collections[COLLECTION] = [stored("a", 2019, 5), stored("b", 2020, 10), stored("c", 2021, 40)]
         monkeypatch.setenv("EE_KEY_FILE", str(write_key_file(tmp_path / "key.json", running.address)))
@@ -89,11 +93,11 @@ def source(server: EarthEngineServer) -> Callable[..., EarthEngineSource]:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Callable[..., tuple[CollectionSummary, list[Scene]]]:
-    def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[CollectionSummary, list[Scene]]:
+def index(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], list[Scene]]]:
+    def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        return index_earth_engine("here", "P", source, bbox, out), read_scenes(out)
+        return index_earth_engine(Search("here", "P", source, SETTINGS, bbox, out)), read_scenes(out)
 
     return run
 
@@ -106,8 +110,8 @@ def scene(server: EarthEngineServer, source: Callable[..., Any], index: Callable
     return found
 
 
-def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> Window:
-    return Window(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
+def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> GeoBox:
+    return GeoBox(scene.crs, tuple((Affine(*scene.transform) @ Affine.translation(column, row))[:6]), width, height)
 
 
 def read_one(scene: Scene, source: EarthEngineSource, *place: int) -> Pixels:
@@ -120,7 +124,7 @@ def read_one(scene: Scene, source: EarthEngineSource, *place: int) -> Pixels:
 
 def test_each_image_is_a_scene_on_its_own_grid(server: EarthEngineServer, source: Any, index: Any) -> None:
     summary, scenes = index(source())
-    assert summary == CollectionSummary(3, 3, {})
+    assert summary == {"images": 3, "scenes": 3, "left_out": {}}
     assert [scene.datetime.year for scene in scenes] == [2019, 2020, 2021]
     first = scenes[0]
     assert (first.crs, first.transform, first.width, first.height) == ("EPSG:32610", tuple(GRID[:6]), 600, 500)
@@ -161,7 +165,7 @@ def test_images_of_another_resolution_or_on_no_grid_are_left_out_and_counted(
         stored("lost", 2018, 0, crs="EPSG:999999"),
     ]
     summary, scenes = index(source())
-    assert (len(scenes), summary.left_out) == (3, {"crs": 1, "gsd": 1})
+    assert (len(scenes), summary["left_out"]) == (3, {"crs": 1, "gsd": 1})
     server.collections[COLLECTION] = [stored("coarse", 2018, 0, transform=coarse)]
     with pytest.raises(SceneError, match="correct gsd_m"):
         index(source())
@@ -225,9 +229,8 @@ def test_requests_stay_below_the_documented_limits(
     assert all(size["width"] <= 150 and size["width"] * size["height"] <= 5000 for size in sizes)
 
 
-def test_pieces_cover_a_part_once() -> None:
-    part = Part(7, 9, 5000, 6000)
-    found = pieces(part)
+def test_pieces_cover_a_window_once() -> None:
+    found = pieces(Window(7, 9, 5000, 6000))
     assert sum(piece.width * piece.height for piece in found) == 5000 * 6000
     assert all(piece.width * piece.height * 25 <= 48_000_000 for piece in found)
     assert (found[0].column, found[0].row) == (7, 9)
@@ -260,11 +263,23 @@ def test_what_may_pass_is_tried_again(
     assert len(server.asked) == 3
 
 
+def test_the_wish_when_to_come_back_is_granted(
+    server: EarthEngineServer, scene: Scene, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(http.time, "sleep", pauses.append)
+    server.refusals, server.retry_after = [(429, "Too many requests.")], "7"
+    assert read_one(scene, source(), 200, 200, 10, 10).valid.all()
+    assert pauses == [7.0]
+
+
 def test_a_quota_that_stays_used_up_is_one_error_for_the_stage(
     server: EarthEngineServer, scene: Scene, source: Any
 ) -> None:
     server.always = (429, "Quota exceeded for quota metric 'requests'.")
-    with pytest.raises(UnreachableError, match="source P: Earth Engine wants fewer requests .*Quota exceeded"):
+    with pytest.raises(
+        UnreachableError, match=r"source P: .* wants fewer requests \(429: Quota exceeded.*run again later"
+    ):
         with EarthEngineReader(scene, source(connections=1)) as reader:
             list(reader.read_many([window_of(scene, 200, 200, 10, 10)]))
     assert len(server.asked) == 3
@@ -296,7 +311,7 @@ def test_a_collection_that_is_not_there_is_named(source: Any, index: Any) -> Non
 
 def test_a_stalled_answer_ends_in_time(server: EarthEngineServer, scene: Scene, source: Any) -> None:
     server.stall = True
-    with pytest.raises(UnreachableError, match="no answer within 0.3 s"):
+    with pytest.raises(UnreachableError, match="Earth Engine: 3 .* failed, at last with: no answer came in time"):
         read_one(scene, source(timeout_s=0.3, project="another-project"), 0, 0, 10, 10)
 
 

@@ -21,7 +21,8 @@ from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
-from skyscript_assets.lib.settings.sources import FilesSource
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 
 pytestmark = pytest.mark.integration
 WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -62,7 +63,7 @@ def source_of(path: Path, image: Image, **fields: Any) -> FilesSource:
 
 def index(path: Path, image: Image, out: Path, **fields: Any) -> list[Scene]:
     profile: Any = SimpleNamespace(folder=out)
-    index_files("here", "S", source_of(path, image, **fields), profile, WORLD, out)
+    index_files(Search("here", "S", source_of(path, image, **fields), profile, WORLD, out))
     return read_scenes(out)
 
 

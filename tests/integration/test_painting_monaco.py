@@ -13,13 +13,13 @@ from rasterio.warp import transform_geom
 
 from skyscript_assets.demo.painter.objects import role_of
 from skyscript_assets.demo.scene import PaintingSummary, paint_scene
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import SyntheticSource
 from skyscript_assets.lib.tables import read_table
 
 pytestmark = pytest.mark.integration

@@ -18,13 +18,14 @@ from skyscript_assets.lib.geometry import split_of_bounds
 from skyscript_assets.lib.imagery.geotiff.raster import open_raster
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import FilesSource
 from skyscript_assets.lib.tables import read_table
 
 pytestmark = pytest.mark.integration
@@ -58,7 +59,7 @@ def index(shared_data: Path, level: int, gsd_m: float, out: Path) -> None:
         paths=(str(shared_data / "pairs" / "kampala_oam" / f"oam_kampala_z{level}.tif"),),
         datetime=dt.date(2022, 1, 1),
     )
-    index_files("kampala", "OAM", source, SETTINGS, GROUND.bounds, out)
+    index_files(Search("kampala", "OAM", source, SETTINGS, GROUND.bounds, out))
 
 
 @pytest.mark.parametrize(("level", "gsd_m", "least"), [(19, 0.3, 50), (20, 0.15, 70), (21, 0.075, 50)])

@@ -23,12 +23,14 @@ from skyscript_assets.lib.chips.plan_report import REPORT_SCHEMA
 from skyscript_assets.lib.geometry import split_of_bounds
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import FilesSource, SceneChoice
+from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary
@@ -70,7 +72,7 @@ class Naip:
         scenes = []
         for date, name in NAIP.values():
             source = files_source(self.path(name), 5.0, date)
-            index_files("dakota", "NAIP", source, SETTINGS, WORLD, folder)
+            index_files(Search("dakota", "NAIP", source, SETTINGS, WORLD, folder))
             scenes += read_scenes(folder)
         write_scenes(folder, scenes)
         self.source = source
@@ -205,7 +207,7 @@ def test_san_francisco_is_planned_on_landsat_at_30_metres(shared_data: Path, tmp
     stage_extract("mission", region, SETTINGS, tmp_path)
     write_objects(tmp_path, tmp_path)
     source = files_source(folder / "landsat7_sf_bay_30m_3857.tif", 23.7, dt.date(2001, 7, 1), bands=(2, 3, 3))
-    index_files("mission", "L7", source, SETTINGS, WORLD, tmp_path)
+    index_files(Search("mission", "L7", source, SETTINGS, WORLD, tmp_path))
     snapshot_of_labels(tmp_path / "objects.parquet", "mission", 23.7, tmp_path)
     chips = ChipSettings.model_validate(
         {"snapshot": "s", "quota": 50, "rule": rule, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}

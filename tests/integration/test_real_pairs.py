@@ -52,7 +52,7 @@ class Pairs(Workshop):
         return self.store.folder(OutputKey(asset, parts))
 
     def counts(self, asset: str, *parts: str) -> dict[str, Any]:
-        manifest = self.store.manifest(OutputKey(asset, parts))
+        manifest = self.store.record(OutputKey(asset, parts))
         assert manifest is not None
         return dict(manifest.counts)
 
@@ -204,7 +204,7 @@ def test_training_on_kampala_ends_with_one_message_that_counts_what_is_missing(k
     ):
         missing = max(0, needed - count)
         assert f"{count} {noun} (at least {needed} needed, {missing} missing)" in trained.error
-    assert kampala.store.manifest(OutputKey("trained_checkpoint", ("mine",))) is None
+    assert kampala.store.record(OutputKey("trained_checkpoint", ("mine",))) is None
 
 
 # -------------------------------------------------------------------------------------------------------- San Francisco

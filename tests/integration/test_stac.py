@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
@@ -32,18 +33,16 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.imagery.geotiff import remote as remote_module
-from skyscript_assets.lib.imagery.geotiff.remote import Shelf
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
 from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
-from skyscript_assets.lib.imagery.sources.stac.index import StacSummary, index_stac
+from skyscript_assets.lib.imagery.sources.stac.index import index_stac
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.sources import StacSource
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import Scheme, StageRun
+from skyscript_assets.partitions import Scheme
+from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
 from tests.workshop import Workshop, tiny_files, write_profile
 
@@ -89,9 +88,9 @@ class Place:
         self.api = StacApi(self.server, self.items)
         return StacSource.model_validate(known | fields)
 
-    def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> StacSummary:
+    def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> dict[str, Any]:
         profile: Any = SimpleNamespace(folder=self.folder)
-        return index_stac("here", "S", source or self.source(), profile, bbox, self.folder)  # type: ignore[arg-type]
+        return index_stac(Search("here", "S", source or self.source(), profile, bbox, self.folder))  # type: ignore[arg-type]
 
     def scenes(self) -> list[Scene]:
         return read_scenes(self.folder)
@@ -116,6 +115,12 @@ def server() -> Iterator[FileServer]:
         yield started
 
 
+def counts(**known: int) -> dict[str, Any]:
+    """What an index counts; nothing but what is named."""
+    names = ("items", "passing", "scenes", "enough", "outside", "without_data", "duplicates", "unusable")
+    return dict.fromkeys(names, 0) | known
+
+
 @pytest.fixture
 def place(
     server: FileServer,
@@ -124,7 +129,7 @@ def place(
     textured: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
-    monkeypatch.setattr(hrefs_module, "_SHELF", Shelf())
+    monkeypatch.setattr(hrefs_module, "_FILES", Cache(hrefs_module.MAX_FILES))
     monkeypatch.setattr(http_module, "FIRST_PAUSE_S", 0.0)
     return Place(server, tmp_path, write_raster, textured)
 
@@ -134,10 +139,10 @@ def whole(scene: Scene, source: StacSource) -> Any:
         return reader.read(scene.crs, scene.transform, scene.width, scene.height)
 
 
-def tiles_of(scene: Scene, size: int = 100) -> list[Window]:
+def tiles_of(scene: Scene, size: int = 100) -> list[GeoBox]:
     grid = Affine(*scene.transform)
     return [
-        Window(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
+        GeoBox(scene.crs, tuple((grid @ Affine.translation(column, row))[:6]), size, size)
         for row in range(0, scene.height - size + 1, size)
         for column in range(0, scene.width - size + 1, size)
     ]
@@ -146,13 +151,13 @@ def tiles_of(scene: Scene, size: int = 100) -> list[Window]:
 # ---------------------------------------------------------------------------------------------------------- catalogs
 
 
-@pytest.mark.parametrize("methods", [("GET",), ("GET", "POST")])
-def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("methods", "merges"), [(("GET",), False), (("GET", "POST"), False), (("POST",), True)])
+def test_items_of_an_api_are_found_page_by_page(place: Place, methods: tuple[str, ...], merges: bool) -> None:
     for number in range(5):
         place.item(f"i{number}")
     source = place.source(depth=9)
-    place.api.methods = methods
-    assert place.index(source) == StacSummary(5, 5, 5, 0, 0, 0, 0, 0)
+    place.api.methods, place.api.merges = methods, merges
+    assert place.index(source) == counts(items=5, passing=5, scenes=5)
     searches = [asked.method for asked in place.server.asked if asked.path == "/stac/search"]
     assert searches == [methods[-1]] * 3
     scene = place.scenes()[0]
@@ -185,7 +190,7 @@ def test_no_more_scenes_are_taken_than_wanted_over_a_place_and_the_preferred_one
     place.item("alone", place.raster("alone.tif", **far), **{"eo:cloud_cover": 90})
     summary = place.index(place.source(depth=2))
     assert {scene.access["item"] for scene in place.scenes()} == {"i1", "i2", "alone"}
-    assert summary.enough == 2
+    assert summary["enough"] == 2
     place.index(place.source(depth=1, sort="newest"))
     assert {scene.access["item"] for scene in place.scenes()} == {"i3", "alone"}
     place.index(place.source(depth=9, sort="oldest", limit=1))
@@ -238,15 +243,15 @@ def static(place: Place, base: str) -> str:
 
 def test_a_static_catalog_is_walked_and_its_loops_are_not(place: Place) -> None:
     source = place.source(catalog=static(place, "./"))
-    assert place.index(source, BOX) == StacSummary(1, 1, 1, 0, 0, 0, 0, 0)
+    assert place.index(source, BOX) == counts(items=1, passing=1, scenes=1)
     assert "/one/a.json" in [asked.path for asked in place.server.asked]
-    assert place.index(place.source(catalog=place.server.url("one/collection.json")), BOX).scenes == 1
+    assert place.index(place.source(catalog=place.server.url("one/collection.json")), BOX)["scenes"] == 1
 
 
 def test_a_catalog_on_this_machine_may_name_local_files_where_the_settings_allow_it(place: Place) -> None:
     static(place, "./")
     allowed = place.source(catalog="catalog.json", allow_local_hrefs=True)
-    assert place.index(allowed, BOX).scenes == 1
+    assert place.index(allowed, BOX)["scenes"] == 1
     (scene,) = place.scenes()
     with rasterio.open(place.folder / "a.tif") as dataset:
         assert np.array_equal(np.moveaxis(whole(scene, allowed).rgb, -1, 0), dataset.read())
@@ -259,7 +264,7 @@ def test_a_catalog_on_this_machine_may_name_local_files_where_the_settings_allow
 def test_an_item_collection_is_a_catalog_too(place: Place) -> None:
     place.item("a")
     url = place.server.put("items.json", {"type": "FeatureCollection", "features": place.items})
-    assert place.index(place.source(catalog=url)).scenes == 1
+    assert place.index(place.source(catalog=url))["scenes"] == 1
 
 
 @pytest.mark.parametrize(
@@ -275,6 +280,7 @@ def test_an_item_collection_is_a_catalog_too(place: Place) -> None:
         "GTIFF_DIR:1:/etc/hostname",
         "http://127.0.0.1:1/a.vrt",
         "ftp://127.0.0.1/a.tif",
+        "http://[127.0.0.1/a.tif",
     ],
 )
 def test_only_the_web_is_reached_from_a_catalog(place: Place, href: str) -> None:
@@ -326,7 +332,7 @@ def test_a_redirect_leaves_the_web_never(place: Place) -> None:
         place.index(place.source(catalog=place.server.url("around")))
     place.raster("a.tif")
     place.item("a", place.server.url("moved.tif"))
-    assert place.index().scenes == 1
+    assert place.index()["scenes"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------ broken items
@@ -378,9 +384,9 @@ def bomb(place: Place) -> str:
         ("no CRS", "has no CRS"),
         ("ends early", "ends early"),
         ("wrong length", "ends before the length"),
-        ("another range", "another part than bytes"),
+        ("another range", "another range than bytes"),
         ("no ranges", "longer than the"),
-        ("403", "answers 403.*token"),
+        ("403", "answers 403.*`token`"),
         ("404", "answers 404"),
         ("410", "answers 410"),
         ("16 bit", r"uint16, not 8-bit.*S\.scaling"),
@@ -397,7 +403,7 @@ def test_a_broken_image_is_listed_with_its_reason_and_the_others_are_found(
     place.item("good")
     place.item("bad", broken(place, kind))
     summary = place.index(place.source(depth=9))
-    assert (summary.scenes, summary.unusable) == (1, 1)
+    assert (summary["scenes"], summary["unusable"]) == (1, 1)
     assert re.search(message, place.unusable()["bad"]), place.unusable()
     assert "bad.tif" in place.unusable()["bad"]
 
@@ -438,7 +444,7 @@ def test_two_scenes_with_one_id_stay_two_and_a_copy_is_one(place: Place) -> None
     place.server.files["copy.tif"] = place.server.files["one.tif"]
     place.item("same", place.server.url("copy.tif"))
     summary = place.index(place.source(depth=9))
-    assert (summary.scenes, summary.duplicates) == (2, 1)
+    assert (summary["scenes"], summary["duplicates"]) == (2, 1)
     assert len({scene.scene_id for scene in place.scenes()}) == 2
 
 
@@ -467,7 +473,7 @@ def test_where_no_item_can_be_used_the_first_reason_is_told(place: Place) -> Non
 
 def test_a_region_without_items_makes_an_empty_table(place: Place) -> None:
     place.item("a")
-    assert place.index(bbox=(0, 0, 1, 1)).scenes == 0
+    assert place.index(bbox=(0, 0, 1, 1))["scenes"] == 0
     assert place.scenes() == []
 
 
@@ -515,7 +521,7 @@ def test_footprints_across_the_antimeridian_and_around_the_poles_are_true(
     assert not scene.footprint.contains(shapely.Point(20, 40))
     if parts == 2:
         assert scene.footprint.area < 20
-        window = Window("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
+        window = GeoBox("EPSG:32601", (1000, 0, 222_000, 0, -1000, 222_000), 20, 20)
         with open_scene(scene, source) as reader:
             assert reader.read(*window).valid.any()
 
@@ -678,7 +684,7 @@ def test_failures_that_pass_are_tried_again_and_retry_after_is_kept(
     data = place.server.files["a.tif"]
     short = Reply(206, data[:100], {"Content-Length": "32768", "Content-Range": f"bytes 0-32767/{len(data)}"}, cut=100)
     once(place.server, "a.tif", Reply(429, headers={"Retry-After": "7"}), Reply(500), Reply(503), short)
-    assert place.index().scenes == 1
+    assert place.index()["scenes"] == 1
     assert pauses == [7.0, 2.0, 4.0, 8.0]
 
 
@@ -686,7 +692,7 @@ def test_a_stall_is_cut_and_tried_again(place: Place, monkeypatch: pytest.Monkey
     monkeypatch.setattr(http_module, "STALL_S", 0.2)
     place.item("a")
     once(place.server, "a.tif", Reply(stall=True))
-    assert place.index().scenes == 1
+    assert place.index()["scenes"] == 1
 
 
 @pytest.mark.parametrize(
@@ -703,7 +709,7 @@ def test_a_server_that_fails_for_now_ends_the_index_so_that_no_scene_is_lost(
         place.index(place.source(depth=9))
     assert not (place.folder / "scenes.parquet").exists()
     del place.server.routes["bad.tif"]
-    assert place.index(place.source(depth=9)).scenes == 2
+    assert place.index(place.source(depth=9))["scenes"] == 2
 
 
 @pytest.fixture
@@ -715,7 +721,7 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
     def cut(fault: Callable[[], Any], **fields: Any) -> list[dict[str, Any]]:
         source = place.source(depth=9, **fields)
         place.index(source)
-        hrefs_module._SHELF = Shelf()
+        hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
         fault()
         bad, good = place.scenes()
         windows = [(scene, column, 50, 100, 100) for scene in (good, bad) for column in range(0, 500, 100)]
@@ -785,7 +791,7 @@ def test_an_image_that_changes_while_it_is_read_is_noticed(place: Place, texture
     source = place.source()
     place.index(source)
     (scene,) = place.scenes()
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     with open_scene(scene, source) as reader:
         place.server.files["a.tif"] = place.server.files["a.tif"] + b"more"
         with pytest.raises(SceneError, match="has changed while it was read"):
@@ -826,7 +832,7 @@ def test_a_sas_token_is_asked_for_once_and_anew_when_it_has_expired(place: Place
     (scene,) = place.scenes()
     assert vault.given == 1
     vault.valid = -1
-    hrefs_module._SHELF = Shelf()
+    hrefs_module._FILES = Cache(hrefs_module.MAX_FILES)
     assert whole(scene, source).valid.all()
     assert vault.given == 2
     table = (place.folder / "scenes.parquet").read_bytes()
@@ -943,20 +949,12 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     ):
         parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
         parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
-        made[name] = materialize(STAGES[name], STAGES, workshop.settings, workshop.store, parts)
-    assert made["scene_index"].manifest.counts["scenes"] == 1
-    assert made["scene_index"].manifest.counts["unusable"] == 1
-    assert made["image_chips"].manifest.counts["ok"] > 10
+        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], parts)
+    assert made["scene_index"].record.counts["scenes"] == 1
+    assert made["scene_index"].record.counts["unusable"] == 1
+    assert made["image_chips"].record.counts["ok"] > 10
     index = STAGES["scene_index"]
-    run = StageRun(
-        workshop.settings,
-        ("kotka", "AIR"),
-        workshop.store.folder(OutputKey("scene_index", ("kotka", "AIR"))),
-        (),
-        (),
-        workshop.store,
-    )
-    assert index.preview is not None
-    assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
-    again = materialize(index, STAGES, workshop.settings, workshop.store, ("kotka", "AIR"))
+    shown = index.preview(made["scene_index"].run)
+    assert "gone.tif: the server answers 404" in str(shown["unusable items"])
+    again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
     assert again.reused

@@ -26,20 +26,22 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.imagery.reader import Pixels, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.access import open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
 from skyscript_assets.lib.imagery.sources.services import client as client_module
 from skyscript_assets.lib.imagery.sources.services import reader as reader_module
-from skyscript_assets.lib.imagery.sources.services.index import ServiceSummary, index_service
+from skyscript_assets.lib.imagery.sources.services.index import index_service
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
+from skyscript_assets.lib.imagery.sources.services.settings import Service, WmsSource, WmtsSource, XyzSource
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.sources import Service, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.tables import read_table
 from tests.tile_server import TileServer, encoded, matrix_set, painted, tile_server, wms_document, wmts_document
 
 pytestmark = pytest.mark.integration
 
+SETTINGS = load_settings(PACKAGED_PROFILES / "demo")
 HELSINKI = (24.935, 60.165, 24.945, 60.170)
 """A region of about 560 m by 560 m."""
 
@@ -71,11 +73,11 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[ServiceSummary, list[Scene]]]:
-    def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[ServiceSummary, list[Scene]]:
+def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[dict[str, Any], list[Scene]]]:
+    def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        summary = index_service("here", "T", source, bbox, out, cache)
+        summary = index_service(Search("here", "T", source, SETTINGS, bbox, out, cache=cache))
         return summary, read_scenes(out)
 
     return run
@@ -101,9 +103,9 @@ def wms(server: TileServer, **facts: Any) -> WmsSource:
     return WmsSource(**FACTS | {"url": f"{server.address}/wms", "layer": "photos", "gsd_m": 0.5} | facts)
 
 
-def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> Window:
+def window_of(scene: Scene, column: int, row: int, width: int, height: int) -> GeoBox:
     transform = Affine(*scene.transform) @ Affine.translation(column, row)
-    return Window(scene.crs, tuple(transform[:6]), width, height)
+    return GeoBox(scene.crs, tuple(transform[:6]), width, height)
 
 
 def absolute(scene: Scene, column: int, row: int) -> tuple[int, int]:
@@ -137,7 +139,7 @@ def test_the_zoom_follows_from_the_wanted_resolution_at_the_region_s_latitude(
 ) -> None:
     summary, (scene,) = index(xyz(server))
     # 0.597 m of Web Mercator at zoom 18, halved by cos(60.17 degrees).
-    assert summary.grid == "17"
+    assert summary["grid"] == "17"
     assert scene.gsd_m == pytest.approx(1.19433 * np.cos(np.radians(60.1675)), rel=1e-4)
     _, (at_equator,) = index(xyz(server), bbox=(9.0, 0.0, 9.01, 0.01))
     assert at_equator.hrefs[0].endswith("/18/{x}/{y}.png")
@@ -155,7 +157,7 @@ def test_a_scene_covers_the_region_and_no_more_tiles_than_that_takes(
     inner_left, inner_top = place_of_pixel(scene, 256, 256)
     assert inner_left > west
     assert inner_top < north
-    assert summary.tiles == scene.width * scene.height // 256**2
+    assert summary["tiles"] == scene.width * scene.height // 256**2
     assert scene.bounds == pytest.approx(HELSINKI)
     assert (scene.kind, scene.datetime) == ("xyz", dt.datetime(2020, 6, 1, tzinfo=dt.UTC))
     assert (scene.licence, scene.attribution) == ("CC0-1.0", "A painter")
@@ -164,7 +166,7 @@ def test_a_scene_covers_the_region_and_no_more_tiles_than_that_takes(
 def test_the_tile_at_the_centre_is_looked_at_and_no_other(server: TileServer, index: Callable[..., Any]) -> None:
     summary, (scene,) = index(xyz(server))
     assert server.tiles == [tuple(scene.access["probe"])]
-    assert summary.first_tile == "image"
+    assert summary["first_tile"] == "image"
 
 
 def test_pixels_lie_where_they_were_painted(server: TileServer, scene: Scene, cache: Path) -> None:
@@ -231,7 +233,7 @@ def test_a_region_beside_the_extent_has_no_scene_and_costs_no_request(
 ) -> None:
     extent = {"west": 0.0, "south": 0.0, "east": 1.0, "north": 1.0}
     summary, scenes = index(xyz(server, extent=extent))
-    assert (summary.scenes, scenes, server.requests) == (0, [], [])
+    assert (summary["scenes"], scenes, server.requests) == (0, [], [])
 
 
 def test_a_resolution_that_the_service_does_not_have_is_named_with_those_that_it_has(
@@ -255,7 +257,7 @@ def test_larger_tiles_have_a_finer_resolution_at_the_same_zoom(
     server.tile_px = 512
     source = xyz(server, tile_px=512)
     summary, (scene,) = index(source)
-    assert summary.grid == "16"
+    assert summary["grid"] == "16"
     assert_painted(scene, read_one(scene, source, cache, 500, 10, 40, 700), 500, 10, 40, 700)
 
 
@@ -281,7 +283,7 @@ def test_a_wmts_is_read_by_templates_and_by_parameters(
     )
     server.documents["/wmts"] = document
     summary, (scene,) = index(wmts(server))
-    assert (summary.grid, scene.crs, scene.gsd_m) == ("TM35:2", "EPSG:3067", pytest.approx(0.5))
+    assert (summary["grid"], scene.crs, scene.gsd_m) == ("TM35:2", "EPSG:3067", pytest.approx(0.5))
     asked = server.requests[-1][0]
     assert asked.startswith("/rest/plain/TM35/TM35:2/" if resource else "/kvp?")
     if not resource:
@@ -298,10 +300,10 @@ def test_the_matrix_nearest_to_the_wanted_resolution_is_taken_of_all_sets(
     server: TileServer, index: Callable[..., Any]
 ) -> None:
     server.documents["/wmts"] = wmts_document(TM35 + MERCATOR, ["TM35", "Mercator"], kvp=f"{server.address}/kvp")
-    assert index(wmts(server, gsd_m=0.5))[0].grid == "TM35:2"
-    assert index(wmts(server, gsd_m=0.3))[0].grid == "Mercator:2"
-    assert index(wmts(server, gsd_m=0.3, matrix_set="TM35"))[0].grid == "TM35:2"
-    assert index(wmts(server, gsd_m=1.9))[0].grid == "TM35:0"
+    assert index(wmts(server, gsd_m=0.5))[0]["grid"] == "TM35:2"
+    assert index(wmts(server, gsd_m=0.3))[0]["grid"] == "Mercator:2"
+    assert index(wmts(server, gsd_m=0.3, matrix_set="TM35"))[0]["grid"] == "TM35:2"
+    assert index(wmts(server, gsd_m=1.9))[0]["grid"] == "TM35:0"
     with pytest.raises(SceneError, match=r"no resolution near 10 m"):
         index(wmts(server, gsd_m=10.0))
 
@@ -316,7 +318,7 @@ def test_sets_of_neighbouring_zones_and_limits_of_a_layer_are_minded(
     document = wmts_document("".join(zones), ["U32", "U35"], kvp=f"{server.address}/kvp")
     server.documents["/wmts"] = document
     summary, (whole,) = index(wmts(server))
-    assert (summary.grid, whole.crs) == ("U35:2", "EPSG:25835")
+    assert (summary["grid"], whole.crs) == ("U35:2", "EPSG:25835")
     column, row = whole.access["first"]
     limits = (
         "<TileMatrixSet>U35</TileMatrixSet><TileMatrixSetLimits><TileMatrixLimits><TileMatrix>U35:2</TileMatrix>"
@@ -454,7 +456,7 @@ def test_a_wms_is_cut_into_maps_on_one_grid_with_the_axes_of_its_version(
     serve_maps(server, first_axis=first_axis, pixel=0.5)
     source = wms(server, version=version, crs=crs, tile_px=300)
     summary, (scene,) = index(source, bbox=bbox)
-    assert (summary.grid, scene.crs, scene.access["tile"]) == (crs, crs, [300, 300])
+    assert (summary["grid"], scene.crs, scene.access["tile"]) == (crs, crs, [300, 300])
     assert_painted(scene, read_one(scene, source, cache, 290, 280, 400, 330), 290, 280, 400, 330)
     asked = server.requests[-1][0]
     assert asked.startswith("/wms?")  # and not where the service, behind its proxy, believes itself to be
@@ -475,7 +477,7 @@ def test_a_wms_is_asked_in_the_region_s_utm_zone_and_never_for_more_than_it_allo
     )
     serve_maps(server, first_axis="east", pixel=0.5)
     summary, (scene,) = index(wms(server, format="image/png"))
-    assert (summary.grid, scene.access["tile"]) == ("EPSG:32635", [200, 200])
+    assert (summary["grid"], scene.access["tile"]) == ("EPSG:32635", [200, 200])
     assert "TRANSPARENT=TRUE" in server.requests[-1][0]
 
 

@@ -14,9 +14,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from skyscript_assets.demo.ground_cover import CoverClass, GroundCoverBenchmark
 from skyscript_assets.lib.geometry import Bounds, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings.benchmarks import CoverClass, GroundCoverBenchmark
 from skyscript_assets.lib.settings.load import Settings
 
 SURFACES = {1: "roof", 2: "road", 3: "water", 4: "grass"}

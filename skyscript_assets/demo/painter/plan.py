@@ -26,10 +26,10 @@ from skyscript_assets.demo.painter.roofs import Buildings, make_buildings
 from skyscript_assets.demo.painter.shapes import line_parts
 from skyscript_assets.demo.painter.vegetation import KINDS, CrownTile, TreeBuilder, Trees, make_crown_tile
 from skyscript_assets.demo.painter.ways import add_barrier, add_crossings, add_rail, add_road, add_stream
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.meaning import layer_of
 from skyscript_assets.lib.osm.roads import is_motor_road, road_class, road_width_m
-from skyscript_assets.lib.settings.sources import SyntheticSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
-from skyscript_assets.lib.benchmarks.features import ImageTextEncoder, benchmark_features
+from skyscript_assets.lib.benchmarks.features import benchmark_features
 from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, intervals, mean_over_classes
 from skyscript_assets.lib.benchmarks.items import (
     SCORES_FILE,
@@ -33,6 +33,7 @@ from skyscript_assets.lib.benchmarks.items import (
     write_model,
     write_scored,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind, benchmark_kind
 from skyscript_assets.lib.benchmarks.metrics import (
     RECALL_AT,
     Array,
@@ -45,43 +46,10 @@ from skyscript_assets.lib.benchmarks.metrics import (
 )
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import CAPTION_PREFIX
+from skyscript_assets.lib.towers.model import ClipModel, normalised
 
 RecipeKind = Literal["none", "align", "clip", "metadata-only", "linear-probe"]
-
-CAPTION_PREFIX = "a satellite image of "
-"""Put before the list of classes that makes a window's text in retrieval."""
-
-PRIMARY = {"ground-cover": "mean_auc", "image-folder": "top1"}
-"""The figure of each kind of benchmark that models are compared by."""
-
-
-@dataclass(frozen=True)
-class ScoreSummary:
-    """The figures of a model on a benchmark.
-
-    Attributes:
-        benchmark: Key of the benchmark.
-        recipe: Kind of the model's recipe.
-        synthetic: Whether the benchmark's images are painted.
-        items: Test items scored.
-        cells: Clusters that the bootstrap drew: cells, or items where there are no cells.
-        primary: Name of the figure that models are compared by.
-        value: That figure, a share in 0..1.
-        low: Lower end of its 95 % interval, None where there is one cluster only.
-        high: Upper end.
-        figures: Every figure by name.
-    """
-
-    benchmark: str
-    recipe: str
-    synthetic: bool
-    items: int
-    cells: int
-    primary: str
-    value: float
-    low: float | None
-    high: float | None
-    figures: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +63,10 @@ class _Data:
 
     def rows(self, split: str) -> NDArray[np.bool_]:
         return np.asarray(np.array(self.items["split"].to_pylist()) == split)
+
+    @property
+    def kind(self) -> BenchmarkKind[Any]:
+        return benchmark_kind(self.spec.kind)
 
     @property
     def test_truth(self) -> BoolArray:
@@ -116,13 +88,13 @@ class _Result:
 def evaluate(
     benchmark: str,
     data_folder: Path,
-    encoder: ImageTextEncoder | None,
+    encoder: ClipModel | None,
     recipe_kind: RecipeKind,
     cache_dir: Path,
     bootstrap: int,
     out: Path,
     progress: Progress = silent,
-) -> ScoreSummary:
+) -> Scores:
     """Score a model on a benchmark and write `scores.json` and `items.parquet`.
 
     Args:
@@ -138,6 +110,7 @@ def evaluate(
 
     Raises:
         UpstreamMissingError: the benchmark was not built.
+        SettingsError: no installed package has its kind.
         CorruptInputError: its tables are broken, or the model gives numbers that are not finite.
         TooLittleDataError: the benchmark has no test items, no class with positives and negatives among them, or a
             control has no train items to learn from.
@@ -168,7 +141,7 @@ def evaluate(
     scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
     write_scored(out, test, scored)
     write_model(out / SCORES_FILE, scores)
-    return _summary(scores)
+    return scores
 
 
 def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
@@ -188,12 +161,12 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
 # ------------------------------------------------------------------------------------------------------ ways of scoring
 
 
-def _zero_shot(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+def _zero_shot(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
     features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
     images = normalised(encoder.project_image(features))
     prompts = [normalised(encoder.encode_texts(data.spec.prompted(prompt))) for prompt in data.spec.prompts]
     scores = images @ normalised(np.mean(prompts, axis=0)).T
-    if data.spec.kind == "image-folder":
+    if data.kind.labels == "one":
         labels = data.test_truth.argmax(axis=1)
         by_prompt = [top1_credit(images @ prompt.T, labels) for prompt in prompts]
         figures = {f"top1_prompt_{i + 1}": float(credit.mean()) for i, credit in enumerate(by_prompt)}
@@ -202,7 +175,7 @@ def _zero_shot(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress
     return _retrieval(data, encoder, images, scores)
 
 
-def _probe(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+def _probe(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
     features = {
         split: benchmark_features(data.folder, data.spec, split, encoder, cache_dir, progress)
         for split in ("train", "val", "test")
@@ -214,12 +187,11 @@ def _probe(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Pr
 
 def _with_credit(data: _Data, scores: Floats) -> _Result:
     """Scores of a control; where each item has one label, with the credit for putting it first."""
-    single = data.spec.kind == "image-folder"
-    credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if single else None
+    credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if data.kind.labels == "one" else None
     return _Result(scores, credit)
 
 
-def _retrieval(data: _Data, encoder: ImageTextEncoder, images: Floats, scores: Floats) -> _Result:
+def _retrieval(data: _Data, encoder: ClipModel, images: Floats, scores: Floats) -> _Result:
     """Retrieval between windows and the distinct sets of classes they show, every matching item a hit, both ways.
 
     A window that shows no class has no text and takes no part.
@@ -244,13 +216,6 @@ def set_caption(words: Sequence[str]) -> str:
     return CAPTION_PREFIX + (f"{', '.join(most)} and {last}" if most else last)
 
 
-def normalised(rows: Floats) -> NDArray[np.float32]:
-    """Rows of unit length; a row of zeros stays."""
-    values = np.asarray(rows, dtype=np.float32)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.where(length > 0, length, 1), dtype=np.float32)
-
-
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
@@ -273,7 +238,7 @@ def _figures(
         kind=spec.kind,
         synthetic=spec.synthetic,
         recipe=recipe_kind,
-        primary=PRIMARY[spec.kind],
+        primary=data.kind.primary,
         items=len(scored.item_ids),
         train_items=int(data.rows("train").sum()),
         clusters=len(set(scored.clusters)),
@@ -326,20 +291,3 @@ def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
         str(source): Figure.of(Interval(float(scored.only(sources == source).primary()[0]), None, None))
         for source in np.unique(sources[sources != ""])
     }
-
-
-def _summary(scores: Scores) -> ScoreSummary:
-    primary = scores.figures[scores.primary]
-    assert primary.value is not None
-    return ScoreSummary(
-        benchmark=scores.benchmark,
-        recipe=scores.recipe,
-        synthetic=scores.synthetic,
-        items=scores.items,
-        cells=scores.clusters,
-        primary=scores.primary,
-        value=primary.value,
-        low=primary.low,
-        high=primary.high,
-        figures={name: figure.value for name, figure in scores.figures.items()},
-    )

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
+from pydantic import Field
 
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
@@ -24,10 +24,12 @@ from skyscript_assets.lib.benchmarks.items import (
     open_items,
     write_model,
 )
+from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.files import file_stamp
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 
 MAX_PIXELS = 64_000_000
 """Largest image accepted: a small file can claim to unpack into a huge one."""
@@ -38,7 +40,7 @@ MAX_BYTES = 128_000_000
 SHOWN_PROBLEMS = 5
 """Problems of a CSV that an error message lists; the rest is counted."""
 
-IMAGES_AT_ONCE = 64
+IMAGES_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,24 @@ class _Checked:
     height: int
 
 
+class ImageFolderBenchmark(BenchmarkBase):
+    """A folder of images with a CSV (filepath,label): single-label zero-shot classification by the paper's protocol."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    csv: str = Field(description="CSV with the columns filepath and label; paths are relative to it.")
+    classnames: str = Field(description="Text file, one class name a line.")
+    licence: str = Field("see its publisher", description="Licence of the images.")
+
+
 def build_image_folder(
-    benchmark: ImageFolderBenchmark, settings: Settings, out: Path, progress: Progress = silent
+    benchmark: ImageFolderBenchmark, csv_path: Path, classnames_path: Path, out: Path, progress: Progress = silent
 ) -> BenchmarkDataSummary:
     """Check every image and label of a folder, and write `items.parquet` and `benchmark.json`.
 
     Args:
         benchmark: The benchmark's settings.
-        settings: The profile, whose folder relative paths start at.
+        csv_path: Its CSV.
+        classnames_path: Its class names.
         out: Folder to write into.
         progress: Listener; counts images.
 
@@ -77,16 +89,15 @@ def build_image_folder(
         SettingsError: a prompt lacks `{c}`.
     """
     check_prompts(benchmark.prompts, benchmark.title)
-    csv_path = settings.resolve(benchmark.csv)
-    classes = _class_names(settings.resolve(benchmark.classnames))
+    classes = _class_names(classnames_path)
     rows = _rows(csv_path)
     problems: list[str] = []
     with open_items(out) as items:
         for done, (row, image) in enumerate(_checked(csv_path.parent, rows)):
-            if done % IMAGES_AT_ONCE == 0:
+            if done % IMAGES_AHEAD == 0:
                 progress(done, len(rows), "images")
             if row.label not in classes:
-                problems.append(f"line {row.line}: label {row.label!r} is not in {Path(benchmark.classnames).name}")
+                problems.append(f"line {row.line}: label {row.label!r} is not in {classnames_path.name}")
             elif isinstance(image, str):
                 problems.append(f"line {row.line}: {row.filepath}: {image}")
             else:
@@ -158,10 +169,7 @@ def _rows(path: Path) -> list[_Labelled]:
 
 def _checked(folder: Path, rows: list[_Labelled]) -> Iterator[tuple[_Labelled, _Checked | str]]:
     """Each row with its image, or with what is wrong with it; two threads decode, a bounded number ahead."""
-    waiting = iter(rows)
-    with ThreadPoolExecutor(2) as pool:
-        while batch := list(islice(waiting, IMAGES_AT_ONCE)):
-            yield from zip(batch, pool.map(lambda row: _check_image(folder, row.filepath), batch), strict=True)
+    return in_order(lambda row: (row, _check_image(folder, row.filepath)), rows, threads=2, ahead=IMAGES_AHEAD)
 
 
 def _check_image(folder: Path, filepath: str) -> _Checked | str:
@@ -198,3 +206,15 @@ def _raise_problems(path: Path, problems: list[str]) -> None:
         raise CorruptInputError(
             "\n".join([f"{path}: {len(problems)} rows cannot be used:", *(f"  - {p}" for p in shown)])
         )
+
+
+KIND = BenchmarkKind(
+    settings=ImageFolderBenchmark,
+    reads=lambda benchmark, shared: {
+        "files": [file_stamp(shared.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]
+    },
+    build=lambda benchmark, shared, _scenes, out, progress: build_image_folder(
+        benchmark, shared.resolve(benchmark.csv), shared.resolve(benchmark.classnames), out, progress
+    ),
+    labels="one",
+)

@@ -62,7 +62,8 @@ SCORE_SCHEMA = pa.schema(
 ROWS_AT_ONCE = 512
 """Items held in memory while a table with images is written or read."""
 
-Kind = Literal["ground-cover", "image-folder"]
+IMAGES_AT_ONCE = 128
+"""Images that are given to a tower together."""
 
 
 class BenchmarkClass(Model):
@@ -76,7 +77,7 @@ class BenchmarkSpec(Model):
     """`benchmark.json`: everything that scoring needs and the items do not say."""
 
     schema_version: Literal[1] = 1
-    kind: Kind
+    kind: str
     title: str
     synthetic: bool
     statement: str
@@ -122,7 +123,7 @@ class Scores(Model):
     schema_version: Literal[1] = 1
     benchmark: str
     title: str
-    kind: Kind
+    kind: str
     synthetic: bool
     recipe: str
     primary: str
@@ -137,6 +138,18 @@ class Scores(Model):
     retrieval_texts: int
     retrieval_images: int
     classes: tuple[ClassScores, ...]
+
+    @property
+    def first(self) -> Figure:
+        """The figure that models are compared by."""
+        return self.figures[self.primary]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
+        told = self.model_dump(include={"benchmark", "recipe", "synthetic", "items", "clusters", "primary"})
+        values = {name: figure.value for name, figure in self.figures.items()}
+        return told | self.first.model_dump() | {"figures": values}
 
 
 @dataclass(frozen=True)
@@ -289,7 +302,7 @@ def read_items(folder: Path) -> pa.Table:
 def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
     """Encoded images of some splits in the order of the table, in lists of bounded length."""
     with pq.ParquetFile(folder / ITEMS_FILE) as table:
-        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE // 4, columns=["image", "split"]):
+        for batch in table.iter_batches(batch_size=IMAGES_AT_ONCE, columns=["image", "split"]):
             images = batch.filter(pc.is_in(batch["split"], pa.array(splits)))["image"].to_pylist()
             if images:
                 yield images

@@ -34,7 +34,7 @@ from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, Sc
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.files.index import check_unchanged
+from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
@@ -172,11 +172,9 @@ def _used_scenes(plan_path: Path, plan: pa.Table, scenes_folder: Path) -> dict[s
             f"{plan_path} names scene {missing[0]}, which {scenes_folder} does not have: materialize chip_plan again"
         )
     for scene_id in sorted(used):
-        # A painted scene lies in the folder of its table, under that folder's own digests; others are remote. An
-        # image that is away or broken is a failure of its chips.
-        if scenes[scene_id].kind == "files":
-            with contextlib.suppress(MissingInputError, CorruptInputError):
-                check_unchanged(scenes[scene_id])
+        # An image that is away or broken is a failure of its chips.
+        with contextlib.suppress(MissingInputError, CorruptInputError):
+            source_kind(scenes[scene_id].kind).check_scene(scenes[scene_id])
     return {scene_id: scenes[scene_id] for scene_id in used}
 
 

@@ -16,25 +16,10 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
-from skyscript_assets.lib.settings.sources import (
-    EarthEngineSource,
-    FilesSource,
-    ServiceSource,
-    Source,
-    StacSource,
-    SyntheticSource,
-)
+from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import read_table
-
-TILE_PX = 256
-"""Side of a tile of a service that does not state it here, pixels."""
-
-COG_BLOCK_PX = 512
-"""Side of a block of a cloud optimized GeoTIFF as GDAL writes it by default."""
-
-OPENING_REQUESTS = 2
-"""Requests that opening a remote file takes: its header, and the place of its blocks."""
 
 JPEG_BYTES_PER_PX = {50: 0.15, 75: 0.21, 90: 0.33, 95: 0.46, 100: 0.84}
 """Bytes of a chip's JPEG (4:2:0) for each pixel by quality: median of the real images in `benchmarks/chip_bytes.py`."""
@@ -73,7 +58,7 @@ class Estimate:
 def estimate(
     plan_folder: Path,
     scenes_folder: Path,
-    source: Source,
+    source: SourceBase,
     chips: ChipSettings,
     rates: RateSettings,
     earlier: Path | None = None,
@@ -98,16 +83,19 @@ def estimate(
     transforms = np.array(plan["transform"].to_pylist(), dtype=np.float64).reshape(-1, 6)
     names = plan["scene_id"].to_pylist()
     corners = _corners(transforms, names, plan["crs"].to_pylist(), scenes)
-    service = isinstance(source, ServiceSource)
-    side = getattr(source, "tile_px", TILE_PX) if service else COG_BLOCK_PX
+    reading = source_kind(source.kind).reading(source)
+    side = reading.block_px
     used = sorted(set(names))
     blocks = _blocks(np.searchsorted(used, names), corners, np.column_stack([width, height]), side)
+    blocks_of = np.bincount(blocks, minlength=len(used)).tolist()
     source_bytes = sum(
-        int(count) * side * side * (6 if scenes[name].scale_low is not None else 3)
-        for name, count in zip(used, np.bincount(blocks, minlength=len(used)), strict=True)
+        count * side * side * (6 if scenes[name].scale_low is not None else 3)
+        for name, count in zip(used, blocks_of, strict=True)
     )
-    requests = _requests(source, len(plan), [len(scenes[name].hrefs) for name in used], np.bincount(blocks))
-    requests_s = source.requests_per_second if isinstance(source, ServiceSource) else rates.requests_s
+    requests = reading.chip_requests * len(plan) + sum(
+        len(scenes[name].hrefs) * (reading.block_requests * count + reading.file_requests)
+        for name, count in zip(used, blocks_of, strict=True)
+    )
     known = _bytes_per_px(earlier)
     bytes_per_px = float(np.interp(chips.jpeg_quality, list(JPEG_BYTES_PER_PX), list(JPEG_BYTES_PER_PX.values())))
     bytes_per_px = bytes_per_px if known is None else known
@@ -121,7 +109,7 @@ def estimate(
         disk_bytes=round(pixels * bytes_per_px) + ROW_BYTES * len(plan),
         seconds=len(blocks) * side * side / 1e6 / rates.read_megapixels_s
         + pixels / 1e6 / rates.encode_megapixels_s
-        + requests / requests_s,
+        + requests / (reading.requests_s or rates.requests_s),
         bytes_per_px=bytes_per_px,
         measured=known is not None,
     )
@@ -151,17 +139,6 @@ def _blocks(
     x, y = first[owner, 0] + number % count[owner, 0], first[owner, 1] + number // count[owner, 0]
     touched = np.unique(np.column_stack([scene[owner], x, y]), axis=0)
     return np.asarray(touched[:, 0], dtype=np.int64)
-
-
-def _requests(source: Source, chips: int, images: Sequence[int], blocks: npt.NDArray[np.int64]) -> int:
-    """Requests for the chips, by the number of images and of blocks of each scene that is used."""
-    if isinstance(source, FilesSource | SyntheticSource):
-        return 0
-    if isinstance(source, EarthEngineSource):
-        return chips
-    if isinstance(source, StacSource):
-        return sum(files * (count + OPENING_REQUESTS) for files, count in zip(images, blocks.tolist(), strict=True))
-    return int(blocks.sum())
 
 
 def _bytes_per_px(chips_folder: Path | None) -> float | None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, RefusedError, UnreachableError
+from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 
 FAILURES_FILE = "failures.parquet"
@@ -56,12 +57,6 @@ _HTTP_ERRORS = (
     socket.gaierror,
 )
 _HTTP_TEXT = re.compile(r"\bHTTP\b")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
-_QUERY = re.compile(r"(\w://[^\s?#'\")]*)[?#][^\s'\")]*")
-_NAMED = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|secret|password|passwd|signature|api[_-]?key|access[_-]?key)|authorization|sig)"
-    r"['\"]?\s*[=:]\s*)(?:(?:bearer|basic)\s+)?[^\s&,;]+"
-)
 
 
 @dataclass(frozen=True)
@@ -89,16 +84,7 @@ def failed(error: BaseException, now: dt.datetime, before: Failure | None = None
         before: The chip's entry so far.
     """
     attempts, first = (1, now) if before is None else (before.attempts + 1, before.first)
-    return Failure(_reason(error), plain_message(error), attempts, first, now)
-
-
-def plain_message(error: BaseException) -> str:
-    """An error's message fit to be stored: one line, bounded, without the credentials and queries of addresses."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(letter for letter in text if letter.isprintable())
-    for pattern, kept in ((_CREDENTIALS, ""), (_QUERY, r"\1"), (_NAMED, r"\1***")):
-        text = pattern.sub(kept, text)
-    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
+    return Failure(_reason(error), told(str(error), MAX_ERROR_LENGTH) or type(error).__name__, attempts, first, now)
 
 
 def _reason(error: BaseException) -> FailureReason:

@@ -25,8 +25,8 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.vocabulary import limits_px
 
-GSD_TOLERANCE = 1.05
-"""How much coarser than a tag's coarsest GSD a scene may be: steps are nominal, real pixels are not quite."""
+COARSEST_GSD_FACTOR = 1.05
+"""Factor by which coarser than a tag's coarsest GSD a scene may be: steps are nominal, real pixels are not quite."""
 
 SQUARE_DEG = 0.01
 """Side in degrees of the squares that `sampling: squares` draws (SkyScript, AAAI 2024)."""
@@ -96,12 +96,12 @@ class Snapshot:
 
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
-        return self.coarsest_gsd_m * GSD_TOLERANCE >= gsd_m
+        return self.coarsest_gsd_m * COARSEST_GSD_FACTOR >= gsd_m
 
     def edges(self) -> FloatArray:
         """The GSDs, rising, between which neither `visible` nor `nearest_gsd` changes: above one, both may."""
         known = np.array(sorted(self.counts), dtype=np.float64)
-        return np.unique(np.concatenate([self.coarsest_gsd_m * GSD_TOLERANCE, np.sqrt(known[1:] * known[:-1])]))
+        return np.unique(np.concatenate([self.coarsest_gsd_m * COARSEST_GSD_FACTOR, np.sqrt(known[1:] * known[:-1])]))
 
     def nearest_gsd(self, gsd_m: float) -> float:
         """The GSD nearest in ratio for which the snapshot has counts, or the GSD itself where it has none at all."""
@@ -110,8 +110,8 @@ class Snapshot:
     def count_at(self, gsd_m: float) -> IntArray:
         """Plannable objects of each tag at the nearest GSD that was counted, shape [tags].
 
-        A tag whose coarsest GSD lies just below (`GSD_TOLERANCE`) was not counted there: its largest count stands in. 0
-        where the region's snapshot does not know a tag.
+        A tag whose coarsest GSD lies just below (`COARSEST_GSD_FACTOR`) was not counted there: its largest count stands
+        in. 0 where the region's snapshot does not know a tag.
         """
         nearest = self.nearest_gsd(gsd_m)
         none = np.zeros(len(self.keys), dtype=np.int64)

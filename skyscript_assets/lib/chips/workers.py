@@ -21,7 +21,7 @@ import simplejpeg
 from skyscript_assets.lib.chips.failures import READ_ERRORS, Failure, failed, is_failure
 from skyscript_assets.lib.chips.quality import Quality, measure, rejection
 from skyscript_assets.lib.chips.reuse import EarlierChips
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.settings.plant import ChipSettings
 
@@ -94,7 +94,7 @@ class Desk:
     def _read(self, task: Task, todo: Sequence[int]) -> Iterator[tuple[int, Pixels | BaseException]]:
         """The pixels of some chips of a task, or the error in their place."""
         rows = [task.rows[index] for index in todo]
-        windows = [Window(row["crs"], tuple(row["transform"]), row["width"], row["height"]) for row in rows]
+        windows = [GeoBox(row["crs"], tuple(row["transform"]), row["width"], row["height"]) for row in rows]
         left = dict(enumerate(windows))
         try:
             reader = self._open(task.scene)

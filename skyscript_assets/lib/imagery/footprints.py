@@ -7,7 +7,7 @@ import math
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.imagery.reader import Coefficients
 
@@ -38,6 +38,12 @@ def place(in_pixels: shapely.Geometry, transform: Coefficients, to_wgs84: Transf
         placed.append(shapely.difference(whole[0], shapely.union_all(whole[1:])) if whole[1:] else whole[0])
     footprint = shapely.make_valid(shapely.union_all(placed)) if placed[1:] else placed[0]
     return shapely.normalize(polygons(footprint))
+
+
+def outline_of(crs: CRS, transform: Coefficients, width: int, height: int, pieces: int) -> shapely.Geometry | None:
+    """The edge of a raster as `place` gives it, its longer side divided into `pieces`."""
+    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / pieces)
+    return place(frame, transform, Transformer.from_crs(crs, 4326, always_xy=True))
 
 
 def _ring(points: NDArray[np.float64], transform: Coefficients, to_wgs84: Transformer) -> shapely.Geometry | None:

@@ -1,7 +1,8 @@
 """Pixels of scenes: one reader for every kind of image, which gives 8-bit RGB and says which pixels hold data.
 
-A window on the scene's own pixel grid is read as it is; any other window (another CRS or pixel size, or a shift by part
-of a pixel) is resampled bilinearly, invalid pixels left out of the mean. What becomes of the pixels belongs to callers.
+What is asked for is a box: pixels anywhere on the globe. A box on the scene's own pixel grid is a window of the image
+and read as it is; any other one (another CRS or pixel size, or a shift by less than a pixel) is resampled bilinearly,
+invalid pixels left out of the mean. What becomes of the pixels belongs to callers.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.scenes import Scene
 
 ALIGNED_TOLERANCE_PX = 0.01
-"""Windows nearer than this to whole pixels of the scene count as lying on its grid."""
+"""Boxes nearer than this to whole pixels of the scene count as lying on its grid."""
 
 MARGIN_PX = 2
-"""Scene pixels read around a resampled window, so that the bilinear kernel finds its neighbours."""
+"""Scene pixels read around a resampled box, so that the bilinear kernel finds its neighbours."""
 
 VALID_ALPHA = 128
 """Least blended alpha (of 255) of a resampled pixel that counts as data: half of its kernel's weight."""
 
+MAX_READ_PIXELS = 1 << 25
+"""Most pixels of a window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
 
 AHEAD = 64
 """Windows that a reader is told of ahead of reading them."""
@@ -57,8 +60,8 @@ Coefficients = tuple[float, float, float, float, float, float]
 """Affine (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f."""
 
 
-class Part(NamedTuple):
-    """A part of a scene's image, in its pixels, all of which lies inside it."""
+class Window(NamedTuple):
+    """A window of a scene's image, in its pixels, all of which lies inside it."""
 
     column: int
     row: int
@@ -66,8 +69,8 @@ class Part(NamedTuple):
     height: int
 
 
-class Window(NamedTuple):
-    """A window to read: CRS (`EPSG:n` or WKT), affine (a, b, c, d, e, f) from pixel corners to it, size in pixels."""
+class GeoBox(NamedTuple):
+    """Pixels to read: CRS (`EPSG:n` or WKT), affine (a, b, c, d, e, f) from their corners to it, columns and rows."""
 
     crs: str
     transform: Coefficients
@@ -78,8 +81,8 @@ class Window(NamedTuple):
 class SceneReader(abc.ABC):
     """Reads windows of one scene, used as a context manager.
 
-    Each kind of scene says how the pixels of a part of its image are got (`read_inside`) and in which blocks they are
-    stored; which part a window needs, and what becomes of it, is the same for all. A reader belongs to the thread that
+    Each kind of scene says how the pixels of a window of its image are got (`read_inside`) and in which blocks they are
+    stored; which window a box needs, and what becomes of it, is the same for all. A reader belongs to the thread that
     opened it; threads that share a scene open one each.
     """
 
@@ -107,136 +110,144 @@ class SceneReader(abc.ABC):
         """(rows, columns) of the blocks in which the image is stored or served."""
 
     @abc.abstractmethod
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, all of which lies inside it.
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, of at most `MAX_READ_PIXELS` pixels.
 
         Raises:
             CorruptInputError: the image cannot be read there.
-            SceneError: it is larger than can be read at once.
         """
 
-    def expect(self, parts: Sequence[Part]) -> None:  # noqa: B027 - most readers need no warning
-        """Told the parts of the image that are read next, in this order: a remote reader fetches them together."""
+    def expect(self, windows: Sequence[Window]) -> None:  # noqa: B027 - most readers need no warning
+        """Told the windows that are read next, in this order: a remote reader fetches them together."""
 
     def read(self, crs: str, transform: Coefficients, width: int, height: int) -> Pixels:
-        """Read a window; what lies outside the scene is not valid.
+        """Read a box; what lies outside the scene is not valid.
 
         Args:
-            crs: CRS of the window, `EPSG:n` or WKT.
-            transform: Affine (a, b, c, d, e, f) from the window's pixel corners (column, row) to `crs`.
-            width: Columns of the window.
-            height: Rows of the window.
+            crs: CRS of the box, `EPSG:n` or WKT.
+            transform: Affine (a, b, c, d, e, f) from the corners of its pixels (column, row) to `crs`.
+            width: Columns of the box.
+            height: Rows of the box.
 
         Raises:
             CorruptInputError: the image cannot be decoded there.
-            SceneError: the window covers more than `MAX_READ_PIXELS` pixels of the scene.
+            SceneError: the box covers more than `MAX_READ_PIXELS` pixels of the scene.
         """
-        window = Window(crs, transform, width, height)
-        return self._read(window, self._aligned(window))
+        box = GeoBox(crs, transform, width, height)
+        return self._read(box, self._aligned(box))
 
-    def read_many(self, windows: Sequence[Window]) -> Iterator[tuple[int, Pixels | CorruptInputError]]:
-        """Read windows in the order of the image's blocks, so that each block is decoded once.
+    def read_many(self, boxes: Sequence[GeoBox]) -> Iterator[tuple[int, Pixels | CorruptInputError]]:
+        """Read boxes in the order of the image's blocks, so that each block is decoded once.
 
         Yields:
-            (index in `windows`, its pixels), or the error in place of the pixels of a window that cannot be decoded.
+            (index in `boxes`, its pixels), or the error in place of the pixels of a box that cannot be decoded.
         """
-        places = [self._aligned(window) for window in windows]
-        parts = [self._part(window, place) for window, place in zip(windows, places, strict=True)]
-        order = sorted(range(len(windows)), key=lambda i: (self._first_block(parts[i]), i))
+        places = [self._aligned(box) for box in boxes]
+        windows = [self._window(box, place) for box, place in zip(boxes, places, strict=True)]
+        order = sorted(range(len(boxes)), key=lambda i: (self._first_block(windows[i]), i))
         for start in range(0, len(order), AHEAD):
             ahead = order[start : start + AHEAD]
-            self.expect([part for index in ahead if (part := parts[index]) is not None])
+            self.expect([window for index in ahead if (window := windows[index]) is not None])
             for index in ahead:
                 try:
-                    yield index, self._read(windows[index], places[index])
+                    yield index, self._read(boxes[index], places[index])
                 except CorruptInputError as error:
                     yield index, error
 
-    def _read(self, window: Window, aligned: tuple[int, int] | None) -> Pixels:
-        if aligned is not None:
-            return self._read_aligned(*aligned, window.width, window.height)
-        return self._read_resampled(window)
+    def _read(self, box: GeoBox, aligned: tuple[int, int] | None) -> Pixels:
+        return self._read_resampled(box) if aligned is None else self._read_aligned(box, *aligned)
 
-    def _aligned(self, window: Window) -> tuple[int, int] | None:
-        """(column, row) of a window's upper left pixel where it lies on the scene's grid, else None."""
-        if window.crs != self.scene.crs and self._crs(window.crs) != self._crs(self.scene.crs):
+    def _read_inside(self, window: Window) -> Pixels:
+        if window.width * window.height > MAX_READ_PIXELS:
+            raise SceneError(
+                f"a window covers {window.width} x {window.height} pixels of {self.scene.where}, more than "
+                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
+            )
+        return self.read_inside(window)
+
+    def _aligned(self, box: GeoBox) -> tuple[int, int] | None:
+        """(column, row) of a box's upper left pixel where it lies on the scene's grid, else None."""
+        if box.crs != self.scene.crs and self._crs(box.crs) != self._crs(self.scene.crs):
             return None
         # The product of two affines in plain numbers: asked of every chip, and their class is slow.
-        a, b, c, d, e, f = window.transform
+        a, b, c, d, e, f = box.transform
         across, down = self._to_scene[:3], self._to_scene[3:]
         to_scene = tuple(
             value
             for first, second, last in (across, down)
             for value in (first * a + second * d, first * b + second * e, first * c + second * f + last)
         )
-        return _whole_shift(to_scene, window.width, window.height)
+        return _whole_shift(to_scene, box.width, box.height)
 
-    def _part(self, window: Window, aligned: tuple[int, int] | None) -> Part | None:
-        """The part of the image that a window reads, or None where it lies beside it."""
+    def _window(self, box: GeoBox, aligned: tuple[int, int] | None) -> Window | None:
+        """The window of the image that a box reads, or None where it lies beside it."""
         if aligned is None:
-            return self._under(window)
-        (left, top), (scene_width, scene_height) = aligned, (self.scene.width, self.scene.height)
-        right, bottom = min(scene_width, left + window.width), min(scene_height, top + window.height)
-        left, top = max(0, left), max(0, top)
-        return Part(left, top, right - left, bottom - top) if left < right and top < bottom else None
+            return self._under(box)
+        left, top = aligned
+        return self._clipped(left, top, left + box.width, top + box.height)
 
-    def _read_aligned(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """A window on the scene's grid whose upper left pixel is (column, row) of the scene."""
-        if column >= 0 and row >= 0 and column + width <= self.scene.width and row + height <= self.scene.height:
-            return self.read_inside(column, row, width, height)
-        rgb = np.zeros((height, width, 3), dtype=np.uint8)
-        valid = np.zeros((height, width), dtype=bool)
-        left, right = max(0, column), min(self.scene.width, column + width)
-        top, bottom = max(0, row), min(self.scene.height, row + height)
-        if left < right and top < bottom:
-            inside = self.read_inside(left, top, right - left, bottom - top)
-            part = (slice(top - row, bottom - row), slice(left - column, right - column))
-            rgb[part], valid[part] = inside.rgb, inside.valid
+    def _clipped(self, left: int, top: int, right: int, bottom: int) -> Window | None:
+        """What lies inside the image of the pixels from (left, top) to before (right, bottom), None where none do."""
+        left, right = max(0, left), min(self.scene.width, right)
+        top, bottom = max(0, top), min(self.scene.height, bottom)
+        return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+    def _read_aligned(self, box: GeoBox, column: int, row: int) -> Pixels:
+        """A box on the scene's grid whose upper left pixel is (column, row) of the scene."""
+        window = self._window(box, (column, row))
+        if window is not None and window[2:] == box[2:]:
+            return self._read_inside(window)
+        rgb = np.zeros((box.height, box.width, 3), dtype=np.uint8)
+        valid = np.zeros((box.height, box.width), dtype=bool)
+        if window is not None:
+            pixels = self._read_inside(window)
+            top, left = window.row - row, window.column - column
+            place = (slice(top, top + window.height), slice(left, left + window.width))
+            rgb[place], valid[place] = pixels.rgb, pixels.valid
         return Pixels(rgb, valid)
 
-    def _read_resampled(self, window: Window) -> Pixels:
-        """A window that is not on the scene's grid: what lies under it is read plainly, then warped with its mask."""
+    def _read_resampled(self, box: GeoBox) -> Pixels:
+        """A box that is not on the scene's grid: what lies under it is read plainly, then warped with its mask."""
         import rasterio
         from affine import Affine
         from rasterio.warp import Resampling, reproject
 
-        target = np.zeros((4, window.height, window.width), dtype=np.uint8)
-        under = self._under(window)
+        target = np.zeros((4, box.height, box.width), dtype=np.uint8)
+        under = self._under(box)
         if under is not None:
-            column, row, width, height = under
-            turned = self._turned(window)
-            source = self.read_inside(column, row, width, height)
+            turned = self._turned(box)
+            source = self._read_inside(under)
             alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
             try:
                 reproject(
                     np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
                     target,
-                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(column, row),
+                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(*under[:2]),
                     src_crs=self._crs(self.scene.crs),
                     src_alpha=4,
-                    dst_transform=Affine(*window.transform),
-                    dst_crs=self._crs(window.crs),
+                    dst_transform=Affine(*box.transform),
+                    dst_crs=self._crs(box.crs),
                     dst_alpha=4,
                     resampling=Resampling.bilinear,
                 )
             except rasterio.errors.RasterioError as error:
-                raise CorruptInputError(f"{self.scene.where} cannot be warped to {window.crs} ({error})") from error
+                raise CorruptInputError(f"{self.scene.where} cannot be warped to {box.crs} ({error})") from error
         valid = target[3] >= VALID_ALPHA
         rgb = np.ascontiguousarray(np.moveaxis(target[:3], 0, -1))
         rgb[~valid] = 0
         return Pixels(rgb, valid)
 
-    def _under(self, window: Window) -> Part | None:
-        """The scene's pixels under a window, or None where there are none."""
+    def _under(self, box: GeoBox) -> Window | None:
+        """The scene's pixels under a box, or None where there are none."""
         from affine import Affine
         from rasterio._err import CPLE_BaseError
         from rasterio.warp import transform as warp_points
 
         # The outline bends in the scene's CRS: nine points a side follow it far within the margin for a chip.
         steps = np.linspace(0.0, 1.0, 9)
-        columns, rows = np.meshgrid(steps * window.width, steps * window.height)
-        x, y = Affine(*window.transform) @ (columns.ravel(), rows.ravel())
-        crs = self._crs(window.crs)
+        columns, rows = np.meshgrid(steps * box.width, steps * box.height)
+        x, y = Affine(*box.transform) @ (columns.ravel(), rows.ravel())
+        crs = self._crs(box.crs)
         if crs != self._crs(self.scene.crs):
             try:
                 x, y = warp_points(crs, self._crs(self.scene.crs), x, y)
@@ -246,35 +257,33 @@ class SceneReader(abc.ABC):
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             return None
         if self._crs(self.scene.crs).is_geographic:
-            # Longitudes near the window's own, then as many turns away as the scene counts them.
-            x = x[0] + (x - x[0] + 180) % 360 - 180 + self._turned(window)
+            # Longitudes near the box's own, then as many turns away as the scene counts them.
+            x = x[0] + (x - x[0] + 180) % 360 - 180 + self._turned(box)
         column, row = ~self._transform @ (x, y)
-        left = max(0, int(np.floor(column.min())) - MARGIN_PX)
-        right = min(self.scene.width, int(np.ceil(column.max())) + MARGIN_PX)
-        top = max(0, int(np.floor(row.min())) - MARGIN_PX)
-        bottom = min(self.scene.height, int(np.ceil(row.max())) + MARGIN_PX)
-        return Part(left, top, right - left, bottom - top) if left < right and top < bottom else None
+        left, top = (int(np.floor(side.min())) - MARGIN_PX for side in (column, row))
+        right, bottom = (int(np.ceil(side.max())) + MARGIN_PX for side in (column, row))
+        return self._clipped(left, top, right, bottom)
 
-    def _turned(self, window: Window) -> float:
-        """Degrees, a multiple of 360, by which a scene's longitudes differ from those that PROJ gives for a window."""
+    def _turned(self, box: GeoBox) -> float:
+        """Degrees, a multiple of 360, by which a scene's longitudes differ from those that PROJ gives for a box."""
         from affine import Affine
         from rasterio.warp import transform as warp_points
 
         crs = self._crs(self.scene.crs)
         if not crs.is_geographic:
             return 0.0
-        x, y = Affine(*window.transform) @ (0.0, 0.0)
-        if self._crs(window.crs) != crs:
-            (x,), _ = warp_points(self._crs(window.crs), crs, [x], [y])
+        x, y = Affine(*box.transform) @ (0.0, 0.0)
+        if self._crs(box.crs) != crs:
+            (x,), _ = warp_points(self._crs(box.crs), crs, [x], [y])
         middle, _ = self._transform @ (self.scene.width / 2, self.scene.height / 2)
         return 360.0 * round((middle - x) / 360) if np.isfinite(x) else 0.0
 
-    def _first_block(self, part: Part | None) -> tuple[int, int]:
-        """(row, column) of the block that holds a part's upper left pixel."""
-        if part is None:
+    def _first_block(self, window: Window | None) -> tuple[int, int]:
+        """(row, column) of the block that holds a window's upper left pixel."""
+        if window is None:
             return (0, 0)
         rows, columns = self.block_shape
-        return (part.row // rows, part.column // columns)
+        return (window.row // rows, window.column // columns)
 
     def _crs(self, text: str) -> Any:
         import rasterio
@@ -283,7 +292,7 @@ class SceneReader(abc.ABC):
             try:
                 self._crs_of[text] = rasterio.crs.CRS.from_user_input(text)
             except (rasterio.errors.CRSError, ValueError) as error:
-                raise SceneError(f"a window of scene {self.scene.scene_id} states no readable CRS ({error})") from error
+                raise SceneError(f"a box on scene {self.scene.scene_id} states no readable CRS ({error})") from error
         return self._crs_of[text]
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.secrets import shown
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
 
@@ -118,10 +118,7 @@ class Scene:
     @property
     def where(self) -> str:
         """Where the image is, as messages name it: its path, or its address without query and credentials."""
-        parts = urlsplit(self.hrefs[0])
-        if parts.scheme and parts.netloc:
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        return str(self.path)
+        return shown(self.hrefs[0]) if "://" in self.hrefs[0] else str(self.path)
 
     @property
     def bounds(self) -> Bounds:

@@ -46,3 +46,21 @@ def owned_by_earlier(earlier: Mapping[str, tuple[Path, Bounds]], bbox: Bounds) -
         common = np.flatnonzero((x >= west) & (x <= east) & (y >= south) & (y <= north))
         found.append(table["object_id"].take(common).combine_chunks())
     return pa.concat_arrays(found)
+
+
+OVERLAP_SCHEMA = pa.schema([("object_id", pa.string()), ("owner", pa.string())])
+OVERLAP_FILE = "overlap.parquet"
+
+
+def write_region_overlap(
+    region: str, bbox: Bounds, objects: Path, earlier: Mapping[str, tuple[Path, Bounds]], out: Path
+) -> object:
+    """Interim."""
+    rows = [(i, name) for name, one in earlier.items() for i in owned_by_earlier({name: one}, bbox).to_pylist()]
+    from skyscript_assets.lib.tables import write_table
+
+    table = pa.table({"object_id": [r[0] for r in rows], "owner": [r[1] for r in rows]}, schema=OVERLAP_SCHEMA)
+    write_table(out / OVERLAP_FILE, table)
+    import types
+
+    return types.SimpleNamespace(objects=len(rows))

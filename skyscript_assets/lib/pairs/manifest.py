@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.captions.compose import STYLES
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.geometry import SPLITS
-from skyscript_assets.lib.pairs.table import read_pairs
+from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import write_table
 
@@ -31,9 +33,8 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_shard", pa.string()),
         ("image_offset", pa.int64()),
         ("image_length", pa.int64()),
-        ("title", pa.string()),
-        ("title_multi_objects", pa.string()),
-        ("focus_box", PLAN_SCHEMA.field("focus_box").type),
+        *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
+        PLAN_SCHEMA.field("focus_box"),
         ("cell", pa.string()),
         ("score", pa.float64()),
         ("scorer", pa.string()),
@@ -56,16 +57,6 @@ NO_SCORE = "no score"
 DUPLICATE = "duplicate image"
 
 MAX_EXAMPLES = 20
-
-
-@dataclass(frozen=True)
-class PartitionFolders:
-    """Where the stages of one region and source lie."""
-
-    plan: Path
-    chips: Path
-    captions: Path
-    scores: Path
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ def write_manifest(
     """
     tables = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        tables.append(read_pairs(folders.plan, folders.chips, folders.captions, folders.scores))
+        tables.append(read_pairs(folders))
         progress(done, len(partitions), "partitions")
     if not tables:
         write_table(out / "manifest.parquet", MANIFEST_SCHEMA.empty_table())

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.imagery.reader import SceneReader, Window
+from skyscript_assets.lib.imagery.reader import GeoBox, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.registration.outlines import ROAD_WEIGHT, Frame, Outlines, Segments
 
@@ -74,7 +74,7 @@ def _pair(row: Mapping[str, Any], reader: SceneReader, outlines: Outlines) -> tu
     side = max(LEAST_GROUND_PX, round(GROUND_M / gsd_m))
     half_m = side * gsd_m / 2
     frame = _frame(row, reader.scene, outlines, half_m)
-    window = Window(frame.crs, (gsd_m, 0.0, -half_m, 0.0, -gsd_m, half_m), side, side)
+    window = GeoBox(frame.crs, (gsd_m, 0.0, -half_m, 0.0, -gsd_m, half_m), side, side)
     with reader:
         picture = Image.fromarray(reader.read(*window).rgb).resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
     shift = (row["dx_m"], row["dy_m"])

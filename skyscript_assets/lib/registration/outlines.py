@@ -5,7 +5,7 @@ Only geometry is here, in degrees and in the metres of a window's frame; what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +94,7 @@ class Outlines:
     tree: shapely.STRtree
 
     @classmethod
-    def of(cls, geometry: Sequence[shapely.Geometry], width_m: Sequence[float]) -> Outlines:
+    def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Outlines:
         """Outlines of some geometries."""
         array = np.empty(len(geometry), dtype=object)
         array[:] = list(geometry)
@@ -148,38 +148,17 @@ def read_outlines(path: Path) -> Outlines:
         OutputSchemaError: another version wrote it.
     """
     table = read_table(path, _SCHEMA, ["object_id", "tags"])
-    rows = _candidates(table["tags"])
-    geometry: list[shapely.Geometry] = []
-    widths: list[float] = []
+    keys = (pc.is_valid(pc.map_lookup(table["tags"], key, "first")) for key in ("building", "highway"))
+    rows = np.flatnonzero(pc.or_(*keys).to_numpy())
     wkb = read_table(path, columns=["geometry"])["geometry"].take(rows)
-    ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
-    for object_id, pairs, shape in zip(ids, tags, _shapes(path, wkb), strict=True):
-        width = _width_m(object_id, dict(pairs or ()))
-        if width is not None and np.isfinite(shapely.bounds(shape)).all():
-            geometry.append(shape)
-            widths.append(width)
-    return Outlines.of(geometry, widths)
-
-
-def _candidates(tags: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Rows that carry the key `building` or `highway`."""
-    rows, before = [np.zeros(0, dtype=np.int64)], 0
-    for chunk in tags.chunks:
-        offsets = chunk.offsets.to_numpy()
-        keys = chunk.keys.slice(offsets[0], offsets[-1] - offsets[0])
-        hits = np.flatnonzero(
-            pc.is_in(keys, value_set=pa.array(["building", "highway"])).to_numpy(zero_copy_only=False)
-        )
-        rows.append(before + np.unique(np.searchsorted(offsets - offsets[0], hits, side="right") - 1))
-        before += len(chunk)
-    return np.concatenate(rows)
-
-
-def _shapes(path: Path, wkb: pa.ChunkedArray) -> Iterator[shapely.Geometry]:
     try:
-        yield from shapely.from_wkb(wkb.to_numpy())
+        shapes = shapely.from_wkb(wkb.to_numpy())
     except shapely.errors.GEOSException as error:
         raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
+    widths = np.array([_width_m(object_id, dict(pairs)) for object_id, pairs in zip(ids, tags, strict=True)], float)
+    kept = np.isfinite(widths) & np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    return Outlines.of(shapes[kept], widths[kept])
 
 
 def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
@@ -193,12 +172,12 @@ def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
 
 
 def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
-    """Rings of areas and parts of lines, and which geometry each belongs to."""
-    parts, of_part = shapely.get_parts(geometry, return_index=True)
-    areas = shapely.get_type_id(parts) == 3
-    rings, of_ring = shapely.get_rings(parts[areas], return_index=True)
-    lines = np.concatenate([rings, parts[~areas]])
-    return lines, np.concatenate([of_part[areas][of_ring], of_part[~areas]]).astype(np.int64)
+    """Rings of areas and single lines, and which geometry each belongs to."""
+    pieces, of_piece = shapely.get_parts(geometry, return_index=True)
+    areas = shapely.get_type_id(pieces) == 3
+    rings, of_ring = shapely.get_rings(pieces[areas], return_index=True)
+    lines = np.concatenate([rings, pieces[~areas]])
+    return lines, np.concatenate([of_piece[areas][of_ring], of_piece[~areas]]).astype(np.int64)
 
 
 def _edges(start: FloatArray, end: FloatArray, width: FloatArray) -> Segments:

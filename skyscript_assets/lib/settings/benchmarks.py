@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
-from skyscript_assets.lib.settings.base import BenchmarkKey, Model, Share, SourceKey
+from skyscript_assets.lib.settings.base import UNSEEN, BenchmarkKey, Model, SourceKey
+from skyscript_assets.lib.settings.kinds import of_kind
 
-
-class CoverClass(Model):
-    """One class of the ground-cover benchmark."""
-
-    text: str = Field(description="Words that stand for the class in a prompt.")
-    surfaces: tuple[str, ...] = Field(min_length=1, description="The painter's surfaces that make up the class.")
+BENCHMARK_KINDS = "skyscript_assets.benchmark_kinds"
+"""Group of the entry points of kinds of benchmarks; each is a `BenchmarkKind` (`lib.benchmarks.kind`)."""
 
 
-class GroundCoverBenchmark(Model):
-    """Fixed windows of synthetic scenes: which visible classes cover a share of the window?"""
+class BenchmarkBase(Model):
+    """What every benchmark states, whatever its kind."""
 
-    kind: Literal["ground-cover"] = "ground-cover"
-    title: str = Field(description="Name shown to people.")
-    sources: tuple[SourceKey, ...] = Field(min_length=1, description="Synthetic sources whose scenes are cut.")
-    window_px: int = Field(128, ge=32, description="Side of a window, pixels.")
-    min_share: Share = Field(0.05, description="A class is true where it covers this share of the window or more.")
-    windows_per_cell: int | None = Field(
-        None, ge=1, description="Most windows of a cell and source, drawn by hash; default: all that fit."
-    )
-    classes: dict[str, CoverClass] = Field(min_length=2, description="Classes by name.")
+    kind: str = Field(description="Name under which the benchmark's kind is registered.")
+    title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     prompts: tuple[str, ...] = Field(
         ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
     )
 
-
-class ImageFolderBenchmark(Model):
-    """A folder of images with a CSV (filepath,label): single-label zero-shot classification by the paper's protocol."""
-
-    kind: Literal["image-folder"] = "image-folder"
-    title: str = Field(description="Name shown to people.")
-    csv: str = Field(description="CSV with the columns filepath and label; paths are relative to it.")
-    classnames: str = Field(description="Text file, one class name a line.")
-    prompts: tuple[str, ...] = Field(
-        ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
-    )
-    licence: str = Field("see its publisher", description="Licence of the images.")
+    @property
+    def cut_from(self) -> tuple[SourceKey, ...]:
+        """Keys of the sources whose scenes it is made from; none for what others publish."""
+        return ()
 
 
 class Comparison(Model):
@@ -64,7 +46,8 @@ class PublishedScore(Model):
     reference: str
 
 
-Benchmark = Annotated[GroundCoverBenchmark | ImageFolderBenchmark, Field(discriminator="kind")]
+Benchmark = Annotated[SerializeAsAny[BenchmarkBase], of_kind(BENCHMARK_KINDS, BenchmarkBase)]
+"""A benchmark as the model of its kind."""
 
 
 class BenchmarksFile(Model):

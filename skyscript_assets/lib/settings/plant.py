@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import Model, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Positive, Share
 
 
 class TagSettings(Model):
@@ -77,7 +77,7 @@ class ChipSettings(Model):
     min_focus_px: int = Field(
         8, ge=1, description="Least length in pixels of the longer side of a focus box, points excepted."
     )
-    max_failed_share: Share = Field(
+    max_failed_share: Annotated[Share, UNSEEN] = Field(
         0.5, description="Share of a partition's chips that may fail to be read before the whole partition fails."
     )
     apply_offsets: bool = Field(
@@ -107,27 +107,39 @@ class RateSettings(Model):
 class CaptionSettings(Model):
     """How captions are written."""
 
-    rules: str = Field("caption_rules.yaml", description="Caption rules: a packaged file's name, or a path.")
+    rules: Annotated[str, UNSEEN] = Field(
+        "caption_rules.yaml", description="Caption rules: a packaged file's name, or a path."
+    )
     max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
 
 
-class ScoreSettings(Model):
-    """Image-caption similarity and the share kept."""
+class FeatureSettings(Model):
+    """Features of chips: by whose image tower, and of how many views."""
 
-    scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    scorer: str = Field(description="Key under `bases` of the model whose image tower it is, and that scores pairs.")
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
 
 
-class ShardSettings(Model):
-    """Caption shards."""
+class ScoreSettings(FeatureSettings, CaptionText):
+    """Image-caption similarity of which captions, by the scorer of the features."""
 
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption written as the text file.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption.")
+    @property
+    def features(self) -> FeatureSettings:
+        """The part that features depend on."""
+        return FeatureSettings(scorer=self.scorer, views=self.views)
+
+    @property
+    def text(self) -> CaptionText:
+        """The part that they do not."""
+        return CaptionText(column=self.column, prefix=self.prefix)
+
+
+class ShardSettings(CaptionText):
+    """Caption shards, and the caption written as the text file."""
+
     samples_per_shard: int = Field(1000, ge=1, description="Pairs in one tar file.")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
@@ -71,7 +72,7 @@ def view_rng(seed: int, chip_id: str, view: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
-def centre_box(width: int, height: int, focus: Box | None = None) -> Box:
+def centre_box(width: int, height: int, focus: Sequence[int] | None = None) -> Box:
     """The largest square in the middle, slid along the longer side just as far as keeps the focus box in view."""
     side = min(width, height)
     x0, y0 = (width - side) // 2, (height - side) // 2
@@ -97,7 +98,7 @@ def _start_range(length: int, limit: int, low: int, high: int) -> tuple[int, int
     return max(low, middle - length + 1), min(high - length, middle)
 
 
-def focus_crop(width: int, height: int, focus: Box | None, rng: np.random.Generator) -> Box:
+def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.random.Generator) -> Box:
     """A random crop (paper's scale and ratio) that holds the focus box, or the part around its middle that fits.
 
     Args:
@@ -144,7 +145,7 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def plain_view(image: UInt8Array, focus: Box | None, size: int) -> UInt8Array:
+def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int) -> UInt8Array:
     """The view without augmentation: `centre_box`, resized."""
     height, width = image.shape[:2]
     if (height, width) == (size, size):
@@ -152,7 +153,7 @@ def plain_view(image: UInt8Array, focus: Box | None, size: int) -> UInt8Array:
     return np.asarray(resize(image, centre_box(width, height, focus), size))
 
 
-def augmented_view(image: UInt8Array, focus: Box | None, size: int, rng: np.random.Generator) -> UInt8Array:
+def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:
     """One draw of the paper's augmentation.
 
     Returns:

@@ -12,13 +12,12 @@ import rasterio
 from affine import Affine
 from pyproj import Transformer
 
-from skyscript_assets.demo.ground_cover import build_ground_cover, cell_windows
+from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover, cell_windows
 from skyscript_assets.lib.benchmarks.features import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, read_items, read_spec
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_of, cells_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
-from skyscript_assets.lib.settings.benchmarks import GroundCoverBenchmark
 
 Scenes = dict[tuple[str, str], Path]
 Make = Callable[..., GroundCoverBenchmark]

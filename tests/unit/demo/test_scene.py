@@ -17,9 +17,9 @@ from pyproj import Transformer
 from skyscript_assets.demo import scene as synthetic
 from skyscript_assets.demo.painter import grid as painter_grid
 from skyscript_assets.demo.scene import PaintingSummary, paint_scene
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings.sources import SyntheticSource
 from skyscript_assets.lib.tables import TAGS_TYPE, rows_to_table, write_table
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary())])

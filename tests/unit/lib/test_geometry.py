@@ -103,6 +103,6 @@ def test_a_hash_is_the_same_everywhere() -> None:
     assert math.isclose(mean, 0.5, abs_tol=0.02)
 
 
-def test_the_union_of_boxes_is_around_them_all() -> None:
-    assert g.union_bounds([(0, 0, 1, 1), (2, -1, 3, 0.5)]) == (0, -1, 3, 1)
-    assert g.union_bounds([]) is None
+@pytest.mark.parametrize(("gsd_m", "fits"), [(0.5, True), (2.0, True), (0.49, False), (2.01, False)])
+def test_a_stated_gsd_may_be_wrong_by_a_factor_of_two(gsd_m: float, fits: bool) -> None:
+    assert g.is_stated_gsd(gsd_m, 1.0) == fits

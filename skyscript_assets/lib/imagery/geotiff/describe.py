@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m
+from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
 from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage
 from skyscript_assets.lib.imagery.reader import Coefficients
@@ -27,9 +27,6 @@ from skyscript_assets.lib.settings.sources import Scaling
 
 POOL_PX = 4
 """Side of the squares of the thinned copy that count as data as a whole: specks and ragged edges cost much time."""
-
-GSD_TOLERANCE = 2.0
-"""Factor by which a file's ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
 
 EDGE_POINTS = 32
 """Segments that each side of a raster's outline is divided into before it is transformed."""
@@ -98,7 +95,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     preview = preview_of()
     if preview is not None and not preview[1].any():
         return None
-    low, high = _scaling(image, stated, preview)
+    low, high = scaling_of(image.name, stated, preview)
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     frame = shapely.box(0, 0, dataset.width, dataset.height)
     outline = _placed(image, frame, to_wgs84)
@@ -116,6 +113,18 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
         scale_high=high,
         nodata=nodata_of(image, stated),
     )
+
+
+def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:
+    """What its header alone says of an open image: metres on the ground per pixel, and its frame in EPSG:4326.
+
+    Raises:
+        SceneError: it lies nowhere on the globe, or its pixels are not of the size that its source states.
+    """
+    crs, dataset = _crs_of(image), image.datasets[0]
+    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
+    outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height), to_wgs84)
+    return _gsd_m(image, crs, to_wgs84, stated), outline
 
 
 def nodata_of(image: OpenImage, stated: Stated) -> float | None:
@@ -189,8 +198,12 @@ def crs_text(crs: CRS) -> str:
     return f"EPSG:{code}" if code is not None else crs.to_wkt()
 
 
-def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
-    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance."""
+def scaling_of(name: str, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
+    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance.
+
+    Raises:
+        SceneError: there is no preview to take percentiles from, or they leave nothing to be seen.
+    """
     scaling = stated.scaling
     if scaling is None:
         return None, None
@@ -198,14 +211,14 @@ def _scaling(image: OpenImage, stated: Stated, preview: Preview) -> tuple[float 
         return scaling.low, scaling.high
     if preview is None:
         raise SceneError(
-            f"{image.name} is too large to take percentiles from without overviews: "
-            f"add them with `gdaladdo -r average {image.name}`, or state {stated.key}.scaling as low and high"
+            f"{name} is too large to take percentiles from without overviews: "
+            f"add them with `gdaladdo -r average {name}`, or state {stated.key}.scaling as low and high"
         )
     raw, valid = preview
     low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
     if not low < high:
         raise SceneError(
-            f"{image.name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
+            f"{name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
             f"state sources.yaml: {stated.key}.scaling as low and high"
         )
     return low, high
@@ -216,7 +229,7 @@ def _gsd_m(image: OpenImage, crs: CRS, to_wgs84: Transformer, stated: Stated) ->
     dataset = image.datasets[0]
     _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
     gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
-    if not stated.gsd_m / GSD_TOLERANCE <= gsd <= stated.gsd_m * GSD_TOLERANCE:
+    if not is_stated_gsd(gsd, stated.gsd_m):
         raise SceneError(
             f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
             f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"

@@ -1,7 +1,7 @@
 """Where the blocks of a TIFF file lie: its directories, read through a function that fetches bytes.
 
-Only the structure is read (TIFF 6.0, and BigTIFF as libtiff has it), so that a part of a remote file can be fetched in
-few requests before GDAL decodes it. The file is untrusted: counts, sizes and chains are bounded.
+Only the structure is read (TIFF 6.0, and BigTIFF as libtiff has it), so that a window of a remote file can be fetched
+in few requests before GDAL decodes it. The file is untrusted: counts, sizes and chains are bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 
 MAX_DIRECTORIES = 64
 MAX_TAGS = 1024
@@ -26,9 +26,8 @@ Fetch = Callable[[int, int], bytes]
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
-_SUBFILE, _WIDTH, _HEIGHT, _SAMPLES, _ROWS_PER_STRIP, _PLANAR = 254, 256, 257, 277, 278, 284
+_WIDTH, _HEIGHT, _SAMPLES, _ROWS_PER_STRIP, _PLANAR = 256, 257, 277, 278, 284
 _STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
-_REDUCED, _MASK = 1, 4
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class Directory:
         height: Rows.
         block_width: Columns of a block.
         block_height: Rows of a block.
-        reduced: Whether it is an overview.
-        mask: Whether it is a mask.
         offsets: Where each block begins, (plane, block row, block column).
         sizes: Bytes of each block, of the same shape; 0 where there is none.
     """
@@ -50,15 +47,13 @@ class Directory:
     height: int
     block_width: int
     block_height: int
-    reduced: bool
-    mask: bool
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
-    def ranges(self, part: Part) -> list[tuple[int, int]]:
-        """(begin, end) in the file of every block under a part, in all planes."""
-        rows = slice(part.row // self.block_height, -(-(part.row + part.height) // self.block_height))
-        columns = slice(part.column // self.block_width, -(-(part.column + part.width) // self.block_width))
+    def ranges(self, window: Window) -> list[tuple[int, int]]:
+        """(begin, end) in the file of every block under a window, in all planes."""
+        rows = slice(window.row // self.block_height, -(-(window.row + window.height) // self.block_height))
+        columns = slice(window.column // self.block_width, -(-(window.column + window.width) // self.block_width))
         begins, sizes = self.offsets[:, rows, columns].ravel(), self.sizes[:, rows, columns].ravel()
         return [(int(begin), int(begin + size)) for begin, size in zip(begins, sizes, strict=True) if size]
 
@@ -68,9 +63,9 @@ class Directory:
         return self.width, self.height
 
     @property
-    def whole(self) -> Part:
+    def whole(self) -> Window:
         """All of the image."""
-        return Part(0, 0, self.width, self.height)
+        return Window(0, 0, self.width, self.height)
 
     @property
     def end(self) -> int:
@@ -172,14 +167,11 @@ class _Reader:
         shape = (planes, -(-height // block_height), -(-width // block_width))
         if offsets.min(initial=0) < 0 or sizes.min(initial=0) < 0:
             raise CorruptInputError(f"{self._name} states blocks beyond any file")
-        kind = one(_SUBFILE, 0)
         return Directory(
             width=width,
             height=height,
             block_width=block_width,
             block_height=block_height,
-            reduced=bool(kind & _REDUCED),
-            mask=bool(kind & _MASK),
             offsets=offsets[: np.prod(shape)].reshape(shape),
             sizes=sizes[: np.prod(shape)].reshape(shape),
         )

@@ -14,20 +14,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.block_cache import CACHE_BYTES, BlockCache
 from skyscript_assets.lib.imagery.geotiff.decode import TiffBlocks, tiff_blocks
-from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
+from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
-
-MAX_READ_PIXELS = 1 << 25
-"""Most scene pixels behind one window: the greatest tile of the settings (4,096 px a side) turned by 45 degrees."""
 
 MAX_BLOCK_BYTES = 1 << 29
 """Largest decoded block that is read: a small file can state blocks that fill the memory."""
 
 GDAL_CACHE_BYTES = 64 << 20
-"""GDAL's own block cache: what it decodes is kept by `blocks`, and needed here only until all bands are read."""
+"""GDAL's own block cache: what it decodes is kept in `BLOCKS`, and needed here only until all bands are read."""
 
 CELL_PX = 128
 """Least side of what is decoded at once: smaller blocks are read several at a time."""
@@ -37,8 +34,11 @@ MAX_CELL_PIXELS = 1 << 22
 
 _BYTES = range(256)
 
-BLOCKS = BlockCache(CACHE_BYTES)
-"""Decoded blocks of all scenes that are open in this process."""
+CACHE_BYTES = 192 << 20
+"""Decoded pixels that are kept for all open scenes of a process together."""
+
+BLOCKS: Cache[Pixels] = Cache(CACHE_BYTES, lambda block: block.nbytes)
+"""Decoded blocks, as 8-bit RGB, of all scenes that are open in this process: windows of a plan overlap."""
 
 
 @contextlib.contextmanager
@@ -223,8 +223,7 @@ class RasterReader(SceneReader):
         self._image = image
         file = os.open(self.scene.path, os.O_RDONLY)
         self._stack.callback(os.close, file)
-        BLOCKS.join()
-        self._stack.callback(BLOCKS.leave)
+        self._stack.enter_context(BLOCKS.used())
         about = os.fstat(file)
         shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
         self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
@@ -252,39 +251,28 @@ class RasterReader(SceneReader):
         rows, columns = self._opened().datasets[0].block_shapes[self.scene.bands[0] - 1]
         return rows, columns
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, as it is stored."""
-        part = Part(column, row, width, height)
-        self._check_size(part)
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, as it is stored."""
         try:
-            return self._from_cells(part)
+            return self._from_cells(window)
         except CorruptInputError:
-            # A cell that cannot be decoded may well be sound in the part that is wanted.
-            return self.read_plainly(part)
+            # A cell that cannot be decoded may well be sound in the window that is wanted.
+            return self.read_plainly(window)
 
-    def read_plainly(self, part: Part) -> Pixels:
-        """Pixels of a part of the image, by way of GDAL and of no cache of decoded blocks.
+    def read_plainly(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, by way of GDAL and of no cache of decoded blocks.
 
         Raises:
             CorruptInputError: the image cannot be decoded there.
-            SceneError: the part is larger than can be read at once.
         """
         from rasterio.windows import Window as RasterWindow
 
-        self._check_size(part)
-        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*part))
+        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*window))
         return to_pixels(raw, valid, self.scene)
 
-    def _check_size(self, part: Part) -> None:
-        if part.width * part.height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {part.width} x {part.height} pixels of {self.scene.where}, more than "
-                f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
-            )
-
-    def _from_cells(self, part: Part) -> Pixels:
-        """Put a part of the image together from decoded cells."""
-        column, row, width, height = part
+    def _from_cells(self, window: Window) -> Pixels:
+        """Put a window of the image together from decoded cells."""
+        column, row, width, height = window
         rgb = np.empty((height, width, 3), dtype=np.uint8)
         mask: NDArray[np.bool_] | None = None
         rows, columns = self._cell
@@ -306,7 +294,7 @@ class RasterReader(SceneReader):
         rows, columns = self._cell
         top, left = y * rows, x * columns
         dataset = self._opened().datasets[0]
-        inside = Part(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
+        inside = Window(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
         block = None if self._stored is None else self._stored.read(y, x)
         if block is None:
             return self.read_plainly(inside)
@@ -318,17 +306,17 @@ class RasterReader(SceneReader):
         block[: inside.height, : inside.width][~mask] = 0
         return Pixels(block, mask)
 
-    def _mask(self, block: NDArray[np.uint8], inside: Part) -> NDArray[np.bool_] | None:
-        """Where a block that was decoded without GDAL has data, of its part that lies inside; None if everywhere."""
+    def _mask(self, block: NDArray[np.uint8], inside: Window) -> NDArray[np.bool_] | None:
+        """Where a block that was decoded without GDAL has data, where it lies inside; None if everywhere."""
         from rasterio.windows import Window as RasterWindow
 
-        part, nodata = block[: inside.height, : inside.width], self.scene.nodata
+        pixels, nodata = block[: inside.height, : inside.width], self.scene.nodata
         if self._alpha is not None:
-            mask: NDArray[np.bool_] | None = part[..., self._alpha] != 0
+            mask: NDArray[np.bool_] | None = pixels[..., self._alpha] != 0
         else:
             mask = read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
         if nodata is not None and nodata in _BYTES:
-            known = np.logical_or.reduce([part[..., band] != np.uint8(nodata) for band in self._shown])
+            known = np.logical_or.reduce([pixels[..., band] != np.uint8(nodata) for band in self._shown])
             mask = known if mask is None else mask & known
         return mask
 

@@ -12,14 +12,11 @@ import bisect
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import re
 import tempfile
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,12 +30,12 @@ from skyscript_assets.lib.http import (
     TRIES,
     Answer,
     Signer,
-    public,
     request,
 )
 from skyscript_assets.lib.imagery.geotiff.directories import read_directories
 from skyscript_assets.lib.imagery.geotiff.raster import open_dataset
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.secrets import shown
 
 HEAD_BYTES = 32 << 10
 """Bytes of a file's beginning fetched first: the directories of most COGs, and what a fingerprint covers."""
@@ -54,14 +51,6 @@ MAX_REQUEST_BYTES = 2 << 20
 
 MAX_COPY_BYTES = 1 << 30
 """Most bytes of one file that are kept; then its copy is begun anew."""
-
-MAX_COPIES = 16
-"""Copies that a process keeps."""
-
-REMEMBERED_S = 300.0
-"""Seconds for which a server's refusal is not asked for again."""
-
-_log = logging.getLogger(__name__)
 
 
 class SparseCopy:
@@ -83,7 +72,7 @@ class SparseCopy:
             UnreachableError: the server failed on every try.
             NoSpaceError: the disk is full.
         """
-        self.name = public(url)
+        self.name = shown(url)
         self._url, self._signer = url, signer
         self._lock = threading.RLock()
         self._kept = Spans()
@@ -105,10 +94,10 @@ class SparseCopy:
         return self.directories[0].block_height, self.directories[0].block_width
 
     @contextlib.contextmanager
-    def open(self, parts: Iterable[Part]) -> Iterator[Any]:
-        """Fetch what is missing of some parts, and of the mask there, and open the copy as a rasterio dataset.
+    def open(self, windows: Iterable[Window]) -> Iterator[Any]:
+        """Fetch what is missing of some windows, and of the mask there, and open the copy as a rasterio dataset.
 
-        Only these parts may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
+        Only these may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
 
         Raises:
             RefusedError: the server refuses now.
@@ -119,7 +108,8 @@ class SparseCopy:
         """
         full = self.directories[0]
         like = [directory for directory in self.directories if directory.size == full.size]
-        with self._opened([span for part in parts for directory in like for span in directory.ranges(part)]) as dataset:
+        spans = [span for window in windows for directory in like for span in directory.ranges(window)]
+        with self._opened(spans) as dataset:
             yield dataset
 
     @contextlib.contextmanager
@@ -172,14 +162,14 @@ class SparseCopy:
             if begin == 0 and not self._known:
                 self.size, self._etag = len(answer.body), etag
                 return
-            raise CorruptInputError(f"{self.name}: its server sent the file where a part of it was asked for")
+            raise CorruptInputError(f"{self.name}: its server sent the file where a range of it was asked for")
         first, last, size = (int(number) for number in stated.groups())
         if not self._known:
             self.size, self._etag = size, etag
         if size != self.size or (etag and self._etag and etag != self._etag and not etag.startswith("W/")):
             raise SceneError(f"{self.name} has changed while it was read: materialize scene_index and chip_plan again")
         if first != begin or last + 1 != min(end, size) or len(answer.body) != last + 1 - first:
-            raise CorruptInputError(f"{self.name}: its server sent another part than bytes {begin} to {end - 1}")
+            raise CorruptInputError(f"{self.name}: its server sent another range than bytes {begin} to {end - 1}")
 
     def _read(self, offset: int, length: int) -> bytes:
         """Bytes of the file, fetched where they are missing, with some that follow."""
@@ -254,7 +244,7 @@ class Spans:
         self.total += end - begin
 
     def gaps(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """The parts of a span that are not in these."""
+        """What of a span is not in these."""
         found = []
         for at in range(bisect.bisect_right(self._ends, begin), bisect.bisect_left(self._begins, end)):
             if self._begins[at] > begin:
@@ -297,7 +287,7 @@ class GdalFile:
         self.fingerprint = hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @contextlib.contextmanager
-    def open(self, parts: Iterable[Part]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
+    def open(self, windows: Iterable[Window]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
         """Open it as a rasterio dataset."""
         with open_dataset(self.name, self.name, siblings=False, env=self._env) as dataset:
             yield dataset
@@ -325,48 +315,6 @@ GDAL_HTTP: dict[str, str] = {
     "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
 }
 """GDAL's options (https://gdal.org/user/configoptions.html) where it reads over the network itself."""
-
-
-class Shelf:
-    """The copies that a process keeps, the least recently used dropped first; refusals are remembered for a while."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
-        self._made: OrderedDict[str, tuple[float, ImageFile | CorruptInputError]] = OrderedDict()
-
-    def get(self, key: str, make: Callable[[], ImageFile], *, afresh: bool = False) -> ImageFile:
-        """The copy under a key, made where there is none or `afresh`; threads that want the same one wait for it.
-
-        Raises:
-            CorruptInputError: it cannot be made, now or a little earlier.
-            UnreachableError: the server failed on every try.
-        """
-        with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            with self._lock:
-                since, found = (0.0, None) if afresh else self._made.get(key, (0.0, None))
-                if found is not None:
-                    self._made.move_to_end(key)
-            if isinstance(found, CorruptInputError) and time.monotonic() - since < REMEMBERED_S:
-                raise found
-            if found is None or isinstance(found, CorruptInputError):
-                try:
-                    found = make()
-                except CorruptInputError as error:
-                    _log.warning("%s", error)
-                    self._put(key, error)
-                    raise
-                self._put(key, found)
-            return found
-
-    def _put(self, key: str, made: ImageFile | CorruptInputError) -> None:
-        with self._lock:
-            self._made[key] = (time.monotonic(), made)
-            while len(self._made) > MAX_COPIES:
-                dropped, _ = self._made.popitem(last=False)
-                self._making.pop(dropped, None)
 
 
 @functools.cache

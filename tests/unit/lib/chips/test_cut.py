@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
+from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.chips import cut as cut_module
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, is_failure
@@ -26,9 +27,8 @@ from skyscript_assets.lib.errors import (
     UpstreamMissingError,
 )
 from skyscript_assets.lib.imagery.geotiff import raster as raster_module
-from skyscript_assets.lib.imagery.geotiff.block_cache import BlockCache
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import Pixels
+from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.storage import OutputKey, Store
@@ -248,11 +248,11 @@ class Flaky(RasterReader):
     broken: ClassVar[dict[int, BaseException]] = {}
     reads = 0
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         type(self).reads += 1
-        if column in self.broken:
-            raise self.broken[column]
-        return super().read_inside(column, row, width, height)
+        if window.column in self.broken:
+            raise self.broken[window.column]
+        return super().read_inside(window)
 
 
 @pytest.fixture
@@ -513,7 +513,7 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_nothing_half_written(
     monkeypatch.setattr(TarShard, "add", full)
     with pytest.raises(NoSpaceError, match="no space is left"), store.writing(key, "f") as out:
         cut_chips(plant.folder / "plan", plant.folder / "scenes", SETTINGS, out)
-    assert store.manifest(key) is None
+    assert store.record(key) is None
     assert {path.name for path in out.iterdir()} == {"part-00000.tar", ".part-00000.parquet"}
     monkeypatch.setattr(TarShard, "add", add)
     with store.writing(key, "f") as out:
@@ -554,13 +554,13 @@ def test_decoded_pixels_are_bounded_and_gone_in_the_end(
 ) -> None:
     scene = scene_of(write_raster(plant.folder / "wide.tif", textured(1500, 1500), blockxsize=128, blockysize=128))
     write_scenes(plant.folder / "scenes", [scene])
-    cache = BlockCache(8 * 128 * 128 * 3)
+    cache = Cache(8 * 128 * 128 * 3, lambda block: block.nbytes)
     most: list[int] = []
     keep = cache._keep
 
     def spy(key: Any, block: Any) -> None:
         keep(key, block)
-        most.append(cache.nbytes)
+        most.append(cache.size)
 
     monkeypatch.setattr(cache, "_keep", spy)
     monkeypatch.setattr(raster_module, "BLOCKS", cache)
@@ -568,7 +568,7 @@ def test_decoded_pixels_are_bounded_and_gone_in_the_end(
     plant.plan([(scene, *map(int, rng.integers(0, 1400, 2)), 100, 90) for _ in range(60)])
     assert plant.cut(workers=2).ok == 60
     assert max(most) <= cache.limit
-    assert cache.nbytes == 0
+    assert cache.size == 0
 
 
 def test_what_is_cut_does_not_run_ahead_of_what_is_written(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from skyscript_assets.lib.errors import UpstreamMissingError
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
 from skyscript_assets.lib.tags.normalise import normal_values
-from skyscript_assets.lib.tags.vocabulary import plannable
+from skyscript_assets.lib.tags.vocabulary import limits_px
 
 TREES, PIER, ROAD = 0, 1, 2
 SNAPSHOT = Snapshot(
@@ -153,7 +153,8 @@ def test_the_size_rule_at_one_gsd_is_the_vocabularys(rule: Literal["focus", "pap
     gsd = np.full(len(sides), 0.3)
     for kind in ("node", "line", "area"):
         found = suits(np.full(len(sides), kind), sides, gsd, gsd, chips)
-        assert (found == plannable(kind, sides, 0.3, chips)).all()
+        least, most = limits_px(kind, chips)
+        assert (found == (sides >= least * 0.3) & (sides <= most * 0.3)).all()
 
 
 def test_between_two_edges_neither_visibility_nor_counts_change() -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ from affine import Affine
 from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
+from skyscript_assets.lib.imagery import reader as reader_module
 from skyscript_assets.lib.imagery.geotiff import raster as raster_module
-from skyscript_assets.lib.imagery.geotiff.raster import RasterReader, open_raster
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.geotiff.raster import BLOCKS, RasterReader, open_raster
+from skyscript_assets.lib.imagery.reader import GeoBox, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 
 UTM = "EPSG:32632"
@@ -18,8 +20,8 @@ Factory = Callable[..., Path]
 Describe = Callable[..., Scene]
 
 
-def window(column: float, row: float, width: int = 40, height: int = 30) -> Window:
-    return Window(UTM, tuple((GRID @ Affine.translation(column, row))[:6]), width, height)
+def window(column: float, row: float, width: int = 40, height: int = 30) -> GeoBox:
+    return GeoBox(UTM, tuple((GRID @ Affine.translation(column, row))[:6]), width, height)
 
 
 def test_a_window_on_the_grid_is_read_to_the_pixel(
@@ -187,8 +189,8 @@ def test_a_truncated_file_spoils_only_the_windows_that_reach_the_missing_part(
 def test_a_window_over_far_too_many_pixels_is_refused(
     tmp_path: Path, write_raster: Factory, scene_of: Describe, textured: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raster_module, "MAX_READ_PIXELS", 10_000)
-    coarse = Window(UTM, (50.0, 0, 500_000, 0, -50.0, 5_250_000), 100, 100)
+    monkeypatch.setattr(reader_module, "MAX_READ_PIXELS", 10_000)
+    coarse = GeoBox(UTM, (50.0, 0, 500_000, 0, -50.0, 5_250_000), 100, 100)
     with (
         RasterReader(scene_of(write_raster(tmp_path / "a.tif", textured()))) as reader,
         pytest.raises(SceneError, match="nearer to the image's own GSD"),
@@ -251,3 +253,18 @@ def test_a_virtual_mosaic_is_read_like_one_file(
     )
     with RasterReader(scene_of(tmp_path / "m.vrt")) as reader:
         assert np.array_equal(reader.read(*window(10, 10)).rgb, np.moveaxis(values[:, 10:40, 10:50], 0, -1))
+
+
+def test_scanlines_are_read_many_at_a_time(
+    tmp_path: Path, write_raster: Factory, textured: Callable, scene_of: Any
+) -> None:
+    values = textured(300, 500)
+    path = write_raster(tmp_path / "a.tif", values, tiled=False, blockysize=1, compress="lzw")
+    loaded: list[Any] = []
+    with RasterReader(scene_of(path)) as reader:
+        decode = reader._decode
+        reader._decode = lambda y, x: loaded.append((y, x)) or decode(y, x)  # type: ignore[method-assign]
+        read = reader.read_inside(Window(10, 100, 200, 300))
+    assert np.array_equal(np.moveaxis(read.rgb, -1, 0), values[:, 100:400, 10:210])
+    assert len(loaded) == 4
+    assert BLOCKS.size == 0

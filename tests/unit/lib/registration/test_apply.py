@@ -38,14 +38,15 @@ def planned(
 
     def plan(*, apply: bool, grid: str = "UTM", zoom: int = 12) -> list[dict[str, Any]]:
         folder, objects = index(town(SHIFT, grid=grid)), tmp_path / "objects.parquet"
-        write_offsets(folder, objects, SETTINGS, tmp_path, apply=apply, open_scene=RasterReader)
+        write_offsets(folder, objects, SETTINGS, tmp_path, open_scene=RasterReader)
         pq.write_table(
             pa.Table.from_pylist([{"key": "building", "value": "yes", "coarsest_gsd_m": 1.0}]),
             tmp_path / "tags.parquet",
         )
         counts = [{"key": "building", "value": "yes", "region": "here", "gsd_m": 0.5, "n_plannable": 144}]
         pq.write_table(pa.Table.from_pylist(counts), tmp_path / "snapshot.parquet")
-        write_plan("here", "S", WORLD, objects, folder, tmp_path, CHIPS, zoom, tmp_path, shifts=read_shifts(tmp_path))
+        shifts = read_shifts(tmp_path) if apply else None
+        write_plan("here", "S", WORLD, objects, folder, tmp_path, CHIPS, zoom, tmp_path, shifts=shifts)
         return read_table(tmp_path / "plan.parquet", PLAN_SCHEMA).to_pylist()
 
     return plan

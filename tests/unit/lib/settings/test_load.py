@@ -1,14 +1,16 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings, packaged_or_path
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import SyntheticSource
+from skyscript_assets.lib.settings.sources import SOURCE_KINDS
 
 
 @pytest.fixture
@@ -59,6 +61,57 @@ def test_every_mistake_of_a_profile_is_reported_at_once(profile: Path) -> None:
     assert "sources.SYN03" in message
     assert "greater than 0" in message
     assert "Helsinki City" in message
+
+
+ADDED = "  MINE: {title: t, gsd_m: 1, licence: l, attribution: a"
+
+
+def add(profile: Path, rest: str) -> None:
+    with (profile / "sources.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"{ADDED}{rest}}}\n")
+
+
+def test_an_unknown_kind_is_reported_with_those_that_are_known(profile: Path) -> None:
+    edit(profile / "benchmarks.yaml", "kind: ground-cover", "kind: ground-truth")
+    add(profile, ", kind: fils")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    assert "sources.yaml: sources.MINE.kind: no installed package registers 'fils'; known are earth" in str(
+        caught.value
+    )
+    assert "wmts, xyz (found 'fils')" in str(caught.value)
+    assert ".kind: no installed package registers 'ground-truth'; known are ground-cover, image-" in str(caught.value)
+
+
+def test_a_source_without_a_kind_is_reported(profile: Path) -> None:
+    add(profile, "")
+    with pytest.raises(SettingsError, match=r"sources.MINE.kind: this key is required and was not given"):
+        load_settings(profile)
+
+
+def test_mistakes_in_a_source_are_reported_at_their_place(profile: Path) -> None:
+    add(profile, ", kind: xyz, url: 'https://e.org/{z}/{x}/{y}', tile_px: 300, maxzoom: 19, choice: {dates: 0}")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    for text in (
+        "sources.yaml: sources.MINE.tile_px: Input should be 256, 512 or 1024 (found 300)",
+        "sources.yaml: sources.MINE.maxzoom: unknown key (found 19); did you mean 'max_zoom'?",
+        "sources.yaml: sources.MINE.choice.dates: Input should be greater than or equal to 1 (found 0)",
+    ):
+        assert text in str(caught.value)
+
+
+def test_a_kind_that_cannot_be_loaded_matters_where_it_is_used(
+    profile: Path, install_package: Callable[..., None]
+) -> None:
+    install_package("broken", {SOURCE_KINDS: {"broken": "no_module:KIND", "odd": "json:dumps"}})
+    load_settings(profile)
+    add(profile, ", kind: broken")
+    with pytest.raises(SettingsError, match=r"sources.MINE.kind: package broken registers 'broken' as no_module:KIND"):
+        load_settings(profile)
+    edit(profile / "sources.yaml", "kind: broken", "kind: odd")
+    with pytest.raises(SettingsError, match=r"sources.MINE.kind: what is registered as it is no kind"):
+        load_settings(profile)
 
 
 def test_a_name_that_is_not_defined_is_reported_with_those_that_are(profile: Path) -> None:
@@ -126,11 +179,7 @@ def test_a_region_has_one_origin(profile: Path) -> None:
     "scaling", ["{low: 5, high: 5}", "{percentiles: [98, 2]}", "{low: 0, high: 1, percentiles: [2, 98]}"]
 )
 def test_scaling_is_a_range_or_percentiles(profile: Path, scaling: str) -> None:
-    with (profile / "sources.yaml").open("a", encoding="utf-8") as file:
-        file.write(
-            "  MINE: {kind: files, title: t, gsd_m: 1, paths: [a.tif], licence: l, attribution: a, "
-            f"scaling: {scaling}}}\n"
-        )
+    add(profile, f", kind: files, paths: [a.tif], scaling: {scaling}")
     with pytest.raises(SettingsError, match="percentiles"):
         load_settings(profile)
 

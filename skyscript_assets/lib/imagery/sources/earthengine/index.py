@@ -7,61 +7,44 @@ import datetime as dt
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
 import shapely.geometry
 from affine import Affine
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import Bounds, ground_gsd_m
-from skyscript_assets.lib.imagery.footprints import place
-from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, GSD_TOLERANCE, crs_text, scene_id
+from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
+from skyscript_assets.lib.imagery.footprints import outline_of
+from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, Stated, crs_text, scaling_of, scene_id
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, read_pixels
-from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, EarthEngineReader, read_pixels
+from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine, has_credentials, installed
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Requirement, Search, SourceKind, of_variable
+from skyscript_assets.lib.settings.base import Shared
 
 PREVIEW_PX = 512
 """Longer side of the thinned copy from which percentiles are taken."""
-
-
-@dataclass(frozen=True)
-class CollectionSummary:
-    """What `index_earth_engine` found.
-
-    Attributes:
-        images: Images that the collection has there by date and cloud, at most `max_scenes`.
-        scenes: Those that became scenes.
-        left_out: Reason -> images. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not reach
-            the region; `crs`: they lie on no usable grid.
-    """
-
-    images: int
-    scenes: int
-    left_out: Mapping[str, int]
 
 
 class _LeftOutError(Exception):
     """An image that is no scene of the source; the argument is the reason."""
 
 
-def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: Bounds, out: Path) -> CollectionSummary:
+def index_earth_engine(search: Search[EarthEngineSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the collection's images over a region, perhaps none.
 
-    Args:
-        region: Region key.
-        key: Source key.
-        source: The source's settings.
-        bbox: (west, south, east, north) of the region in degrees.
-        out: Existing folder to write into.
+    Returns:
+        `images` that the collection has there by date and cloud, at most `max_scenes`, the `scenes` among them, and how
+        many were `left_out` by reason. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not
+        reach the region; `crs`: they lie on no usable grid.
 
     Raises:
         MissingInputError: package, credentials or project are missing or refused.
@@ -70,19 +53,18 @@ def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: B
         SceneError: no image has the bands, or all are of another resolution, or a scaling is missing.
         CorruptInputError: the answer is no list of images.
     """
-    ground = shapely.box(*bbox)
-    if source.extent is not None:
-        ground = ground.intersection(shapely.box(*source.extent.bounds))
+    key, source, out = search.key, search.source, search.out
+    ground = search.ground
     if ground.area == 0:
         write_scenes(out, [])
-        return CollectionSummary(0, 0, {})
+        return {"images": 0, "scenes": 0, "left_out": {}}
     engine = EarthEngine(source, key)
     scenes: dict[str, Scene] = {}
     left_out: Counter[str] = Counter()
     images = _images(engine, source, shapely.bounds(ground).tolist())
     for image in images:
         try:
-            scene = _scene(image, region, key, source, ground, engine)
+            scene = _scene(image, search, ground, engine)
             scenes[scene.scene_id] = scene
         except _LeftOutError as error:
             left_out[str(error)] += 1
@@ -92,7 +74,7 @@ def index_earth_engine(region: str, key: str, source: EarthEngineSource, bbox: B
             f"{source.gsd_m:g} m on the ground; correct gsd_m in sources.yaml"
         )
     write_scenes(out, scenes.values())
-    return CollectionSummary(len(images), len(scenes), dict(sorted(left_out.items())))
+    return {"images": len(images), "scenes": len(scenes), "left_out": dict(sorted(left_out.items()))}
 
 
 def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float]) -> list[dict[str, Any]]:
@@ -119,20 +101,15 @@ def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float])
 
 
 def _scene(
-    image: Mapping[str, Any],
-    region: str,
-    key: str,
-    source: EarthEngineSource,
-    ground: shapely.Geometry,
-    engine: EarthEngine,
+    image: Mapping[str, Any], search: Search[EarthEngineSource], ground: shapely.Geometry, engine: EarthEngine
 ) -> Scene:
     """The scene that an image is.
 
     Raises:
         _LeftOutError: it is none of this source over this ground.
     """
-    name = str(image.get("id", ""))
-    bands = _bands(image, name, key, source)
+    source, name = search.source, str(image.get("id", ""))
+    bands = _bands(image, name, search.key, source)
     try:
         first = bands[0]
         crs = CRS.from_user_input(first.get("crs") or first["crs_wkt"])
@@ -143,21 +120,20 @@ def _scene(
         when = dt.datetime.fromtimestamp(float(properties["system:time_start"]) / 1000.0, dt.UTC)
     except (KeyError, TypeError, ValueError, OverflowError, CRSError):
         raise _LeftOutError("crs") from None
-    outline = _outline(crs, affine, width, height)
+    outline = outline_of(crs, tuple(affine[:6]), width, height, EDGE_POINTS)
+    if outline is None:
+        raise _LeftOutError("crs")
     footprint = _footprint(properties.get("system:footprint"), outline)
     if not footprint.intersects(ground):
         raise _LeftOutError("outside")
     gsd = ground_gsd_m(crs, math.sqrt(abs(affine.determinant)), shapely.centroid(outline).y)
-    if not source.gsd_m / GSD_TOLERANCE <= gsd <= source.gsd_m * GSD_TOLERANCE:
+    if not is_stated_gsd(gsd, source.gsd_m):
         raise _LeftOutError("gsd")
     cloud = properties.get(source.cloud_property or "")
     facts = {"id": name, "version": image.get("version"), "bands": source.bands}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-    scene = Scene(
+    scene = search.scene(
         scene_id=scene_id(name.rpartition("/")[2], digest),
-        region=region,
-        source=key,
-        kind=source.kind,
         datetime=when,
         footprint=footprint,
         cloud_share=min(1.0, max(0.0, float(cloud) / 100.0)) if isinstance(cloud, int | float) else None,
@@ -169,8 +145,6 @@ def _scene(
         hrefs=(f"{SCHEME}{name}",),
         access={"bands": list(source.bands)},
         fingerprint=digest,
-        licence=source.licence,
-        attribution=source.attribution,
     )
     return _scaled(scene, bands, source, engine)
 
@@ -184,15 +158,6 @@ def _bands(image: Mapping[str, Any], name: str, key: str, source: EarthEngineSou
             f"sources.yaml: {key}.bands"
         )
     return [described[band] for band in source.bands]
-
-
-def _outline(crs: CRS, affine: Affine, width: int, height: int) -> shapely.Geometry:
-    """The image's edge in degrees."""
-    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_POINTS)
-    outline = place(frame, tuple(affine[:6]), Transformer.from_crs(crs, 4326, always_xy=True))
-    if outline is None:
-        raise _LeftOutError("crs")
-    return outline
 
 
 def _footprint(stated: Any, outline: shapely.Geometry) -> shapely.Geometry:
@@ -209,7 +174,7 @@ def _footprint(stated: Any, outline: shapely.Geometry) -> shapely.Geometry:
 
 def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource, engine: EarthEngine) -> Scene:
     """The scene with the raw values that become 0 and 255, the same for all bands."""
-    scaling = source.scaling
+    scaling, preview = source.scaling, None
     if scaling is None:
         types = [band.get("data_type") or {} for band in bands]
         if not all(type_.get("min", -1) >= 0 and type_.get("max", 256) <= 255 for type_ in types):
@@ -217,19 +182,35 @@ def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource
                 f"{scene.where} is not 8-bit: state sources.yaml: {scene.source}.scaling, either low and high raw "
                 "values or percentiles such as [2, 98]"
             )
-        return scene
-    low, high = scaling.low, scaling.high
-    if scaling.percentiles is not None:
+    elif scaling.percentiles is not None:
         step = max(1.0, max(scene.width, scene.height) / PREVIEW_PX)
         shape = (math.ceil(scene.width / step), math.ceil(scene.height / step))
         thinned = Affine(*scene.transform) @ Affine.scale(scene.width / shape[0], scene.height / shape[1])
-        raw, valid = read_pixels(engine, scene, tuple(thinned[:6]), *shape)
-        if not valid.any():
+        preview = read_pixels(engine, scene, tuple(thinned[:6]), *shape)
+        if not preview[1].any():
             raise _LeftOutError("outside")
-        low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
-        if not low < high:
-            raise SceneError(
-                f"{scene.where}: percentiles {list(scaling.percentiles)} are both {low:g}: state sources.yaml: "
-                f"{scene.source}.scaling as low and high"
-            )
+    low, high = scaling_of(scene.where, Stated(scene.source, source.gsd_m, scaling, None), preview)
     return dataclasses.replace(scene, scale_low=low, scale_high=high)
+
+
+def _requirements(source: EarthEngineSource, _shared: Shared) -> list[Requirement]:
+    needed = [
+        INTERNET,
+        Requirement("extra earthengine", installed(), "pip install 'skyscript-assets[earthengine]'"),
+        *of_variable(source.credentials_variable, "path of a key file"),
+    ]
+    if source.credentials_variable is None:
+        needed.append(Requirement("Google credentials", has_credentials(), "run `earthengine authenticate`"))
+        needed.append(Requirement("project", source.project is not None, "state its project in sources.yaml"))
+    elif path := os.environ.get(source.credentials_variable, "").strip():
+        needed.append(Requirement("the key file", Path(path).is_file(), f"{path} does not exist"))
+    return needed
+
+
+KIND = SourceKind(
+    settings=EarthEngineSource,
+    index=index_earth_engine,
+    open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
+    requirements=_requirements,
+    reading=lambda _source: Reading(chip_requests=1),
+)

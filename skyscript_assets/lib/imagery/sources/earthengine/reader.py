@@ -12,12 +12,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS, to_pixels
-from skyscript_assets.lib.imagery.reader import Coefficients, Part, Pixels, SceneReader
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.imagery.geotiff.raster import to_pixels
+from skyscript_assets.lib.imagery.reader import Coefficients, Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine
-from skyscript_assets.lib.settings.sources import EarthEngineSource
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.secrets import told
 
 SCHEME = "earthengine://"
 """Before an image's id in `Scene.hrefs`."""
@@ -54,7 +55,7 @@ class EarthEngineReader(SceneReader):
         super().__init__(scene)
         self._source = source
         self._stack = contextlib.ExitStack()
-        self._coming: dict[Part, Future[Pixels]] = {}
+        self._coming: dict[Window, Future[Pixels]] = {}
 
     def __enter__(self) -> Self:
         """Connect.
@@ -79,56 +80,50 @@ class EarthEngineReader(SceneReader):
         """(rows, columns) by which windows are ordered."""
         return BLOCK_PX, BLOCK_PX
 
-    def expect(self, parts: Sequence[Part]) -> None:
-        """Ask for the first of the parts, a few at a time."""
+    def expect(self, windows: Sequence[Window]) -> None:
+        """Ask for the first of the windows, a few at a time."""
         self._coming.clear()
         pixels = 0
-        for part in dict.fromkeys(parts):
-            pixels += part.width * part.height
+        for window in dict.fromkeys(windows):
+            pixels += window.width * window.height
             if pixels > AHEAD_PX:
                 return
-            self._coming[part] = self._pool.submit(self._compute, part)
+            self._coming[window] = self._pool.submit(self._compute, window)
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, scaled to 8 bits."""
-        part = Part(column, row, width, height)
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
-        coming = self._coming.pop(part, None)
-        return self._compute(part) if coming is None else coming.result()
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, scaled to 8 bits."""
+        coming = self._coming.pop(window, None)
+        return self._compute(window) if coming is None else coming.result()
 
-    def _compute(self, part: Part) -> Pixels:
-        """Pixels of a part, in as many requests as the limits ask for."""
-        rgb = np.zeros((part.height, part.width, 3), dtype=np.uint8)
-        valid = np.zeros((part.height, part.width), dtype=bool)
-        for piece in pieces(part):
+    def _compute(self, window: Window) -> Pixels:
+        """Pixels of a window, in as many requests as the limits ask for."""
+        rgb = np.zeros((window.height, window.width, 3), dtype=np.uint8)
+        valid = np.zeros((window.height, window.width), dtype=bool)
+        for piece in pieces(window):
             a, b, c, d, e, f = self.scene.transform
             x, y = piece.column, piece.row
             grid = (a, b, c + a * x + b * y, d, e, f + d * x + e * y)
             raw, known = read_pixels(self._engine, self.scene, grid, piece.width, piece.height)
-            top, left = piece.row - part.row, piece.column - part.column
+            top, left = piece.row - window.row, piece.column - window.column
             inside = (slice(top, top + piece.height), slice(left, left + piece.width))
             rgb[inside], valid[inside] = to_pixels(raw, known, self.scene).rgb, known
         return Pixels(rgb, valid)
 
 
-def pieces(part: Part) -> list[Part]:
-    """A part cut into requests below Google's limits: whole rows where they fit, row by row from the top."""
+def pieces(window: Window) -> list[Window]:
+    """A window cut into requests below Google's limits: whole rows where they fit, row by row from the top."""
     most = MAX_REQUEST_BYTES // WIDEST_PIXEL_BYTES
-    width = min(part.width, MAX_REQUEST_SIDE)
-    height = max(1, min(part.height, MAX_REQUEST_SIDE, most // width))
+    width = min(window.width, MAX_REQUEST_SIDE)
+    height = max(1, min(window.height, MAX_REQUEST_SIDE, most // width))
     return [
-        Part(
-            part.column + left,
-            part.row + top,
-            min(width, part.width - left),
-            min(height, part.height - top),
+        Window(
+            window.column + left,
+            window.row + top,
+            min(width, window.width - left),
+            min(height, window.height - top),
         )
-        for top in range(0, part.height, height)
-        for left in range(0, part.width, width)
+        for top in range(0, window.height, height)
+        for left in range(0, window.width, width)
     ]
 
 
@@ -178,7 +173,7 @@ def _parse(data: Any, width: int, height: int, where: str) -> tuple[NDArray[Any]
             raise ValueError(f"an array of shape {shape} and type {str(dtype)[:80]}")
         values = np.frombuffer(data, dtype=dtype, count=height * width, offset=file.tell()).reshape(height, width)
     except (TypeError, ValueError) as error:
-        raise CorruptInputError(f"{where}: Earth Engine sends no array of pixels ({str(error)[:120]})") from error
+        raise CorruptInputError(f"{where}: Earth Engine sends no array of pixels ({told(str(error), 120)})") from error
     raw = np.stack([values[name] for name in COLOURS])
     valid = values[VALID] != 0
     if raw.dtype.kind == "f":

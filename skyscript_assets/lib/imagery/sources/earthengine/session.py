@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,15 +17,11 @@ from skyscript_assets.lib.errors import (
     MissingInputError,
     RefusedError,
     SettingsError,
-    UnreachableError,
+    SkyScriptError,
 )
-from skyscript_assets.lib.settings.sources import EarthEngineSource
-
-FIRST_PAUSE_S = 1.0
-"""Seconds before the second try; doubled with each further one."""
-
-LONGEST_PAUSE_S = 60.0
-"""Longest pause between two tries."""
+from skyscript_assets.lib.http import CREDENTIAL_STATUSES, PASSING_STATUSES, PassingError, fails_for_now, persist
+from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
+from skyscript_assets.lib.secrets import told
 
 OVERLOADED = (
     "too many concurrent aggregations",
@@ -101,41 +96,42 @@ class EarthEngine:
             CorruptInputError: the computation takes too much.
             UnreachableError: no answer came of `tries` tries, or the quota is used up.
         """
-        for attempt in range(self._source.tries):
-            if attempt:
-                time.sleep(min(FIRST_PAUSE_S * 2 ** (attempt - 1), LONGEST_PAUSE_S))
+
+        def attempt() -> T:
             try:
                 return ask()
-            except Exception as error:  # noqa: BLE001 - the client passes on what google-auth, requests and others raise
-                status, said = _status(error), _said(error)
-                passing = self._judge(error, status, said)
-        raise passing
+            except (SkyScriptError, PassingError):
+                raise
+            except Exception as error:  # noqa: BLE001 - the client passes on what google-auth and others raise
+                raise self._meaning(error) from None
 
-    def _judge(self, error: Exception, status: int, said: str) -> Exception:
-        """What to raise in the end for a failure that may pass; one that may not is raised at once."""
+        return persist(f"source {self._key}: Earth Engine", attempt, tries=self._source.tries)
+
+    def _meaning(self, error: Exception) -> Exception:
+        """What a failure of Google's client is in the project's terms."""
         import google.auth.exceptions
 
         where = f"source {self._key}: Earth Engine"
-        lower = said.lower()
-        if any(text in lower for text in TOO_LONG):
-            return CorruptInputError(
-                f"{where} takes too long over one request ({said}), tried {self._source.tries} times"
+        # The client hides the answer in the error's context; google-auth adds all of it to its message: left out.
+        answers = (getattr(link, "resp", None) for link in (error, error.__context__, error.__cause__))
+        answer = next(filter(None, answers), None)
+        status = 0 if answer is None else int(answer.status)
+        said = told(str(error.args[0] if error.args else error), 200) or type(error).__name__
+        if any(text in said.lower() for text in TOO_LONG):
+            return PassingError(
+                f"one request takes too long ({said})", lasting=CorruptInputError, remedy="plan smaller chips"
             )
-        if status == 429 or any(text in lower for text in OVERLOADED):
-            return UnreachableError(f"{where} wants fewer requests ({said}): run again later, finished parts are kept")
-        if status >= 500 or isinstance(error, ConnectionError | TimeoutError | google.auth.exceptions.TransportError):
-            return UnreachableError(
-                f"{where} gave no answer in {self._source.tries} tries ({said}); check the network, or run again later"
-            )
-        if status in (401, 403) or isinstance(error, google.auth.exceptions.GoogleAuthError):
-            raise MissingInputError(
-                f"{where} refuses the credentials or the project ({said}); {self._login()}"
-            ) from None
+        if any(text in said.lower() for text in OVERLOADED):
+            return fails_for_now(429, answer and answer.get("retry-after"), said)
+        if status in PASSING_STATUSES:
+            return fails_for_now(status, answer and answer.get("retry-after"), said)
+        if isinstance(error, google.auth.exceptions.TransportError):
+            return PassingError(said)
+        if status in CREDENTIAL_STATUSES or isinstance(error, google.auth.exceptions.GoogleAuthError):
+            return MissingInputError(f"{where} refuses the credentials or the project ({said}); {self._login()}")
         if status or type(error).__name__ == "EEException":
-            raise RefusedError(
-                f"{where} refuses ({said}); check collection and bands in sources.yaml", status
-            ) from None
-        raise error
+            return RefusedError(f"{where} refuses ({said}); check collection and bands in sources.yaml", status)
+        return error
 
     def _initialize(self, credentials: Any, project: str) -> None:
         import ee
@@ -196,18 +192,3 @@ class EarthEngine:
             f"key file in an environment variable (sources.yaml: {self._key}.credentials_variable), and state "
             f"{self._key}.project"
         )
-
-
-def _status(error: BaseException) -> int:
-    """The HTTP status of a failure, 0 where there was no answer: the client hides it in the error's context."""
-    for candidate in (error, error.__context__, error.__cause__):
-        status = getattr(getattr(candidate, "resp", None), "status", None)
-        if status is not None:
-            return int(status)
-    return 0
-
-
-def _said(error: BaseException) -> str:
-    """What a failure says, short and printable; google-auth adds the whole answer, which is left out."""
-    text = "".join(char if char.isprintable() else " " for char in str(error.args[0] if error.args else error))
-    return " ".join(text.split())[:200] or type(error).__name__

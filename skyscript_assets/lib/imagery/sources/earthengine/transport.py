@@ -1,11 +1,12 @@
-"""HTTP for Google's client: the interface of httplib2 over requests, with a timeout and bounded answers."""
+"""HTTP for Google's client: the interface of httplib2 over the project's own requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import httplib2
-import requests
+
+from skyscript_assets.lib import http
 
 MAX_ANSWER_BYTES = 64 << 20
 """Largest answer that is read; pixels are at most 48 MB (see `reader.MAX_REQUEST_BYTES`)."""
@@ -19,39 +20,21 @@ class Transport:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        self._timeout_s, self._session = timeout_s, requests.Session()
+        self._timeout_s = timeout_s
 
     def request(
-        self,
-        uri: str,
-        method: str = "GET",
-        body: Any = None,
-        headers: dict[str, str] | None = None,
-        redirections: int | None = None,  # noqa: ARG002 - part of the interface
-        connection_type: Any = None,  # noqa: ARG002
+        self, uri: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **_: Any
     ) -> tuple[httplib2.Response, bytes]:
-        """Make a request.
+        """Make a request, once.
 
         Raises:
-            ConnectionError: there is no connection, or it ended too early.
-            TimeoutError: no byte came in time.
+            PassingError: there is no connection, or it ended too early.
+            CorruptInputError: the answer is too long.
         """
-        try:
-            with self._session.request(
-                method, uri, data=body, headers=headers, timeout=self._timeout_s, stream=True
-            ) as response:
-                content = bytearray()
-                for chunk in response.iter_content(1 << 16):
-                    content += chunk
-                    if len(content) > MAX_ANSWER_BYTES:
-                        raise ConnectionError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-        # The address may hold a token: only the kind of failure is passed on.
-        except requests.exceptions.Timeout:
-            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from None
-        except requests.exceptions.RequestException as error:
-            raise ConnectionError(f"no connection, or a cut one ({type(error).__name__})") from None
-        return httplib2.Response({**response.headers, "status": str(response.status_code)}), bytes(content)
+        answer = http.ask(
+            uri, limit=MAX_ANSWER_BYTES, method=method, body=body, headers=headers, stall_s=self._timeout_s
+        )
+        return httplib2.Response({**answer.headers, "status": str(answer.status)}), answer.body
 
     def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
+        """Nothing to do: connections are shared by the process."""

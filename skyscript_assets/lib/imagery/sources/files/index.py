@@ -7,28 +7,28 @@ import glob
 import hashlib
 import math
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import shapely
 
 from skyscript_assets.lib.errors import MissingInputError, SceneError
-from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Preview,
     Stated,
     describe,
+    located,
     nodata_of,
     quiet_about_missing_georeference,
     scene_id,
 )
-from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, open_raster, read_raw
+from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, open_raster, read_raw
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
-from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.sources import FilesSource
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Requirement, Search, SourceKind, check_ground, stated_facts
+from skyscript_assets.lib.settings.base import Shared
 
 PREVIEW_PX = 1024
 """Longer side of the thinned copy from which footprint and percentiles are taken."""
@@ -40,73 +40,69 @@ ENDS_BYTES = 64 * 1024
 """Bytes from each end of a file that its fingerprint covers."""
 
 
-@dataclass(frozen=True)
-class SceneSummary:
-    """What `index_files` found.
-
-    Attributes:
-        files: Files that the source's paths name.
-        scenes: Scenes that overlap the region.
-        outside: Files that do not.
-        without_data: Files without one pixel of data.
-        duplicates: Files that are copies of another one.
-    """
-
-    files: int
-    scenes: int
-    outside: int
-    without_data: int
-    duplicates: int
-
-
-def index_files(
-    region: str,
-    key: str,
-    source: FilesSource,
-    settings: Settings,
-    bbox: Bounds,
-    out: Path,
-    progress: Progress = silent,
-) -> SceneSummary:
+def index_files(search: Search[FilesSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the source's files whose ground with data overlaps the region, perhaps none.
 
-    Args:
-        region: Region key.
-        key: Source key.
-        source: The source's settings.
-        settings: The profile; relative paths start at its folder.
-        bbox: (west, south, east, north) of the region in degrees.
-        out: Existing folder to write into.
-        progress: Told after each file.
+    Returns:
+        Numbers of `files` that the source's paths name, of `scenes` that overlap the region, of files `outside` it, of
+        those `without_data` and of `duplicates` of another one.
 
     Raises:
         MissingInputError: a file does not exist, or a glob matches none.
         CorruptInputError: a file is no whole GeoTIFF, COG or VRT.
         SceneError: a file cannot be used as it is; the message says what to do.
     """
-    files = _existing_files(key, source, settings)
+    files = _existing_files(search.key, search.source, search.shared)
     scenes: dict[str, Scene] = {}
-    outside = without_data = duplicates = 0
+    left_out = {"outside": 0, "without_data": 0, "duplicates": 0}
     for done, (path, when) in enumerate(files.items(), start=1):
-        scene = _describe(path, when, region, key, source)
+        scene = _describe(path, when, search)
         if scene is None:
-            without_data += 1
+            left_out["without_data"] += 1
         elif scene.scene_id in scenes:
-            duplicates += 1
-        elif scene.footprint.intersects(shapely.box(*bbox)):
+            left_out["duplicates"] += 1
+        elif scene.footprint.intersects(shapely.box(*search.bbox)):
             scenes[scene.scene_id] = scene
         else:
-            outside += 1
-        progress(done, len(files), "files")
-    write_scenes(out, scenes.values())
-    return SceneSummary(len(files), len(scenes), outside, without_data, duplicates)
+            left_out["outside"] += 1
+        search.progress(done, len(files), "files")
+    write_scenes(search.out, scenes.values())
+    return {"files": len(files), "scenes": len(scenes), **left_out}
 
 
-def files_of(source: FilesSource, settings: Settings) -> list[Path]:
+def check_files(key: str, source: FilesSource, shared: Shared) -> dict[str, Any]:
+    """Compare what a source states with the headers of all its files: GSD, date, ground.
+
+    Returns:
+        What is stated, the number of `files`, their `finest_m` and `coarsest_m` GSD, and the dates `earliest` and
+        `latest`.
+
+    Raises:
+        MissingInputError: a file does not exist, or a glob matches none.
+        CorruptInputError: a file is no raster.
+        SceneError: a file has another GSD, no date or no place on the globe, or none lies on the ground that is stated.
+    """
+    stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
+    gsds, outlines, times = [], [], []
+    for path, when in _existing_files(key, source, shared).items():
+        with warnings.catch_warnings():
+            quiet_about_missing_georeference()
+            with open_raster(path) as dataset:
+                gsd_m, outline = located(OpenImage(str(path), (dataset,), source.bands), stated)
+                gsds.append(gsd_m)
+                outlines.append(outline)
+                times.append(when or _acquired(dataset, key, source))
+    check_ground(key, source, shared, outlines)
+    found = {"files": len(gsds), "finest_m": min(gsds), "coarsest_m": max(gsds)}
+    dates = {"earliest": min(times).isoformat(), "latest": max(times).isoformat()}
+    return stated_facts(key, source, shared) | found | dates
+
+
+def files_of(source: FilesSource, shared: Shared) -> list[Path]:
     """The files that a source depends on, each once, sorted, existing or not; its index and what that lists, too."""
-    files = {path for pattern in source.paths for path in _matches(pattern, settings.folder)}
+    files = {path for pattern in source.paths for path in _matches(pattern, shared.folder)}
     if source.index is not None:
-        index = settings.resolve(source.index)
+        index = shared.resolve(source.index)
         listed = read_index(index, source.index_asset) if index.is_file() else []
         files |= {index, *(path for path, _ in listed)}
     return sorted(files)
@@ -123,17 +119,17 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     return [path.resolve() for match in found if (path := Path(match)).is_file()]
 
 
-def _existing_files(key: str, source: FilesSource, settings: Settings) -> dict[Path, dt.datetime | None]:
+def _existing_files(key: str, source: FilesSource, shared: Shared) -> dict[Path, dt.datetime | None]:
     """The files that a source names, sorted, all of which exist, with the time that its index gives them."""
     files: dict[Path, dt.datetime | None] = {}
     for pattern in source.paths:
-        matches = _matches(pattern, settings.folder)
+        matches = _matches(pattern, shared.folder)
         if not matches or not matches[0].is_file():
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-            raise MissingInputError(f"sources.yaml: {key}.paths: {settings.folder / Path(pattern).expanduser()} {what}")
+            raise MissingInputError(f"sources.yaml: {key}.paths: {shared.folder / Path(pattern).expanduser()} {what}")
         files |= dict.fromkeys(matches)
     if source.index is not None:
-        index = settings.resolve(source.index)
+        index = shared.resolve(source.index)
         files |= read_index(index, source.index_asset)
         for path in files:
             if not path.is_file():
@@ -174,8 +170,9 @@ def check_unchanged(scene: Scene) -> None:
             )
 
 
-def _describe(path: Path, when: dt.datetime | None, region: str, key: str, source: FilesSource) -> Scene | None:
+def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource]) -> Scene | None:
     """The scene that a file is, or None where it holds no data at all."""
+    key, source = search.key, search.source
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     with warnings.catch_warnings():
         quiet_about_missing_georeference()
@@ -185,17 +182,12 @@ def _describe(path: Path, when: dt.datetime | None, region: str, key: str, sourc
             if found is None:
                 return None
             digest = fingerprint(dataset)
-            return Scene(
+            return search.scene(
                 scene_id=scene_id(path.stem, digest),
-                region=region,
-                source=key,
-                kind=source.kind,
                 datetime=when or _acquired(dataset, key, source),
                 footprint=found.footprint,
                 hrefs=(str(path),),
                 fingerprint=digest,
-                licence=source.licence,
-                attribution=source.attribution,
                 **found.columns(),
             )
 
@@ -220,3 +212,21 @@ def _acquired(dataset: Any, key: str, source: FilesSource) -> dt.datetime:
     except ValueError:
         found = "has no TIFFTAG_DATETIME" if tag is None else f"has the unreadable TIFFTAG_DATETIME {tag!r}"
         raise SceneError(f"{dataset.name} {found}: state sources.yaml: {key}.datetime") from None
+
+
+def _requirements(source: FilesSource, shared: Shared) -> list[Requirement]:
+    files = files_of(source, shared)
+    missing = [path for path in files if not path.is_file()]
+    remedy = f"{missing[0]} does not exist" if missing else "no file matches its paths"
+    return [Requirement("its files on this machine", met=bool(files) and not missing, remedy=remedy)]
+
+
+KIND = SourceKind(
+    settings=FilesSource,
+    reads=lambda source, shared: {"files": [file_stamp(path) for path in files_of(source, shared)]},
+    index=index_files,
+    open_scene=lambda scene, _source, _cache: RasterReader(scene),
+    check_scene=check_unchanged,
+    requirements=_requirements,
+    check=check_files,
+)

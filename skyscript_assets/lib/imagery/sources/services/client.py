@@ -16,19 +16,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+from xml.etree.ElementTree import Element
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
     RefusedError,
+    SceneError,
     SettingsError,
     SkyScriptError,
 )
-from skyscript_assets.lib.settings.sources import ServiceSource
-
-KEY_PLACE = "{api_key}"
-"""Where an address has the key; it is filled in at the last moment, so that no other text ever holds it."""
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
+from skyscript_assets.lib.imagery.sources.services.xml import parse_xml
+from skyscript_assets.lib.secrets import KEY_PLACE, shown, told, with_place
 
 MAX_ANSWER_BYTES = 32 << 20
 """Largest answer that is read: twice an uncompressed RGBA tile of 2,048 pixels a side."""
@@ -94,12 +95,12 @@ class Client:
             if error.status in self._source.absent_statuses:
                 return None
             raise MissingInputError(
-                f"source {self._key}: {http.public(url)}: the service refuses"
+                f"source {self._key}: {shown(url)}: the service refuses"
                 f"{f' with {error.status}' if error.status else ''}; {self._remedy(error.status)}"
             ) from None
         except SkyScriptError as error:
             # What went wrong below the signed address may name it, and with it a key that stands in its path.
-            told = self._scrubbed(str(error))
+            told = with_place(str(error), self._secret)
             if told == str(error):
                 raise
             raise type(error)(told) from None
@@ -109,37 +110,42 @@ class Client:
         """What an answer that is no image says, such as a service's exception: its words, short and printable."""
         if answer.headers.get("content-type", "").startswith("image/"):
             return ""
-        words = _MARKUP.sub(" ", answer.body[:QUOTED_BYTES].decode("utf-8", "replace"))
-        shown = " ".join("".join(char if char.isprintable() and char != "\ufffd" else " " for char in words).split())
-        return f"; the service says: {self._scrubbed(shown)[:160]}" if shown else ""
+        words = _MARKUP.sub(" ", answer.body[:QUOTED_BYTES].decode("utf-8", "ignore"))
+        said = told(with_place(words, self._secret), 160)
+        return f"; the service says: {said}" if said else ""
 
     def keyless(self, address: str) -> str:
         """An address that a service sent, with a place in it for the key where the service put the key itself."""
         parts = urlsplit(address)
         head = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
         rest = address[len(head) :]
-        return head + self._scrubbed(rest)
+        return head + with_place(rest, self._secret)
 
-    def document(self, url: str) -> bytes:
-        """A capabilities document.
+    def capabilities(self, url: str, kind: str, names: tuple[str, ...]) -> Element:
+        """What a service says that it offers.
+
+        Args:
+            url: Address of its capabilities.
+            kind: What the service is to be, for messages.
+            names: Names that the document's outermost element may have.
 
         Raises:
+            SceneError: it is another kind of service.
             MissingInputError: the service refuses or has none there.
             UnreachableError: it gives no answer.
-            CorruptInputError: the answer is cut on every try, or too long.
+            CorruptInputError: the answer is cut on every try, too long, or no document.
         """
         answer = self.get(url)
         if answer is None:
             raise MissingInputError(
-                f"{http.public(url)}: the service has no such document; correct sources.yaml: {self._key}.url"
+                f"{shown(url)}: the service has no such document; correct sources.yaml: {self._key}.url"
             )
-        return answer.body
-
-    def _scrubbed(self, text: str) -> str:
-        """A text with a place where it has the key, plain or as a part of an address."""
-        for secret in filter(None, (self._secret, quote(self._secret, safe=""))):
-            text = text.replace(secret, KEY_PLACE)
-        return text
+        root = parse_xml(answer.body, shown(url))
+        if root.tag not in names:
+            raise SceneError(
+                f"{shown(url)} is no {kind}: it answers with {root.tag}; correct sources.yaml: {self._key}.url"
+            )
+        return root
 
     def _remedy(self, status: int) -> str:
         variable = self._source.api_key_variable
@@ -211,7 +217,7 @@ def followed(base: str, address: str, *, same_host: bool = False) -> str:
     """
     whole = urljoin(base, address)
     if urlsplit(whole).scheme not in ("http", "https"):
-        raise CorruptInputError(f"{http.public(base)} names an address that is neither http nor https")
+        raise CorruptInputError(f"{shown(base)} names an address that is neither http nor https")
     if same_host and urlsplit(whole).hostname != urlsplit(base).hostname:
         return base
     if urlsplit(base).scheme == "https" and whole.startswith("http://"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.reader import Pixels
+from skyscript_assets.lib.secrets import told
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Formats of tiles, as Pillow names them; nothing else gets to guess at the bytes."""
@@ -77,4 +78,4 @@ def _reason(error: Exception, data: bytes) -> str:
     """What is wrong with a tile in a few words; Pillow's own may hold the address of an object."""
     if data[:512].lstrip().startswith(b"<"):
         return "it is a web page or an XML message"
-    return "cannot identify it" if "cannot identify" in str(error) else str(error)[:120]
+    return "cannot identify it" if "cannot identify" in str(error) else told(str(error), 120)

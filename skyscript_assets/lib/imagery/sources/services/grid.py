@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import WGS84_RADIUS_M, ground_gsd_m
-
-GSD_TOLERANCE = 2.0
-"""Factor by which the nearest resolution of a service may differ from the source's `gsd_m` before that is a mistake."""
+from skyscript_assets.lib.geometry import WGS84_RADIUS_M, ground_gsd_m, is_stated_gsd
 
 EDGE_PIECES = 64
 """Pieces into which the longest side of the ground is cut before it is projected: straight lines bend."""
@@ -131,12 +128,12 @@ def nearest_grid(grids: Sequence[TileGrid], gsd_m: float, latitude_deg: float, w
         what: The source's key and what is looked at, for the message.
 
     Raises:
-        SceneError: even the nearest differs by more than `GSD_TOLERANCE`.
+        SceneError: even the nearest differs by more than `STATED_GSD_FACTOR`.
     """
     offered = [grid.gsd_m(latitude_deg) for grid in grids]
     ratios = [abs(math.log(offer / gsd_m)) for offer in offered]
     best = min(range(len(grids)), key=lambda index: (round(ratios[index], 9), offered[index]))
-    if ratios[best] > math.log(GSD_TOLERANCE):
+    if not is_stated_gsd(offered[best], gsd_m):
         shown = ", ".join(f"{offer:.3g}" for offer in sorted(set(offered)))
         raise SceneError(
             f"{what} has no resolution near {gsd_m:g} m on the ground: it offers {shown} m at latitude "

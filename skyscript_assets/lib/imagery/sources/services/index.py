@@ -6,18 +6,17 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
-from pyproj import Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.footprints import place
+from skyscript_assets.lib.imagery.footprints import outline_of
 from skyscript_assets.lib.imagery.geotiff.describe import crs_text
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
+from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Search, SourceKind, of_variable
 from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import (
@@ -28,10 +27,17 @@ from skyscript_assets.lib.imagery.sources.services.grid import (
     web_mercator_grid,
 )
 from skyscript_assets.lib.imagery.sources.services.layer import ServedLayer
+from skyscript_assets.lib.imagery.sources.services.reader import TileReader
+from skyscript_assets.lib.imagery.sources.services.settings import (
+    Service,
+    ServiceSource,
+    WmsSource,
+    WmtsSource,
+    XyzSource,
+)
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
 from skyscript_assets.lib.imagery.sources.services.wms import served_by_wms
 from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
-from skyscript_assets.lib.settings.sources import Service, WmsSource, WmtsSource, XyzSource
 
 MAX_SCENE_PX = (1 << 31) - 1
 """Most columns or rows of a scene: its table holds them as 32-bit integers."""
@@ -39,40 +45,15 @@ MAX_SCENE_PX = (1 << 31) - 1
 _WORLD = shapely.box(-180, -90, 180, 90)
 
 
-@dataclass(frozen=True)
-class ServiceSummary:
-    """What `index_service` found.
-
-    Attributes:
-        scenes: 1, or 0 where the service has nothing over the region.
-        tiles: Tiles over the region.
-        gsd_m: Metres on the ground per pixel at its centre; None without a scene.
-        grid: Zoom, tile matrix or CRS whose pixels are used.
-        first_tile: What the tile at its centre is: `image` or `no data`.
-    """
-
-    scenes: int
-    tiles: int = 0
-    gsd_m: float | None = None
-    grid: str = ""
-    first_tile: str = ""
-
-
-def index_service(
-    region: str, key: str, source: Service, bbox: Bounds, out: Path, cache: Path | None = None
-) -> ServiceSummary:
+def index_service(search: Search[Any]) -> dict[str, Any]:
     """Write `scenes.parquet`: a scene of the tiles over a region, or none where the service ends before it.
 
     One tile is fetched, the one at the centre: a service that refuses, or sends something else than tiles of the stated
     size, is found out before chips are planned.
 
-    Args:
-        region: Region key.
-        key: Source key.
-        source: The source's settings.
-        bbox: (west, south, east, north) of the region in degrees.
-        out: Existing folder to write into.
-        cache: Existing local folder that all readers of services share.
+    Returns:
+        `scenes`: 1, or 0 where the service has nothing over the region; with a scene its number of `tiles`, its `gsd_m`
+        at the centre, the zoom, tile matrix or CRS of its `grid`, and what its `first_tile` is: `image` or `no data`.
 
     Raises:
         SettingsError: the key of the service is missing.
@@ -81,30 +62,29 @@ def index_service(
         UnreachableError: it gives no usable answer.
         CorruptInputError: its capabilities or its tiles cannot be read.
     """
-    ground = shapely.box(*bbox)
-    if source.extent is not None:
-        ground = ground.intersection(shapely.box(*source.extent.bounds))
+    key, source = search.key, search.source
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(shared_folder(cache))
+        folder = stack.enter_context(shared_folder(search.cache))
         client = Client(source, key, folder)
-        ground = _clipped(ground, _WORLD)
+        ground = _clipped(search.ground, _WORLD)
         if ground.is_empty:
-            return _nothing(out)
+            return _nothing(search.out)
         layer = _served(source, key, ground, client)
         area = layer.grid.crs.area_of_use
         ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
         tiles = None if ground.is_empty else layer.grid.tiles_over(ground)
         if tiles is None:
-            return _nothing(out)
-        scene = _scene(region, key, source, layer, tiles, ground)
+            return _nothing(search.out)
+        scene = _scene(search, layer, tiles, ground)
         first = _first_tile(client, scene)
-    write_scenes(out, [scene])
-    return ServiceSummary(1, tiles.columns * tiles.rows, scene.gsd_m, layer.grid.name, first)
+    write_scenes(search.out, [scene])
+    found = {"tiles": tiles.columns * tiles.rows, "gsd_m": scene.gsd_m, "grid": layer.grid.name, "first_tile": first}
+    return {"scenes": 1, **found}
 
 
-def _nothing(out: Path) -> ServiceSummary:
+def _nothing(out: Path) -> dict[str, Any]:
     write_scenes(out, [])
-    return ServiceSummary(0)
+    return {"scenes": 0}
 
 
 def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:
@@ -131,10 +111,8 @@ def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry) -> Ser
     return ServedLayer(grid, template, _WORLD, None, {"zoom": int(grid.name), "rows": 1 << int(grid.name)})
 
 
-def _scene(
-    region: str, key: str, source: Service, layer: ServedLayer, tiles: TileRange, ground: shapely.Geometry
-) -> Scene:
-    grid = layer.grid
+def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: shapely.Geometry) -> Scene:
+    region, key, source, grid = search.region, search.key, search.source, layer.grid
     width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
     if max(width, height) > MAX_SCENE_PX:
         raise SceneError(
@@ -159,11 +137,8 @@ def _scene(
         "when": when.isoformat(),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return Scene(
+    return search.scene(
         scene_id=f"{region}_{key}_{when:%Y%m%d}-{digest[:8]}",
-        region=region,
-        source=key,
-        kind=source.kind,
         datetime=when,
         footprint=_inside(ground, grid, tiles),
         gsd_m=grid.gsd_m(shapely.centroid(ground).y),
@@ -174,16 +149,13 @@ def _scene(
         hrefs=(layer.template,),
         access=access,
         fingerprint=digest,
-        licence=source.licence,
-        attribution=source.attribution,
     )
 
 
 def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
     """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
     width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
-    frame = shapely.segmentize(shapely.box(0, 0, width, height), max(width, height) / EDGE_PIECES)
-    outline = place(frame, grid.transform(tiles), Transformer.from_crs(grid.crs, 4326, always_xy=True))
+    outline = outline_of(grid.crs, grid.transform(tiles), width, height, EDGE_PIECES)
     covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
     return covered if covered.area > 0 else ground
 
@@ -209,3 +181,17 @@ def _first_tile(client: Client, scene: Scene) -> str:
     except CorruptInputError as error:
         raise CorruptInputError(f"the first tile of the service {error}") from error
     return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"
+
+
+def _kind(settings: type[ServiceSource]) -> SourceKind[Any]:
+    return SourceKind(
+        settings=settings,
+        index=index_service,
+        open_scene=TileReader,
+        requirements=lambda source, _shared: [INTERNET, *of_variable(source.api_key_variable, "the service's key")],
+        # The tiles of a WMTS are taken for the usual ones: their size is in its capabilities alone.
+        reading=lambda source: Reading(getattr(source, "tile_px", 256), 0, 1, 0, source.requests_per_second),
+    )
+
+
+XYZ, WMTS, WMS = _kind(XyzSource), _kind(WmtsSource), _kind(WmsSource)

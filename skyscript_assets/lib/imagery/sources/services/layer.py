@@ -13,7 +13,7 @@ import shapely
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
-from skyscript_assets.lib.settings.sources import OgcSource
+from skyscript_assets.lib.imagery.sources.services.settings import OgcSource
 
 FORMATS = ("image/jpeg", "image/png", "image/webp")
 """Formats that are decoded, in the order in which they are preferred: photographs are stored as JPEG."""

@@ -1,4 +1,4 @@
-"""Pixels of a scene of tiles: those under a part are fetched, kept on this machine and put together.
+"""Pixels of a scene of tiles: those under a window are fetched, kept on this machine and put together.
 
 A tile that cannot be had is an error for what needs it; whether the service as a whole has failed is found out by
 asking again for the tile that answered when the scene was indexed.
@@ -7,23 +7,24 @@ asking again for the tile that answered when the scene was indexed.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+import functools
+import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError, UnreachableError
-from skyscript_assets.lib.imagery.geotiff.raster import MAX_READ_PIXELS
-from skyscript_assets.lib.imagery.reader import Part, Pixels, SceneReader
+from skyscript_assets.lib.cache import Cache
+from skyscript_assets.lib.errors import CorruptInputError, UnreachableError
+from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
+from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
-from skyscript_assets.lib.settings.sources import ServiceSource
+from skyscript_assets.lib.lookahead import in_order
 
 RECENT_BYTES = 64 << 20
 """Memory that decoded tiles of one reader may take."""
@@ -49,7 +50,7 @@ class TileReader(SceneReader):
         self._source, self._folder = source, cache
         self._address = TileAddress(scene)
         self._stack = contextlib.ExitStack()
-        self._recent: OrderedDict[Place, Pixels | None] = OrderedDict()
+        self._recent: Cache[Pixels | None] = Cache(max(4, RECENT_BYTES // (4 * math.prod(self.block_shape))))
         self._failed: dict[Place, str] = {}
         self._failed_in_a_row = 0
 
@@ -64,15 +65,13 @@ class TileReader(SceneReader):
             self._client = Client(self._source, self.scene.source, folder)
             self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
             stack.callback(self._cache.prune)
-            self._pool = ThreadPoolExecutor(self._source.connections, thread_name_prefix="tiles")
-            stack.callback(self._pool.shutdown, cancel_futures=True)
+            stack.enter_context(self._recent.used())
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._recent.clear()
         self._stack.close()
 
     @property
@@ -80,37 +79,29 @@ class TileReader(SceneReader):
         """(rows, columns) of a tile."""
         return self._address.height, self._address.width
 
-    def expect(self, parts: Sequence[Part]) -> None:
-        """Fetch the tiles under the parts that are not here yet, a few at a time, each once.
+    def expect(self, windows: Sequence[Window]) -> None:
+        """Fetch the tiles under the windows that are not here yet, a few at a time, each once.
 
         Raises:
             MissingInputError: the service refuses.
             UnreachableError: it has failed, or wants fewer requests.
         """
-        places = dict.fromkeys(place for part in parts for place in self._places(part))
-        missing = [place for place in places if place not in self._recent and not self._cache.has(*place)]
-        asked = [self._pool.submit(self._fetch, place) for place in missing if place not in self._failed]
-        try:
-            for future in asked:
-                future.result()
-        except SkyScriptError:
-            for future in asked:
-                future.cancel()
-            raise
+        places = dict.fromkeys(place for window in windows for place in self._places(window))
+        missing = [
+            place for place in places if not (place in self._recent or place in self._failed or self._cache.has(*place))
+        ]
+        for _ in in_order(self._fetch, missing, threads=self._source.connections):
+            pass
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, put together from its tiles."""
-        if width * height > MAX_READ_PIXELS:
-            raise SceneError(
-                f"a window covers {width} x {height} pixels of {self.scene.where}, more than {MAX_READ_PIXELS} in all: "
-                "plan its chips nearer to the image's own GSD"
-            )
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, put together from its tiles."""
+        column, row, width, height = window
         rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
-        for place in self._places(Part(column, row, width, height)):
+        for place in self._places(window):
             tile = self._tile(place)
             if tile is None:
                 continue
-            # Where the tile's upper left pixel lies in the part.
+            # Where the tile's upper left pixel lies in the window.
             x = (place[0] - self._address.first_column) * self._address.width - column
             y = (place[1] - self._address.first_row) * self._address.height - row
             left, top = max(0, x), max(0, y)
@@ -119,25 +110,18 @@ class TileReader(SceneReader):
             rgb[top:bottom, left:right], valid[top:bottom, left:right] = tile.rgb[inside], tile.valid[inside]
         return Pixels(rgb, valid)
 
-    def _places(self, part: Part) -> list[Place]:
-        """The tiles under a part, row by row."""
+    def _places(self, window: Window) -> list[Place]:
+        """The tiles under a window, row by row."""
         width, height = self._address.width, self._address.height
-        columns = range(part.column // width, (part.column + part.width - 1) // width + 1)
-        rows = range(part.row // height, (part.row + part.height - 1) // height + 1)
+        columns = range(window.column // width, (window.column + window.width - 1) // width + 1)
+        rows = range(window.row // height, (window.row + window.height - 1) // height + 1)
         left, top = self._address.first_column, self._address.first_row
         return [(left + column, top + row) for row in rows for column in columns]
 
     def _tile(self, place: Place) -> Pixels | None:
         """A tile's pixels from memory, from this machine or from the service; None where there is no image."""
-        if place in self._recent:
-            self._recent.move_to_end(place)
-            return self._recent[place]
-        pixels = self._kept(place) if self._cache.has(*place) else self._asked(place)
-        self._recent[place] = pixels
-        most = max(4, RECENT_BYTES // (self._address.width * self._address.height * 4))
-        while len(self._recent) > most:
-            self._recent.popitem(last=False)
-        return pixels
+        load = self._kept if self._cache.has(*place) else self._asked
+        return self._recent.get(place, functools.partial(load, place))
 
     def _kept(self, place: Place) -> Pixels | None:
         """A tile that is on this machine; one that was damaged there is fetched again."""

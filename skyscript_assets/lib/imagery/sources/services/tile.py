@@ -6,11 +6,11 @@ import hashlib
 from dataclasses import dataclass
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.http import public
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.decode import decode_tile
+from skyscript_assets.lib.secrets import shown
 
 
 class TileAddress:
@@ -90,7 +90,7 @@ def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> T
             return Tile(answer.body, address.decode(answer.body))
         except CorruptInputError as error:
             problem = f"{error}{client.quoted(answer)}"
-    raise CorruptInputError(f"{public(url)}: tile {column}, {row} {problem}")
+    raise CorruptInputError(f"{shown(url)}: tile {column}, {row} {problem}")
 
 
 def _quadkey(column: int, row: int, zoom: int) -> str:

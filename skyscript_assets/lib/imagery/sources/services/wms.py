@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from xml.etree.ElementTree import Element
 
 import shapely
 from pyproj import CRS
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import utm_crs
-from skyscript_assets.lib.http import public
+from skyscript_assets.lib.geometry import ground_gsd_m, utm_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -20,9 +19,9 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
+from skyscript_assets.lib.imagery.sources.services.settings import WmsSource
 from skyscript_assets.lib.imagery.sources.services.wmts import is_northing_first
-from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
-from skyscript_assets.lib.settings.sources import WmsSource
+from skyscript_assets.lib.imagery.sources.services.xml import text_at
 
 Path = tuple[Element, ...]
 """A layer with the layers around it, outermost first: what they state holds for it too (OGC 06-042, 7.2.4.8)."""
@@ -46,17 +45,13 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         CorruptInputError: its answer is no list of capabilities.
     """
     url = with_query(source.url, {"SERVICE": "WMS", "REQUEST": "GetCapabilities", "VERSION": source.version})
-    root = parse_xml(client.document(url), public(url))
-    capabilities = root.first("WMS_Capabilities") or root.first("WMT_MS_Capabilities")
-    if capabilities is None:
-        found = root.children[0].name if root.children else "nothing"
-        raise SceneError(f"{public(url)} is no WMS: it answers with {found}; correct sources.yaml: {key}.url")
-    version = capabilities.attributes.get("version", source.version)
+    capabilities = client.capabilities(url, "WMS", ("WMS_Capabilities", "WMT_MS_Capabilities"))
+    version = capabilities.attrib.get("version", source.version)
     if version != source.version:
         raise SceneError(
             f"source {key}: the WMS speaks version {version}; state sources.yaml: {key}.version: {version}"
         )
-    layers = {path[-1].value("Name"): path for path in _layers(capabilities)}
+    layers = {text_at(path[-1], "Name"): path for path in _layers(capabilities)}
     path = layers[choose(source.layer, [name for name in layers if name], None, f"sources.yaml: {key}.layer")]
     crs = _crs(source, key, path, ground)
     grid = _grid(source, capabilities, crs, ground)
@@ -71,10 +66,10 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
 def _layers(capabilities: Element) -> Iterator[Path]:
     def below(around: Path) -> Iterator[Path]:
         yield around
-        for child in around[-1].all("Layer"):
+        for child in around[-1].iterfind("Layer"):
             yield from below((*around, child))
 
-    for layer in capabilities.all("Capability", "Layer"):
+    for layer in capabilities.iterfind("Capability/Layer"):
         yield from below((layer,))
 
 
@@ -82,16 +77,14 @@ def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> C
     """The CRS to ask for: the settings', else the region's UTM zone (of ETRS89 or WGS 84), else Web Mercator."""
     tag = "CRS" if source.version == "1.3.0" else "SRS"
     # In 1.1.1 one element may list several.
-    offered = {name for layer in path for entry in layer.all(tag) for name in entry.text.split()}
+    offered = {name for layer in path for entry in layer.iterfind(tag) for name in text_at(entry).split()}
     centre = shapely.centroid(ground)
-    zone = int(utm_crs(centre.x, centre.y).to_epsg() or 0) % 100
-    natural = [f"EPSG:258{zone:02}", f"EPSG:{utm_crs(centre.x, centre.y).to_epsg()}", "EPSG:3857"]
+    utm = int(utm_crs(centre.x, centre.y).to_epsg() or 0)
+    natural = [f"EPSG:258{utm % 100:02}", f"EPSG:{utm}", "EPSG:3857"]
     usable = next((name for name in natural if name in offered), None)
     if source.crs is None and usable is None:
-        shown_names = ", ".join(sorted(offered)[:20]) or "none"
-        raise SceneError(
-            f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {shown_names}"
-        )
+        names = ", ".join(sorted(offered)[:20]) or "none"
+        raise SceneError(f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {names}")
     name = choose(source.crs, sorted(offered), usable, f"sources.yaml: {key}.crs")
     crs = CRS.from_user_input(name)
     if not crs.is_projected:
@@ -103,13 +96,10 @@ def _grid(source: WmsSource, capabilities: Element, crs: CRS, ground: shapely.Ge
     """Pixels of the wanted size at the region's centre, in maps no larger than the service allows."""
     side = source.tile_px
     for name in ("MaxWidth", "MaxHeight"):
-        stated = capabilities.value("Service", name)
+        stated = text_at(capabilities, f"Service/{name}")
         if stated.isascii() and stated.isdigit() and int(stated) > 0:
             side = min(side, int(stated))
-    unit = float(crs.axis_info[0].unit_conversion_factor or 1.0)
-    pixel = source.gsd_m / unit
-    if crs.to_epsg() == 3857:
-        pixel /= math.cos(math.radians(shapely.centroid(ground).y))
+    pixel = source.gsd_m / ground_gsd_m(crs, 1.0, shapely.centroid(ground).y)
     return TileGrid(f"EPSG:{crs.to_epsg()}", crs, 0.0, 0.0, pixel, side, side, None)
 
 
@@ -117,10 +107,10 @@ def _dimensions(path: Path) -> dict[str, str | None]:
     """Default of each dimension, None where it has none: attributes of Dimension (1.3.0) or Extent (1.1.1)."""
     found: dict[str, str | None] = {}
     for layer in path:
-        for entry in [*layer.all("Dimension"), *layer.all("Extent")]:
-            name = entry.attributes.get("name", "").lower()
+        for entry in [*layer.iterfind("Dimension"), *layer.iterfind("Extent")]:
+            name = entry.attrib.get("name", "").lower()
             if name:
-                found[name] = entry.attributes.get("default") or found.get(name)
+                found[name] = entry.attrib.get("default") or found.get(name)
     return found
 
 
@@ -130,16 +120,16 @@ def _named(values: dict[str, str]) -> dict[str, str]:
 
 
 def _map_url(capabilities: Element, url: str) -> str:
-    for resource in capabilities.all("Capability", "Request", "GetMap", "DCPType", "HTTP", "Get", "OnlineResource"):
-        if resource.attributes.get("href"):
-            return followed(url, resource.attributes["href"], same_host=True)
+    for resource in capabilities.iterfind("Capability/Request/GetMap/DCPType/HTTP/Get/OnlineResource"):
+        if resource.attrib.get("href"):
+            return followed(url, resource.attrib["href"], same_host=True)
     return url
 
 
 def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, grid: TileGrid) -> dict[str, str]:
-    formats = [entry.text.strip() for entry in capabilities.all("Capability", "Request", "GetMap", "Format")]
+    formats = [text_at(entry) for entry in capabilities.iterfind("Capability/Request/GetMap/Format")]
     wanted = choose_format(source, formats, key)
-    names = [style.value("Name") for layer in path for style in layer.all("Style")]
+    names = [text_at(style, "Name") for layer in path for style in layer.iterfind("Style")]
     style = choose(source.style, names, "", f"sources.yaml: {key}.style") if source.style else ""
     parameters = {
         "SERVICE": "WMS",
@@ -161,13 +151,13 @@ def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, 
 def _ground(path: Path) -> shapely.Geometry:
     """Where the layer has images: its own geographic box, else that of the layers around it, else the world."""
     for layer in reversed(path):
-        box, older = layer.first("EX_GeographicBoundingBox"), layer.first("LatLonBoundingBox")
+        box, older = layer.find("EX_GeographicBoundingBox"), layer.find("LatLonBoundingBox")
         found = None
         if box is not None:
             sides = ("westBoundLongitude", "southBoundLatitude", "eastBoundLongitude", "northBoundLatitude")
-            found = box_of(*(box.value(side) for side in sides))
+            found = box_of(*(text_at(box, side) for side in sides))
         elif older is not None:
-            found = box_of(*(older.attributes.get(side, "") for side in ("minx", "miny", "maxx", "maxy")))
+            found = box_of(*(older.attrib.get(side, "") for side in ("minx", "miny", "maxx", "maxy")))
         if found is not None:
             return found
     return shapely.box(-180, -90, 180, 90)

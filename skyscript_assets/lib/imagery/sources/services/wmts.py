@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from urllib.parse import quote
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
@@ -12,7 +13,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.http import public
+from skyscript_assets.lib.geometry import metres_per_unit
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -22,8 +23,8 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
-from skyscript_assets.lib.imagery.sources.services.xml import Element, parse_xml
-from skyscript_assets.lib.settings.sources import WmtsSource
+from skyscript_assets.lib.imagery.sources.services.settings import WmtsSource
+from skyscript_assets.lib.imagery.sources.services.xml import text_at
 
 PIXEL_M = 0.00028
 """Side in metres of the pixel that scale denominators are stated for (OGC 07-057r7, 6.1)."""
@@ -48,12 +49,8 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         CorruptInputError: its answer is no list of capabilities.
     """
     url = source.url if source.url.partition("?")[0].endswith(".xml") else _capabilities_url(source.url)
-    root = parse_xml(client.document(url), public(url))
-    capabilities = root.first("Capabilities")
-    if capabilities is None:
-        found = root.children[0].name if root.children else "nothing"
-        raise SceneError(f"{public(url)} is no WMTS: it answers with {found}; correct sources.yaml: {key}.url")
-    layers = {layer.value("Identifier"): layer for layer in capabilities.all("Contents", "Layer")}
+    capabilities = client.capabilities(url, "WMTS", ("Capabilities",))
+    layers = {text_at(layer, "Identifier"): layer for layer in capabilities.iterfind("Contents/Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
     grids = list(_grids(source, key, capabilities, layer, ground))
     # Sets of neighbouring zones may lie beside the region.
@@ -62,7 +59,7 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     best = nearest_grid([grid for _, grid in grids], source.gsd_m, latitude, f"source {key}, layer {source.layer!r}")
     matrix_set = next(name for name, grid in grids if grid is best)
     defaults = {
-        dimension.value("Identifier"): dimension.value("Default") or None for dimension in layer.all("Dimension")
+        text_at(entry, "Identifier"): text_at(entry, "Default") or None for entry in layer.iterfind("Dimension")
     }
     values, moment = dimension_values(source, defaults, key)
     template = _template(source, key, url, capabilities, layer)
@@ -77,9 +74,9 @@ def _capabilities_url(url: str) -> str:
 
 def _ground(layer: Element) -> shapely.Geometry:
     """Where the layer has images; all of the world where it does not say."""
-    box = layer.first("WGS84BoundingBox")
+    box = layer.find("WGS84BoundingBox")
     if box is not None:
-        corners = [*box.value("LowerCorner").split(), *box.value("UpperCorner").split()]
+        corners = [*text_at(box, "LowerCorner").split(), *text_at(box, "UpperCorner").split()]
         found = box_of(*corners) if len(corners) == 4 else None
         if found is not None:
             return found
@@ -93,15 +90,15 @@ def _grids(
     source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
 ) -> Iterator[tuple[str, TileGrid]]:
     """The matrices of a layer's matrix sets in a projected CRS, each with the name of its set."""
-    links = {link.value("TileMatrixSet"): link for link in layer.all("TileMatrixSetLink")}
+    links = {text_at(link, "TileMatrixSet"): link for link in layer.iterfind("TileMatrixSetLink")}
     names = list(links)
     if source.matrix_set is not None:
         names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
-    described = {entry.value("Identifier"): entry for entry in capabilities.all("Contents", "TileMatrixSet")}
+    described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
     some = False
     for name in names:
         crs = _metric_crs(described[name]) if name in described else None
-        for matrix in described[name].all("TileMatrix") if crs is not None else ():
+        for matrix in described[name].iterfind("TileMatrix") if crs is not None else ():
             grid = _grid(matrix, links[name], crs, _swaps(described[name], crs), ground)
             if grid is not None:
                 some = True
@@ -126,13 +123,13 @@ def _metric_crs(described: Element) -> CRS | None:
 
 def _code(described: Element) -> str:
     """The EPSG code in `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`."""
-    match = re.search(r"EPSG[:/].*?(\d+)$", described.value("SupportedCRS"))
+    match = re.search(r"EPSG[:/].*?(\d+)$", text_at(described, "SupportedCRS"))
     return match[1] if match else ""
 
 
 def _swaps(described: Element, crs: CRS | None) -> bool:
     """Whether corners are stated as (north, east): in URNs coordinates have the order of the CRS (OGC 07-092r3)."""
-    name = described.value("SupportedCRS")
+    name = text_at(described, "SupportedCRS")
     return crs is not None and not name.startswith("EPSG:") and is_northing_first(crs)
 
 
@@ -146,15 +143,15 @@ def _grid(matrix: Element, link: Element, crs: CRS | None, swaps: bool, ground: 
     if crs is None:
         return None
     try:
-        first, second = (float(number) for number in matrix.value("TopLeftCorner").split())
-        tile = (int(matrix.value("TileWidth")), int(matrix.value("TileHeight")))
-        size = (int(matrix.value("MatrixWidth")), int(matrix.value("MatrixHeight")))
-        pixel = float(matrix.value("ScaleDenominator")) * PIXEL_M / float(crs.axis_info[0].unit_conversion_factor or 1)
+        first, second = (float(number) for number in text_at(matrix, "TopLeftCorner").split())
+        tile = (int(text_at(matrix, "TileWidth")), int(text_at(matrix, "TileHeight")))
+        size = (int(text_at(matrix, "MatrixWidth")), int(text_at(matrix, "MatrixHeight")))
+        pixel = float(text_at(matrix, "ScaleDenominator")) * PIXEL_M / metres_per_unit(crs)
     except ValueError:
         return None
     if not (min(tile) > 0 and max(tile) <= MAX_TILE_PX and min(size) > 0 and 0 < pixel < 1e9):
         return None
-    name = matrix.value("Identifier")
+    name = text_at(matrix, "Identifier")
     limits = _limits(link, name, TileRange(0, 0, *size))
     corners = [(second, first), (first, second)] if swaps else [(first, second), (second, first)]
     grids = [TileGrid(name, crs, left, top, pixel, *tile, limits) for left, top in corners]
@@ -176,11 +173,11 @@ def _lies_under(grid: TileGrid, ground: shapely.Geometry) -> bool:
 
 def _limits(link: Element, name: str, whole: TileRange) -> TileRange:
     """The tiles that a layer has of a matrix (TileMatrixSetLimits), all where it does not say."""
-    for entry in link.all("TileMatrixSetLimits", "TileMatrixLimits"):
-        if entry.value("TileMatrix") == name:
+    for entry in link.iterfind("TileMatrixSetLimits/TileMatrixLimits"):
+        if text_at(entry, "TileMatrix") == name:
             try:
-                low = (int(entry.value("MinTileCol")), int(entry.value("MinTileRow")))
-                high = (int(entry.value("MaxTileCol")), int(entry.value("MaxTileRow")))
+                low = (int(text_at(entry, "MinTileCol")), int(text_at(entry, "MinTileRow")))
+                high = (int(text_at(entry, "MaxTileCol")), int(text_at(entry, "MaxTileRow")))
             except ValueError:
                 continue
             columns, rows = min(high[0], whole.columns - 1) - low[0] + 1, min(high[1], whole.rows - 1) - low[1] + 1
@@ -194,13 +191,13 @@ def _limits(link: Element, name: str, whole: TileRange) -> TileRange:
 
 def _template(source: WmtsSource, key: str, url: str, capabilities: Element, layer: Element) -> str:
     """Address of a tile with places for matrix set, matrix and dimensions, and {x} and {y} for column and row."""
-    resources = [entry for entry in layer.all("ResourceURL") if entry.attributes.get("resourceType") == "tile"]
-    formats = [value.text.strip() for value in layer.all("Format")]
-    wanted = choose_format(source, formats or [entry.attributes.get("format", "") for entry in resources], key)
+    resources = [entry for entry in layer.iterfind("ResourceURL") if entry.attrib.get("resourceType") == "tile"]
+    formats = [text_at(value) for value in layer.iterfind("Format")]
+    wanted = choose_format(source, formats or [entry.attrib.get("format", "") for entry in resources], key)
     style = _style(source, key, layer)
     for entry in resources:
-        template = entry.attributes.get("template", "")
-        if entry.attributes.get("format") == wanted and "{TileRow}" in template and "{TileCol}" in template:
+        template = entry.attrib.get("template", "")
+        if entry.attrib.get("format") == wanted and "{TileRow}" in template and "{TileCol}" in template:
             template = followed(url, template).replace("{TileCol}", "{x}").replace("{TileRow}", "{y}")
             return re.sub(r"\{style\}", quote(style), template, flags=re.IGNORECASE)
     parameters = {
@@ -215,25 +212,25 @@ def _template(source: WmtsSource, key: str, url: str, capabilities: Element, lay
         "TILEROW": "{y}",
         "TILECOL": "{x}",
     }
-    dimensions = {entry.value("Identifier"): f"{{{entry.value('Identifier')}}}" for entry in layer.all("Dimension")}
-    return with_query(_kvp_url(capabilities, url), parameters | dimensions)
+    names = (text_at(entry, "Identifier") for entry in layer.iterfind("Dimension"))
+    return with_query(_kvp_url(capabilities, url), parameters | {name: f"{{{name}}}" for name in names})
 
 
 def _style(source: WmtsSource, key: str, layer: Element) -> str:
-    styles = list(layer.all("Style"))
-    names = [style.value("Identifier") for style in styles]
+    styles = list(layer.iterfind("Style"))
+    names = [text_at(style, "Identifier") for style in styles]
     default = next(
-        (style.value("Identifier") for style in styles if style.attributes.get("isDefault") in ("true", "1")), None
+        (text_at(style, "Identifier") for style in styles if style.attrib.get("isDefault") in ("true", "1")), None
     )
     return choose(source.style, names, default, f"sources.yaml: {key}.style") if names else source.style or "default"
 
 
 def _kvp_url(capabilities: Element, url: str) -> str:
     """Where GetTile is asked by parameters: as the capabilities say, else where these came from."""
-    for operation in capabilities.all("OperationsMetadata", "Operation"):
-        if operation.attributes.get("name") == "GetTile":
-            for get in operation.all("DCP", "HTTP", "Get"):
-                encodings = [value.text.strip() for value in get.below("Value")]
-                if get.attributes.get("href") and (not encodings or "KVP" in encodings):
-                    return followed(url.partition("?")[0], get.attributes["href"], same_host=True)
+    for operation in capabilities.iterfind("OperationsMetadata/Operation"):
+        if operation.attrib.get("name") == "GetTile":
+            for get in operation.iterfind("DCP/HTTP/Get"):
+                encodings = [text_at(value) for value in get.iter("Value")]
+                if get.attrib.get("href") and (not encodings or "KVP" in encodings):
+                    return followed(url.partition("?")[0], get.attrib["href"], same_host=True)
     return url.partition("?")[0]

@@ -13,23 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SkyScriptError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.http import Signer, public, request
+from skyscript_assets.lib.http import Signer, request
 from skyscript_assets.lib.imagery.footprints import polygons, wrapped
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
+from skyscript_assets.lib.secrets import shown, without_secrets
 
 MAX_DOCUMENT_BYTES = 64 << 20
 PAGE_ITEMS = 100
-SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature", "token", "access_token", "api_key"})
-"""Parameters of an address that are secrets or expire: an address with one is kept without its query."""
-
 VAGUE_LICENCES = frozenset({"", "proprietary", "various", "other"})
 """What STAC has for "see elsewhere": then the licence of the settings stands."""
 
@@ -100,7 +98,7 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         try:
             if _passes(item, source, region):
                 found.items.append(_item(item, base, source))
-        except SkyScriptError as error:
+        except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
             found.unusable.append((name, str(error)))
     return found
 
@@ -113,31 +111,38 @@ class _Documents:
         self.local = urlsplit(source.catalog).scheme not in ("http", "https")
         self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
 
-    def text(self, url: str, method: str = "GET", body: bytes | None = None) -> str:
-        """The text of a document.
+    def json(self, url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A document that is a JSON object, asked for by POST where there is a body.
 
         Raises:
             SceneError: a catalog of the web points to this machine.
+            CorruptInputError: it is none.
         """
+        try:
+            value = json.loads(self._text(url, None if body is None else json.dumps(body).encode()))
+        except (ValueError, RecursionError) as error:
+            raise CorruptInputError(f"{shown(url)} is no JSON ({error}): no STAC") from error
+        if not isinstance(value, dict):
+            raise CorruptInputError(f"{shown(url)} is no JSON object: no STAC")
+        return value
+
+    def _text(self, url: str, body: bytes | None) -> str:
         if urlsplit(url).scheme in ("http", "https"):
             headers = {"Accept": "application/geo+json, application/json"}
             headers |= {"Content-Type": "application/json"} if body is not None else {}
+            method = "GET" if body is None else "POST"
             answer = request(
                 url, limit=MAX_DOCUMENT_BYTES, signer=self._signer, method=method, headers=headers, body=body
             )
             return answer.body.decode("utf-8", errors="replace")
         path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url)
         if not self.local:
-            raise SceneError(f"{public(self.root)} points to {path}, a file on this machine, which no catalog may")
+            raise SceneError(f"{shown(self.root)} points to {path}, a file on this machine, which no catalog may")
         if not path.is_file():
             raise MissingInputError(f"{path}, a catalog or a part of one, does not exist")
         if path.stat().st_size > MAX_DOCUMENT_BYTES:
             raise CorruptInputError(f"{path} is larger than a STAC document of {MAX_DOCUMENT_BYTES} bytes")
         return path.read_text(encoding="utf-8", errors="replace")
-
-    def json(self, url: str) -> dict[str, Any]:
-        """A document that is a JSON object."""
-        return parsed(self.text(url), url)
 
 
 def joined(base: str, href: str) -> str:
@@ -147,21 +152,6 @@ def joined(base: str, href: str) -> str:
     if urlsplit(base).scheme in ("http", "https"):
         return urljoin(base, href)
     return str((Path(base).parent / href).resolve())
-
-
-def parsed(text: str, url: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CorruptInputError: it is none.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON ({error}): no STAC") from error
-    if not isinstance(value, dict):
-        raise CorruptInputError(f"{public(url) if '://' in url else url} is no JSON object: no STAC")
-    return value
 
 
 def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -178,7 +168,7 @@ def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Itera
         yield from _walked(documents, root, source, bbox)
     else:
         raise CorruptInputError(
-            f"{public(documents.root)} is no STAC catalog, collection or ItemCollection (type {kind!r}): correct "
+            f"{shown(documents.root)} is no STAC catalog, collection or ItemCollection (type {kind!r}): correct "
             "`catalog` of the source"
         )
 
@@ -186,37 +176,48 @@ def _all_items(documents: _Documents, source: StacSource, bbox: Bounds) -> Itera
 def _searched(
     documents: _Documents, root: Mapping[str, Any], source: StacSource, bbox: Bounds
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Items by the search of a STAC API (https://github.com/radiantearth/stac-api-spec, item-search)."""
-    from pystac_client import Client, ConformanceClasses
+    """Items by the search of a STAC API (https://github.com/radiantearth/stac-api-spec, item-search), page by page.
 
-    from skyscript_assets.lib.imagery.sources.stac.pages import BoundedStacIO
+    Raises:
+        CorruptInputError: a page comes a second time.
+    """
+    links = [link for link in _dicts(root.get("links")) if link.get("rel") == "search" and link.get("href")]
+    link = next((link for link in links if _is_post(link)), links[0])
+    wanted: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
+    wanted |= {"collections": [source.collection]} if source.collection else {}
+    wanted |= {"datetime": interval} if (interval := _interval(source)) else {}
+    # The rules that the query extension knows, so that fewer items come over the network.
+    if source.properties and any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ()):
+        wanted["query"] = {name: {"eq": value} for name, value in source.properties.items()}
+    url, body = joined(documents.root, str(link["href"])), wanted if _is_post(link) else None
+    if body is None:
+        written = {name: ",".join(map(str, value)) for name, value in wanted.items() if isinstance(value, list)}
+        written |= {name: json.dumps(value) for name, value in wanted.items() if isinstance(value, dict)}
+        url = f"{url}{'&' if '?' in url else '?'}{urlencode(wanted | written)}"
+    seen: set[tuple[str, ...]] = set()
+    while True:
+        page = documents.json(url, body)
+        items = _dicts(page.get("features"))
+        names = tuple(str(item.get("id")) for item in items)
+        if not names:
+            return
+        if names in seen:
+            raise CorruptInputError(
+                f"{shown(url)}: the pages of its search go in circles ({names[0]} again): narrow the rules of the "
+                "source so that one page holds all, or tell its publisher"
+            )
+        seen.add(names)
+        yield from ((item, _self_link(item, documents.root)) for item in items)
+        following = next((link for link in _dicts(page.get("links")) if link.get("rel") == "next"), None)
+        if following is None:
+            return
+        url = joined(url, str(following.get("href", "")))
+        more = following.get("body") or {}
+        body = ({**(body or {}), **more} if following.get("merge") else more) if _is_post(following) else None
 
-    io = BoundedStacIO(documents.text)
-    client = Client.from_dict(dict(root), href=documents.root, migrate=True)
-    client._stac_io = io
-    if not client.has_conforms_to():
-        client.add_conforms_to("ITEM_SEARCH")
-    query = _query(source) if client.conforms_to(ConformanceClasses.QUERY) else None
-    links = [link for link in _dicts(root.get("links")) if link.get("rel") == "search"]
-    methods = [str(link.get("method", "GET")).upper() for link in links]
-    search = client.search(
-        method="POST" if "POST" in methods else "GET",
-        max_items=None,
-        limit=PAGE_ITEMS,
-        collections=[source.collection] if source.collection else None,
-        bbox=list(bbox),
-        datetime=_interval(source),
-        query=query,
-    )
-    for page in search.pages_as_dicts():
-        for item in _dicts(page.get("features")):
-            yield item, _self_link(item, documents.root)
 
-
-def _query(source: StacSource) -> dict[str, Any] | None:
-    """The rules that the query extension knows, so that fewer items come over the network."""
-    query: dict[str, Any] = {name: {"eq": value} for name, value in source.properties.items()}
-    return query or None
+def _is_post(link: Mapping[str, Any]) -> bool:
+    return str(link.get("method", "GET")).upper() == "POST"
 
 
 def _interval(source: StacSource) -> str | None:
@@ -244,7 +245,7 @@ def _walked(
             seen.add(url)
             if len(seen) > 2 * source.max_items:
                 raise SceneError(
-                    f"{public(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
+                    f"{shown(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
                     "further down as `catalog`, or raise max_items"
                 )
             linked = documents.json(url)
@@ -300,7 +301,7 @@ def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
     properties = item["properties"]
     stated = item.get("assets")
     assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    hrefs = [_unsigned(joined(base, _asset_href(assets, name))) for name in source.assets]
+    hrefs = [without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets]
     licence = properties.get("license")
     return Item(
         id=str(item.get("id", ""))[:200],
@@ -320,15 +321,6 @@ def _asset_href(assets: Mapping[str, Any], name: str) -> str:
     href = assets[fitting[0]].get("href") if fitting and isinstance(assets[fitting[0]], Mapping) else None
     if not isinstance(href, str) or not href:
         raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(assets)) or 'none'}")
-    return href
-
-
-def _unsigned(href: str) -> str:
-    """An address without a query that holds a signature or a token: these expire, and belong in no table."""
-    parts = urlsplit(href)
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
-    if any(name.lower() in SIGNATURES for name, _ in parameters):
-        return urlunsplit(parts._replace(query=""))
     return href
 
 

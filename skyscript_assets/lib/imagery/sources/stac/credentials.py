@@ -8,11 +8,12 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
-from skyscript_assets.lib.http import Signer, host_of, public, request
-from skyscript_assets.lib.settings.sources import SasSigning, StacSource, TokenHeader
+from skyscript_assets.lib.http import Signer, host_of, request
+from skyscript_assets.lib.imagery.sources.stac.settings import SasSigning, StacSource
+from skyscript_assets.lib.secrets import holds_secret, shown
 
 MAX_TOKEN_BYTES = 64 << 10
 EARLY = dt.timedelta(seconds=60)
@@ -25,47 +26,30 @@ def signer_of(source: StacSource) -> Signer | None:
     Raises:
         SettingsError: the settings do not say to whom a token goes.
     """
-    signers: list[Signer] = []
-    if source.signing is not None:
-        if source.collection is None:
-            raise SettingsError("sources.yaml: signing needs a collection: its tokens are given out for one")
-        signers.append(_sas_tokens(source.signing, source.collection))
-    if source.token is not None:
-        hosts = source.token.hosts or tuple(filter(None, [host_of(source.catalog)]))
-        signers.append(_Header(source.token, hosts, in_clear=source.catalog.startswith("http:")))
-    return _All(signers) if signers else None
+    if source.signing is not None and source.collection is None:
+        raise SettingsError("sources.yaml: signing needs a collection: its tokens are given out for one")
+    return None if source.signing is None and source.token is None else _Credentials(source)
 
 
-class _All:
-    """Several signers, one after the other."""
+class _Credentials:
+    """Signed addresses, and a token from the environment as a header, as the settings have them."""
 
-    def __init__(self, signers: Sequence[Signer]) -> None:
-        self._signers = signers
+    def __init__(self, source: StacSource) -> None:
+        self._signing = _sas_tokens(source.signing, source.collection) if source.signing and source.collection else None
+        self._token, self._in_clear = source.token, source.catalog.startswith("http:")
+        self._hosts = (source.token.hosts if source.token else ()) or tuple(filter(None, [host_of(source.catalog)]))
 
     def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:
-        headers: dict[str, str] = {}
-        for signer in self._signers:
-            url, more = signer.sign(url, renew=renew)
-            headers |= more
-        return url, headers
-
-
-class _Header:
-    """A token from the environment as a header."""
-
-    def __init__(self, token: TokenHeader, hosts: Sequence[str], *, in_clear: bool) -> None:
-        self._token, self._hosts, self._in_clear = token, hosts, in_clear
-
-    def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:  # noqa: ARG002
-        if not _may_see(url, self._hosts, in_clear=self._in_clear):
-            return url, {}
-        value = os.environ.get(self._token.env, "").strip()
-        if not value:
-            raise SettingsError(
-                f"sources.yaml: token.env names {self._token.env}, but no such environment variable is set: set it to "
-                f"the token for {public(url)}"
-            )
-        return url, {self._token.header: f"{self._token.prefix}{value}"}
+        headers = {}
+        if self._token is not None and _may_see(url, self._hosts, in_clear=self._in_clear):
+            value = os.environ.get(self._token.env, "").strip()
+            if not value:
+                raise SettingsError(
+                    f"sources.yaml: token.env names {self._token.env}, but no such environment variable is set: set it "
+                    f"to the token for {shown(url)}"
+                )
+            headers[self._token.header] = f"{self._token.prefix}{value}"
+        return url if self._signing is None else self._signing.signed(url, renew=renew), headers
 
 
 class _SasTokens:
@@ -80,16 +64,17 @@ class _SasTokens:
         self._token = ""
         self._expires = dt.datetime.min.replace(tzinfo=dt.UTC)
 
-    def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:
+    def signed(self, url: str, *, renew: bool) -> str:
+        """An address with a token; `renew` where the last one was refused."""
         parts = urlsplit(url)
         in_clear = self._signing.endpoint.startswith("http:")
-        if not _may_see(url, self._signing.hosts, in_clear=in_clear) or "sig" in parse_qs(parts.query):
-            return url, {}
+        if not _may_see(url, self._signing.hosts, in_clear=in_clear) or holds_secret(url):
+            return url
         with self._lock:
             if renew or self._expires - dt.datetime.now(dt.UTC) <= EARLY:
                 self._fetch()
             query = "&".join(filter(None, [parts.query, self._token]))
-        return urlunsplit(parts._replace(query=query)), {}
+        return urlunsplit(parts._replace(query=query))
 
     def _fetch(self) -> None:
         address = f"{self._signing.endpoint.rstrip('/')}/token/{self._collection}"

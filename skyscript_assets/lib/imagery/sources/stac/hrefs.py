@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.http import public
-from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, Shelf, SparseCopy
+from skyscript_assets.lib.cache import Cache
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, SparseCopy
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
+from skyscript_assets.lib.secrets import shown
 
 GDAL_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/"}
 """Schemes that stand for a virtual file system of GDAL."""
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+._-]+):")
-_SHELF = Shelf()
+
+MAX_FILES = 16
+"""Files that a process knows."""
+
+REMEMBERED_S = 300.0
+"""Seconds for which a file that was refused, or broken, is not asked for again."""
+
+_FILES: Cache[tuple[float, ImageFile | CorruptInputError]] = Cache(MAX_FILES)
+"""Files by address, or why there is none, with the time when that was found out."""
+
+_log = logging.getLogger(__name__)
 
 
 def checked(href: str, source: StacSource) -> str:
@@ -28,7 +41,7 @@ def checked(href: str, source: StacSource) -> str:
     scheme = _SCHEME.match(href)
     name = scheme[1].lower() if scheme else ""
     if Path(unquote(urlsplit(href).path)).suffix.lower() == ".vrt":
-        raise SceneError(f"{_shown(href)} is a VRT, which may name any file: catalogs may name GeoTIFF and COG alone")
+        raise SceneError(f"{shown(href)} is a VRT, which may name any file: catalogs may name GeoTIFF and COG alone")
     if name in ("http", "https"):
         return href
     if name in GDAL_SCHEMES:
@@ -36,10 +49,10 @@ def checked(href: str, source: StacSource) -> str:
     if href.startswith("/vsi"):
         return _allowed_prefix(href, source)
     if name and name != "file":
-        raise SceneError(f"{_shown(href)} is neither http(s) nor a file: GDAL's other names are refused in catalogs")
+        raise SceneError(f"{shown(href)} is neither http(s) nor a file: GDAL's other names are refused in catalogs")
     if not source.allow_local_hrefs:
         raise SceneError(
-            f"{_shown(href)} is a file on this machine: where the catalog is your own, set `allow_local_hrefs: true`"
+            f"{shown(href)} is a file on this machine: where the catalog is your own, set `allow_local_hrefs: true`"
         )
     return str(Path(unquote(urlsplit(href).path) if name == "file" else href).absolute())
 
@@ -49,21 +62,17 @@ def _allowed_prefix(href: str, source: StacSource) -> str:
     rest = href[len(prefix) :]
     if prefix not in source.gdal_prefixes or "/vsi" in rest or ".." in rest.split("/") or rest.startswith("vsi"):
         raise SceneError(
-            f"{_shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
+            f"{shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
             "name it in `gdal_prefixes`"
         )
     return href
 
 
-def _shown(href: str) -> str:
-    return public(href) if "://" in href else href.partition("?")[0]
-
-
 def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFile:
-    """The image at a checked address, shared by the threads of a process.
+    """The image at an address, shared by the threads of a process; that it is refused is remembered for a while.
 
     Args:
-        href: An address as `checked` gives it.
+        href: The address.
         source: Its source.
         afresh: Whether to look again although the process knows it.
 
@@ -75,9 +84,24 @@ def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFi
     """
     place = checked(href, source)
 
-    def make() -> ImageFile:
-        if _SCHEME.match(place):
-            return SparseCopy(place, signer_of(source))
-        return GdalFile(place, {"AWS_REQUEST_PAYER": "requester"} if source.requester_pays else {})
+    def make() -> tuple[float, ImageFile | CorruptInputError]:
+        file: ImageFile | CorruptInputError
+        try:
+            if _SCHEME.match(place):
+                file = SparseCopy(place, signer_of(source))
+            else:
+                file = GdalFile(place, {"AWS_REQUEST_PAYER": "requester"} if source.requester_pays else {})
+        except CorruptInputError as error:
+            _log.warning("%s", error)
+            file = error
+        return time.monotonic(), file
 
-    return _SHELF.get(place, make, afresh=afresh)
+    def usable(known: tuple[float, ImageFile | CorruptInputError]) -> bool:
+        since, file = known
+        old = isinstance(file, CorruptInputError) and time.monotonic() - since >= REMEMBERED_S
+        return not (afresh or old)
+
+    _, file = _FILES.get(place, make, usable)
+    if isinstance(file, CorruptInputError):
+        raise file
+    return file

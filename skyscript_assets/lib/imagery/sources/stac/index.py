@@ -9,39 +9,49 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.files import write_json
-from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, UnreachableError
+from skyscript_assets.lib.files import file_stamp, write_json
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Description,
     Preview,
     Stated,
     describe,
+    located,
     nodata_of,
     quiet_about_missing_georeference,
     scene_id,
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.sources.kind import (
+    INTERNET,
+    Reading,
+    Search,
+    SourceKind,
+    check_ground,
+    of_variable,
+    stated_facts,
+)
 from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
-from skyscript_assets.lib.imagery.sources.stac.reader import joint_fingerprint
-from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader, joint_fingerprint
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
+from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.secrets import told
+from skyscript_assets.lib.settings.base import Shared
 
+WORLD = (-180.0, -90.0, 180.0, 90.0)
 UNUSABLE_FILE = "unusable_items.json"
 
 PREVIEW_PX = 512
@@ -57,51 +67,17 @@ OPENED_AT_ONCE = 8
 MAX_LISTED = 1000
 """Most unusable items that are listed."""
 
-
-@dataclass(frozen=True)
-class StacSummary:
-    """What `index_stac` found.
-
-    Attributes:
-        items: Items over the region that were looked at.
-        passing: Of these, those that the rules of the source let pass.
-        scenes: Scenes that overlap the region.
-        enough: Items left out because better ones cover their ground already.
-        outside: Items whose image does not reach the region.
-        without_data: Items whose image has no data.
-        duplicates: Items that are copies of another one.
-        unusable: Items listed in `unusable_items.json`.
-    """
-
-    items: int
-    passing: int
-    scenes: int
-    enough: int
-    outside: int
-    without_data: int
-    duplicates: int
-    unusable: int
+MAX_REASON = 500
+"""Longest reason that is listed, characters."""
 
 
-def index_stac(
-    region: str,
-    key: str,
-    source: StacSource,
-    settings: Settings,
-    bbox: Bounds,
-    out: Path,
-    progress: Progress = silent,
-) -> StacSummary:
+def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the best items over a region, perhaps none, and `unusable_items.json`.
 
-    Args:
-        region: Region key.
-        key: Source key.
-        source: The source's settings.
-        settings: The profile; the path of a catalog on this machine starts at its folder.
-        bbox: (west, south, east, north) of the region in degrees.
-        out: Existing folder to write into.
-        progress: Told after each few items.
+    Returns:
+        Numbers of `items` over the region, of those `passing` the rules of the source, and of what became of these:
+        `scenes`; `enough`: better ones cover their ground already; `outside` the region; `without_data`; `duplicates`
+        of another one; `unusable`: listed.
 
     Raises:
         RefusedError: the server refuses the catalog.
@@ -109,37 +85,76 @@ def index_stac(
         SceneError: there are items, but none can be used; or too many.
         UnreachableError: a server failed on every try.
     """
-    found = find_items(key, source, settings.folder, bbox)
-    index = _Index(region, key, source, shapely.box(*bbox))
+    found = find_items(search.key, search.source, search.shared.folder, search.bbox)
+    index = _Index(search)
     index.unusable = list(found.unusable)
     passing = len(found.items) + len(found.unusable)
-    waiting = sorted(found.items, key=_preference(source))
+    waiting = sorted(found.items, key=_preference(search.source))
     done = 0
-    with warnings.catch_warnings(), ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="index") as pool:
+    with warnings.catch_warnings():
         quiet_about_missing_georeference()
-        while waves := index.wave(waiting):
-            for item, scene in zip(waves, pool.map(index.attempt, waves), strict=True):
+        while wave := index.wave(waiting):
+            for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
-            done += len(waves)
-            progress(done, len(found.items), "items")
+            done += len(wave)
+            search.progress(done, len(found.items), "items")
     index.enough += len(waiting)
-    listed = [{"item": name, "reason": reason} for name, reason in index.unusable[:MAX_LISTED]]
-    write_json(out / UNUSABLE_FILE, listed)
+    listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
+    write_json(search.out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.outside or index.without_data):
         name, reason = index.unusable[0]
         count = len(index.unusable)
-        raise SceneError(f"source {key}: none of {count} items over {region} can be used; {name}: {reason}")
-    write_scenes(out, index.scenes.values())
-    return StacSummary(
-        items=found.seen,
-        passing=passing,
-        scenes=len(index.scenes),
-        enough=index.enough,
-        outside=index.outside,
-        without_data=index.without_data,
-        duplicates=index.duplicates,
-        unusable=len(index.unusable),
-    )
+        raise SceneError(
+            f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
+        )
+    write_scenes(search.out, index.scenes.values())
+    left_out = {name: getattr(index, name) for name in ("enough", "outside", "without_data", "duplicates")}
+    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **left_out}
+    return {**counts, "unusable": len(index.unusable)}
+
+
+def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
+    """Compare what a source states with the items of a catalog on this machine, and their images where these are.
+
+    The index leaves out what cannot be used: so one image that is as stated, or is elsewhere, will do.
+
+    Returns:
+        What is stated, and the number of `items` that the rules of the source let pass.
+
+    Raises:
+        MissingInputError: the catalog does not exist.
+        CorruptInputError: it is none.
+        SceneError: no item has a date and an image as stated, or none lies on the ground that is stated.
+    """
+    if not source.is_local:
+        return stated_facts(key, source, shared)
+    try:
+        found = find_items(key, source, shared.folder, WORLD)
+    except (SceneError, UnreachableError):
+        # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
+        return stated_facts(key, source, shared)
+    reasons = [f"{name}: {reason}" for name, reason in found.unusable]
+    for item in found.items:
+        try:
+            _check_image(item.hrefs[0], Stated(key, source.gsd_m, source.scaling, source.nodata), source)
+            break
+        except (CorruptInputError, SceneError) as error:
+            reasons.append(f"{item.id}: {error}")
+    else:
+        if reasons:
+            raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
+    check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
+    return stated_facts(key, source, shared) | {"items": len(found.items)}
+
+
+def _check_image(href: str, stated: Stated, source: StacSource) -> None:
+    """Check the header of an image on this machine."""
+    if href.startswith("/vsi") or urlsplit(href).scheme not in ("", "file"):
+        return
+    with warnings.catch_warnings():
+        quiet_about_missing_georeference()
+        with open_href(href, source).open(()) as dataset:
+            located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
 def _preference(source: StacSource) -> Any:
@@ -157,8 +172,8 @@ def _preference(source: StacSource) -> Any:
 class _Index:
     """The scenes taken so far."""
 
-    def __init__(self, region: str, key: str, source: StacSource, ground: shapely.Geometry) -> None:
-        self._region, self._key, self._source, self._ground = region, key, source, ground
+    def __init__(self, search: Search[StacSource]) -> None:
+        self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
         self.unusable: list[tuple[str, str]] = []
@@ -214,16 +229,13 @@ class _Index:
     def _scene(self, item: Item) -> Scene | None:
         source = self._source
         files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
-        stated = Stated(self._key, source.gsd_m, source.scaling, source.nodata)
+        stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
         found = _described(files, stated, source)
         if found is None:
             return None
         fingerprint = joint_fingerprint(files)
-        return Scene(
+        return self._search.scene(
             scene_id=scene_id(item.id, fingerprint),
-            region=self._region,
-            source=self._key,
-            kind=source.kind,
             datetime=item.datetime,
             footprint=_honest(item, found),
             cloud_share=item.cloud_share,
@@ -231,7 +243,6 @@ class _Index:
             access={"item": item.id},
             fingerprint=fingerprint,
             licence=item.licence or source.licence,
-            attribution=source.attribution,
             **found.columns(),
         )
 
@@ -264,7 +275,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
             number = large[-1] if large else 0
             opened = [stack.enter_context(file.open_overview(number)) for file in files]
         else:
-            whole = [Part(0, 0, dataset.width, dataset.height)]
+            whole = [Window(0, 0, dataset.width, dataset.height)]
             opened = [stack.enter_context(file.open(whole)) for file in files]
         return read_raw(replace(image, datasets=tuple(opened)), nodata)
 
@@ -304,3 +315,18 @@ def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
     inside = grid[shapely.contains_xy(ground, grid)]
     point = ground.representative_point()
     return np.vstack([inside, [[point.x, point.y]]])
+
+
+KIND = SourceKind(
+    settings=StacSource,
+    reads=lambda source, shared: {"files": [file_stamp(shared.resolve(source.catalog))] if source.is_local else []},
+    index=index_stac,
+    open_scene=lambda scene, source, _cache: RemoteReader(scene, source),
+    requirements=lambda source, _shared: [
+        INTERNET,
+        *of_variable(source.token.env if source.token else None, "a token"),
+    ],
+    # To open a file takes two requests: for its header, and for the places of its blocks.
+    reading=lambda _source: Reading(block_requests=1, file_requests=2),
+    check=check_items,
+)

@@ -10,10 +10,10 @@ from typing import Any, Self
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, check_is_indexed
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
-from skyscript_assets.lib.imagery.reader import Part, Pixels
+from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 
 
 def joint_fingerprint(files: Sequence[ImageFile]) -> str:
@@ -32,7 +32,7 @@ class RemoteReader(RasterReader):
         self._source = source
         self._files: tuple[ImageFile, ...] = ()
         self._failure: CorruptInputError | None = None
-        self._parts: frozenset[Part] = frozenset()
+        self._windows: frozenset[Window] = frozenset()
 
     def __enter__(self) -> Self:
         """Get the beginning of the files, unless this process has them.
@@ -57,36 +57,35 @@ class RemoteReader(RasterReader):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        self._parts = frozenset()
+        self._windows = frozenset()
 
     @property
     def block_shape(self) -> tuple[int, int]:
         """(rows, columns) of the blocks in which the files are stored."""
         return self._files[0].block_shape if self._files else (self.scene.height, self.scene.width)
 
-    def expect(self, parts: Sequence[Part]) -> None:
-        """Fetch the blocks under some parts together; what fails there fails again, alone, when it is read."""
-        if self._failure is None and parts:
+    def expect(self, windows: Sequence[Window]) -> None:
+        """Fetch the blocks under some windows together; what fails there fails again, alone, when it is read."""
+        if self._failure is None and windows:
             with contextlib.suppress(CorruptInputError):
-                self._open(frozenset(parts))
+                self._open(frozenset(windows))
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
-        """Pixels of a part of the image, as it is stored."""
+    def read_inside(self, window: Window) -> Pixels:
+        """Pixels of a window of the image, as it is stored."""
         if self._failure is not None:
             raise self._failure
-        part = Part(column, row, width, height)
-        if part not in self._parts:
-            self._open(frozenset([part]))
-        return self.read_plainly(part)
+        if window not in self._windows:
+            self._open(frozenset([window]))
+        return self.read_plainly(window)
 
-    def _open(self, parts: frozenset[Part]) -> None:
-        self._image, self._parts = None, frozenset()
+    def _open(self, windows: frozenset[Window]) -> None:
+        self._image, self._windows = None, frozenset()
         self._stack.close()
         try:
-            datasets: list[Any] = [self._stack.enter_context(file.open(sorted(parts))) for file in self._files]
+            datasets: list[Any] = [self._stack.enter_context(file.open(sorted(windows))) for file in self._files]
             image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands)
             check_is_indexed(image, self.scene)
         except BaseException:
             self._stack.close()
             raise
-        self._image, self._parts = image, parts
+        self._image, self._windows = image, windows

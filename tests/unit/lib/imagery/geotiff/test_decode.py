@@ -14,7 +14,7 @@ from PIL import Image
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.geotiff.decode import DeflateBlocks, JpegBlocks
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import Part
+from skyscript_assets.lib.imagery.reader import Window
 
 Factory = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def test_jpeg_blocks_are_decoded_as_pillow_does(jpeg_cog: Callable[..., Path], s
     path = jpeg_cog()
     with RasterReader(scene_of(path)) as reader:
         assert isinstance(reader._stored, JpegBlocks)
-        read = reader.read_inside(256, 0, 256, 256)
+        read = reader.read_inside(Window(256, 0, 256, 256))
     with rasterio.open(path) as dataset, path.open("rb") as file:
         place = [int(dataset.get_tag_item(f"BLOCK_{what}_1_0", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE")]
         tables = bytes.fromhex(dataset.get_tag_item("JPEGTABLES", "TIFF", bidx=1))
@@ -49,7 +49,7 @@ def test_jpeg_blocks_are_decoded_as_pillow_does(jpeg_cog: Callable[..., Path], s
 def test_greys_of_jpeg_blocks_are_those_of_gdal(jpeg_cog: Callable[..., Path], scene_of: Any) -> None:
     path = jpeg_cog(grey=True)
     with RasterReader(scene_of(path)) as reader, rasterio.open(path) as dataset:
-        direct = reader.read_inside(0, 0, 700, 600)
+        direct = reader.read_inside(Window(0, 0, 700, 600))
         assert direct.valid.all()
         assert np.abs(np.moveaxis(dataset.read(), 0, -1).astype(int) - direct.rgb).max() <= 2
 
@@ -64,9 +64,9 @@ def test_bands_and_mask_of_a_jpeg_image_are_heeded(
     path = write_raster(tmp_path / "a.tif", values, mask=mask, **options)
     with RasterReader(scene_of(path)) as reader:
         assert isinstance(reader._stored, JpegBlocks)
-        plain = reader.read_inside(100, 100, 156, 100)
+        plain = reader.read_inside(Window(100, 100, 156, 100))
     with RasterReader(scene_of(path, bands=(3, 1, 1))) as reader:
-        mapped = reader.read_inside(100, 100, 156, 100)
+        mapped = reader.read_inside(Window(100, 100, 156, 100))
     assert np.array_equal(plain.valid, mask[100:200, 100:])
     assert not plain.rgb[~plain.valid].any()
     assert np.array_equal(mapped.rgb, plain.rgb[..., [2, 0, 0]])
@@ -84,7 +84,7 @@ def test_deflate_blocks_are_those_of_gdal(
     with RasterReader(scene_of(path, bands=chosen)) as reader:
         assert isinstance(reader._stored, DeflateBlocks)
         blocks = [reader._stored.read(row, column) for row in range(2) for column in range(3)]
-        read = reader.read_inside(100, 20, 200, 180)
+        read = reader.read_inside(Window(100, 20, 200, 180))
     assert all(block is not None and block.shape == (128, 128, bands) for block in blocks)
     assert read.mask is None
     assert np.array_equal(read.rgb, np.moveaxis(values[[band - 1 for band in chosen], 20:, 100:], 0, -1))
@@ -103,8 +103,8 @@ def test_a_deflate_image_without_data_in_places(
         path = write_raster(tmp_path / "a.tif", values, mask=mask, **DEFLATE)
     with RasterReader(scene_of(path)) as reader:
         assert isinstance(reader._stored, DeflateBlocks)
-        read, full = reader.read_inside(100, 0, 200, 200), reader.read_inside(0, 0, 100, 100)
-        plain = reader.read_plainly(Part(100, 0, 200, 200))
+        read, full = reader.read_inside(Window(100, 0, 200, 200)), reader.read_inside(Window(0, 0, 100, 100))
+        plain = reader.read_plainly(Window(100, 0, 200, 200))
     assert full.mask is None
     assert np.array_equal(read.valid, mask[:, 100:])
     assert np.array_equal(read.rgb, np.moveaxis(values[:, :, 100:] * mask[:, 100:], 0, -1))
@@ -124,7 +124,7 @@ def test_a_value_without_data_is_heeded_as_by_way_of_gdal(
     path = write_raster(tmp_path / "a.tif", values, blockxsize=128, blockysize=128, **options)
     with RasterReader(scene_of(path, nodata=nodata)) as reader:
         assert isinstance(reader._stored, DeflateBlocks)
-        read, plain = reader.read_inside(5, 0, 290, 199), reader.read_plainly(Part(5, 0, 290, 199))
+        read, plain = reader.read_inside(Window(5, 0, 290, 199)), reader.read_plainly(Window(5, 0, 290, 199))
     assert np.array_equal(read.valid, plain.valid)
     assert np.array_equal(read.rgb, plain.rgb)
     assert read.valid.all() == (stated != nodata)
@@ -148,7 +148,7 @@ def test_what_is_stored_otherwise_goes_by_way_of_gdal(
         path = write_raster(tmp_path / f"{name}.tif", values, **(side | options))
         with RasterReader(scene_of(path)) as reader, rasterio.open(path) as dataset:
             assert reader._stored is None, name
-            read = reader.read_inside(30, 40, 150, 160)
+            read = reader.read_inside(Window(30, 40, 150, 160))
             assert np.array_equal(np.moveaxis(read.rgb, -1, 0), dataset.read()[:, 40:200, 30:180])
 
 
@@ -173,8 +173,8 @@ def test_a_block_that_holds_more_or_less_than_its_pixels_is_left_to_gdal(
         assert reader._stored.read(0, 1) is None
         assert reader._stored.read(1, 1) is not None
         with pytest.raises(CorruptInputError, match="cannot be decoded"):
-            reader.read_inside(0, 0, 100, 100)
-        assert reader.read_inside(128, 128, 128, 128).valid.all()
+            reader.read_inside(Window(0, 0, 100, 100))
+        assert reader.read_inside(Window(128, 128, 128, 128)).valid.all()
 
 
 def test_a_file_that_ends_early_spoils_the_blocks_behind_its_end(
@@ -199,7 +199,7 @@ def test_jpeg_blocks_that_hold_their_own_tables_are_decoded(
         assert isinstance(reader._stored, JpegBlocks)
         assert not reader._stored._tables
         block = reader._stored.read(1, 1)
-        plain = reader.read_plainly(Part(128, 128, 128, 128))
+        plain = reader.read_plainly(Window(128, 128, 128, 128))
     assert block is not None
     assert np.abs(block.astype(int) - plain.rgb).max() <= 2
 
@@ -213,6 +213,6 @@ def test_a_torn_jpeg_block_spoils_its_own_windows_alone(jpeg_cog: Callable[..., 
     data[offset : offset + 200] = bytes(200)
     path.write_bytes(data)
     with RasterReader(scene) as reader:
-        assert reader.read_inside(0, 0, 500, 500).valid.all()
+        assert reader.read_inside(Window(0, 0, 500, 500)).valid.all()
         with pytest.raises(CorruptInputError, match="cannot be decoded"):
-            reader.read_inside(520, 520, 50, 50)
+            reader.read_inside(Window(520, 520, 50, 50))

@@ -11,10 +11,10 @@ import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.imagery.sources.access import depends_on
-from skyscript_assets.lib.imagery.sources.files.index import index_files
+from skyscript_assets.lib.imagery.sources.files.index import KIND, index_files
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
-from skyscript_assets.lib.settings.sources import FilesSource
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 
 WHEN = dt.datetime(2021, 5, 1, 9, tzinfo=dt.UTC)
 
@@ -76,11 +76,11 @@ def test_scenes_take_path_and_time_from_the_index(
     facts = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a", "index": "i.json"}
     source = FilesSource.model_validate(facts)
     profile: Any = SimpleNamespace(folder=tmp_path, resolve=lambda name: tmp_path / name)
-    index_files("here", "S", source, profile, (-180, -90, 180, 90), tmp_path)
+    index_files(Search("here", "S", source, profile, (-180, -90, 180, 90), tmp_path))
     times = {scene.path.name: scene.datetime for scene in read_scenes(tmp_path)}
     assert times == {"a.tif": WHEN, "b.tif": dt.datetime(2019, 7, 2, 10, 30, tzinfo=dt.UTC)}
-    stamps = depends_on(source, profile)["files"]
+    stamps = KIND.depends_on(source, profile)["files"]
     assert [Path(stamp["path"]).name for stamp in stamps] == ["a.tif", "b.tif", "i.json"]
     (tmp_path / "b.tif").unlink()
     with pytest.raises(MissingInputError, match=r"S\.index: .*b\.tif, listed in .*i\.json, does not exist"):
-        index_files("here", "S", source, profile, (-180, -90, 180, 90), tmp_path)
+        index_files(Search("here", "S", source, profile, (-180, -90, 180, 90), tmp_path))

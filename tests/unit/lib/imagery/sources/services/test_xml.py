@@ -2,19 +2,19 @@ import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.sources.services import xml
-from skyscript_assets.lib.imagery.sources.services.xml import parse_xml
+from skyscript_assets.lib.imagery.sources.services.xml import parse_xml, text_at
 
 
 def test_elements_are_found_by_their_local_names() -> None:
     root = parse_xml(
         b'<a xmlns:o="urn:o"><o:b c="1" o:d="2">x<e/>y</o:b><o:b><e>  z </e></o:b><f><b><e>q</e></b></f></a>', "here"
     )
-    first, second = root.all("a", "b")
-    assert (first.text, first.attributes) == ("xy", {"c": "1", "d": "2"})
-    assert second.value("e") == "z"
-    assert root.value("a", "nothing") == ""
-    assert root.first("a", "g") is None
-    assert [element.text.strip() for element in root.below("e")] == ["", "z", "q"]
+    first, second = root.iterfind("b")
+    assert (first.text, first.attrib) == ("x", {"c": "1", "d": "2"})
+    assert text_at(second, "e") == "z"
+    assert text_at(root, "nothing") == ""
+    assert root.find("g") is None
+    assert [text_at(element) for element in root.iter("e")] == ["", "z", "q"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_entities_are_refused_before_they_are_used(document: bytes) -> None:
 def test_an_older_document_may_name_its_type() -> None:
     """WMS 1.1.1 documents do, and nothing of it is fetched."""
     document = b'<!DOCTYPE a SYSTEM "http://schemas.example.org/a.dtd"><a><b>c</b></a>'
-    assert parse_xml(document, "here").value("a", "b") == "c"
+    assert text_at(parse_xml(document, "here"), "b") == "c"
 
 
 @pytest.mark.parametrize("document", [b"", b"{}", b"<a>", b"<a></b>", b"\x00\x01", b"<a>&undefined;</a>"])

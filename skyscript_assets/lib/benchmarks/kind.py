@@ -1,0 +1,52 @@
+"""What a kind of benchmark is: its settings, what it is made from, how its items are made and scored.
+
+A kind is registered by the package that has it (docs/guide.md, "Your own kind of benchmark").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from skyscript_assets.lib import plugins
+from skyscript_assets.lib.benchmarks.items import BenchmarkDataSummary
+from skyscript_assets.lib.progress import Progress
+from skyscript_assets.lib.settings.base import Shared
+from skyscript_assets.lib.settings.benchmarks import BENCHMARK_KINDS, BenchmarkBase
+from skyscript_assets.lib.settings.kinds import Kind
+
+B = TypeVar("B", bound=BenchmarkBase)
+
+Scenes = Mapping[tuple[str, str], Path]
+"""`scene_index` folders by (region, source), of the sources that a benchmark is cut from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkKind(Kind[B]):
+    """A kind of benchmark.
+
+    Attributes:
+        build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder.
+        labels: `one`: each item is of one class, models are compared by top-1 accuracy; `many`: an item shows any
+            number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured.
+    """
+
+    build: Callable[[B, Shared, Scenes, Path, Progress], BenchmarkDataSummary]
+    labels: Literal["one", "many"]
+
+    @property
+    def primary(self) -> str:
+        """The figure that models are compared by."""
+        return "top1" if self.labels == "one" else "mean_auc"
+
+
+def benchmark_kind(name: str) -> BenchmarkKind[Any]:
+    """The kind that is registered under a name.
+
+    Raises:
+        SettingsError: there is none, or it cannot be loaded.
+    """
+    kind: BenchmarkKind[Any] = plugins.load(BENCHMARK_KINDS, name)
+    return kind
