@@ -111,9 +111,9 @@ OURS = """
 import resource
 import rasterio, pyarrow, simplejpeg
 import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.geotiff.predictor
-from skyscript_assets.lib.chips.cut import cut_chips
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.settings.plant import ChipSettings
-settings = ChipSettings(snapshot="s", quota=1, jpeg_quality=90)
+settings = ChipSettings(jpeg_quality=90)
 peak = []
 def progress(done, total, unit):
     if done * 10 // total > len(peak):
@@ -121,7 +121,7 @@ def progress(done, total, unit):
 """
 
 CUT = """
-cut_chips(work, work, settings, out, progress, workers=workers)
+cut_chips(CutInputs(work, work), settings, out, progress, workers=workers)
 print("peaks", peak)
 """
 

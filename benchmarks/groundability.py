@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import read_labels
@@ -95,7 +95,7 @@ def _statistics(folder: Path) -> TagStatistics:
         scratch = Path(name)
         regions = {path.name.split(".")[0].lower(): path for path in extracts_in(folder)}
         objects = {region: objects_of(path, scratch / region) for region, path in regions.items()}
-        count_vocabulary(objects, [1.0], ChipSettings(snapshot="benchmark", quota=1), scratch)
+        count_vocabulary(objects, [1.0], SizeSettings(), scratch)
         return read_statistics(scratch)
 
 

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE
-from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import (
     OUTCOME_SCHEMA,
     OUTCOMES_FILE,
@@ -22,14 +22,14 @@ from skyscript_assets.lib.chips.plan_report import (
     plot_plan,
     short_tags,
 )
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.sources.kind import open_scene
-from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA
-from skyscript_assets.lib.registration.shift import read_shifts
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE
 from skyscript_assets.lib.settings.base import UNSEEN, Model
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, RateSettings
 from skyscript_assets.lib.settings.sources import SceneChoice, SourceBase
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
@@ -66,23 +66,26 @@ def estimate_of(config: EstimateConfig, store: Store, partition: Partition) -> E
 class PlanConfig(Model):
     """What a plan reads: the draws and sizes, which scene shows an object, the tiles that are never divided."""
 
-    chips: ChipSettings
+    plan: PlanSettings
     choice: SceneChoice
+    gsd_m: float
     zoom: int
     estimate: Annotated[EstimateConfig, UNSEEN]
 
 
 def _plan_config(settings: Settings, partition: Partition) -> PlanConfig:
+    source = settings.sources[partition[1]]
     return PlanConfig(
-        chips=settings.plant.chips,
-        choice=settings.sources[partition[1]].choice,
+        plan=settings.plant.plan,
+        choice=source.choice,
+        gsd_m=source.gsd_m,
         zoom=settings.plant.split.zoom,
         estimate=EstimateConfig.of(settings, partition),
     )
 
 
 def _needs_offsets_to_apply(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
-    return key.asset != "scene_offsets" or settings.plant.chips.apply_offsets
+    return key.asset != "scene_offsets" or settings.plant.plan.apply_offsets
 
 
 def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
@@ -115,26 +118,16 @@ def chip_plan(run: Run[PlanConfig]) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
     region, source = run.partition
     config = run.config
-    shifts = [read_shifts(folder) for folder in run.folders("scene_offsets").values()]
-    overlap = read_table(run.input("region_overlap") / OVERLAP_FILE, OVERLAP_SCHEMA)
-    return vars(
-        write_plan(
-            region,
-            source,
-            run.region_bbox(),
-            run.input("osm_objects") / "objects.parquet",
-            run.input("scene_index"),
-            run.input("sampling_snapshot"),
-            config.chips,
-            config.zoom,
-            run.out,
-            choice=config.choice,
-            data_time=data_time(run.region_facts()["timestamp"]),
-            owned_elsewhere=overlap["object_id"].combine_chunks(),
-            shifts=shifts[0] if shifts else None,
-            progress=run.progress,
-        )
+    ground = Ground(region, source, run.region_bbox(), config.gsd_m, data_time(run.region_facts()["timestamp"]))
+    inputs = PlanInputs(
+        objects=run.input("osm_objects") / "objects.parquet",
+        overlap=run.input("region_overlap") / OVERLAP_FILE,
+        scenes=run.input("scene_index"),
+        snapshot=run.input("sampling_snapshot"),
+        offsets=next(iter(run.folders("scene_offsets").values()), None),
     )
+    rules = PlanRules(config.plan, config.zoom, config.choice)
+    return vars(write_plan(ground, inputs, rules, run.out, run.progress))
 
 
 class CutConfig(Model):
@@ -142,10 +135,16 @@ class CutConfig(Model):
 
     chips: ChipSettings
     source: Annotated[SourceBase, UNSEEN]
+    max_failed_share: Annotated[float, UNSEEN]
 
 
 def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
-    return CutConfig(chips=settings.plant.chips, source=settings.sources[partition[1]])
+    plant = settings.plant
+    return CutConfig(
+        chips=plant.chips,
+        source=settings.sources[partition[1]],
+        max_failed_share=plant.failures.max_failed_share,
+    )
 
 
 def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
@@ -183,11 +182,16 @@ def image_chips(run: Run[CutConfig]) -> Counts:
 
     Chips that could not be read are in a list of failures; launchpad config `retry: true` tries them again.
     """
-    plan, scenes = run.input("chip_plan"), run.input("scene_index")
-    reader = partial(open_scene, source=run.config.source, cache=run.store.cache("tiles"))
-    earlier = None if run.previous is None else run.store.folder(run.previous)
+    config, plan = run.config, run.input("chip_plan")
+    reader = partial(open_scene, source=config.source, cache=run.store.cache("tiles"))
+    replaced = None if run.previous is None else run.store.folder(run.previous)
     summary = cut_chips(
-        plan, scenes, run.config.chips, run.out, run.progress, open_scene=reader, earlier=earlier, only_failed=run.retry
+        CutInputs(plan, run.input("scene_index"), reader, replaced),
+        config.chips,
+        run.out,
+        run.progress,
+        max_failed_share=config.max_failed_share,
+        only_failed=run.retry,
     )
     write_sheets(run.out, plan)
     return vars(summary)

@@ -12,7 +12,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.models import Base, PackagedWeights
-from skyscript_assets.lib.settings.plant import ChipSettings, TagSettings
+from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import (
@@ -58,13 +58,13 @@ class VocabularyConfig(Model):
     """What the vocabulary reads: sizes of objects that suit a chip at each GSD, metres."""
 
     gsds_m: tuple[float, ...]
-    sizes: ChipSettings
+    sizes: SizeSettings
     rare_below: int
 
 
 def _vocabulary_config(settings: Settings, partition: Partition) -> VocabularyConfig:  # noqa: ARG001
     gsds = tuple(sorted({source.gsd_m for source in settings.sources.values()}))
-    return VocabularyConfig(gsds_m=gsds, sizes=settings.plant.chips, rare_below=settings.plant.tags.rare_below)
+    return VocabularyConfig(gsds_m=gsds, sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below)
 
 
 def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValue]:
@@ -164,7 +164,7 @@ def _snapshot_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     kinds=["parquet"],
     upstream=("tag_vocabulary", "tag_groundability"),
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
-    frozen_as=lambda settings: settings.plant.chips.snapshot,
+    frozen_as=lambda settings: settings.plant.plan.snapshot,
     preview=_snapshot_preview,
 )
 def sampling_snapshot(run: Run[None]) -> Counts:

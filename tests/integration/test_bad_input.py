@@ -263,7 +263,7 @@ def skyscript(site: Site, profile: Path, *arguments: str) -> subprocess.Complete
 def test_a_typo_in_the_settings(extracted: Site) -> None:
     workshop = extracted.workshop()
     plant = yaml.safe_load((workshop.profile / "plant.yaml").read_text("utf-8"))
-    plant["chips"]["min_objekt_px"] = 12
+    plant["plan"]["min_objekt_px"] = 12
     plant["split"]["zoom"] = "sixteen"
     (workshop.profile / "plant.yaml").write_text(yaml.safe_dump(plant), "utf-8")
     before = contents(extracted.data)
@@ -276,7 +276,7 @@ def test_a_typo_in_the_settings(extracted: Site) -> None:
             "  - plant.yaml: split.zoom: Input should be a valid integer, unable to parse string as an integer "
             "(found 'sixteen')"
         ),
-        "  - plant.yaml: chips.min_objekt_px: unknown key (found 12); did you mean 'min_object_px'?",
+        "  - plant.yaml: plan.min_objekt_px: unknown key (found 12); did you mean 'min_object_px'?",
     ]
     assert contents(extracted.data) == before
 

@@ -41,7 +41,7 @@ def outlines(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     pbf = shared_data / "pairs" / "kampala_oam" / "kampala_buildings_derived.osm.pbf"
     folder = tmp_path_factory.mktemp("kampala")
     settings = load_settings(PACKAGED_PROFILES / "demo")
-    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings, folder)
+    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings.shared, folder)
     write_objects(folder, folder)
     return read_outlines(folder / "objects.parquet")
 
@@ -59,7 +59,9 @@ def scenes(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             datetime="2022-01-01",
         )
         folder = tmp_path_factory.mktemp(f"scenes-{level}")
-        index_files(Search("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo"), GROUND.bounds, folder))
+        index_files(
+            Search("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo").shared, GROUND.bounds, folder)
+        )
         (found[level],) = read_scenes(folder)
     return found
 
@@ -112,8 +114,8 @@ def files(shared_data: Path) -> dict[str, Any]:
     return files
 
 
-def profile(folder: Path, files: dict[str, Any], **chips: Any) -> Settings:
-    files["plant"]["chips"].update(chips)
+def profile(folder: Path, files: dict[str, Any], **plan: Any) -> Settings:
+    files["plant"]["plan"].update(plan)
     return load_settings(write_profile(folder, files))
 
 

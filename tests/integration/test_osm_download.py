@@ -37,12 +37,12 @@ from skyscript_assets.lib.osm.download import Version, download
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings, load_settings
+from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import Manifest, OutputKey, Store
 from skyscript_assets.provenance import Outputs
 from tests.serving import serving
-from tests.workshop import demo_files, write_profile
+from tests.workshop import demo_files, shared_in, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -556,7 +556,7 @@ def test_a_download_that_does_not_fit_is_not_begun(
 def stage(out: Path, url: str | None = None, **region: Any) -> dict[str, Any]:
     mirror = region.pop("mirror", "http://127.0.0.1:9")
     out.mkdir(exist_ok=True)
-    profile = Settings.model_construct(folder=out, geofabrik_mirror=mirror)
+    profile = shared_in(out, mirror=mirror)
     described = Region(title="Here", url=url, **region)
     return stage_extract("here", described, profile, out)
 
@@ -588,10 +588,7 @@ def test_a_name_at_geofabrik_becomes_the_address_of_its_latest_extract(
 
 def test_another_mirror_is_another_origin(tmp_path: Path) -> None:
     region = Region(title="Here", geofabrik="europe/here")
-    read = [
-        read_of_region(region, Settings.model_construct(folder=tmp_path, geofabrik_mirror=f"http://{host}"))
-        for host in "ab"
-    ]
+    read = [read_of_region(region, shared_in(tmp_path, mirror=f"http://{host}")) for host in "ab"]
     assert [facts["address"] for facts in read] == [f"http://{host}/europe/here-latest.osm.pbf" for host in "ab"]
 
 

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from skyscript_assets import backfill
-from skyscript_assets.lib.geometry import cell_of, split_of_bounds
+from skyscript_assets.lib.geometry import cell_of
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
+from tests.splits import split_of_bounds
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("demo_packages")]
@@ -106,7 +107,7 @@ def evaluations(instance: dg.DagsterInstance) -> list[Any]:
 def kampala(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Pairs]:
     folder = (shared_data / "pairs/kampala_oam").resolve()
     plant = demo_files()["plant"]
-    plant["chips"].update(snapshot="kampala-1", quota=30)
+    plant["plan"].update(snapshot="kampala-1", quota=30)
     plant["split"]["zoom"] = 19
     region = {"title": "Kampala", "path": str(folder / "kampala_buildings_derived.osm.pbf"), "bbox": KAMPALA_BBOX}
     sources = {
@@ -215,8 +216,8 @@ def san_francisco(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
     pairs = (shared_data / "pairs").resolve()
     folder = pairs / "sf_landsat7"
     plant = demo_files()["plant"]
-    chips = {"snapshot": "sf-1", "quota": 10, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}
-    plant["chips"].update(chips)
+    plan = {"snapshot": "sf-1", "quota": 10, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}
+    plant["plan"].update(plan)
     plant["split"]["zoom"] = 12
     regions = {
         "alcatraz": {"title": "Alcatraz", "path": str(folder / "alcatraz.osm")},

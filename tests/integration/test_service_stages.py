@@ -50,7 +50,7 @@ def settings_with(tmp_path: Path, server: TileServer) -> Callable[..., Settings]
             "requests_per_second": 100,
             **facts,
         }
-        files["plant"]["chips"].update(part_size=2, min_sharpness=0.0)
+        files["plant"]["chips"] = {"part_size": 2, "min_sharpness": 0.0}
         return load_settings(write_profile(tmp_path / "profile", files))
 
     return make

@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.cache import Cache
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CutInputs, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -44,7 +43,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
-from tests.workshop import Workshop, tiny_files, write_profile
+from tests.workshop import Workshop, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
@@ -89,7 +88,7 @@ class Place:
         return StacSource.model_validate(known | fields)
 
     def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> dict[str, Any]:
-        profile: Any = SimpleNamespace(folder=self.folder)
+        profile = shared_in(self.folder)
         return index_stac(Search("here", "S", source or self.source(), profile, bbox, self.folder))  # type: ignore[arg-type]
 
     def scenes(self) -> list[Scene]:
@@ -728,14 +727,8 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
         for name in ("plan", "chips"):
             (place.folder / name).mkdir(exist_ok=True)
         write_chip_plan(place.folder / "plan", windows)
-        settings = ChipSettings(snapshot="s", quota=1)
-        cut_chips(
-            place.folder / "plan",
-            place.folder,
-            settings,
-            place.folder / "chips",
-            open_scene=lambda scene: open_scene(scene, source),
-        )
+        inputs = CutInputs(place.folder / "plan", place.folder, lambda scene: open_scene(scene, source))
+        cut_chips(inputs, ChipSettings(), place.folder / "chips")
         rows: list[dict[str, Any]] = read_table(place.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()
         return rows
 
@@ -773,8 +766,8 @@ def test_a_server_that_fails_for_now_fails_its_own_chips_and_a_later_run_finishe
 ) -> None:
     chips = cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
     assert sorted(str(row["reason"]) for row in chips) == ["None"] * 5 + ["unreadable"] * 5
-    ledger = read_failures(place.folder / "chips").values()
-    assert [failure.reason for failure in ledger] == ["http"] * 5
+    failures = read_failures(place.folder / "chips").values()
+    assert [failure["reason"] for failure in failures] == ["http"] * 5
     place.server.routes.pop("bad.tif")
     assert {row["status"] for row in cutting(lambda: None)} == {"ok"}
 

@@ -20,7 +20,7 @@ from skyscript_assets.lib.chips.sampling import Snapshot, match_tags
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings, TagSettings
+from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tags.embedding import SentenceEncoder
@@ -61,11 +61,11 @@ def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     objects = {}
     for region, name in EXTRACTS.items():
         folder = tmp_path_factory.mktemp(region)
-        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings, folder)
+        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings.shared, folder)
         write_objects(folder, folder)
         objects[region] = folder / "objects.parquet"
     out = tmp_path_factory.mktemp("vocabulary")
-    return out, count_vocabulary(objects, [0.3, 1.0], ChipSettings(snapshot="test", quota=40), out)
+    return out, count_vocabulary(objects, [0.3, 1.0], SizeSettings(), out)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_plans_find_every_tag_that_the_vocabulary_counts(
     tags = sorted(counted)
     snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
     region = Region(title="monaco", path=str(shared_data / "osm" / EXTRACTS["monaco"]))
-    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo").shared, tmp_path)
     write_objects(tmp_path, tmp_path)
     found = match_tags(pq.read_table(tmp_path / "objects.parquet")["tags"], snapshot)
     assert np.bincount(found.tags, minlength=len(tags)).tolist() == [counted[tag] for tag in tags]

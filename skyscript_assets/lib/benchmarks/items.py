@@ -7,6 +7,7 @@ with the class scores and `scores.json`. How either is made belongs to other mod
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,17 +47,8 @@ ITEM_SCHEMA = pa.schema(
 )
 """Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""
 
-SCORE_SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("cell", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
-        ("truth", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-        ("credit", pa.float64()),
-    ]
-)
+_SAME = ("item_id", "cell", "region", "source", "truth")
+SCORE_SCHEMA = pa.schema([*map(ITEM_SCHEMA.field, _SAME), ("scores", pa.list_(pa.float32())), ("credit", pa.float64())])
 """Columns of scored items; `scores` in the order of the classes in `scores.json`, `credit` as in `ScoredItems`."""
 
 ROWS_AT_ONCE = 512
@@ -181,8 +173,8 @@ class ItemsWriter:
         self._rows: list[Mapping[str, Any]] = []
         self._digest = hashlib.sha256()
         self._cells: dict[str, set[str]] = {}
-        self.items: dict[str, int] = {}
-        self.positives: dict[str, int] = {}
+        self.items: Counter[str] = Counter()
+        self.positives: Counter[str] = Counter()
         self.image_bytes = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -191,12 +183,11 @@ class ItemsWriter:
         self._digest.update(f"{row['item_id']}\x1f{row['split']}\x1f{len(row['image'])}\x1f".encode())
         self._digest.update(row["image"])
         self.image_bytes += len(row["image"])
-        self.items[row["split"]] = self.items.get(row["split"], 0) + 1
+        self.items[row["split"]] += 1
         if row["cell"] is not None:
             self._cells.setdefault(row["split"], set()).add(row["cell"])
         if row["split"] == "test":
-            for name in row["truth"]:
-                self.positives[name] = self.positives.get(name, 0) + 1
+            self.positives.update(row["truth"])
         if len(self._rows) == ROWS_AT_ONCE:
             self.flush()
 
@@ -326,12 +317,10 @@ def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.n
 
 def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
     """Write the scored items; `items` are the test rows of the benchmark, in the order of `scored`."""
-    rows = items.select(["item_id", "cell", "region", "source", "truth"]).to_pylist()
-    credit = [None] * len(rows) if scored.credit is None else scored.credit.tolist()
-    for row, scores, share in zip(rows, scored.scores.astype(np.float32).tolist(), credit, strict=True):
-        row["scores"] = scores
-        row["credit"] = share
-    write_table(out / ITEMS_FILE, rows_to_table(rows, SCORE_SCHEMA))
+    columns = {name: items[name] for name in _SAME}
+    credit = [None] * len(items) if scored.credit is None else scored.credit
+    table = pa.table(columns | {"scores": list(scored.scores), "credit": credit}, schema=SCORE_SCHEMA)
+    write_table(out / ITEMS_FILE, table.combine_chunks())
 
 
 def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:

@@ -41,13 +41,8 @@ TagSet = tuple[tuple[str, str], ...]
 class Objects:
     """The objects that have a tag that may be said, and all focus objects, in the order of `objects.parquet`.
 
-    Attributes:
-        ids: Their ids.
-        rows: Place of each id in the arrays.
-        geometry: In degrees.
-        dimension: 0 for points, 1 for lines, 2 for areas.
-        longer_side_m: Longer side of the box, metres.
-        pairs: The tags that may be said at some GSD.
+    `rows` leads from an id to its place in the arrays; `geometry` is in degrees; `dimension` is 0 for points, 1 for
+    lines, 2 for areas; `longer_side_m` that of the box, metres; `pairs` are the tags that may be said at some GSD.
     """
 
     ids: list[str]
@@ -62,11 +57,8 @@ class Objects:
 class Visible:
     """What can be seen of the objects at one GSD.
 
-    Attributes:
-        sets: The distinct sets of visible tags that may be said, the empty one first.
-        set_of: Number of each object's set.
-        candidates: Rows of the objects large enough to surround another.
-        tree: Finds candidates by ground.
+    `sets` are the distinct sets of visible tags that may be said, the empty one first; `set_of` is the number of each
+    object's set; `candidates` are rows of the objects large enough to surround another, and `tree` finds them.
     """
 
     sets: list[TagSet]
@@ -83,16 +75,6 @@ class Near(NamedTuple):
 
     object: int
     box: list[int]
-
-
-@dataclass(frozen=True)
-class _Overlaps:
-    """Objects in chips: number of the chip, row of the object, box in chip pixels, square pixels taken."""
-
-    chip: IntArray
-    object: IntArray
-    boxes: IntArray
-    taken: FloatArray
 
 
 def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects:
@@ -174,19 +156,23 @@ def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Vis
         limit: Sets of a chip at most.
     """
     focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
-    found = _overlay(chips, objects, seen, seen.set_of[focus])
-    ranked = _ranked(found.chip, seen.set_of[found.object], found.taken, found.object)
+    number, found, boxes, taken = _overlay(chips, objects, seen, seen.set_of[focus])
+    ranked = _ranked(number, seen.set_of[found], taken, found)
     answer: list[list[Near]] = [[] for _ in chips]
-    for chip, *near in zip(
-        *(column[ranked].tolist() for column in (found.chip, found.object, found.boxes)), strict=True
-    ):
+    for chip, *near in zip(*(column[ranked].tolist() for column in (number, found, boxes)), strict=True):
         if len(answer[chip]) < limit:
             answer[chip].append(Near(*near))
     return answer
 
 
-def _overlay(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, own_sets: IntArray) -> _Overlaps:
-    """Where candidates lie in chips and can be seen; tag sets equal to the chip's own are left out."""
+def _overlay(
+    chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, own_sets: IntArray
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """Where candidates lie in chips and can be seen; tag sets equal to the chip's own are left out.
+
+    Returns:
+        Number of the chip, row of the object, box in chip pixels, and square pixels taken, of each overlap.
+    """
     transforms = np.array([chip["transform"] for chip in chips])
     sizes = np.array([(chip["width"], chip["height"]) for chip in chips])
     corner, step = transforms[:, [2, 5]], transforms[:, [0, 4]]
@@ -220,7 +206,7 @@ def _overlay(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible
     boxes, size = boxes[shown], sizes[near[shown]]
     first = np.clip(np.floor(boxes[:, :2]), 0, size - 1)
     last = np.clip(np.ceil(boxes[:, 2:]), first + 1, size)
-    return _Overlaps(near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown])
+    return near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown]
 
 
 def _outlines(frames: FloatArray, to_crs: Transformer) -> npt.NDArray[np.object_]:

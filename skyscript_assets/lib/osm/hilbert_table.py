@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +27,7 @@ _COMPRESSION_LEVEL = 1
 
 
 class HilbertTable:
-    """Writes one table; use it as a context manager, which removes what was spilled.
-
-    Attributes:
-        rows: Rows added so far.
-    """
+    """Writes one table."""
 
     def __init__(self, path: Path, schema: pa.Schema, scratch: Path, borders: Keys) -> None:
         """Begin an empty table.
@@ -47,14 +42,9 @@ class HilbertTable:
         self._spilled = [scratch / f"bucket-{i:05d}.arrow" for i in range(len(borders) + 1)] if len(borders) else []
         self._sinks = [pa.ipc.new_stream(str(file), _with_key(schema)) for file in self._spilled]
         self._kept: list[pa.Table] = []
-        self.rows = 0
 
-    def __enter__(self) -> HilbertTable:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Remove what was spilled."""
         for sink in self._sinks:
             sink.close()
         for file in self._spilled:
@@ -67,7 +57,6 @@ class HilbertTable:
             table: Rows of the schema.
             keys: [rows] their places on the Hilbert curve.
         """
-        self.rows += len(table)
         table = table.append_column("hilbert", pa.array(keys))
         if not self._sinks:
             self._kept.append(table)

@@ -33,7 +33,7 @@ from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
 from skyscript_assets.lib.osm.measures import hilbert_index
-from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags, nodes_of, relations_of, ways_of
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
 from skyscript_assets.lib.osm.polygons import Ground
 from skyscript_assets.lib.osm.shapes import (
@@ -213,10 +213,12 @@ class _Writing:
         """Read the extract and write both tables."""
         nodes, ways, relations = self._file.sections()
         self._total = len(nodes) + len(ways) + len(relations)
-        areas = [self._with_ways(found) for found in self._ahead(self._file.relations, relations, WAY_BLOCKS)]
+        areas = [self._with_ways(found) for found in self._ahead(self._relations, relations, WAY_BLOCKS)]
         self._needed = np.unique(np.concatenate([np.zeros(0, np.int64), *(some.refs for some in areas)]))
         with (
-            HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes)) as table,
+            contextlib.closing(
+                HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes))
+            ) as table,
             (self._scratch / "members.opl").open("wb") as members,
         ):
             for found, rows in self._ahead(self._nodes, nodes, NODE_BLOCKS):
@@ -273,7 +275,7 @@ class _Writing:
         if buckets < 2 or not nodes:
             return np.zeros(0, np.uint64)
         sampled = nodes[:: max(1, len(nodes) // _SAMPLE_BLOCKS)]
-        places = np.concatenate([self._file.nodes([block]).places for block in sampled])
+        places = np.concatenate([self._file.read(nodes_of, [block]).places for block in sampled])
         places = places[places[:, 0] != NOWHERE]
         keys = np.sort(hilbert_index(*(places.T / UNITS_PER_DEGREE)))
         return np.unique(keys[np.arange(1, buckets) * len(keys) // buckets]) if len(keys) else keys
@@ -294,6 +296,9 @@ class _Writing:
             )
         self._last[letter] = int(order[-1])
 
+    def _relations(self, blocks: range) -> Objects:
+        return self._file.read(relations_of, blocks)
+
     def _with_ways(self, relations: Objects) -> Objects:
         """Relations that are areas; those without ways are noted."""
         self._check_order("r", relations.ids)
@@ -304,12 +309,12 @@ class _Writing:
 
     def _nodes(self, blocks: range) -> tuple[Nodes, _Rows]:
         """Nodes of some blocks, and rows of the tagged ones."""
-        nodes = self._file.nodes(blocks)
+        nodes = self._file.read(nodes_of, blocks)
         return nodes, self._rows(shape_nodes(nodes))
 
     def _ways(self, blocks: range) -> tuple[IntArray, bytes, _Rows]:
         """Ids of the ways of some blocks, those that relations need as text, and rows of the tagged ones."""
-        every = self._file.ways(blocks)
+        every = self._file.read(ways_of, blocks)
         tagged = np.diff(every.tags.offsets) > 0
         member = _is_in(every.ids, self._needed)
         used = np.flatnonzero(tagged | member)

@@ -129,17 +129,16 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
     chips = read_table(chips_folder / "chips.parquet", columns=columns)
     chips = chips.filter(pc.equal(chips["status"], "ok"))
     plan = read_table(plan_folder / "plan.parquet", columns=["chip_id", "focus_box"])
-    boxes = dict(zip(plan["chip_id"].to_pylist(), plan["focus_box"].to_pylist(), strict=True))
-    found = []
-    for row in chips.to_pylist():
-        if row["chip_id"] not in boxes:
-            raise CorruptInputError(
-                f"{chips_folder / 'chips.parquet'}: chip {row['chip_id']} is not in {plan_folder / 'plan.parquet'}; "
-                "materialize image_chips again"
-            )
-        shard = chips_folder / row["shard"]
-        found.append(_Chip(row["chip_id"], shard, row["offset"], row["length"], boxes[row["chip_id"]]))
-    return found
+    planned = pc.index_in(chips["chip_id"], plan["chip_id"])
+    if planned.null_count:
+        raise CorruptInputError(
+            f"{chips_folder / 'chips.parquet'}: chip {chips['chip_id'].filter(pc.is_null(planned))[0]} is not in "
+            f"{plan_folder / 'plan.parquet'}; materialize image_chips again"
+        )
+    return [
+        _Chip(row["chip_id"], chips_folder / row["shard"], row["offset"], row["length"], box)
+        for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
+    ]
 
 
 def _is_whole(path: Path, identity: bytes, chips: Sequence[_Chip]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -157,19 +157,23 @@ def write_offsets(
         SceneError: an image is not the one that was indexed, or its CRS cannot be read.
     """
     scenes = read_scenes(scenes_folder)
-    done = _Done(out)
-    kept = len(done.rows)
-    todo = [scene for scene in scenes if scene.scene_id not in done.rows]
+    finished = out / ".offsets.jsonl"
+    done = _read_finished(finished)
+    kept = len(done)
     outlines = read_outlines(objects_path) if scenes else Outlines.of((), ())
-    for scene in todo:
-        done.add(estimate_scene(open_scene(scene), outlines, settings).row())
-        progress(len(done.rows), len(scenes), "scenes")
-    rows = [done.rows[scene.scene_id] for scene in scenes]
+    with finished.open("a", encoding="utf-8") as file:
+        for scene in (scene for scene in scenes if scene.scene_id not in done):
+            row = estimate_scene(open_scene(scene), outlines, settings).row()
+            done[scene.scene_id] = row
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            progress(len(done), len(scenes), "scenes")
+    rows = [done[scene.scene_id] for scene in scenes]
     write_table(out / OFFSETS_FILE, rows_to_table(rows, OFFSET_SCHEMA))
     if drawn := scenes_to_draw(rows):
         by_id = {scene.scene_id: scene for scene in scenes}
         draw_scenes([(row, open_scene(by_id[row["scene_id"]])) for row in drawn], outlines, out / FIGURE_FILE)
-    done.clear()
+    finished.unlink()
     lengths = [math.hypot(row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None]
     return OffsetSummary(
         scenes=len(scenes),
@@ -179,29 +183,18 @@ def write_offsets(
     )
 
 
-class _Done:
-    """The scenes that are done, a line of JSON each, so that a killed run loses one scene at most."""
-
-    def __init__(self, out: Path) -> None:
-        self._path = out / ".offsets.jsonl"
-        self.rows: dict[str, dict[str, Any]] = {}
-        whole = ""
-        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:  # the process was killed while it wrote this line
-                break
-            self.rows[row["scene_id"]] = row
-            whole += f"{line}\n"
-        write_text(self._path, whole)
-
-    def add(self, row: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.rows[row["scene_id"]] = row
-
-    def clear(self) -> None:
-        self._path.unlink()
+def _read_finished(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the scenes that a killed run had done, a line of JSON each; half a line at the end is cut off."""
+    rows, whole = {}, ""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        rows[row["scene_id"]] = row
+        whole += f"{line}\n"
+    write_text(path, whole)
+    return rows
 
 
 # -------------------------------------------------------------------------------------------------------------- a scene
@@ -235,9 +228,14 @@ def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSett
     surfaces: list[FloatArray] = []
     if len(frames) >= MIN_WINDOWS:
         with reader:
-            for frame, fit in _surfaces(reader, frames, outlines, resolution):
-                matched.append(frame)
-                surfaces.append(fit)
+            for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
+                if isinstance(pixels, CorruptInputError):
+                    continue
+                outline = outline_of(outlines, frames[index], resolution)
+                fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
+                if fit is not None:
+                    matched.append(frames[index])
+                    surfaces.append(fit)
     if len(surfaces) < MIN_WINDOWS:
         return SceneOffset(scene.scene_id, "too-few-objects", unknown.resolution_m, windows_tried=len(frames))
     agreed = consensus(np.stack(surfaces), resolution.tolerance_px)
@@ -292,20 +290,6 @@ def choose_windows(
     turn = np.arange(len(cells)) - starts[np.cumsum(opens) - 1]
     order = by_square[np.lexsort((-total[by_square], turn))]
     return [(float(lon), float(lat)) for lon, lat in centres[order[:most]]]
-
-
-def _surfaces(
-    reader: SceneReader, frames: Sequence[Frame], outlines: Outlines, resolution: Resolution
-) -> Iterator[tuple[Frame, FloatArray]]:
-    """How well the outlines of each window fit at each shift; windows without edges or pixels are left out."""
-    for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
-        if isinstance(pixels, CorruptInputError):
-            continue
-        frame = frames[index]
-        outline = outline_of(outlines, frame, resolution)
-        fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
-        if fit is not None:
-            yield frame, fit
 
 
 def window_of(frame: Frame, resolution: Resolution) -> GeoBox:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from pyproj import CRS, Transformer
@@ -20,8 +19,9 @@ from pyproj import CRS, Transformer
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import is_hidden
+from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table
+from skyscript_assets.lib.tables import read_table
 
 MOTOR_ROADS = (
     "motorway",
@@ -41,8 +41,6 @@ NO_BUILDINGS = ("no", "roof", "ruins", "collapsed", "construction", "demolished"
 
 ROAD_WEIGHT = 0.5
 """Weight of a road's edge beside a building's: its width is guessed, verges and parked cars blur it."""
-
-_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
 
 
 @dataclass(frozen=True)
@@ -147,10 +145,10 @@ def read_outlines(path: Path) -> Outlines:
         CorruptInputError: it is damaged, or a geometry in it is not WKB.
         OutputSchemaError: another version wrote it.
     """
-    table = read_table(path, _SCHEMA, ["object_id", "tags"])
+    table = read_table(path, OBJECT_SCHEMA, ["object_id", "tags"])
     keys = (pc.is_valid(pc.map_lookup(table["tags"], key, "first")) for key in ("building", "highway"))
     rows = np.flatnonzero(pc.or_(*keys).to_numpy())
-    wkb = read_table(path, columns=["geometry"])["geometry"].take(rows)
+    wkb = read_table(path, OBJECT_SCHEMA, ["geometry"])["geometry"].take(rows)
     try:
         shapes = shapely.from_wkb(wkb.to_numpy())
     except shapely.errors.GEOSException as error:

@@ -128,22 +128,30 @@ def _read(path: Path, model: type[M], problems: list[str]) -> M | None:
     try:
         return model.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        problems.extend(f"{path.name}: {_explain(e)}" for e in error.errors())
+        problems.extend(f"{path.name}: {_explain(e, model)}" for e in error.errors())
         return None
 
 
-def _explain(error: Any) -> str:
-    """One line on one mistake: key, what was found, what is allowed."""
+def _explain(error: Any, file: type[Model]) -> str:
+    """One line on one mistake in a file: key, what was found, what is allowed."""
     key = ".".join(str(part) for part in error["loc"]) or "(top)"
     found = repr(error["input"])
     found = found if len(found) <= 80 else found[:77] + "..."
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), _all_field_names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"{key}: unknown key (found {found}){hint}"
+        return f"{key}: unknown key (found {found}){_hint(str(error['loc'][-1]), file)}"
     if error["type"] == "missing":
         return f"{key}: this key is required and was not given"
     return f"{key}: {error['msg']} (found {found})"
+
+
+def _hint(name: str, file: type[Model]) -> str:
+    """Where an unknown key of a file belongs, or which known one it may be meant for."""
+    models = {section: field.annotation for section, field in file.model_fields.items()}
+    known = [section for section, model in models.items() if name in getattr(model, "model_fields", ())]
+    if known:
+        return f"; it belongs under {' or '.join(known)}"
+    close = difflib.get_close_matches(name, _all_field_names(), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _all_field_names() -> list[str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import metres_per_degree
@@ -102,10 +101,14 @@ _ODD_VALUES = """
 
 # A value that is normal already, or each of the values that a rewritten one lists.
 _NORMAL_COUNTS = """
-    SELECT key, coalesce(normal, value) AS value, region_kind, {sums}
-    FROM counted JOIN numbered USING (number) LEFT JOIN rewritten ON value = raw
-    WHERE raw IS NULL OR normal IS NOT NULL
-    GROUP BY ALL ORDER BY key, coalesce(normal, value), region_kind
+    SELECT dense_rank() OVER (ORDER BY key, value) - 1 AS tag, *
+    FROM (
+        SELECT key, coalesce(normal, value) AS value, region_kind, {sums}
+        FROM counted JOIN numbered USING (number) LEFT JOIN rewritten ON value = raw
+        WHERE raw IS NULL OR normal IS NOT NULL
+        GROUP BY ALL
+    )
+    ORDER BY key, value, region_kind
 """
 
 # From the number of a tag as it stands, region and kind to the rows of the counts it adds to.
@@ -189,23 +192,13 @@ class DistinctTags:
 
     @staticmethod
     def of(counts: pa.Table) -> DistinctTags:
-        """The tags of a table of counts that is sorted by key and value."""
-        first = begins(counts, ("key", "value"))
-        of_row = np.cumsum(first) - 1
-        rows = np.flatnonzero(first)
+        """The tags of `TagCounter.counts`."""
+        of_row = counts["tag"].to_numpy()
+        rows = np.flatnonzero(np.diff(of_row, prepend=-1))
         keys, values = (counts[name].combine_chunks().take(rows) for name in ("key", "value"))
         n = np.zeros(len(rows), np.int64)
         np.add.at(n, of_row, counts["n"].to_numpy())
         return DistinctTags(keys, values, class_mask(keys, values).to_numpy(zero_copy_only=False), n, of_row)
-
-
-def begins(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows differ from the row before in one of these string columns; the first does."""
-    first = np.ones(table.num_rows, np.bool_)
-    if table.num_rows:
-        different = [pc.not_equal(column[1:], column[:-1]) for column in (table[c].combine_chunks() for c in columns)]
-        first[1:] = np.any([mask.to_numpy(zero_copy_only=False) for mask in different], axis=0)
-    return first
 
 
 class TagCounter:
@@ -244,7 +237,8 @@ class TagCounter:
                 the order of `KINDS`.
 
         Returns:
-            key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects `p<i>`; sorted.
+            tag (numbers key and value), key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects
+            `p<i>`; sorted.
         """
         bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
         self._number(" + ".join(bits) or "0")

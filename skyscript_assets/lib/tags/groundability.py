@@ -29,7 +29,7 @@ from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import Label, Tag, read_labels
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
-from skyscript_assets.lib.tags.text import attribute_reason, tag_text, text_reason
+from skyscript_assets.lib.tags.text import attribute_reason, tag_text
 from skyscript_assets.lib.tags.validation import Truth, cross_validate
 
 GROUNDABILITY_FILE = "groundability.parquet"
@@ -128,15 +128,15 @@ def decide_groundability(
     Raises:
         UpstreamMissingError: the vocabulary does not exist.
         MissingInputError: a label file cannot be read.
-        SettingsError: a label file is wrong, names text such as a phone number, or has labels of one kind alone.
+        SettingsError: a label file is wrong, or has labels of one kind alone.
     """
-    labels = read_decisions(files.labels)
-    overrides = {} if files.overrides is None else read_decisions(files.overrides)
+    labels = read_labels(files.labels)
+    overrides = {} if files.overrides is None else read_labels(files.overrides)
     if len({label.visible for label in labels.values()}) < 2:
         raise SettingsError(f"{files.labels}: the model needs visible and invisible labels; add rows of both kinds")
     agreement = None
     if files.first_pass is not None and files.second_pass is not None:
-        agreement = label_agreement(read_decisions(files.first_pass), read_decisions(files.second_pass))
+        agreement = label_agreement(read_labels(files.first_pass), read_labels(files.second_pass))
 
     statistics = read_statistics(vocabulary_folder)
     deciders = {tag: _decider(tag, n, labels, overrides, tags.min_count) for tag, n in statistics.counts.items()}
@@ -163,24 +163,6 @@ def decide_groundability(
         stage_2_within_one_step=report["stage_2"]["unseen_keys"]["model"]["within_one_step"],
         visibility_kappa=None if agreement is None else agreement["visibility"]["kappa"],
     )
-
-
-def read_decisions(path: Path) -> Mapping[Tag, Label]:
-    """Read labels or overrides; contacts, names and other text may not be made visible by any of them.
-
-    Raises:
-        MissingInputError: the file cannot be read.
-        SettingsError: a row is wrong or names text.
-    """
-    found = read_labels(path)
-    text = [
-        f"line {label.line}, column key: {key}={value} is text ({reason}) and never used"
-        for (key, value), label in found.items()
-        if (reason := text_reason(key, value)) is not None
-    ]
-    if text:
-        raise SettingsError("\n".join([f"{path} has {len(text)} wrong rows: remove them", *(f"  - {t}" for t in text)]))
-    return found
 
 
 def _decider(tag: Tag, n: int, labels: Mapping[Tag, Label], overrides: Mapping[Tag, Label], min_count: int) -> str:

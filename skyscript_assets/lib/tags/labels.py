@@ -13,6 +13,7 @@ from pathlib import Path
 
 from skyscript_assets.lib.errors import MissingInputError, SettingsError
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
+from skyscript_assets.lib.tags.text import text_reason
 
 LABEL_COLUMNS: tuple[str, ...] = ("key", "value", "visible", "coarsest_gsd_m", "reason")
 """Header of a label file, in this order."""
@@ -49,7 +50,8 @@ def read_labels(path: Path) -> Mapping[Tag, Label]:
 
     Raises:
         MissingInputError: the file does not exist or cannot be read.
-        SettingsError: a row is wrong; the message lists every problem with file, line and column.
+        SettingsError: a row is wrong or labels text, such as a phone number; the message lists every problem with
+            file, line and column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -93,6 +95,8 @@ def _wrong_column(row: list[str], labels: Mapping[Tag, Label]) -> str | None:
         return f", column coarsest_gsd_m: must be empty where visible is no, found {gsd!r}"
     if visible == "yes" and gsd not in steps:
         return f", column coarsest_gsd_m: must be one of {', '.join(steps)}, found {gsd!r}"
+    if (kind := text_reason(key, value)) is not None:
+        return f", column key: {key}={value} is text ({kind}) and never used: remove the row"
     if (key, value) in labels:
         return f", column key: {key}={value} is labelled in line {labels[key, value].line} already"
     return None

@@ -68,7 +68,7 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
     if seen.num_rows == 0:
         raise TooLittleDataError(
             f"none of {tags.num_rows} visible tags is on an object that could become a chip at the sources' GSDs: "
-            "give larger regions or finer sources, or lower chips.min_object_px in plant.yaml"
+            "give larger regions or finer sources, or lower plan.min_object_px in plant.yaml"
         )
     seen = seen.sort_by([*order, ("region", "ascending"), ("gsd_m", "ascending")]).cast(SNAPSHOT_SCHEMA)
     write_table(out / TAGS_FILE, tags.combine_chunks().cast(TAGS_SCHEMA))

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import check_table, read_table, write_table
-from skyscript_assets.lib.tags.counting import COUNTED_SCHEMA, KINDS, DistinctTags, TagCounter, begins
+from skyscript_assets.lib.tags.counting import COUNTED_SCHEMA, KINDS, DistinctTags, TagCounter
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
 
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -107,7 +107,7 @@ class VocabularySummary:
     plannable: dict[str, int]
 
 
-def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
+def limits_px(kind: str, chips: SizeSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind (node, line, area) that suit a chip.
 
     Nodes have no size and always do. By the `focus` rule a line or an area needs `min_object_px` pixels along its
@@ -127,7 +127,7 @@ def limits_px(kind: str, chips: ChipSettings) -> tuple[float, float]:
 def count_vocabulary(
     objects: Mapping[str, Path],
     gsds_m: Sequence[float],
-    chips: ChipSettings,
+    chips: SizeSettings,
     out: Path,
     rare_below: int = RARE_BELOW,
     threads: int = 2,
@@ -151,16 +151,15 @@ def count_vocabulary(
     """
     gsds = sorted({float(gsd) for gsd in gsds_m})
     with open_counter(objects, threads) as counter:
-        counted = count_tags(counter, gsds, chips, rare_below)
+        vocabulary, counts, tags = count_tags(counter, gsds, chips, rare_below)
         progress(1, 2, "steps")
         together = counter.cooccurrences()
         per_region, shared = counter.objects()
-    at_gsd = _plannable_rows(counted.counts, gsds)
-    write_table(out / VOCABULARY_FILE, counted.vocabulary)
+    at_gsd = _plannable_rows(counts, gsds)
+    write_table(out / VOCABULARY_FILE, vocabulary)
     write_table(out / PLANNABLE_FILE, at_gsd)
     write_table(out / COOCCURRENCE_FILE, together.cast(COOCCURRENCE_SCHEMA))
     progress(2, 2, "steps")
-    tags = counted.tags
     return VocabularySummary(
         objects=per_region,
         shared_objects=shared,
@@ -206,23 +205,19 @@ def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagC
             raise CorruptInputError(f"the tables of objects cannot be counted ({error}); files: {names}") from error
 
 
-@dataclass(frozen=True)
-class Counted:
-    """The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags."""
-
-    vocabulary: pa.Table
-    counts: pa.Table
-    tags: DistinctTags
-
-
-def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings, rare_below: int) -> Counted:
-    """Count and size the tags of all regions: the rows of `vocabulary.parquet`.
+def count_tags(
+    counter: TagCounter, gsds_m: Sequence[float], chips: SizeSettings, rare_below: int
+) -> tuple[pa.Table, pa.Table, DistinctTags]:
+    """Count and size the tags of all regions.
 
     Args:
         counter: The objects.
         gsds_m: Distinct GSDs, metres.
         chips: Limits of an object's size.
         rare_below: Tags on fewer objects are marked rare.
+
+    Returns:
+        The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags.
     """
     limits = [limits_px(kind, chips) for kind in KINDS]
     counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits] for gsd in gsds_m])
@@ -234,12 +229,13 @@ def count_tags(counter: TagCounter, gsds_m: Sequence[float], chips: ChipSettings
         **counter.sizes(tags, counts["n"].to_numpy()),
     }
     vocabulary = pa.table([columns[name] for name in VOCABULARY_SCHEMA.names], VOCABULARY_SCHEMA)
-    return Counted(vocabulary, counts, tags)
+    return vocabulary, counts, tags
 
 
 def _plannable_rows(counts: pa.Table, gsds: Sequence[float]) -> pa.Table:
     """One row for each tag, region and GSD that has plannable objects."""
-    first = np.flatnonzero(begins(counts, ("key", "value", "region")))
+    region = counts["region"].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.flatnonzero(np.diff(counts["tag"].to_numpy(), prepend=-1) | np.diff(region, prepend=-1))
     sums = [np.add.reduceat(counts[f"p{i}"].to_numpy(), first) if len(first) else first for i in range(len(gsds))]
     n = np.stack(sums, axis=1) if sums else np.zeros((len(first), 0), np.int64)
     rows, columns = np.nonzero(n)

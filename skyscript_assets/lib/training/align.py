@@ -7,7 +7,7 @@ It makes a model of two towers that never met within seconds on a CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-PairFolders = Mapping[tuple[str, str], Path]
-"""A folder for each (region, source)."""
-
 INITIAL_BIAS = -5.0
 """Start of the sigmoid loss's bias: about one pair in 150 matches (SigLIP starts at -10 for batches of 32,000)."""
 
@@ -49,15 +46,10 @@ class _Captions:
 
     def __init__(self, pairs: TrainingPairs, recipe: AlignRecipe) -> None:
         captions = [pairs.captions(column, recipe.prefix) for column in _columns(recipe)]
-        self.texts = sorted({caption for column in captions for caption in column})
-        row_of = {caption: row for row, caption in enumerate(self.texts)}
-        self._rows = np.array([[row_of[c] for c in column] for column in captions], dtype=np.int64).T
+        texts, rows = np.unique(np.array(captions, dtype=object), return_inverse=True)
+        self.texts: list[str] = texts.tolist()
+        self._rows = rows.reshape(len(captions), len(pairs)).T
         self.titles: IntArray = self._rows[:, 0]
-
-    def shuffle(self, order: IntArray) -> None:
-        """Deal the captions out anew among the pairs."""
-        self._rows = self._rows[order]
-        self.titles = self._rows[:, 0]
 
     def draw(self, batch: IntArray, rng: np.random.Generator) -> tuple[IntArray, None]:
         """One of each pair's captions: its text row, and no matches but its own."""
@@ -96,11 +88,6 @@ class _Statements:
         self._true = csr_array((np.ones(len(texts), np.float32), texts, ends), shape=shape)
         self.titles: IntArray = codes_of(pairs.captions("title_multi_objects", ""))
 
-    def shuffle(self, order: IntArray) -> None:
-        """Deal the captions out anew among the pairs."""
-        self._forms = [self._forms[i] for i in order]
-        self._true, self.titles = self._true[order], self.titles[order]
-
     def draw(self, batch: IntArray, rng: np.random.Generator) -> tuple[IntArray, NDArray[np.float32]]:
         """One statement of each pair, each text once, and which texts are true of which pairs (N, M)."""
         rows = []
@@ -132,7 +119,7 @@ class _Split:
 
 def train_alignment(
     manifest_path: Path,
-    features: PairFolders,
+    features: Mapping[tuple[str, str], Path],
     base: ClipModel,
     settings: TrainedModel,
     out: Path,
@@ -169,10 +156,10 @@ def train_alignment(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"
         )
     train, val = select_pairs(manifest_path, settings, ["title", *_columns(recipe)], recipe.batch_size)
-    splits = _gather(train, val, features, base, recipe)
+    dealt = np.arange(len(train))
     if recipe.shuffle_captions:
-        splits[0].said.shuffle(np.random.default_rng([settings.seed, 0]).permutation(len(train)))
-    trainer = _Trainer(base, recipe, settings.seed, *splits)
+        dealt = np.random.default_rng([settings.seed, 0]).permutation(dealt)
+    trainer = _Trainer(base, recipe, settings.seed, *_gather(train, val, dealt, features, base, recipe))
     base_digest = base.digest
     best_epoch, history = trainer.run(progress)
     base.weights_changed()
@@ -188,9 +175,14 @@ def _columns(recipe: AlignRecipe) -> tuple[str, ...]:
 
 
 def _gather(
-    train: TrainingPairs, val: TrainingPairs, folders: PairFolders, base: ClipModel, recipe: AlignRecipe
+    train: TrainingPairs,
+    val: TrainingPairs,
+    dealt: IntArray,
+    folders: Mapping[tuple[str, str], Path],
+    base: ClipModel,
+    recipe: AlignRecipe,
 ) -> tuple[_Split, _Split]:
-    """Both splits with their features."""
+    """Both splits with their features; each training pair has the captions of the pair that `dealt` names."""
     both = pa.concat_tables([train.table, val.table]).group_by(["region", "source"]).aggregate([])
     known = {}
     for key in sorted(zip(both["region"].to_pylist(), both["source"].to_pylist(), strict=True)):
@@ -198,9 +190,10 @@ def _gather(
             raise UpstreamMissingError(f"chip_features {'/'.join(key)} does not exist, but the manifest has its pairs")
         known[key] = read_chip_features(folders[key], base.tower_digest)
     kind = _Statements if recipe.column == "statements" else _Captions
+    told = replace(train, table=train.table.take(dealt))
     first, second = (
         _Split(_images(pairs.table, known), said, base.text_features(said.texts))
-        for pairs, said in ((train, kind(train, recipe)), (val, kind(val, recipe)))
+        for pairs, said in ((train, kind(told, recipe)), (val, kind(val, recipe)))
     )
     return first, second
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MAX_VAL_PAIRS = 5000
 """Pairs the validation loss is taken on after each epoch (the paper sets 5,000 aside)."""
 
+IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "focus_box")
+
 Batch = tuple[int | None, IntArray]
 """Epoch, from 1 (None: the plain views), and numbers of pairs."""
 
@@ -55,8 +57,7 @@ class _Split:
     ) -> None:
         self.captions = pairs.captions(recipe.column, recipe.prefix)
         self.codes = codes_of(self.captions)
-        names = ("chip_id", "image_shard", "image_offset", "image_length", "focus_box")
-        self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in names)
+        self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS))
         self._offsets, self._lengths, self._boxes = places
         self._root, self._size, self._seed = chips_root, size, seed
         self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
@@ -111,7 +112,7 @@ def train_clip(
     recipe = settings.recipe
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
-    train, val = select_pairs(manifest_path, settings, [recipe.column], recipe.batch_size)
+    train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
     places = (recipe, chips_root, base.image_size, settings.seed, threads or min(16, os.cpu_count() or 1))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)

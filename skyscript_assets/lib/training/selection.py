@@ -13,20 +13,8 @@ from skyscript_assets.lib.errors import TooLittleDataError
 from skyscript_assets.lib.settings.models import TrainedModel
 from skyscript_assets.lib.tables import read_table
 
-PAIR_COLUMNS = (
-    "chip_id",
-    "region",
-    "source",
-    "image_shard",
-    "image_offset",
-    "image_length",
-    "focus_box",
-    "cell",
-    "rank_share",
-    "split",
-    "eligible",
-)
-"""Columns of the training manifest that every recipe reads, besides those of its captions."""
+PAIR_COLUMNS = ("chip_id", "region", "source", "cell", "rank_share", "split", "eligible")
+"""Columns of the training manifest that every recipe needs."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class TrainingPairs:
 
 
 def select_pairs(
-    manifest_path: Path, model: TrainedModel, captions: Sequence[str], batch_size: int
+    manifest_path: Path, model: TrainedModel, columns: Sequence[str], batch_size: int
 ) -> tuple[TrainingPairs, TrainingPairs]:
     """The eligible training and validation pairs of the model's sources; of the training pairs its share alone.
 
@@ -66,7 +54,7 @@ def select_pairs(
     Args:
         manifest_path: `manifest.parquet`.
         model: Settings of the model.
-        captions: Columns of captions, or of what they state, that are wanted; the first tells captions apart.
+        columns: Other columns that the recipe needs; the first is of captions, and tells these apart.
         batch_size: Pairs in a batch.
 
     Raises:
@@ -74,14 +62,14 @@ def select_pairs(
         OutputSchemaError: it lacks a column.
         TooLittleDataError: there is less than one batch, or a single caption or cell, with the numbers.
     """
-    table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *captions])))
+    table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *columns])))
     table = table.filter(table["eligible"])
     if model.sources is not None:
         table = table.filter(pc.is_in(table["source"], pa.array(model.sources)))
     train, val = (table.filter(pc.equal(table["split"], split)) for split in ("train", "val"))
     if model.share < 1.0:
         train = train.filter(pc.less_equal(train["rank_share"], model.share))
-    pairs = TrainingPairs(train, captions[0])
+    pairs = TrainingPairs(train, columns[0])
     needed = {"pairs": batch_size, "distinct captions": 2, "training cells": 2}
     found = dict(zip(needed, pairs.counts.values(), strict=True))
     if any(found[name] < needed[name] for name in needed):
@@ -93,4 +81,4 @@ def select_pairs(
             f"{model.title}: too little to train on: {told}; "
             "use a larger region, a higher quota, a larger share, or a smaller batch_size"
         )
-    return pairs, TrainingPairs(val, captions[0])
+    return pairs, TrainingPairs(val, columns[0])

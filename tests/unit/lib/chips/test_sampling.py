@@ -25,7 +25,7 @@ from skyscript_assets.lib.chips.sampling import (
     unit_hashes,
 )
 from skyscript_assets.lib.errors import UpstreamMissingError
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.vocabulary import limits_px
@@ -42,8 +42,8 @@ NOWHERE = np.zeros((4000, 2))
 ALL_TREES = TagPairs(np.arange(4000), np.full(4000, TREES))
 
 
-def settings(**changes: Any) -> ChipSettings:
-    return ChipSettings(**{"snapshot": "s", "quota": 100, **changes})
+def settings(**changes: Any) -> PlanSettings:
+    return PlanSettings(**{"snapshot": "s", "quota": 100, **changes})
 
 
 def drawn_trees(n: int, quota: int = 100, **more: Any) -> set[int]:

@@ -22,8 +22,8 @@ from skyscript_assets.lib.osm import origin
 from skyscript_assets.lib.osm.extract import read_header, stage_extract
 from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import PackageFile, Region
+from tests.workshop import shared_in
 
 BOX = (10.0, 50.0, 10.5, 50.25)
 
@@ -42,15 +42,10 @@ def write_extract(path: Path, box: tuple[float, float, float, float] | None = BO
     return path
 
 
-def settings_in(folder: Path) -> Settings:
-    """Settings of which only the folder is used here."""
-    return Settings.model_construct(folder=folder)
-
-
 def stage(folder: Path, **region: object) -> dict[str, object]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    stage_extract("here", Region(title="Here", **region), settings_in(folder), out)
+    stage_extract("here", Region(title="Here", **region), shared_in(folder), out)
     return json.loads((out / "extract.json").read_text())
 
 
@@ -118,7 +113,7 @@ def test_copying_tells_its_progress(tmp_path: Path) -> None:
     stage_extract(
         "here",
         Region(title="Here", path="region.osm.pbf"),
-        settings_in(tmp_path),
+        shared_in(tmp_path),
         tmp_path,
         lambda *args: told.append(args),
     )
@@ -162,7 +157,7 @@ def test_the_counts_of_a_polygon_are_its_vertices(tmp_path: Path) -> None:
     write_extract(tmp_path / "region.osm.pbf")
     (tmp_path / "ground.geojson").write_text(json.dumps(SQUARE))
     region = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson")
-    counts = stage_extract("here", region, settings_in(tmp_path), tmp_path)
+    counts = stage_extract("here", region, shared_in(tmp_path), tmp_path)
     assert (counts["polygon"], counts["checksum"], counts["etag"]) == (4, "none", None)
 
 
@@ -181,7 +176,7 @@ def test_a_wrong_polygon_is_found_before_anything_is_copied(tmp_path: Path) -> N
 
 
 def test_what_a_region_reads_changes_with_its_polygon(tmp_path: Path) -> None:
-    region, settings = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson"), settings_in(tmp_path)
+    region, settings = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson"), shared_in(tmp_path)
     read = [read_of_region(region, settings)]
     for content in (SQUARE, {"type": "Polygon", "coordinates": []}):
         (tmp_path / "ground.geojson").write_text(json.dumps(content))
@@ -314,7 +309,7 @@ def test_a_package_that_is_not_installed_comes_with_its_remedy(tmp_path: Path) -
 def test_the_stamp_changes_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(origin, "STAMPED_WHOLE_BYTES", limit)
     path = write_extract(tmp_path / "region.osm.pbf", nodes=2000)
-    region, settings = Region(title="Here", path="region.osm.pbf"), settings_in(tmp_path)
+    region, settings = Region(title="Here", path="region.osm.pbf"), shared_in(tmp_path)
     stamps = [read_of_region(region, settings)["file"], read_of_region(region, settings)["file"]]
     write_extract(path, nodes=2001)
     stamps.append(read_of_region(region, settings)["file"])
@@ -322,7 +317,7 @@ def test_the_stamp_changes_with_the_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_not_on_this_machine_has_no_stamp(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
+    settings = shared_in(tmp_path)
     assert read_of_region(Region(title="Here", url="https://example.org/a.osm.pbf"), settings)["file"] is None
     assert read_of_region(Region(title="Here", path="gone.osm.pbf"), settings)["file"] is None
     package = PackageFile(package="no_such_package", file="a.osm.pbf")

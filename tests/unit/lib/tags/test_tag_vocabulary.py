@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags import counting
 from skyscript_assets.lib.tags.counting import MAX_OTHERS, MAX_TAGS, MIN_OBJECTS, MIN_SHARE
@@ -28,7 +28,7 @@ from skyscript_assets.lib.tags.vocabulary import (
 )
 
 Writer = Callable[..., Path]
-Chips = Callable[..., ChipSettings]
+Chips = Callable[..., SizeSettings]
 
 
 def folder(path: Path) -> Path:
@@ -123,7 +123,7 @@ def test_sql_and_python_agree_on_what_is_plannable(
             assert found.get((letter, gsd), 0) == plannable(kind, metres, gsd, chips).sum()
 
 
-def plannable(kind: str, longer_side_m: np.ndarray, gsd_m: float, chips: ChipSettings) -> np.ndarray:
+def plannable(kind: str, longer_side_m: np.ndarray, gsd_m: float, chips: SizeSettings) -> np.ndarray:
     """Whether objects of a kind have a size that suits a chip at a GSD, as the planner has it."""
     least, most = limits_px(kind, chips)
     return (longer_side_m >= least * gsd_m) & (longer_side_m <= most * gsd_m)
