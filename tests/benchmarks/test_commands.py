@@ -123,7 +123,7 @@ def test_chips(run: Callable[..., str], textured, write_raster, tmp_path: Path) 
 def test_demo(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
     files = tiny_files()
     files["plant"]["tags"]["labels"] = str(labels)
-    files["plant"]["chips"]["quota"] = 2
+    files["plant"]["plan"]["quota"] = 2
     files["models"]["models"] = {"untrained-0": files["models"]["models"]["untrained-0"]}
     files["benchmarks"]["comparisons"] = []
     printed = run("demo", "--settings", write_profile(tmp_path / "profile", files), OMP_NUM_THREADS=1)
