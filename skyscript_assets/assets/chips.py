@@ -111,7 +111,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
     config=_plan_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_plan_preview,
 )
 def chip_plan(run: Run[PlanConfig]) -> Counts:
@@ -171,7 +171,7 @@ def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     unversioned=frozenset({FAILURES_FILE, *SHEETS}),
     config=_cut_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     more_checks=(checks.REJECTED_SHARE,),
     preview=_chips_preview,
     pool="imagery",
