@@ -76,13 +76,13 @@ with rasterio.Env(**options), rasterio.open(url) as dataset:
         """
 from affine import Affine
 from skyscript_assets.lib.chips.cut import BATCH
-from skyscript_assets.lib.imagery.sources.access import open_scene
 from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.imagery.sources.kind import open_scene
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
+open_scene(scene, source)  # imports the kinds
 """,
         """
 def batch(part):
