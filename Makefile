@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export SKYSCRIPT_DATA ?= $(CURDIR)/data
 
-.PHONY: help install demo ui test lint status clean
+.PHONY: help install demo ui test test-online lint size status clean
 
 help:  ## Show these lines
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
@@ -33,10 +33,22 @@ ui: install  ## Serve the Dagster UI on http://127.0.0.1:$(PORT)
 test: install  ## Run every test with coverage of the library
 	$(BIN)/python -m pytest --cov=skyscript_assets --cov-report=term:skip-covered --cov-fail-under=85
 
-lint: install  ## Check lint, formatting and types
+test-online: install  ## Read one window of each service that the profile skyscript names; needs the internet
+	$(BIN)/python -m pytest -m online -rs --tb=line tests/online
+
+lint: install  ## Check lint, formatting, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+size:  ## Print the lines of product, by folder, of benchmarks, tests and documentation
+	@git ls-files -z '*.py' '*.md' | xargs -0 wc -l | awk '\
+	    $$2 == "total" { next } \
+	    { n = split($$2, part, "/"); name = $$2 ~ /\.md$$/ ? "documentation" : part[1] } \
+	    { if (name == "skyscript_assets") name = "product"; lines[name] += $$1 } \
+	    name == "product" { room = part[2] == "lib" && n > 3 ? "lib/" part[3] : n > 2 ? part[2] : "."; lines[name " " room] += $$1 } \
+	    END { for (name in lines) printf "%7d  %s\n", lines[name], name }' | sort -k 2
 
 clean:  ## Remove the demo's data and its run history
 	rm -rf data .dagster

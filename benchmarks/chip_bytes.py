@@ -1,21 +1,19 @@
 """How many bytes a pixel of a chip takes as JPEG, and how fast chips are read, measured and encoded.
 
-    python benchmarks/chip_bytes.py IMAGE.tif ...
+    python benchmarks/chip_bytes.py ../shared/data/imagery/*.tif
 
 Cuts windows of 160 pixels a side out of 8-bit images and prints a Markdown table. `lib/chips/estimate.py` and the rates
 in the settings take their defaults from it.
 """
 
-from __future__ import annotations
-
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import rasterio  # noqa: F401 - not to be loaded while the first image is timed
 import simplejpeg
+from measuring import options_of, parser_of, print_head, print_row
 from numpy.typing import NDArray
 
 import skyscript_assets.lib.chips.row_sums  # noqa: F401 - likewise
@@ -41,29 +39,29 @@ def windows(path: Path) -> tuple[list[NDArray[np.uint8]], float]:
     return found[::step], pixels / 1e6 / (time.perf_counter() - started)
 
 
+def encoded(chip: NDArray[np.uint8], quality: int) -> int:
+    """Bytes of a chip's JPEG."""
+    return len(simplejpeg.encode_jpeg(chip, quality, colorspace="RGB", colorsubsampling="420"))
+
+
 def main() -> None:
     """Print the table."""
-    print("| image | windows | " + " | ".join(f"bytes/px, q {q}" for q in QUALITIES) + " | read MP/s | encode MP/s |")
-    print("|---|---|" + "---|" * (len(QUALITIES) + 2))
-    every: dict[int, list[float]] = {quality: [] for quality in QUALITIES}
-    for path in map(Path, sys.argv[1:]):
-        chips, rate = windows(path)
-        cells = []
-        for quality in QUALITIES:
-            sizes = [
-                len(simplejpeg.encode_jpeg(chip, quality, colorspace="RGB", colorsubsampling="420")) for chip in chips
-            ]
-            per_px = statistics.mean(sizes) / SIDE**2
-            every[quality].append(per_px)
-            cells.append(f"{per_px:.2f}")
+    parser = parser_of(__doc__)
+    parser.add_argument("images", type=Path, nargs="+", help="8-bit colour images")
+    options = options_of(parser)
+    print_head("image", "windows", *(f"bytes/px, q {quality}" for quality in QUALITIES), "read MP/s", "encode MP/s")
+    every: list[list[float]] = []
+    for path in options.images:
+        chips, read = windows(path)
+        sizes = [statistics.mean(encoded(chip, quality) for chip in chips) / SIDE**2 for quality in QUALITIES]
         started = time.perf_counter()
         for chip in chips:
             measure(chip, None, (0, 0, SIDE, SIDE))
-            simplejpeg.encode_jpeg(chip, 90, colorspace="RGB", colorsubsampling="420")
-        encode = len(chips) * SIDE**2 / 1e6 / (time.perf_counter() - started)
-        print(f"| {path.name} | {len(chips)} | {' | '.join(cells)} | {rate:.0f} | {encode:.1f} |", flush=True)
-    medians = " | ".join(f"{statistics.median(every[quality]):.2f}" for quality in QUALITIES)
-    print(f"| **median** | | {medians} | | |")
+            encoded(chip, 90)
+        rate = len(chips) * SIDE**2 / 1e6 / (time.perf_counter() - started)
+        print_row(path.name, len(chips), *(f"{size:.2f}" for size in sizes), f"{read:.0f}", f"{rate:.1f}")
+        every.append(sizes)
+    print_row("**median**", "", *(f"{statistics.median(column):.2f}" for column in zip(*every, strict=True)), "", "")
 
 
 if __name__ == "__main__":

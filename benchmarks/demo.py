@@ -1,12 +1,12 @@
 """Time and memory of the whole demo in an empty folder, and the scoreboard it ends with, as Markdown.
 
-    python benchmarks/demo.py [--data FOLDER]
+    python benchmarks/demo.py
 
-Runs every asset and partition of the packaged demo in one process on a fresh instance, as `skyscript demo` does, and
-prints a table of stage times (seconds of wall time, summed over partitions), peak memory, disk and the scoreboard.
+Runs every asset and partition of the packaged demo, or of another profile, in one process on a fresh instance, as
+`skyscript demo` does, and prints a table of stage times (seconds of wall time, summed over partitions), peak memory,
+disk and the scoreboard.
 """
 
-import argparse
 import resource
 import tempfile
 import time
@@ -14,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import dagster as dg
+from measuring import options_of, parser_of, print_head, print_row
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
@@ -25,14 +26,14 @@ from skyscript_assets.resources import Plant
 
 def main() -> None:
     """Run the demo and print what it cost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path, help="empty folder for the data; default: a temporary one")
-    arguments = parser.parse_args()
+    parser.add_argument("--settings", type=Path, default=PACKAGED_PROFILES / "demo", help="folder of the profile")
+    options = options_of(parser)
     with tempfile.TemporaryDirectory() as temporary:
-        data = arguments.data or Path(temporary) / "data"
-        profile = PACKAGED_PROFILES / "demo"
-        settings, store = load_settings(profile), Store(data)
-        defs = build_defs(settings, Plant(settings_folder=str(profile), data=str(data)))
+        data = options.data or Path(temporary) / "data"
+        settings, store = load_settings(options.settings), Store(data)
+        defs = build_defs(settings, Plant(settings_folder=str(options.settings), data=str(data)))
         seconds: dict[str, float] = defaultdict(float)
         runs: dict[str, int] = defaultdict(int)
         started = time.monotonic()
@@ -44,10 +45,10 @@ def main() -> None:
                     seconds[name] += spent
                     runs[name] += 1
         total = time.monotonic() - started
-        print("| stage | partitions | seconds |\n|---|---|---|")
+        print_head("stage", "seconds", "partitions")
         for name in STAGES:
-            print(f"| `{name}` | {runs[name]} | {seconds[name]:.1f} |")
-        print(f"| asset checks and Dagster itself | | {total - sum(seconds.values()):.1f} |")
+            print_row(f"`{name}`", f"{seconds[name]:.1f}", runs[name])
+        print_row("asset checks and Dagster itself", f"{total - sum(seconds.values()):.1f}", "")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"\ntotal {total:.0f} s, peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB on disk\n")
         print((store.folder(OutputKey("scoreboard")) / "scoreboard.md").read_text(encoding="utf-8"))

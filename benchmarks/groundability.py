@@ -9,25 +9,20 @@ fewer keys, and for baselines. With `--not-among`, figures are counted on keys t
 it holds the labels that were known when the model was designed, no choice can have been made on the keys counted.
 """
 
-from __future__ import annotations
-
-import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from measuring import PROFILE, extracts_in, objects_of, options_of, parser_of, print_head, print_row
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.osm.extract import stage_extract
-from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tags.embedding import load_encoder
-from skyscript_assets.lib.tags.features import BLOCKS, TagFeatures, TagStatistics, read_statistics, tag_features
+from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.model import decided_steps, kernel
 from skyscript_assets.lib.tags.validation import (
@@ -41,11 +36,10 @@ from skyscript_assets.lib.tags.validation import (
 )
 from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, count_vocabulary
 
-ENDINGS = (".osm.pbf", ".osm.bz2", ".osm")
+BLOCKS = ("text", "value", "geometry", "shape", "beside")
 FEATURES: dict[str, tuple[str, ...]] = {
     "all features": BLOCKS,
     "text alone (tag and value)": ("text", "value"),
-    "text, shape": ("text", "value", "shape"),
     "text, geometry": ("text", "value", "geometry"),
     "text, shape, geometry": ("text", "value", "shape", "geometry"),
     "no text": ("geometry", "shape"),
@@ -59,75 +53,74 @@ COLUMNS = ("I: F1", "I: F1, model alone", "I: Brier", "II: exact", "II: within o
 
 def main() -> None:
     """Count, validate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path, help="folder with extracts or with a vocabulary")
     parser.add_argument("--labels", type=Path, default=PACKAGED_PROFILES / "tag_labels.csv", help="label file")
     parser.add_argument("--assignments", type=int, default=5, help="assignments of keys to folds")
     parser.add_argument("--not-among", type=Path, help="count figures on keys that this label file lacks")
-    options = parser.parse_args()
+    options = options_of(parser)
     labels = read_labels(options.labels)
     truth = Truth.of(labels)
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
-    settings = load_settings(PACKAGED_PROFILES / "demo")
-    encoder = load_encoder(settings.plant.tags.encoder, settings.weights, settings.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.folder), encoder.encode)
+    encode = load_encoder(PROFILE.plant.tags.encoder, PROFILE.weights, PROFILE.bases)
+    features = tag_features(list(labels), len(labels), _statistics(options.folder), encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "
         f"Means over {options.assignments} assignments of keys to ten folds, deviation in brackets.\n"
     )
-    print("| | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
+    print_head("", *COLUMNS)
     with threadpool_limits(1):
         for name, blocks in FEATURES.items():
             similar = kernel(_rows(features, blocks), _rows(features, blocks))
             runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(options.assignments)]
-            print(_line(name, [_figures(truth, said, counted) for said in runs]), flush=True)
+            _print_figures(name, [_of_model(truth, counted, said) for said in runs])
             if name == "all features":
                 whole = runs
-        similar = kernel(features.rows, features.rows)
+        similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
         for share in SHARES:
             figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
-            print(_line(f"all features, labels of {share:.0%} of the keys", figures), flush=True)
-    for name, figures in _baselines(truth, whole, counted).items():
-        print(_line(name, figures))
+            _print_figures(f"all features, labels of {share:.0%} of the keys", figures)
+    figures = [_figures(truth, counted, said.key_visible, said.key_step) for said in whole]
+    _print_figures("majority and median of the key, else of all", figures)
+    figures = [_figures(truth, counted, np.ones_like(truth.visible), said.middle_step) for said in whole]
+    _print_figures("always visible, middle step", figures)
 
 
 def _statistics(folder: Path) -> TagStatistics:
     if (folder / VOCABULARY_FILE).exists():
         return read_statistics(folder)
-    settings = load_settings(PACKAGED_PROFILES / "demo")
-    with tempfile.TemporaryDirectory() as scratch:
-        objects = {}
-        for path in sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS)):
-            region = path.name.split(".")[0].lower()
-            out = Path(scratch, region)
-            out.mkdir()
-            stage_extract(region, Region(title=region, path=str(path.resolve())), settings, out)
-            write_objects(out, out)
-            objects[region] = out / "objects.parquet"
-        count_vocabulary(objects, [1.0], ChipSettings(snapshot="benchmark", quota=1), Path(scratch))
-        return read_statistics(Path(scratch))
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        regions = {path.name.split(".")[0].lower(): path for path in extracts_in(folder)}
+        objects = {region: objects_of(path, scratch / region) for region, path in regions.items()}
+        count_vocabulary(objects, [1.0], SizeSettings(), scratch)
+        return read_statistics(scratch)
 
 
-def _rows(features: TagFeatures, blocks: Sequence[str]) -> NDArray[np.float64]:
+def _rows(features: Mapping[str, NDArray[np.float64]], blocks: Sequence[str]) -> NDArray[np.float64]:
     """Some blocks, scaled so that their sum weighs as much as all of them do."""
-    left_out = [name for name in BLOCKS if name not in blocks]
-    rows = features.without(*left_out) if left_out else features.rows
-    return rows * np.sqrt(len(BLOCKS) / len(blocks))
+    return np.hstack([features[name] for name in BLOCKS if name in blocks]) * np.sqrt(len(BLOCKS) / len(blocks))
 
 
-def _figures(truth: Truth, said: HeldOut, counted: NDArray[np.bool_]) -> list[float]:
-    visible, ruled = truth.visible[counted], truth.ruled[counted]
-    called = said.chance[counted] >= 0.5
-    seen = counted & truth.visible
-    steps = step_figures(truth.steps[seen], decided_steps(said.step_chances[seen]))
-    return [
-        binary_figures(visible, called & ~ruled)["f1"],
-        binary_figures(visible, called)["f1"],
-        calibration_figures(said.chance[counted & ~truth.ruled], truth.visible[counted & ~truth.ruled])["brier"],
-        *(steps[name] for name in ("exact", "within_one_step", "mean_steps_off")),
-    ]
+def _figures(
+    truth: Truth,
+    counted: NDArray[np.bool_],
+    called: NDArray[np.bool_],
+    steps: NDArray[np.int64],
+    chance: NDArray[np.float64] | None = None,
+) -> list[float]:
+    """A row of figures: of tags called visible, the steps said of all, and the chances, where there are any."""
+    seen, decided = counted & truth.visible, counted & ~truth.ruled
+    said = step_figures(truth.steps[seen], steps[seen])
+    brier = calibration_figures(chance[decided], truth.visible[decided])["brier"] if chance is not None else np.nan
+    shares = [binary_figures(truth.visible[counted], by[counted])["f1"] for by in (called & ~truth.ruled, called)]
+    return [*shares, brier, *(said[name] for name in ("exact", "within_one_step", "mean_steps_off"))]
+
+
+def _of_model(truth: Truth, counted: NDArray[np.bool_], said: HeldOut) -> list[float]:
+    return _figures(truth, counted, said.chance >= 0.5, decided_steps(said.step_chances), said.chance)
 
 
 def _of_fewer_keys(
@@ -139,33 +132,13 @@ def _of_fewer_keys(
     tags = tuple(tag for tag in truth.tags if tag[0] in drawn)
     fewer = Truth(tags, truth.visible[kept], truth.steps[kept], truth.ruled[kept])
     said = hold_out(similar[np.ix_(kept, kept)], fewer, assign_folds(fewer.keys, seed))
-    return _figures(fewer, said, counted[kept])
+    return _of_model(fewer, counted[kept], said)
 
 
-def _baselines(truth: Truth, runs: Sequence[HeldOut], counted: NDArray[np.bool_]) -> dict[str, list[list[float]]]:
-    """Rows of figures: the policy alone with the key's median step, and always visible at the middle step."""
-    seen = counted & truth.visible
-    nothing = float("nan")
-
-    def row(called: NDArray[np.bool_], steps: NDArray[np.int64]) -> list[float]:
-        figures = step_figures(truth.steps[seen], steps[seen])
-        ruled = binary_figures(truth.visible[counted], (called & ~truth.ruled)[counted])["f1"]
-        alone = binary_figures(truth.visible[counted], called[counted])["f1"]
-        return [ruled, alone, nothing, *(figures[name] for name in ("exact", "within_one_step", "mean_steps_off"))]
-
-    everything = np.ones_like(truth.visible)
-    return {
-        "majority and median of the key, else of all": [row(said.key_visible, said.key_step) for said in runs],
-        "always visible, middle step": [row(everything, said.middle_step) for said in runs],
-    }
-
-
-def _line(name: str, runs: Sequence[Sequence[float]]) -> str:
+def _print_figures(name: str, runs: Sequence[Sequence[float]]) -> None:
     table = np.array(runs)
-    cells = []
-    for mean, deviation in zip(table.mean(axis=0), table.std(axis=0, ddof=1 if len(runs) > 1 else 0), strict=True):
-        cells.append("" if np.isnan(mean) else f"{mean:.3f} ({deviation:.3f})")
-    return f"| {name} | " + " | ".join(cells) + " |"
+    pairs = zip(table.mean(axis=0), table.std(axis=0, ddof=1 if len(runs) > 1 else 0), strict=True)
+    print_row(name, *("" if np.isnan(mean) else f"{mean:.3f} ({deviation:.3f})" for mean, deviation in pairs))
 
 
 if __name__ == "__main__":

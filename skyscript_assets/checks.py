@@ -1,130 +1,163 @@
-"""Asset checks, from one factory: what a stage declares of its tables is what is checked, on every stored partition."""
+"""Asset checks: what a stage declares of its tables, and more where it names more, judged on the partition just made.
 
-from collections.abc import Callable, Iterable, Mapping
+A blocking check is judged before an output takes its place: where it fails, the earlier output stays and nothing later
+can read the broken one. The others are judged on the finished output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.partitions import parts_to_key
-from skyscript_assets.provenance import State, state_of
-from skyscript_assets.resources import Plant
-from skyscript_assets.stages import Stage, partitions_of
+from skyscript_assets import metadata
+from skyscript_assets.partitions import Partition, key_of
+from skyscript_assets.provenance import Outcome, Outputs, State
+
+if TYPE_CHECKING:
+    from skyscript_assets.asset import Stage
 
 MAX_REJECTED_SHARE = 0.5
 """Share of planned chips above which a source deserves a look."""
 
-Verdict = tuple[bool, Mapping[str, Any]]
-Judge = Callable[[Stage, Plant, Mapping[str, Stage]], Verdict]
+SHOWN = 20
+"""Most examples that a check gives."""
 
 
-def all_checks(stages: Mapping[str, Stage]) -> list[dg.AssetChecksDefinition]:
-    """Every check of every stage."""
-    return [check for stage in stages.values() for check in _checks_of(stage, stages)]
+class Verdict(NamedTuple):
+    """Whether an output passed, and what was found, as JSON values by name."""
+
+    passed: bool
+    evidence: Mapping[str, Any]
 
 
-def _checks_of(stage: Stage, stages: Mapping[str, Stage]) -> Iterable[dg.AssetChecksDefinition]:
-    yield _check(stage, stages, "fresh", _fresh, "Made from what its inputs and settings are now.", warn=True)
-    if stage.tables:
-        yield _check(stage, stages, "columns", _columns, "Each table has the declared columns.")
-        yield _check(stage, stages, "rows", _rows, "The main table has rows.", warn=stage.may_be_empty)
-    if stage.unique is not None:
-        yield _check(stage, stages, "unique_ids", _unique, f"No {stage.unique} occurs twice.", blocking=True)
-    if stage.name == "image_chips":
-        yield _check(stage, stages, "rejected_share", _rejected, "Most planned chips were accepted.", warn=True)
-    if stage.name == "training_manifest":
-        yield _check(stage, stages, "shared_ground", _shared_ground, "Splits share no ground.", blocking=True)
+@dataclass(frozen=True)
+class Check:
+    """A check of one output.
+
+    Attributes:
+        name: Its name in Dagster.
+        description: What holds where it passes.
+        judge: Told the folder and the counts of an output.
+        blocking: Whether an output that fails is refused.
+        warn: Whether failing is a warning only.
+    """
+
+    name: str
+    description: str
+    judge: Callable[[Path, Mapping[str, Any]], Verdict]
+    blocking: bool = False
+    warn: bool = False
 
 
-def _check(
-    stage: Stage,
-    stages: Mapping[str, Stage],
-    name: str,
-    judge: Judge,
-    description: str,
-    *,
-    blocking: bool = False,
-    warn: bool = False,
-) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=stage.name, name=name, description=description, blocking=blocking)
-    def check(plant: Plant) -> dg.AssetCheckResult:
-        passed, evidence = judge(stage, plant, stages)
-        severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
-        return dg.AssetCheckResult(passed=passed, severity=severity, metadata=dict(evidence))
-
-    return check
+FRESH = "fresh"
+"""The check that every stage has: it asks the store, the others look at the output alone."""
 
 
-def _outputs(stage: Stage, plant: Plant) -> dict[OutputKey, Path]:
-    """Folders of the partitions that exist and that the settings still name."""
-    store, settings = plant.store(), plant.settings()
-    keys = {stage.key(settings, parts) for parts in partitions_of(stage.scheme, settings)}
-    return {key: store.folder(key) for key in sorted(keys) if store.manifest(key) is not None}
+def of_tables(tables: Mapping[str, pa.Schema], unique: str | None, empty: str) -> Iterator[Check]:
+    """Checks of the tables that a stage declares, see there; the first one is its main table."""
+    if not tables:
+        return
+    main = next(iter(tables))
+    yield Check("columns", "Each table has the declared columns.", lambda folder, _: _columns(folder, tables))
+    if empty != "passes":
+        yield Check("rows", "The main table has rows.", lambda folder, _: _rows(folder / main), warn=empty == "warns")
+    if unique is not None:
+        description = f"No {unique} occurs twice."
+        yield Check("unique_ids", description, lambda folder, _: _unique(folder / main, unique), blocking=True)
 
 
-def _fresh(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:
-    settings, store = plant.settings(), plant.store()
-    stale = [
-        parts_to_key(parts) or stage.name
-        for parts in partitions_of(stage.scheme, settings)
-        if state_of(stage, stages, settings, store, parts) is State.STALE
-    ]
-    return not stale, {"stale": dg.MetadataValue.json(stale)}
-
-
-def _columns(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:  # noqa: ARG001
+def _columns(folder: Path, tables: Mapping[str, pa.Schema]) -> Verdict:
     wrong = [
-        f"{key}/{name}: {field.name} should be {field.type}"
-        for key, folder in _outputs(stage, plant).items()
-        for name, schema in stage.tables.items()
+        f"{name}: {field.name} should be {field.type}"
+        for name, schema in tables.items()
         for field in schema
         if field not in list(pq.read_schema(folder / name))
     ]
-    return not wrong, {"wrong": dg.MetadataValue.json(wrong)}
+    return Verdict(not wrong, {"wrong": wrong})
 
 
-def _rows(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:  # noqa: ARG001
-    table = next(iter(stage.tables))
-    counts = {str(key): pq.read_metadata(folder / table).num_rows for key, folder in _outputs(stage, plant).items()}
-    empty = [key for key, count in counts.items() if count == 0]
-    return not empty, {"rows": sum(counts.values()), "empty": dg.MetadataValue.json(empty)}
+def _rows(table: Path) -> Verdict:
+    rows = pq.read_metadata(table).num_rows
+    return Verdict(rows > 0, {"rows": rows})
 
 
-def _unique(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:  # noqa: ARG001
-    table = next(iter(stage.tables))
-    files = [str(folder / table) for folder in _outputs(stage, plant).values()]
-    if not files:
-        return True, {"twice": dg.MetadataValue.json([])}
-    # An object may lie in two regions; a chip id may not occur twice anywhere, an object id not within its region.
-    grouping = "filename, id" if stage.name == "osm_objects" else "id"
-    query = (
-        f"SELECT {grouping} FROM (SELECT filename, {stage.unique} AS id FROM read_parquet(?, filename = true)) "  # noqa: S608
-        f"GROUP BY {grouping} HAVING count(*) > 1 LIMIT 20"
+def _unique(table: Path, column: str) -> Verdict:
+    query = f"SELECT {column} FROM read_parquet(?) GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT {SHOWN}"  # noqa: S608
+    twice = [str(value) for (value,) in duckdb.execute(query, [str(table)]).fetchall()]
+    return Verdict(not twice, {"twice": twice})
+
+
+def _rejected(folder: Path, counts: Mapping[str, Any]) -> Verdict:  # noqa: ARG001
+    query = "SELECT coalesce(reason, 'ok'), count(*) FROM read_parquet(?) GROUP BY 1 ORDER BY 2 DESC, 1"
+    reasons = dict(duckdb.execute(query, [str(folder / "chips.parquet")]).fetchall())
+    total = sum(reasons.values())
+    share = 1 - reasons.get("ok", 0) / total if total else 0.0
+    return Verdict(share <= MAX_REJECTED_SHARE, {"share": share, "reasons": reasons})
+
+
+REJECTED_SHARE = Check("rejected_share", "Most planned chips were accepted.", _rejected, warn=True)
+
+SHARED_GROUND = Check(
+    "shared_ground",
+    "Splits share no ground.",
+    lambda _, counts: Verdict(
+        counts["shared_ground"] == 0,
+        {"chips": counts["shared_ground"], "examples": counts["shared_ground_examples"]},
+    ),
+    blocking=True,
+)
+
+
+def freshness(outputs: Outputs, stage: Stage, partition: Partition) -> Verdict:
+    """Whether the direct inputs of an output are current, and a frozen output is what would be made now.
+
+    The evidence lists each difference: what, before, now.
+    """
+    found = []
+    if stage.frozen_as is not None:
+        found += [(stage.name, difference) for difference in outputs.differences(stage, partition)]
+    for key in outputs.provenance(stage, partition).inputs:
+        made_by = outputs.stages[key.asset]
+        theirs = () if made_by.frozen_as else key.partition
+        if outputs.state(made_by, theirs) is State.STALE:
+            found += [(str(key), difference) for difference in outputs.differences(made_by, theirs)]
+    shown = [{"output": name, **difference._asdict()} for name, difference in found[:SHOWN]]
+    return Verdict(not found, {"differences": shown, "count": len(found)})
+
+
+def specs(stage: Stage) -> list[dg.AssetCheckSpec]:
+    """What Dagster is told of a stage's checks."""
+    fresh = dg.AssetCheckSpec(
+        FRESH, asset=stage.name, description="Its inputs are current; else each difference is listed."
     )
-    twice = [str(row[-1]) for row in duckdb.execute(query, [files]).fetchall()]
-    return not twice, {"twice": dg.MetadataValue.json(twice)}
+    return [
+        fresh,
+        *(
+            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.description, blocking=check.blocking)
+            for check in stage.checks
+        ),
+    ]
 
 
-def _rejected(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:  # noqa: ARG001
-    files = [str(folder / "chips.parquet") for folder in _outputs(stage, plant).values()]
-    if not files:
-        return True, {}
-    reasons = duckdb.execute(
-        "SELECT coalesce(reason, 'ok'), count(*) FROM read_parquet(?) GROUP BY 1 ORDER BY 2 DESC", [files]
-    ).fetchall()
-    total = sum(count for _, count in reasons)
-    rejected = sum(count for reason, count in reasons if reason != "ok")
-    share = rejected / total if total else 0.0
-    return share <= MAX_REJECTED_SHARE, {"share": share, "reasons": dg.MetadataValue.json(dict(reasons))}
+def results(outputs: Outputs, stage: Stage, partition: Partition, outcome: Outcome) -> Iterator[dg.AssetCheckResult]:
+    """All checks of a stage on a finished output."""
+    yield result(FRESH, freshness(outputs, stage, partition), partition, warn=True)
+    for check in stage.checks:
+        yield result(check.name, check.judge(outcome.run.out, outcome.record.counts), partition, warn=check.warn)
 
 
-def _shared_ground(stage: Stage, plant: Plant, stages: Mapping[str, Stage]) -> Verdict:  # noqa: ARG001
-    store: Store = plant.store()
-    manifest = store.manifest(OutputKey(stage.name))
-    if manifest is None:
-        return True, {}
-    shared = int(manifest.counts["shared_ground"])
-    return shared == 0, {"chips": shared, "examples": dg.MetadataValue.json(manifest.counts["shared_ground_examples"])}
+def result(name: str, verdict: Verdict, partition: Partition, *, warn: bool) -> dg.AssetCheckResult:
+    """A verdict as Dagster takes it; the partition is in the metadata, since plain checks have none."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
+        metadata={"partition": key_of(partition) or "-", **metadata.counts(verdict.evidence)},
+    )

@@ -26,14 +26,14 @@ from rich.table import Table
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
-from skyscript_assets.assets.chips import estimate_of
+from skyscript_assets.assets.chips import EstimateConfig, estimate_of
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.provenance import State, state_of
+from skyscript_assets.partitions import keys_of, partitions_of
+from skyscript_assets.provenance import Outputs, State
 from skyscript_assets.resources import Plant
-from skyscript_assets.stages import keys_of, partitions_of
 
 console = Console(highlight=False)
 
@@ -83,19 +83,24 @@ def retry(outputs: tuple[str, ...]) -> None:
 
 
 @main.command()
-def status() -> None:
+@click.option("--why", "output", metavar="OUTPUT", help="List what an output would be made from now and was not.")
+def status(output: str | None) -> None:
     """Show, for every asset, how many partitions are current, stale, missing, waiting or not covered."""
     with _plain_errors():
         settings, store = _settings_and_store()
+        outputs = Outputs(STAGES, settings, store)
+        if output is not None:
+            console.print(_why(outputs, output), soft_wrap=True)
+            return
         table = Table("asset", "current", "stale", "missing", "waiting", "not covered", "no longer in the settings")
         table.columns[0].no_wrap = True
         for stage in STAGES.values():
             known = partitions_of(stage.scheme, settings)
-            states = Counter(state_of(stage, STAGES, settings, store, parts).value for parts in known)
+            states = Counter(outputs.state(stage, partition).value for partition in known)
             every = 1
             for dimension in stage.scheme.dimensions:
                 every *= len(keys_of(dimension, settings))
-            names = {stage.key(settings, parts) for parts in known}
+            names = {stage.key(settings, partition) for partition in known}
             left = [str(key) for key in store.keys(stage.name) if key not in names]
             shown = [states[name] for name in ("current", "stale", "missing", "waiting for upstream")]
             cells = [str(count) if count else "·" for count in (*shown, every - len(known))]
@@ -111,7 +116,7 @@ def sources() -> None:
         table = Table("source", "title", "kind", "GSD m", "extent", "needs", "licence", "can be read here")
         for key, source in settings.sources.items():
             kind = source_kind(source.kind)
-            needed = kind.requirements(source, settings)
+            needed = kind.requirements(source, settings.shared)
             missing = [requirement.remedy for requirement in needed if not requirement.met]
             box = source.extent
             extent = "world" if box is None else f"{box.west:g} {box.south:g} to {box.east:g} {box.north:g}"
@@ -128,20 +133,37 @@ def estimate() -> None:
     with _plain_errors():
         settings, store = _settings_and_store()
         cut, planned = STAGES["image_chips"], STAGES["chip_plan"]
-        open_parts = [
-            parts
-            for parts in partitions_of(cut.scheme, settings)
-            if state_of(cut, STAGES, settings, store, parts) is not State.CURRENT
+        outputs = Outputs(STAGES, settings, store)
+        uncut = [
+            partition
+            for partition in partitions_of(cut.scheme, settings)
+            if outputs.state(cut, partition) is not State.CURRENT
         ]
-        known = [parts for parts in open_parts if store.manifest(planned.key(settings, parts)) is not None]
+        known = [partition for partition in uncut if outputs.record(planned.key(settings, partition)) is not None]
         table = Table("region", "source", "chips", "scenes", "source MB", "requests", "disk MB", "minutes")
-        for parts in known:
-            found = estimate_of(settings, store, parts)
+        for partition in known:
+            found = estimate_of(EstimateConfig.of(settings, partition), store, partition)
             cells = (found.source_bytes / 1e6, found.requests, found.disk_bytes / 1e6, found.seconds / 60)
             numbers = [f"{cell:,.{digits}f}" for cell, digits in zip(cells, (0, 0, 1, 1), strict=True)]
-            table.add_row(*parts, f"{found.chips:,}", f"{found.scenes:,}", *numbers)
+            table.add_row(*partition, f"{found.chips:,}", f"{found.scenes:,}", *numbers)
         console.print(table)
-        console.print(f"{len(open_parts) - len(known)} more have no plan yet: skyscript run chip_plan/REGION/SOURCE")
+        console.print(f"{len(uncut) - len(known)} more have no plan yet: skyscript run chip_plan/REGION/SOURCE")
+
+
+def _why(outputs: Outputs, name: str) -> Table | str:
+    """What an output was made from against what it would be made from now; a reason where there is no such table."""
+    step = backfill.step_named(name, outputs.settings)
+    (stage,) = step.stages
+    state = outputs.state(stage, step.partition)
+    found = outputs.differences(stage, step.partition)
+    if state in (State.MISSING, State.BLOCKED) or not found:
+        missing = ", ".join(map(str, outputs.provenance(stage, step.partition).required))
+        return f"{name} is {state.value}" + (f": {escape(missing)} missing" if missing else "")
+    held = ", frozen: it stays as it is" if stage.frozen_as is not None else ""
+    table = Table("what", "before", "now", title=f"{name} is {state.value}{held}", title_justify="left")
+    for what, before, now in found:
+        table.add_row(*(escape("-" if value is None else str(value)) for value in (what, before, now)))
+    return table
 
 
 def _settings_and_store() -> tuple[Settings, Store]:

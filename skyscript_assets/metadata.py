@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ def image(path: Path, title: str) -> dg.MetadataValue:
     if len(data) > MAX_PREVIEW_BYTES:
         return dg.MetadataValue.path(str(path))
     return image_bytes(data, title, "png" if path.suffix == ".png" else "jpeg")
+
+
+def drawn(draw: Callable[[Path], object], title: str) -> dg.MetadataValue:
+    """A picture (PNG) that a function writes into the file it is given, as Markdown that the UI shows in place."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        draw(path)
+        return image_bytes(path.read_bytes(), title, "png")
 
 
 def image_bytes(data: bytes, title: str, kind: str) -> dg.MetadataValue:
@@ -56,9 +66,38 @@ def _cell(value: Any) -> str:
     return "".join(escapes.get(char, char) for char in text)
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """A Parquet schema as the UI's table schema."""
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+def column_schemas(tables: Mapping[str, pa.Schema]) -> dict[str, dg.TableSchema]:
+    """The columns of a stage's tables as the UI shows them; those of the first, the main table, have Dagster's name."""
+    shown = {
+        f"columns of {name}": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+        for name, schema in tables.items()
+    }
+    if shown:
+        shown["dagster/column_schema"] = shown.pop(next(iter(shown)))
+    return shown
+
+
+def column_lineage(columns_from: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Which columns of a main table are those of another asset's, by that asset."""
+    lineage = dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=column)]
+            for asset, columns in columns_from.items()
+            for column in columns
+        }
+    )
+    return {"dagster/column_lineage": lineage} if columns_from else {}
+
+
+def code_reference(function: Callable[..., Any]) -> dict[str, Any]:
+    """Where a function stands, so that the UI points at a stage's body and not at what makes assets of stages."""
+    code = function.__code__
+    with warnings.catch_warnings():  # code references are called beta
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(
+            file_path=code.co_filename, line_number=code.co_firstlineno, label=function.__name__
+        )
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def counts(values: Mapping[str, Any]) -> dict[str, Any]:

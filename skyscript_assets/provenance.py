@@ -1,26 +1,34 @@
 """What an output was made from, and what that decides: whether to make it, reuse it, continue it or complain.
 
-Everything that runs goes through `materialize`; `skyscript status`, the schedule and the freshness check ask
-`state_of`.
+Everything that runs goes through `Outputs.materialize`; `skyscript status`, the schedule and the checks ask
+`Outputs.state` and `Outputs.differences`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+import functools
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from skyscript_assets.lib.errors import UpstreamMissingError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import seen
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.storage import SCHEMA_VERSION, Manifest, OutputKey, Store
-from skyscript_assets.stages import Parts, Stage, StageRun, check_covered, inputs_of
+from skyscript_assets.lib.storage import SCHEMA_VERSION, OutputKey, OutputRecord, Store
+from skyscript_assets.partitions import Partition, check_covered, inputs_of
+
+if TYPE_CHECKING:
+    from skyscript_assets.asset import Stage
 
 _log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
 
 
 class State(enum.Enum):
@@ -32,149 +40,231 @@ class State(enum.Enum):
     BLOCKED = "waiting for upstream"
 
 
+class Difference(NamedTuple):
+    """Something that an output would be made from now and was not, or the other way round; None is absent."""
+
+    what: str
+    before: Any
+    now: Any
+
+
+@dataclass(frozen=True)
+class Run(Generic[Config]):
+    """What the body and the preview of a stage are given, and all that they know of the settings.
+
+    Attributes:
+        config: What the stage's `config` made of the settings.
+        partition: Partition keys, in the order of the scheme's dimensions.
+        out: Folder to write into (or, for a preview, to read from).
+        inputs: Names of the inputs that exist.
+        missing: Names of inputs that the settings allow to be missing.
+        store: The store, for caches and the folders of inputs.
+        progress: Listener.
+        previous: The complete output that this run replaces, where there is one.
+        retry: Whether only what failed in `previous`, which is current, is to be made again.
+    """
+
+    config: Config
+    partition: Partition
+    out: Path
+    inputs: tuple[OutputKey, ...]
+    missing: tuple[str, ...]
+    store: Store
+    progress: Progress = silent
+    previous: OutputKey | None = None
+    retry: bool = False
+
+    def folders(self, asset: str) -> dict[Partition, Path]:
+        """Folders of an input by partition, sorted."""
+        return {key.partition: self.store.folder(key) for key in sorted(self.inputs) if key.asset == asset}
+
+    def input(self, asset: str) -> Path:
+        """The folder of an input that has one partition for this run."""
+        (folder,) = self.folders(asset).values()
+        return folder
+
+    def pairs(self, asset: str) -> dict[tuple[str, str], Path]:
+        """Folders of an input with two dimensions, by its keys, sorted."""
+        return {(first, second): folder for (first, second), folder in self.folders(asset).items()}
+
+    def region_facts(self, region: str | None = None) -> dict[str, Any]:
+        """What the staged extract of a region, by default this run's own, says of itself."""
+        folder = self.folders("osm_extract")[self.partition[0] if region is None else region,]
+        facts: dict[str, Any] = json.loads((folder / "extract.json").read_text(encoding="utf-8"))
+        return facts
+
+    def region_bbox(self, region: str | None = None) -> tuple[float, float, float, float]:
+        """Ground of a region, by default this run's own, in degrees (west, south, east, north)."""
+        west, south, east, north = self.region_facts(region)["bbox"]
+        return west, south, east, north
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a partition would be made from now.
 
     Attributes:
-        inputs: Manifest of each input that exists.
-        missing: Names of inputs that do not exist.
-        allowed: Those of `missing` that the settings allow to be missing.
-        fingerprint: Digest of code version, settings read and the inputs' data versions.
+        made_from: Code version, settings that the stage reads, data version of each input that exists.
+        fingerprint: Digest of that; of its name alone where an output is frozen.
+        config: What the body is given of the settings.
+        inputs: Inputs that exist.
+        required: Missing inputs without which nothing can be made.
+        allowed: Missing inputs that the settings allow to be missing.
     """
 
-    inputs: Mapping[OutputKey, Manifest]
-    missing: tuple[OutputKey, ...]
-    allowed: tuple[OutputKey, ...]
+    made_from: Mapping[str, Any]
     fingerprint: str
-
-    @property
-    def required(self) -> tuple[OutputKey, ...]:
-        """Missing inputs without which nothing can be made."""
-        return tuple(key for key in self.missing if key not in self.allowed)
+    config: Any
+    inputs: tuple[OutputKey, ...]
+    required: tuple[OutputKey, ...]
+    allowed: tuple[OutputKey, ...]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A materialization: the manifest, whether nothing had to be done, and the run for previews."""
+    """A materialization: the record, whether nothing had to be done, and the run for previews and checks."""
 
-    manifest: Manifest
+    record: OutputRecord
     reused: bool
-    run: StageRun
+    run: Run[Any]
 
 
-def provenance_of(
-    stage: Stage, stages: Mapping[str, Stage], settings: Settings, store: Store, parts: Parts
-) -> Provenance:
-    """Look up what a partition would be made from."""
-    manifests = {key: store.manifest(key) for key in inputs_of(stage, stages, settings, parts)}
-    present = {key: manifest for key, manifest in manifests.items() if manifest is not None}
-    missing = tuple(key for key, manifest in manifests.items() if manifest is None)
-    names = settings.plant.manifest.allow_missing
-    allowed = tuple(key for key in missing if "|".join(key.parts) in names)
-    made_from = (
-        {"frozen": stage.frozen_as(settings)}
-        if stage.frozen_as
-        else {
-            "settings": stage.reads(settings, parts),
-            "inputs": {str(key): manifest.data_version for key, manifest in present.items()},
-        }
-    )
-    fingerprint = digest({"layout": SCHEMA_VERSION, "code": stage.code_version, **made_from})
-    return Provenance(present, missing, allowed, fingerprint)
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a profile, and how each stands. A record is read once: make another object for a later look.
 
-
-def state_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, store: Store, parts: Parts) -> State:
-    """How a partition's output stands to what it would be made from now."""
-    manifest = store.manifest(stage.key(settings, parts))
-    provenance = provenance_of(stage, stages, settings, store, parts)
-    if manifest is None:
-        return State.BLOCKED if provenance.required else State.MISSING
-    return State.CURRENT if manifest.fingerprint == provenance.fingerprint else State.STALE
-
-
-def materialize(
-    stage: Stage,
-    stages: Mapping[str, Stage],
-    settings: Settings,
-    store: Store,
-    parts: Parts,
-    *,
-    force: bool = False,
-    retry: bool = False,
-    progress: Progress = silent,
-) -> Outcome:
-    """Make a partition's output, or return at once where it is already made from the same inputs.
-
-    With `force` it is made again all the same, with `retry` only those of its items that its counts call failed.
-
-    Raises:
-        NotCoveredError: the partition cannot have content.
-        UpstreamMissingError: an input does not exist; the message names it and the command that makes it.
-        SkyScriptError: whatever the stage's body finds wrong.
+    Attributes:
+        stages: Every stage by name, in pipeline order.
+        settings: The profile.
+        store: Where the outputs lie.
     """
-    check_covered(stage.scheme, parts, settings)
-    key = stage.key(settings, parts)
-    provenance = provenance_of(stage, stages, settings, store, parts)
-    if provenance.required:
-        order = list(stages)
-        missing = sorted(provenance.required, key=lambda item: order.index(item.asset))
-        raise UpstreamMissingError(_missing_message(key, missing))
-    manifest = store.manifest(key)
-    current = manifest is not None and manifest.fingerprint == provenance.fingerprint
-    retry = retry and current and not force
-    if manifest is None or not current or force or (retry and failed_items(manifest)):
-        reused = False
-        manifest = _make(stage, settings, store, parts, provenance, progress, retry=retry)
-        _log.info("%s: %s", key, dict(manifest.counts))
-    else:
-        reused = True
-    return Outcome(manifest, reused, _run(settings, store, parts, provenance, store.folder(key), progress))
 
+    stages: Mapping[str, Stage]
+    settings: Settings
+    store: Store
+    _records: dict[OutputKey, OutputRecord | None] = field(default_factory=dict)
 
-def failed_items(manifest: Manifest) -> int:
-    """Items of an output that failed and may be tried again."""
-    return int(manifest.counts.get("failed", 0))
+    def record(self, key: OutputKey) -> OutputRecord | None:
+        """The record of a complete output, or None."""
+        if key not in self._records:
+            self._records[key] = self.store.record(key)
+        return self._records[key]
 
-
-def _make(
-    stage: Stage,
-    settings: Settings,
-    store: Store,
-    parts: Parts,
-    provenance: Provenance,
-    progress: Progress,
-    *,
-    retry: bool,
-) -> Manifest:
-    key = stage.key(settings, parts)
-    with store.writing(key, provenance.fingerprint) as out:
-        run = _run(settings, store, parts, provenance, out, progress)
-        if store.manifest(key) is not None:
-            run = dataclasses.replace(run, previous=key, retry=retry)
-        counts = stage.build(run)
-        return store.complete(
-            key,
-            code_version=stage.code_version,
-            fingerprint=provenance.fingerprint,
-            inputs={str(item): found.data_version for item, found in provenance.inputs.items()},
-            counts=counts,
-            unversioned=stage.unversioned,
+    def provenance(self, stage: Stage, partition: Partition) -> Provenance:
+        """What a partition would be made from now."""
+        records = {key: self.record(key) for key in inputs_of(stage, self.stages, self.settings, partition)}
+        names = self.settings.plant.manifest.allow_missing
+        missing = [key for key, record in records.items() if record is None]
+        allowed = tuple(key for key in missing if "|".join(key.partition) in names)
+        config = stage.config(self.settings, partition)
+        made_from = {
+            "code": stage.code_version,
+            "settings": seen(config),
+            "inputs": {str(key): record.data_version for key, record in records.items() if record is not None},
+        }
+        decisive = made_from
+        if stage.frozen_as is not None:
+            decisive = {"code": stage.code_version, "frozen": stage.frozen_as(self.settings)}
+        return Provenance(
+            made_from=made_from,
+            fingerprint=digest({"layout": SCHEMA_VERSION, **decisive}),
+            config=config,
+            inputs=tuple(sorted(key for key, record in records.items() if record is not None)),
+            required=tuple(key for key in missing if key not in allowed),
+            allowed=allowed,
         )
 
+    def state(self, stage: Stage, partition: Partition) -> State:
+        """How a partition's output stands to what it would be made from now."""
+        record = self.record(stage.key(self.settings, partition))
+        provenance = self.provenance(stage, partition)
+        if record is None:
+            return State.BLOCKED if provenance.required else State.MISSING
+        return State.CURRENT if record.fingerprint == provenance.fingerprint else State.STALE
 
-def _run(
-    settings: Settings, store: Store, parts: Parts, provenance: Provenance, out: Path, progress: Progress
-) -> StageRun:
-    return StageRun(
-        settings=settings,
-        parts=parts,
-        out=out,
-        inputs=tuple(sorted(provenance.inputs)),
-        missing=tuple(map(str, provenance.allowed)),
-        store=store,
-        progress=progress,
-    )
+    def differences(self, stage: Stage, partition: Partition) -> list[Difference]:
+        """What a partition's output was made from, against what it would be made from now; none without an output.
+
+        A frozen output is current all the same: that it differs is what it is frozen for.
+        """
+        record = self.record(stage.key(self.settings, partition))
+        if record is None:
+            return []
+        before, now = dict(_leaves(record.made_from)), dict(_leaves(self.provenance(stage, partition).made_from))
+        return [
+            Difference(what, before.get(what), now.get(what))
+            for what in sorted(before.keys() | now.keys())
+            if before.get(what) != now.get(what)
+        ]
+
+    def materialize(
+        self,
+        stage: Stage,
+        partition: Partition,
+        *,
+        force: bool = False,
+        retry: bool = False,
+        progress: Progress = silent,
+    ) -> Outcome:
+        """Make a partition's output, or return at once where it is already made from the same inputs.
+
+        With `force` it is made again all the same, with `retry` only those of its items that its counts call failed.
+
+        Raises:
+            NotCoveredError: the partition cannot have content.
+            UpstreamMissingError: an input does not exist; the message names it and the command that makes it.
+            CheckFailedError: a blocking check failed; the earlier output stays.
+            SkyScriptError: whatever the stage's body finds wrong.
+        """
+        check_covered(stage.scheme, partition, self.settings)
+        key = stage.key(self.settings, partition)
+        provenance = self.provenance(stage, partition)
+        if provenance.required:
+            order = list(self.stages)
+            missing = sorted(provenance.required, key=lambda item: order.index(item.asset))
+            raise UpstreamMissingError(_missing_message(key, missing))
+        record = self.record(key)
+        run_in = functools.partial(
+            Run[Any],
+            config=provenance.config,
+            partition=partition,
+            inputs=provenance.inputs,
+            missing=tuple(map(str, provenance.allowed)),
+            store=self.store,
+            progress=progress,
+        )
+        current = record is not None and record.fingerprint == provenance.fingerprint
+        retry = retry and current and not force
+        reused = record is not None and current and not force and not (retry and failed_items(record))
+        if record is None or not reused:
+            previous = None if record is None else key
+            with self.store.writing(key, provenance.fingerprint) as out:
+                counts = stage.build(run_in(out=out, previous=previous, retry=retry))
+                stage.refuse_broken(key, out, counts)
+                record = self.store.complete(
+                    key,
+                    fingerprint=provenance.fingerprint,
+                    made_from=provenance.made_from,
+                    counts=counts,
+                    unversioned=stage.unversioned,
+                )
+            self._records[key] = record
+            _log.info("%s: %s", key, dict(record.counts))
+        return Outcome(record, reused, run_in(out=self.store.folder(key)))
+
+
+def failed_items(record: OutputRecord) -> int:
+    """Items of an output that failed and may be tried again."""
+    return int(record.counts.get("failed", 0))
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value inside nested mappings, by its dotted name."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
 
 
 def _missing_message(key: OutputKey, missing: Sequence[OutputKey]) -> str:

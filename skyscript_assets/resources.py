@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import Store
+from skyscript_assets.provenance import Outputs
+
+if TYPE_CHECKING:
+    from skyscript_assets.asset import Stage
 
 
 class Plant(dg.ConfigurableResource[None]):
@@ -29,8 +35,12 @@ class Plant(dg.ConfigurableResource[None]):
         return _settings(self.settings_folder)
 
     def store(self) -> Store:
-        """The outputs."""
+        """Where the outputs lie."""
         return Store(self.data, Path(self.scratch) if self.scratch else None)
+
+    def outputs(self, stages: Mapping[str, Stage]) -> Outputs:
+        """The outputs of stages as they stand now."""
+        return Outputs(stages, self.settings(), self.store())
 
 
 @functools.lru_cache(maxsize=8)

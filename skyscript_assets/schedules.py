@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from skyscript_assets.assets import PAIRS, STAGES
-from skyscript_assets.partitions import parts_to_key
-from skyscript_assets.provenance import State, provenance_of, state_of
+from skyscript_assets.partitions import key_of, partitions_of
+from skyscript_assets.provenance import State
 from skyscript_assets.resources import Plant
-from skyscript_assets.stages import partitions_of
 
 MAX_REQUESTS_PER_TICK = 4
 """Runs requested by one tick: enough to keep a small machine busy, too few to flood its queue."""
@@ -26,15 +25,14 @@ def missing_pairs(plant: Plant) -> Iterator[dg.RunRequest | dg.SkipReason]:
     The run key holds what the pair would be made from, so that a pair that failed is requested again only when that
     has changed.
     """
-    settings, store = plant.settings(), plant.store()
+    outputs = plant.outputs(STAGES)
     requested = 0
-    for parts in partitions_of(PAIRS.scheme, settings):
-        states = [state_of(stage, STAGES, settings, store, parts) for stage in PAIRS.stages]
-        first = states[0]
-        if first is State.BLOCKED or all(state is State.CURRENT for state in states):
+    for partition in partitions_of(PAIRS.scheme, outputs.settings):
+        states = [outputs.state(stage, partition) for stage in PAIRS.stages]
+        if states[0] is State.BLOCKED or all(state is State.CURRENT for state in states):
             continue
-        made_from = provenance_of(PAIRS.stages[0], STAGES, settings, store, parts).fingerprint
-        yield dg.RunRequest(partition_key=parts_to_key(parts), run_key=f"{parts_to_key(parts)}:{made_from}")
+        made_from = outputs.provenance(PAIRS.stages[0], partition).fingerprint
+        yield dg.RunRequest(partition_key=key_of(partition), run_key=f"{key_of(partition)}:{made_from}")
         requested += 1
         if requested == MAX_REQUESTS_PER_TICK:
             return

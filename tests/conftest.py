@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
+from benchmarks import plan_of_windows
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.files.index import fingerprint
-from skyscript_assets.lib.tables import rows_to_table, write_table
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real extracts, images and benchmarks beside the project; tests that need them skip where they are absent."""
@@ -146,32 +146,4 @@ def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.fixture(scope="session")
 def write_chip_plan() -> Callable[..., list[dict[str, Any]]]:
     """Writes a plan of windows (scene, column, row, width, height) on the scenes' own grids; returns its rows."""
-    from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
-
-    def write(folder: Path, windows: list[tuple[Scene, int, int, int, int]], **facts: Any) -> list[dict[str, Any]]:
-        rows = []
-        for number, (scene, column, row, width, height) in enumerate(windows):
-            transform = Affine(*scene.transform) @ Affine.translation(column, row)
-            west, south, east, north = scene.bounds
-            known = {
-                "chip_id": f"n{number}_{scene.source}_20200601_{number:08x}",
-                "object_id": f"n{number}",
-                "region": scene.region,
-                "source": scene.source,
-                "scene_id": scene.scene_id,
-                "crs": scene.crs,
-                "transform": list(transform[:6]),
-                "width": width,
-                "height": height,
-                "gsd_m": scene.gsd_m,
-                "bbox": {"xmin": west, "ymin": south, "xmax": east, "ymax": north},
-                "focus_box": [width // 4, height // 4, width // 2, height // 2],
-                "stratum": ("building=yes", "natural=tree", "highway=residential")[number % 3],
-                "cell": "0/0",
-                "split": "train",
-            }
-            rows.append(known | facts)
-        write_table(folder / "plan.parquet", rows_to_table(rows, PLAN_SCHEMA))
-        return rows
-
-    return write
+    return plan_of_windows.write_chip_plan

@@ -7,7 +7,9 @@ import dagster as dg
 import yaml
 
 from skyscript_assets.definitions import build_defs
+from skyscript_assets.lib.settings.base import BBox, Shared
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.settings.regions import GEOFABRIK
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.resources import Plant
 
@@ -21,6 +23,11 @@ class Workshop:
         self.plant = Plant(settings_folder=str(profile), data=str(data))
         self.store = Store(data)
         self.defs = build_defs(self.settings, self.plant)
+
+
+def shared_in(folder: Path, *boxes: BBox | None, mirror: str = GEOFABRIK) -> Shared:
+    """What a profile in a folder, with regions of these boxes, shares."""
+    return Shared(folder=folder, zoom=16, geofabrik_mirror=mirror, boxes=boxes)
 
 
 def write_profile(folder: Path, files: dict[str, Any]) -> Path:
@@ -41,7 +48,8 @@ def tiny_files() -> dict[str, Any]:
     """The demo cut down: a square kilometre near Kotka at 1 m, one seed, few chips."""
     files = demo_files()
     files["plant"]["title"] = "tiny"
-    files["plant"]["chips"].update(snapshot="tiny-1", quota=6, part_size=25)
+    files["plant"]["plan"].update(snapshot="tiny-1", quota=6)
+    files["plant"]["chips"] = {"part_size": 25}
     files["plant"]["scores"]["views"] = 1
     kotka = files["regions"]["regions"]["kotka"]
     kotka["bbox"] = {"west": 26.938, "south": 60.5235, "east": 26.9585, "north": 60.535}

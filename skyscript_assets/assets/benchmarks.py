@@ -3,113 +3,158 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.benchmarks.evaluate import evaluate
+from skyscript_assets.asset import Counts, asset
+from skyscript_assets.assets.model import BaseConfig
+from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
-from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, write_scoreboard
+from skyscript_assets.lib.benchmarks.scoreboard import (
+    BOARD_SCHEMA,
+    COMPARISON_SCHEMA,
+    Board,
+    BoardModel,
+    is_control,
+    write_scoreboard,
+)
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _reads_benchmark(settings: Settings, parts: Parts) -> Any:
-    benchmark = settings.benchmarks.benchmarks[parts[0]]
-    return benchmark_kind(benchmark.kind).depends_on(benchmark, settings)
+class DataConfig(Model):
+    """What a benchmark's data reads, as its kind tells."""
+
+    benchmark: Annotated[BenchmarkBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
 
 
-def _needs_scenes(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    return key.parts[1] in settings.benchmarks.benchmarks[parts[0]].cut_from
+def _data_config(settings: Settings, partition: Partition) -> DataConfig:
+    benchmark = settings.benchmarks.benchmarks[partition[0]]
+    depends_on = benchmark_kind(benchmark.kind).depends_on(benchmark, settings.shared)
+    return DataConfig(benchmark=benchmark, shared=settings.shared, depends_on=depends_on)
 
 
-def _data_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _needs_scenes(settings: Settings, partition: Partition, key: OutputKey) -> bool:
+    return key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from
+
+
+def _data_preview(run: Run[DataConfig]) -> dict[str, dg.MetadataValue]:
     described = json.loads((run.out / "benchmark.json").read_text(encoding="utf-8"))
     return {"benchmark": dg.MetadataValue.json(described)}
 
 
-@stage(
+@asset(
     Scheme.BENCHMARK,
     group="benchmarks",
     kinds=["parquet"],
     upstream=("scene_index",),
     needs=_needs_scenes,
     tables={"items.parquet": ITEM_SCHEMA},
-    reads=_reads_benchmark,
+    config=_data_config,
     preview=_data_preview,
 )
-def benchmark_data(run: StageRun) -> Counts:
+def benchmark_data(run: Run[DataConfig]) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
-    benchmark = run.settings.benchmarks.benchmarks[run.parts[0]]
-    build = benchmark_kind(benchmark.kind).build
-    return vars(build(benchmark, run.settings, run.pairs("scene_index"), run.out, run.progress))
+    config = run.config
+    build = benchmark_kind(config.benchmark.kind).build
+    return vars(build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress))
 
 
-def _reads_evaluation(settings: Settings, parts: Parts) -> Any:
-    return {"bootstrap": settings.benchmarks.bootstrap, "recipe": settings.models[parts[1]].recipe.kind}
+class EvaluationConfig(Model):
+    """What scoring reads: the base that a checkpoint is put onto, how it was trained, how intervals are drawn."""
+
+    base: BaseConfig
+    recipe: RecipeKind
+    bootstrap: int
 
 
-def _evaluation_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _evaluation_config(settings: Settings, partition: Partition) -> EvaluationConfig:
+    model = settings.models[partition[1]]
+    return EvaluationConfig(
+        base=BaseConfig.of(settings, model.base), recipe=model.recipe.kind, bootstrap=settings.benchmarks.bootstrap
+    )
+
+
+def _evaluation_preview(run: Run[EvaluationConfig]) -> dict[str, dg.MetadataValue]:
     scores = json.loads((run.out / "scores.json").read_text(encoding="utf-8"))
     return {"scores": dg.MetadataValue.json(scores)}
 
 
-@stage(
+@asset(
     Scheme.BENCHMARK_MODEL,
     group="benchmarks",
     kinds=["pytorch"],
     upstream=("benchmark_data", "trained_checkpoint", "pretrained_weights"),
-    reads=_reads_evaluation,
+    config=_evaluation_config,
     preview=_evaluation_preview,
     pool="training",
 )
-def benchmark_scores(run: StageRun) -> Counts:
+def benchmark_scores(run: Run[EvaluationConfig]) -> Counts:
     """Zero-shot and retrieval figures of a model on a benchmark, per class, with intervals."""
-    benchmark, model = run.parts
-    settings = run.settings
-    described = settings.models[model]
-    encoder = load_checkpoint(run.input("trained_checkpoint"), settings.bases[described.base], settings.weights)
-    return vars(
-        evaluate(
-            benchmark,
-            run.input("benchmark_data"),
-            encoder,
-            described.recipe.kind,
-            run.store.cache("benchmark_features"),
-            settings.benchmarks.bootstrap,
-            run.out,
-            run.progress,
+    benchmark, _ = run.partition
+    config = run.config
+    encoder = load_checkpoint(run.input("trained_checkpoint"), config.base.base, config.base.weights)
+    scores = evaluate(
+        benchmark,
+        run.input("benchmark_data"),
+        encoder,
+        config.recipe,
+        run.store.cache("benchmark_features"),
+        config.bootstrap,
+        run.out,
+        run.progress,
+    )
+    return scores.counts
+
+
+def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
+    models = {
+        key: BoardModel(
+            title=model.title,
+            group=model.group or key,
+            recipe=model.recipe.kind,
+            control=is_control(model, settings.sources),
         )
+        for key, model in settings.models.items()
+    }
+    shown = settings.benchmarks
+    return Board(
+        title=settings.plant.title,
+        models=models,
+        benchmarks=tuple(shown.benchmarks),
+        comparisons=shown.comparisons,
+        published=shown.published,
+        bootstrap=shown.bootstrap,
     )
 
 
-def _reads_scoreboard(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    titles = {key: (model.title, model.group) for key, model in settings.models.items()}
-    shown = settings.benchmarks.model_dump(include={"comparisons", "published", "bootstrap"})
-    return {"models": titles, "benchmarks": list(settings.benchmarks.benchmarks), "shown": shown}
-
-
-def _scoreboard_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     return {
         "scoreboard": dg.MetadataValue.md((run.out / "scoreboard.md").read_text(encoding="utf-8")),
         "plot": metadata.image(run.out / "scoreboard.png", "Every model on every benchmark"),
     }
 
 
-@stage(
+@asset(
     Scheme.SINGLE,
     group="benchmarks",
     kinds=["parquet", "markdown"],
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
-    reads=_reads_scoreboard,
+    config=_board,
     preview=_scoreboard_preview,
 )
-def scoreboard(run: StageRun) -> Counts:
+def scoreboard(run: Run[Board]) -> Counts:
     """Every model against every benchmark, the controls, paired comparisons and the published figures."""
     scores = {(benchmark, model): folder for (benchmark, model), folder in run.folders("benchmark_scores").items()}
-    return vars(write_scoreboard(scores, run.settings, run.out))
+    return vars(write_scoreboard(scores, run.config, run.out))

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import dagster as dg
 
 from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.captions.rules import read_rules
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
-from skyscript_assets.lib.files import file_sha256
-from skyscript_assets.lib.settings.load import Settings, packaged_or_path
+from skyscript_assets.lib.settings.load import GivenFile, Settings
+from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _reads_rules(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return file_sha256(packaged_or_path(settings, settings.plant.captions.rules))
+def _rules_file(settings: Settings, partition: Partition) -> GivenFile:  # noqa: ARG001
+    return GivenFile.of(settings, settings.plant.captions.rules)
 
 
-@stage(Scheme.SINGLE, group="captions", kinds=["yaml"], reads=_reads_rules)
-def caption_rules(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="captions", kinds=["yaml"], config=_rules_file)
+def caption_rules(run: Run[GivenFile]) -> Counts:
     """The rules that turn tags into phrases, as given by the settings."""
-    path = packaged_or_path(run.settings, run.settings.plant.captions.rules)
+    path = run.config.path
     read_rules(path)
     shutil.copyfile(path, run.out / "caption_rules.yaml")
     return {"bytes": path.stat().st_size}
 
 
-def _reads_captions(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return settings.plant.captions.model_dump(exclude={"rules"})
+def _caption_settings(settings: Settings, partition: Partition) -> CaptionSettings:  # noqa: ARG001
+    return settings.plant.captions
 
 
-def _captions_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     table = read_table(run.out / "captions.parquet", columns=["chip_id", "title", "title_multi_objects"])
     shown = {"preview": metadata.rows(table)}
     chips, plan = run.input("image_chips"), run.input("chip_plan")
@@ -43,19 +44,20 @@ def _captions_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     return shown | ({"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {})
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="captions",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "osm_objects", "sampling_snapshot", "caption_rules"),
-    code_version="2",
+    code_version="3",
     tables={"captions.parquet": CAPTION_SCHEMA},
-    reads=_reads_captions,
+    columns_from={"image_chips": ["chip_id"]},
+    config=_caption_settings,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_captions_preview,
 )
-def captions(run: StageRun) -> Counts:
+def captions(run: Run[CaptionSettings]) -> Counts:
     """A single-object and a multi-object caption for each chip, of tags that can be seen in it, with their trace."""
     return vars(
         write_captions(
@@ -64,7 +66,7 @@ def captions(run: StageRun) -> Counts:
             run.input("osm_objects") / "objects.parquet",
             run.input("sampling_snapshot"),
             run.input("caption_rules") / "caption_rules.yaml",
-            run.settings.plant.captions,
+            run.config,
             run.out,
             run.progress,
         )

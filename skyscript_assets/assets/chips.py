@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import dagster as dg
 import pyarrow.compute as pc
 
-from skyscript_assets import metadata
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, cut_chips
+from skyscript_assets import checks, metadata
+from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE
-from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import (
     OUTCOME_SCHEMA,
     OUTCOMES_FILE,
@@ -23,128 +22,132 @@ from skyscript_assets.lib.chips.plan_report import (
     plot_plan,
     short_tags,
 )
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.choice import data_time
-from skyscript_assets.lib.imagery.scenes import covers
 from skyscript_assets.lib.imagery.sources.kind import open_scene
-from skyscript_assets.lib.osm.region_overlap import owned_by_earlier
-from skyscript_assets.lib.registration.shift import read_shifts
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE
+from skyscript_assets.lib.settings.base import UNSEEN, Model
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, RateSettings
+from skyscript_assets.lib.settings.sources import SceneChoice, SourceBase
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
-
-_PLAN_FIELDS = {
-    "rule",
-    "sampling",
-    "quota",
-    "square_share",
-    "rare_below",
-    "min_object_px",
-    "min_tile_px",
-    "max_tile_px",
-    "context",
-    "point_tile_px",
-    "shift",
-    "seed",
-}
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _reads_plan(settings: Settings, parts: Parts) -> Any:
-    return {
-        "chips": settings.plant.chips.model_dump(include=_PLAN_FIELDS),
-        "choice": settings.sources[parts[1]].choice.model_dump(),
-        "zoom": settings.plant.split.zoom,
-    }
+class EstimateConfig(Model):
+    """What an estimate reads; nothing is made of it."""
+
+    source: SourceBase
+    chips: ChipSettings
+    rates: RateSettings
+
+    @classmethod
+    def of(cls, settings: Settings, partition: Partition) -> EstimateConfig:
+        """That of a region and source."""
+        return cls(source=settings.sources[partition[1]], chips=settings.plant.chips, rates=settings.plant.rates)
 
 
-def _objects_of_earlier_regions(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    """Objects in two regions belong to the first by name, so a plan must know those of the regions before its own."""
-    if key.asset not in ("osm_extract", "osm_objects") or key.parts[0] >= parts[0]:
-        return False
-    return covers(settings.regions[parts[0]].bbox, settings.regions[key.parts[0]].bbox)
-
-
-def estimate_of(settings: Settings, store: Store, parts: Parts) -> Estimate:
+def estimate_of(config: EstimateConfig, store: Store, partition: Partition) -> Estimate:
     """What cutting the chips of a region and source will take, once its plan is made."""
-    earlier = OutputKey("image_chips", parts)
+    before = OutputKey("image_chips", partition)
     return estimate(
-        store.folder(OutputKey("chip_plan", parts)),
-        store.folder(OutputKey("scene_index", parts)),
-        settings.sources[parts[1]],
-        settings.plant.chips,
-        settings.plant.rates,
-        store.folder(earlier) if store.manifest(earlier) is not None else None,
+        store.folder(OutputKey("chip_plan", partition)),
+        store.folder(OutputKey("scene_index", partition)),
+        config.source,
+        config.chips,
+        config.rates,
+        store.folder(before) if store.record(before) is not None else None,
     )
 
 
-def _needs_offsets_to_apply(settings: Settings, parts: Parts, key: OutputKey) -> bool:  # noqa: ARG001
-    return key.asset != "scene_offsets" or settings.plant.chips.apply_offsets
+class PlanConfig(Model):
+    """What a plan reads: the draws and sizes, which scene shows an object, the tiles that are never divided."""
+
+    plan: PlanSettings
+    choice: SceneChoice
+    gsd_m: float
+    zoom: int
+    estimate: Annotated[EstimateConfig, UNSEEN]
 
 
-def _plan_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _plan_config(settings: Settings, partition: Partition) -> PlanConfig:
+    source = settings.sources[partition[1]]
+    return PlanConfig(
+        plan=settings.plant.plan,
+        choice=source.choice,
+        gsd_m=source.gsd_m,
+        zoom=settings.plant.split.zoom,
+        estimate=EstimateConfig.of(settings, partition),
+    )
+
+
+def _needs_offsets_to_apply(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
+    return key.asset != "scene_offsets" or settings.plant.plan.apply_offsets
+
+
+def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
-    with tempfile.TemporaryDirectory() as folder:
-        plot = Path(folder) / "plan.png"
-        plot_plan(run.out, plot)
-        shown = metadata.image(plot, "What became of the plan")
     report = read_table(run.out / REPORT_FILE)
     return {
-        "wanted and planned": shown,
-        "estimate": dg.MetadataValue.json(vars(estimate_of(run.settings, run.store, run.parts))),
+        "wanted and planned": metadata.drawn(lambda path: plot_plan(run.out, path), "What became of the plan"),
+        "estimate": dg.MetadataValue.json(vars(estimate_of(run.config.estimate, run.store, run.partition))),
         "short tags": metadata.rows(short_tags(report)),
         "wanted against achieved": metadata.rows(report.take(pc.sort_indices(report, [("planned", "descending")]))),
         "preview": metadata.parquet_rows(run.out / PLAN_FILE, columns),
     }
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
-    upstream=("osm_extract", "osm_objects", "sampling_snapshot", "scene_index", "scene_offsets"),
+    upstream=("osm_extract", "osm_objects", "region_overlap", "sampling_snapshot", "scene_index", "scene_offsets"),
     needs=_needs_offsets_to_apply,
-    beside=_objects_of_earlier_regions,
     code_version="4",
     tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
-    reads=_reads_plan,
+    columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
+    config=_plan_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_plan_preview,
 )
-def chip_plan(run: StageRun) -> Counts:
+def chip_plan(run: Run[PlanConfig]) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
-    region, source = run.parts
-    plant, bbox = run.settings.plant, run.region_bbox()
-    objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
-    earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
-    shifts = [read_shifts(folder) for folder in run.folders("scene_offsets").values()]
-    return vars(
-        write_plan(
-            region,
-            source,
-            bbox,
-            objects[region],
-            run.input("scene_index"),
-            run.input("sampling_snapshot"),
-            plant.chips,
-            plant.split.zoom,
-            run.out,
-            choice=run.settings.sources[source].choice,
-            data_time=data_time(run.region_facts()["timestamp"]),
-            owned_elsewhere=owned_by_earlier(earlier, bbox),
-            shifts=shifts[0] if shifts else None,
-            progress=run.progress,
-        )
+    region, source = run.partition
+    config = run.config
+    ground = Ground(region, source, run.region_bbox(), config.gsd_m, data_time(run.region_facts()["timestamp"]))
+    inputs = PlanInputs(
+        objects=run.input("osm_objects") / "objects.parquet",
+        overlap=run.input("region_overlap") / OVERLAP_FILE,
+        scenes=run.input("scene_index"),
+        snapshot=run.input("sampling_snapshot"),
+        offsets=next(iter(run.folders("scene_offsets").values()), None),
+    )
+    rules = PlanRules(config.plan, config.zoom, config.choice)
+    return vars(write_plan(ground, inputs, rules, run.out, run.progress))
+
+
+class CutConfig(Model):
+    """What cutting reads; the images themselves are told by the scenes."""
+
+    chips: ChipSettings
+    source: Annotated[SourceBase, UNSEEN]
+    max_failed_share: Annotated[float, UNSEEN]
+
+
+def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
+    plant = settings.plant
+    return CutConfig(
+        chips=plant.chips,
+        source=settings.sources[partition[1]],
+        max_failed_share=plant.failures.max_failed_share,
     )
 
 
-def _reads_cut(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    # The share of failures that is put up with decides whether there are chips, not which.
-    return settings.plant.chips.model_dump(exclude=_PLAN_FIELDS | {"snapshot", "apply_offsets", "max_failed_share"})
-
-
-def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "status", "reason", "shard", "width", "height", "sharpness", "contrast", "attribution"]
     shown = {"preview": metadata.parquet_rows(run.out / "chips.parquet", columns)}
     for name, sheet in (("contact sheet", sheet_preview), ("rejected chips", reject_preview)):
@@ -154,31 +157,41 @@ def _chips_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     return shown | {"failures": metadata.parquet_rows(run.out / FAILURES_FILE)}
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["jpeg", "parquet"],
     upstream=("chip_plan", "scene_index"),
     code_version=CUT_VERSION,
     tables={"chips.parquet": CHIP_SCHEMA, FAILURES_FILE: FAILURE_SCHEMA},
+    columns_from={
+        "chip_plan": ["chip_id", "width", "height"],
+        "scene_index": ["datetime", "licence", "attribution", "synthetic"],
+    },
     unversioned=frozenset({FAILURES_FILE, *SHEETS}),
-    reads=_reads_cut,
+    config=_cut_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
+    more_checks=(checks.REJECTED_SHARE,),
     preview=_chips_preview,
     pool="imagery",
     retries=2,
 )
-def image_chips(run: StageRun) -> Counts:
+def image_chips(run: Run[CutConfig]) -> Counts:
     """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason.
 
-    Chips that could not be read are in a ledger; launchpad config `retry: true` tries them again.
+    Chips that could not be read are in a list of failures; launchpad config `retry: true` tries them again.
     """
-    plan, scenes, chips = run.input("chip_plan"), run.input("scene_index"), run.settings.plant.chips
-    reader = partial(open_scene, source=run.settings.sources[run.parts[1]], cache=run.store.cache("tiles"))
-    earlier = None if run.previous is None else run.store.folder(run.previous)
+    config, plan = run.config, run.input("chip_plan")
+    reader = partial(open_scene, source=config.source, cache=run.store.cache("tiles"))
+    replaced = None if run.previous is None else run.store.folder(run.previous)
     summary = cut_chips(
-        plan, scenes, chips, run.out, run.progress, open_scene=reader, earlier=earlier, only_failed=run.retry
+        CutInputs(plan, run.input("scene_index"), reader, replaced),
+        config.chips,
+        run.out,
+        run.progress,
+        max_failed_share=config.max_failed_share,
+        only_failed=run.retry,
     )
     write_sheets(run.out, plan)
     return vars(summary)

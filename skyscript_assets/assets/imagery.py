@@ -1,36 +1,87 @@
-"""The scenes that a source has over a region, and how they lie against OSM: `scene_index`, `scene_offsets`."""
+"""What sources state, their scenes, how these lie against OSM: `image_sources`, `scene_index`, `scene_offsets`."""
 
 from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
+from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
+from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.plant import OffsetSettings
+from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.storage import OutputKey
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
+
+SOURCES_SCHEMA = pa.schema([("source", pa.string()), ("gsd_m", pa.float64())])
 
 
-def _reads_source(settings: Settings, parts: Parts) -> Any:
-    source = settings.sources[parts[1]]
-    return source_kind(source.kind).depends_on(source, settings)
+class SourceConfig(Model):
+    """A source, and what its scenes depend on beside region and code, as its kind tells."""
+
+    source: Annotated[SourceBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: Settings, key: str) -> SourceConfig:
+        """A source of the settings."""
+        source = settings.sources[key]
+        depends_on = source_kind(source.kind).depends_on(source, settings.shared)
+        return cls(source=source, shared=settings.shared, depends_on=depends_on)
 
 
-def _needs_objects_to_paint(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    return key.asset != "osm_objects" or source_kind(settings.sources[parts[1]].kind).needs_objects
+class SourcesConfig(Model):
+    """Every source, and the boxes of the regions that their images are to reach."""
+
+    sources: dict[str, SourceConfig]
+    boxes: tuple[BBox | None, ...]
 
 
-def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _every_source(settings: Settings, partition: Partition) -> SourcesConfig:  # noqa: ARG001
+    sources = {key: SourceConfig.of(settings, key) for key in settings.sources}
+    return SourcesConfig(sources=sources, boxes=settings.shared.boxes)
+
+
+@asset(
+    Scheme.SINGLE,
+    group="imagery",
+    kinds=["parquet"],
+    tables={"sources.parquet": SOURCES_SCHEMA},
+    unique="source",
+    config=_every_source,
+    preview=lambda run: {"sources": metadata.parquet_rows(run.out / "sources.parquet", limit=50)},
+)
+def image_sources(run: Run[SourcesConfig]) -> Counts:
+    """What sources state, checked against the images that are on this machine, before counts are frozen with it."""
+    facts = {key: check_source(key, read.source, read.shared) for key, read in run.config.sources.items()}
+    rows = [{"source": key, "gsd_m": read.source.gsd_m} for key, read in run.config.sources.items()]
+    write_table(run.out / "sources.parquet", rows_to_table(rows, SOURCES_SCHEMA))
+    return facts
+
+
+def _scene_config(settings: Settings, partition: Partition) -> SourceConfig:
+    return SourceConfig.of(settings, partition[1])
+
+
+def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
+    return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
+
+
+def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
     shown = {"scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns)}
     if (run.out / "painting.json").exists():
@@ -43,7 +94,7 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["geotiff", "parquet"],
@@ -51,26 +102,40 @@ def _scene_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     upstream=("osm_extract", "osm_objects"),
     needs=_needs_objects_to_paint,
     tables={"scenes.parquet": SCENE_SCHEMA},
-    reads=_reads_source,
-    may_be_empty=True,
+    config=_scene_config,
+    empty="warns",
     preview=_scene_preview,
     pool="imagery",
     retries=3,
 )
-def scene_index(run: StageRun) -> Counts:
+def scene_index(run: Run[SourceConfig]) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
-    region, key = run.parts
-    source = run.settings.sources[key]
+    region, key = run.partition
+    source = run.config.source
     kind = source_kind(source.kind)
-    objects = run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None
-    where = (region, key, source, run.settings, run.region_bbox(), run.out)
-    return kind.index(Search(*where, run.progress, objects, run.store.cache("tiles")))
+    search = Search(
+        region=region,
+        key=key,
+        source=source,
+        shared=run.config.shared,
+        bbox=run.region_bbox(),
+        out=run.out,
+        progress=run.progress,
+        objects=run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None,
+        cache=run.store.cache("tiles"),
+    )
+    return kind.index(search)
 
 
-def _reads_offsets(settings: Settings, parts: Parts) -> Any:
-    source = settings.sources[parts[1]].model_dump(mode="json", exclude={"title"})
-    apply = settings.plant.chips.apply_offsets
-    return {"offsets": settings.plant.offsets.model_dump(), "apply": apply, "source": source}
+class OffsetsConfig(Model):
+    """What offsets read: how they are estimated; the images themselves are told by the scenes."""
+
+    offsets: OffsetSettings
+    source: Annotated[SourceBase, UNSEEN]
+
+
+def _offsets_config(settings: Settings, partition: Partition) -> OffsetsConfig:
+    return OffsetsConfig(offsets=settings.plant.offsets, source=settings.sources[partition[1]])
 
 
 _SIGN = (
@@ -79,7 +144,7 @@ _SIGN = (
 )
 
 
-def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     columns = [name for name in OFFSET_SCHEMA.names if name != "windows"]
     shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.md(_SIGN)}
     figure = run.out / FIGURE_FILE
@@ -88,21 +153,21 @@ def _offsets_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     )
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
+    code_version="2",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
-    reads=_reads_offsets,
-    may_be_empty=True,
+    config=_offsets_config,
+    empty="warns",
     preview=_offsets_preview,
     pool="imagery",
     retries=2,
 )
-def scene_offsets(run: StageRun) -> Counts:
+def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
-    objects, scenes, plant = run.input("osm_objects") / "objects.parquet", run.input("scene_index"), run.settings.plant
-    reader = partial(open_scene, source=run.settings.sources[run.parts[1]])
-    apply = plant.chips.apply_offsets
-    return vars(write_offsets(scenes, objects, plant.offsets, run.out, run.progress, apply=apply, open_scene=reader))
+    objects, scenes = run.input("osm_objects") / "objects.parquet", run.input("scene_index")
+    reader = partial(open_scene, source=run.config.source)
+    return vars(write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader))

@@ -2,99 +2,154 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow.compute as pc
 
 from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
+from skyscript_assets.lib.settings.base import CaptionText, Model
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe
+from skyscript_assets.lib.settings.models import (
+    AlignRecipe,
+    Base,
+    ClipRecipe,
+    JointBase,
+    PackagedWeights,
+    TrainedModel,
+)
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.weights import write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
-from skyscript_assets.lib.training.train import train_clip
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.lib.training.pretrain import train_clip
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 if TYPE_CHECKING:
     from skyscript_assets.lib.towers.model import ClipModel
 
 
-def _reads_weights(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    given = {**settings.weights, **settings.bases}
-    return {name: described.model_dump() for name, described in given.items()}
+class WeightsConfig(Model):
+    """Every weight and base of the profile."""
+
+    weights: dict[str, PackagedWeights]
+    bases: dict[str, Base]
 
 
-@stage(Scheme.SINGLE, group="model", kinds=["pytorch"], reads=_reads_weights)
-def pretrained_weights(run: StageRun) -> Counts:
+def _weights_config(settings: Settings, partition: Partition) -> WeightsConfig:  # noqa: ARG001
+    return WeightsConfig(weights=settings.weights, bases=settings.bases)
+
+
+@asset(Scheme.SINGLE, group="model", kinds=["pytorch"], config=_weights_config)
+def pretrained_weights(run: Run[WeightsConfig]) -> Counts:
     """Pretrained weights that installed packages carry, with their digests checked."""
-    return vars(write_weights(run.settings.weights, run.settings.bases, run.out))
+    return vars(write_weights(run.config.weights, run.config.bases, run.out))
 
 
-def _scorer(settings: Settings) -> ClipModel:
-    return load_base(settings.bases[settings.plant.scores.scorer], settings.weights, seed=0)
+class BaseConfig(Model):
+    """A base and the packaged weights that it is joined from."""
+
+    base: Base
+    weights: dict[str, PackagedWeights]
+
+    @classmethod
+    def of(cls, settings: Settings, name: str) -> BaseConfig:
+        """A base of the settings by its name."""
+        base = settings.bases[name]
+        used = (base.image, base.text) if isinstance(base, JointBase) else ()
+        return cls(base=base, weights={key: settings.weights[key] for key in used})
+
+    def load(self, seed: int) -> ClipModel:
+        """The base as a model; `seed` draws what is not pretrained."""
+        return load_base(self.base, self.weights, seed)
 
 
-def _reads_scorer(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+class FeaturesConfig(Model):
+    """What features read: the scorer's towers, and how many views of a chip."""
+
+    scorer: BaseConfig
+    views: int
+
+
+def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig:  # noqa: ARG001
     scores = settings.plant.scores
-    return {"scores": scores.model_dump(), "base": settings.bases[scores.scorer].model_dump()}
+    return FeaturesConfig(scorer=BaseConfig.of(settings, scores.scorer), views=scores.views)
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="model",
     kinds=["pytorch", "parquet"],
     upstream=("chip_plan", "image_chips", "pretrained_weights"),
     tables={"features.parquet": FEATURE_KEYS},
-    reads=_reads_scorer,
-    may_be_empty=True,
+    columns_from={"image_chips": ["chip_id"]},
+    config=_features_config,
+    empty="warns",
     pool="training",
 )
-def chip_features(run: StageRun) -> Counts:
+def chip_features(run: Run[FeaturesConfig]) -> Counts:
     """Features of each chip, and of augmented views of it, by the frozen image tower of the scorer."""
-    views = run.settings.plant.scores.views
     chips, plan = run.input("image_chips"), run.input("chip_plan")
-    return vars(write_chip_features(chips, plan, _scorer(run.settings), views, 0, run.out, run.progress))
+    scorer = run.config.scorer.load(seed=0)
+    return vars(write_chip_features(chips, plan, scorer, run.config.views, 0, run.out, run.progress))
 
 
-def _scores_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+class ScoresConfig(Model):
+    """What scores read: the scorer, and which caption it is shown."""
+
+    scorer: BaseConfig
+    name: str
+    text: CaptionText
+
+
+def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  # noqa: ARG001
+    scores = settings.plant.scores
+    return ScoresConfig(scorer=BaseConfig.of(settings, scores.scorer), name=scores.scorer, text=scores.text)
+
+
+def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
     table = read_table(run.out / "scores.parquet")
     return {"highest scores": metadata.rows(table.take(pc.sort_indices(table, [("score", "descending")])))}
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="model",
     kinds=["pytorch", "parquet"],
     upstream=("captions", "chip_features"),
     tables={"scores.parquet": SCORE_SCHEMA},
-    reads=_reads_scorer,
-    may_be_empty=True,
+    columns_from={"captions": ["chip_id"]},
+    config=_scores_config,
+    empty="warns",
     preview=_scores_preview,
 )
-def clip_scores(run: StageRun) -> Counts:
+def clip_scores(run: Run[ScoresConfig]) -> Counts:
     """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
-    scores = run.settings.plant.scores
-    features, captions = run.input("chip_features"), run.input("captions")
-    return vars(write_scores(features, captions, _scorer(run.settings), scores, run.out))
+    features, captions, config = run.input("chip_features"), run.input("captions"), run.config
+    return vars(write_scores(features, captions, config.scorer.load(seed=0), config.name, config.text, run.out))
 
 
-def _reads_model(settings: Settings, parts: Parts) -> Any:
-    model = settings.models[parts[0]]
-    read = model.model_dump(exclude={"title", "group", "benchmarks"})
-    return {"model": read, "base": settings.bases[model.base].model_dump()}
+class TrainingConfig(Model):
+    """What training reads: the model's recipe, and its base."""
+
+    model: TrainedModel
+    base: BaseConfig
 
 
-def _needs_of_recipe(settings: Settings, parts: Parts, key: OutputKey) -> bool:
-    model = settings.models[parts[0]]
-    if key.asset in ("chip_features", "image_chips") and model.sources and key.parts[1] not in model.sources:
+def _training_config(settings: Settings, partition: Partition) -> TrainingConfig:
+    model = settings.models[partition[0]]
+    return TrainingConfig(model=model, base=BaseConfig.of(settings, model.base))
+
+
+def _needs_of_recipe(settings: Settings, partition: Partition, key: OutputKey) -> bool:
+    model = settings.models[partition[0]]
+    if key.asset in ("chip_features", "image_chips") and model.sources and key.partition[1] not in model.sources:
         return False
     match model.recipe:
         case AlignRecipe():
@@ -105,29 +160,26 @@ def _needs_of_recipe(settings: Settings, parts: Parts, key: OutputKey) -> bool:
             return key.asset == "pretrained_weights"
 
 
-def _checkpoint_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]:
     if not (run.out / "history.parquet").exists():
         return {}
-    with tempfile.TemporaryDirectory() as folder:
-        plot = Path(folder) / "history.png"
-        plot_history(run.out, plot)
-        return {"training curve": metadata.image(plot, "Loss by step")}
+    return {"training curve": metadata.drawn(lambda path: plot_history(run.out, path), "Loss by step")}
 
 
-@stage(
+@asset(
     Scheme.MODEL,
     group="model",
     kinds=["pytorch"],
     upstream=("pretrained_weights", "training_manifest", "chip_features", "image_chips"),
-    reads=_reads_model,
+    config=_training_config,
     needs=_needs_of_recipe,
     preview=_checkpoint_preview,
     pool="training",
 )
-def trained_checkpoint(run: StageRun) -> Counts:
+def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
     """A model trained by its recipe on the share of pairs that it names; a baseline is its base as it is."""
-    model = run.settings.models[run.parts[0]]
-    base = load_base(run.settings.bases[model.base], run.settings.weights, model.seed)
+    model = run.config.model
+    base = run.config.base.load(model.seed)
     match model.recipe:
         case AlignRecipe():
             manifest = run.input("training_manifest") / "manifest.parquet"

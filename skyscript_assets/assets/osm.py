@@ -1,55 +1,72 @@
-"""From extracts to objects: `osm_extract`, `osm_objects`."""
+"""From extracts to objects: `osm_extract`, `osm_objects`, `region_overlap`."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import dagster as dg
 
 from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
-from skyscript_assets.lib.osm.extract import Earlier, read_of_region, stage_extract
+from skyscript_assets.lib.imagery.scenes import covers
+from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, write_objects
+from skyscript_assets.lib.osm.origin import Earlier, read_of_region
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA, write_region_overlap
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.lib.settings.regions import Region
+from skyscript_assets.partitions import Partition, Scheme, Upstream
+from skyscript_assets.provenance import Run
 
 
-def _reads_extract(settings: Settings, parts: Parts) -> Any:
-    return read_of_region(settings.regions[parts[0]], settings)
+class ExtractConfig(Model):
+    """Where a region's extract comes from, and stamps of the user's files."""
+
+    region: Annotated[Region, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    read: dict[str, Any]
 
 
-def _extract_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _extract_config(settings: Settings, partition: Partition) -> ExtractConfig:
+    region = settings.regions[partition[0]]
+    return ExtractConfig(region=region, shared=settings.shared, read=read_of_region(region, settings.shared))
+
+
+def _extract_preview(run: Run[ExtractConfig]) -> dict[str, dg.MetadataValue]:
     facts = json.loads((run.out / "extract.json").read_text(encoding="utf-8"))
     facts.pop("polygon", None)  # it may be too long for the event log
     return {"header": dg.MetadataValue.json(facts)}
 
 
-def _earlier(run: StageRun) -> Earlier | None:
+def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
     """The output that the run replaces."""
     key = run.previous
-    manifest = run.store.manifest(key) if key is not None else None
-    return None if key is None or manifest is None else Earlier(manifest.counts, lambda: run.store.folder(key))
+    record = run.store.record(key) if key is not None else None
+    return None if key is None or record is None else Earlier(record.counts, lambda: run.store.folder(key))
 
 
-@stage(
+@asset(
     Scheme.REGION,
     group="osm",
     kinds=["file"],
-    reads=_reads_extract,
+    config=_extract_config,
     preview=_extract_preview,
     pool="download",
     retries=3,
     code_version="2",
 )
-def osm_extract(run: StageRun) -> Counts:
+def osm_extract(run: Run[ExtractConfig]) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
-    (region,) = run.parts
-    staged = stage_extract(region, run.settings.regions[region], run.settings, run.out, run.progress, _earlier(run))
-    return staged.counts()
+    (region,) = run.partition
+    config = run.config
+    return stage_extract(region, config.region, config.shared, run.out, run.progress, _earlier(run))
 
 
-def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     columns = ["object_id", "version", "timestamp", "tags", "area_m2", "length_m"]
     return {
         "preview": metadata.parquet_rows(run.out / "objects.parquet", columns),
@@ -57,7 +74,7 @@ def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     }
 
 
-@stage(
+@asset(
     Scheme.REGION,
     group="osm",
     kinds=["parquet"],
@@ -67,9 +84,9 @@ def _objects_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
     preview=_objects_preview,
     code_version="2",
 )
-def osm_objects(run: StageRun) -> Counts:
+def osm_objects(run: Run[None]) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
-    (region,) = run.parts
+    (region,) = run.partition
     summary = write_objects(run.input("osm_extract"), run.out, run.progress)
     if summary.outside and not summary.objects:
         raise NotCoveredError(
@@ -82,3 +99,31 @@ def osm_objects(run: StageRun) -> Counts:
             "regions.yaml"
         )
     return vars(summary)
+
+
+def _regions_on_its_ground(settings: Settings) -> Mapping[str, Sequence[str]]:
+    """For each region itself and those after it by name that may share ground with it."""
+    boxes = {region: described.bbox for region, described in settings.regions.items()}
+    return {
+        region: [other for other in boxes if other >= region and covers(boxes[region], boxes[other])]
+        for region in boxes
+    }
+
+
+@asset(
+    Scheme.REGION,
+    group="osm",
+    kinds=["parquet"],
+    upstream=(Upstream("osm_extract", _regions_on_its_ground), Upstream("osm_objects", _regions_on_its_ground)),
+    tables={OVERLAP_FILE: OVERLAP_SCHEMA},
+    columns_from={"osm_objects": ["object_id"]},
+    unique="object_id",
+    empty="passes",
+    preview=lambda run: {"preview": metadata.parquet_rows(run.out / OVERLAP_FILE)},
+)
+def region_overlap(run: Run[None]) -> Counts:
+    """Which objects of a region belong to an earlier one: an object in two regions belongs to the first by name."""
+    (region,) = run.partition
+    objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
+    earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
+    return vars(write_region_overlap(region, run.region_bbox(), objects[region], earlier, run.out))

@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dagster as dg
 import duckdb
 import pyarrow.parquet as pq
 
-from skyscript_assets import metadata
+from skyscript_assets import checks, metadata
+from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, PartitionFolders, write_manifest
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.lib.settings.plant import ShardSettings
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _reads_shards(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return settings.plant.shards.model_dump()
+def _shard_settings(settings: Settings, partition: Partition) -> ShardSettings:  # noqa: ARG001
+    return settings.plant.shards
 
 
-def _shards_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _shards_preview(run: Run[ShardSettings]) -> dict[str, dg.MetadataValue]:
     return {"preview": metadata.parquet_rows(run.out / "samples.parquet")}
 
 
-@stage(
+@asset(
     Scheme.REGION_SOURCE,
     group="captions",
     kinds=["tar"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects"),
     tables={"samples.parquet": SAMPLE_SCHEMA},
-    reads=_reads_shards,
+    columns_from={"chip_plan": ["chip_id"]},
+    config=_shard_settings,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_shards_preview,
 )
-def caption_shards(run: StageRun) -> Counts:
+def caption_shards(run: Run[ShardSettings]) -> Counts:
     """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""
-    return vars(
-        write_caption_shards(
-            run.input("chip_plan"),
-            run.input("image_chips"),
-            run.input("captions"),
-            run.input("clip_scores"),
-            run.settings.plant.shards,
-            run.out,
-            run.progress,
-            run.input("osm_objects"),
-        )
+    folders = PartitionFolders(
+        plan=run.input("chip_plan"),
+        chips=run.input("image_chips"),
+        captions=run.input("captions"),
+        scores=run.input("clip_scores"),
+        objects=run.input("osm_objects"),
     )
+    return vars(write_caption_shards(folders, run.config, run.out, run.progress))
 
 
-def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     with duckdb.connect() as db:
         summary = db.sql(
             "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
@@ -60,26 +59,34 @@ def _manifest_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
             params=[str(run.out / "manifest.parquet")],
         ).to_arrow_table()
     rows = {
-        parts: pq.read_metadata(folder / "captions.parquet").num_rows
-        for parts, folder in run.folders("captions").items()
+        partition: pq.read_metadata(folder / "captions.parquet").num_rows
+        for partition, folder in run.folders("captions").items()
     }
     partitions = {
-        "present": ["|".join(parts) for parts, count in rows.items() if count],
-        "empty": ["|".join(parts) for parts, count in rows.items() if not count],
+        "present": ["|".join(partition) for partition, count in rows.items() if count],
+        "empty": ["|".join(partition) for partition, count in rows.items() if not count],
         "missing": list(run.missing),
     }
     return {"pairs": metadata.rows(summary, limit=50), "partitions": dg.MetadataValue.json(partitions)}
 
 
-@stage(
+@asset(
     Scheme.SINGLE,
     group="model",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
+    code_version="2",
     tables={"manifest.parquet": MANIFEST_SCHEMA},
+    columns_from={
+        "chip_plan": ["chip_id", "region", "source", "cell", "split"],
+        "captions": ["title", "title_multi_objects"],
+        "clip_scores": ["score", "scorer"],
+    },
+    unique="chip_id",
+    more_checks=(checks.SHARED_GROUND,),
     preview=_manifest_preview,
 )
-def training_manifest(run: StageRun) -> Counts:
+def training_manifest(run: Run[None]) -> Counts:
     """Every pair with its place, split and rank share, and why it may not be used."""
     chips, captions, scores = run.pairs("image_chips"), run.pairs("captions"), run.pairs("clip_scores")
     folders = {

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
-from skyscript_assets.lib.files import file_sha256
-from skyscript_assets.lib.settings.load import Settings, packaged_or_path
-from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
+from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.settings.base import Model
+from skyscript_assets.lib.settings.load import GivenFile, Settings
+from skyscript_assets.lib.settings.models import Base, PackagedWeights
+from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import (
-    DOUBTFUL_SCHEMA,
     GROUNDABILITY_SCHEMA,
     LabelFiles,
     decide_groundability,
@@ -24,7 +23,7 @@ from skyscript_assets.lib.tags.groundability import (
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
-from skyscript_assets.lib.tags.validation import FIGURES_SCHEMA, figure_rows
+from skyscript_assets.lib.tags.validation import figure_rows
 from skyscript_assets.lib.tags.vocabulary import (
     COOCCURRENCE_SCHEMA,
     PLANNABLE_SCHEMA,
@@ -34,153 +33,135 @@ from skyscript_assets.lib.tags.vocabulary import (
     plot_tag_counts,
     text_tags_by_reason,
 )
-from skyscript_assets.stages import Counts, Parts, Scheme, StageRun, stage
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
 
 
-def _label_files(settings: Settings) -> dict[str, Path]:
+def _label_files(settings: Settings, partition: Partition) -> dict[str, GivenFile]:  # noqa: ARG001
     tags = settings.plant.tags
-    named = {
-        "labels.csv": tags.labels,
-        "overrides.csv": tags.overrides,
-        "first_pass.csv": tags.first_pass,
-        "second_pass.csv": tags.second_pass,
-    }
-    return {name: packaged_or_path(settings, path) for name, path in named.items() if path is not None}
+    named = {name: getattr(tags, name) for name in LabelFiles.__dataclass_fields__}
+    return {f"{name}.csv": GivenFile.of(settings, path) for name, path in named.items() if path is not None}
 
 
-def _reads_labels(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    return {name: file_sha256(path) for name, path in _label_files(settings).items()}
-
-
-@stage(Scheme.SINGLE, group="tags", kinds=["csv"], reads=_reads_labels)
-def tag_labels(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="tags", kinds=["csv"], config=_label_files)
+def tag_labels(run: Run[dict[str, GivenFile]]) -> Counts:
     """Labels: which tags can be seen from above, and the coarsest resolution at which they still can."""
     counts = {}
-    for name, path in _label_files(run.settings).items():
-        counts[name] = len(read_labels(path))
-        shutil.copyfile(path, run.out / name)
+    for name, file in run.config.items():
+        counts[name] = len(read_labels(file.path))
+        shutil.copyfile(file.path, run.out / name)
     return counts
 
 
-def _reads_vocabulary(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
-    sizes = {"rule", "min_object_px", "min_tile_px", "max_tile_px", "context"}
+class VocabularyConfig(Model):
+    """What the vocabulary reads: sizes of objects that suit a chip."""
+
+    sizes: SizeSettings
+    rare_below: int
+
+
+def _vocabulary_config(settings: Settings, partition: Partition) -> VocabularyConfig:  # noqa: ARG001
+    return VocabularyConfig(sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below)
+
+
+def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValue]:
     return {
-        "gsds_m": _gsds_m(settings),
-        "sizes": settings.plant.chips.model_dump(include=sizes),
-        "rare_below": settings.plant.tags.rare_below,
-    }
-
-
-def _gsds_m(settings: Settings) -> list[float]:
-    return sorted({source.gsd_m for source in settings.sources.values()})
-
-
-def _vocabulary_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
-    with tempfile.TemporaryDirectory() as folder:
-        plot = Path(folder) / "tag_counts.png"
-        plot_tag_counts(run.out, plot)
-        shown = metadata.image(plot, "Most frequent tags")
-    return {
-        "tag counts": shown,
+        "tag counts": metadata.drawn(lambda path: plot_tag_counts(run.out, path), "Most frequent tags"),
         "most frequent tags": metadata.rows(most_frequent_tags(run.out)),
         "text tags": metadata.rows(text_tags_by_reason(run.out)),
         "tags that come together": metadata.parquet_rows(run.out / "cooccurrence.parquet", limit=8),
     }
 
 
-@stage(
+@asset(
     Scheme.SINGLE,
     group="tags",
     kinds=["duckdb", "parquet"],
-    upstream=("osm_objects",),
+    upstream=("osm_objects", "image_sources"),
     code_version="2",
     tables={
         "vocabulary.parquet": VOCABULARY_SCHEMA,
         "plannable.parquet": PLANNABLE_SCHEMA,
         "cooccurrence.parquet": COOCCURRENCE_SCHEMA,
     },
-    reads=_reads_vocabulary,
+    config=_vocabulary_config,
     preview=_vocabulary_preview,
 )
-def tag_vocabulary(run: StageRun) -> Counts:
+def tag_vocabulary(run: Run[VocabularyConfig]) -> Counts:
     """How often every key=value occurs, by region and kind, how large its objects are, which come together."""
     objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
-    plant = run.settings.plant
-    return vars(
-        count_vocabulary(
-            objects, _gsds_m(run.settings), plant.chips, run.out, plant.tags.rare_below, progress=run.progress
-        )
-    )
+    gsds_m = read_table(run.input("image_sources") / "sources.parquet")["gsd_m"].to_pylist()
+    config = run.config
+    return vars(count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress))
 
 
-def _reads_groundability(settings: Settings, parts: Parts) -> Any:  # noqa: ARG001
+class GroundabilityConfig(Model):
+    """What groundability reads: limits, and what embeds the tags."""
+
+    tags: TagSettings
+    weights: dict[str, PackagedWeights]
+    bases: dict[str, Base]
+
+
+def _groundability_config(settings: Settings, partition: Partition) -> GroundabilityConfig:  # noqa: ARG001
     tags = settings.plant.tags
-    given = {**settings.weights, **settings.bases}
-    return {
-        "min_count": tags.min_count,
-        "threshold": tags.threshold,
-        "encoder": given[tags.encoder].model_dump(mode="json"),
-    }
+    weights = {key: known for key, known in settings.weights.items() if key == tags.encoder}
+    bases = {key: known for key, known in settings.bases.items() if key == tags.encoder}
+    return GroundabilityConfig(tags=tags, weights=weights, bases=bases)
 
 
-def _groundability_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
-    with tempfile.TemporaryDirectory() as folder:
-        plot = Path(folder) / "groundability.png"
-        plot_groundability(run.out, plot)
-        shown = metadata.image(plot, "Decisions, and the model on unseen keys")
+def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.MetadataValue]:
     report = read_report(run.out)
-    shown_rows = {
-        "label next": (report["label_next"], DOUBTFUL_SCHEMA),
-        "cross-validation": (figure_rows(report), FIGURES_SCHEMA),
-        "disagreements": ((report["agreement"] or {}).get("disagreements", []), DISAGREEMENT_SCHEMA),
+    tables = {
+        "label next": report["label_next"],
+        "cross-validation": figure_rows(report),
+        "disagreements": (report["agreement"] or {}).get("disagreements", []),
     }
     return {
-        "decisions": shown,
-        **{
-            name: metadata.rows(pa.Table.from_pylist(found, schema), limit=30)
-            for name, (found, schema) in shown_rows.items()
-            if found
-        },
+        "decisions": metadata.drawn(
+            lambda path: plot_groundability(run.out, path), "Decisions, and the model on unseen keys"
+        ),
+        **{name: metadata.rows(pa.Table.from_pylist(found), limit=30) for name, found in tables.items() if found},
         "report": dg.MetadataValue.json(report),
         "preview": metadata.parquet_rows(run.out / "groundability.parquet"),
     }
 
 
-@stage(
+@asset(
     Scheme.SINGLE,
     group="tags",
     kinds=["scikitlearn", "parquet"],
     upstream=("tag_vocabulary", "tag_labels", "pretrained_weights"),
     code_version="2",
     tables={"groundability.parquet": GROUNDABILITY_SCHEMA},
-    reads=_reads_groundability,
+    config=_groundability_config,
     preview=_groundability_preview,
 )
-def tag_groundability(run: StageRun) -> Counts:
+def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     """Whether each tag can be seen in an image, and at which resolution at the coarsest: the paper's two stages."""
-    folder = run.input("tag_labels")
-    tags = run.settings.plant.tags
+    folder, config = run.input("tag_labels"), run.config
     given = {name: path for name in LabelFiles.__dataclass_fields__ if (path := folder / f"{name}.csv").exists()}
-    encoder = load_encoder(tags.encoder, run.settings.weights, run.settings.bases)
-    return vars(decide_groundability(run.input("tag_vocabulary"), LabelFiles(**given), encoder.encode, tags, run.out))
+    encode = load_encoder(config.tags.encoder, config.weights, config.bases)
+    vocabulary = run.input("tag_vocabulary")
+    return vars(decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out))
 
 
-def _snapshot_preview(run: StageRun) -> dict[str, dg.MetadataValue]:
+def _snapshot_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     return {
         "tags by resolution": metadata.rows(tags_by_gsd(run.out)),
         "preview": metadata.parquet_rows(run.out / "snapshot.parquet", limit=8),
     }
 
 
-@stage(
+@asset(
     Scheme.SINGLE,
     group="tags",
     kinds=["parquet"],
     upstream=("tag_vocabulary", "tag_groundability"),
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
-    frozen_as=lambda settings: settings.plant.chips.snapshot,
+    frozen_as=lambda settings: settings.plant.plan.snapshot,
     preview=_snapshot_preview,
 )
-def sampling_snapshot(run: StageRun) -> Counts:
+def sampling_snapshot(run: Run[None]) -> Counts:
     """The counts and decisions that plans use, frozen under the name in the settings until another is chosen."""
     return vars(freeze_snapshot(run.input("tag_vocabulary"), run.input("tag_groundability"), run.out))

@@ -351,9 +351,9 @@ def _row(
 
 KIND = BenchmarkKind(
     settings=GroundCoverBenchmark,
-    reads=lambda _benchmark, settings: {"zoom": settings.plant.split.zoom},
-    build=lambda benchmark, settings, scenes, out, progress: build_ground_cover(
-        benchmark, scenes, settings.plant.split.zoom, out, progress
+    reads=lambda _benchmark, shared: {"zoom": shared.zoom},
+    build=lambda benchmark, shared, scenes, out, progress: build_ground_cover(
+        benchmark, scenes, shared.zoom, out, progress
     ),
     labels="many",
 )

@@ -302,13 +302,13 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _index(search: Search[SyntheticSource]) -> dict[str, Any]:
     assert search.objects is not None, "a painted source needs the region's objects"
     where = (search.region, search.key, search.source, search.bbox, search.objects, search.out)
-    return vars(paint_scene(*where, search.settings.plant.split.zoom, search.progress))
+    return vars(paint_scene(*where, search.shared.zoom, search.progress))
 
 
 KIND = SourceKind(
     settings=SyntheticSource,
     version=PAINTER_VERSION,
-    reads=lambda _source, settings: {"zoom": settings.plant.split.zoom},
+    reads=lambda _source, shared: {"zoom": shared.zoom},
     index=_index,
     open_scene=lambda scene, _source, _cache: RasterReader(scene),
     needs_objects=True,

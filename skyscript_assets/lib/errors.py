@@ -5,6 +5,7 @@ to tell one failure from another; a new wording alone needs no class.
 """
 
 import errno
+from collections.abc import Mapping
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the operating system's errors that mean `NoSpaceError`."""
@@ -64,6 +65,19 @@ class UpstreamMissingError(SkyScriptError):
 
 class OutputSchemaError(SkyScriptError):
     """A stored output was written by another schema and cannot be read."""
+
+
+class CheckFailedError(SkyScriptError):
+    """What a stage made breaks a rule that later stages rely on.
+
+    Attributes:
+        check: Name of the check.
+        evidence: What it found, as JSON values by name.
+    """
+
+    def __init__(self, message: str, check: str, evidence: Mapping[str, object]) -> None:
+        super().__init__(message)
+        self.check, self.evidence = check, evidence
 
 
 class OutputBusyError(SkyScriptError):

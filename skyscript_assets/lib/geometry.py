@@ -6,10 +6,15 @@ Coordinates are (x, y) = (longitude, latitude) in EPSG:4326 unless a name says o
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 from pyproj import CRS
+
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -25,11 +30,18 @@ WGS84_RADIUS_M = 6_378_137.0
 STATED_GSD_FACTOR = 2.0
 """Factor by which a ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
 
+SPLIT_PERIOD = 5
+"""Cells in a row or column after which the split's pattern begins again: so many hold a test cell and a train cell."""
+
+
+def hash_bits(*parts: object) -> int:
+    """64 bits that depend on the parts alone: the same on every machine, in any order of calls."""
+    return int.from_bytes(hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
+
 
 def unit_hash(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone: the same on every machine, in any order of calls."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / float(1 << 53)
+    """A number in [0, 1) that depends on the parts alone."""
+    return (hash_bits(*parts) >> 11) / float(1 << 53)
 
 
 def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
@@ -67,13 +79,21 @@ def utm_crs(longitude_deg: float, latitude_deg: float) -> CRS:
     return CRS.from_epsg((32600 if latitude_deg >= 0 else 32700) + zone)
 
 
-def cell_of(longitude_deg: float, latitude_deg: float, zoom: int) -> tuple[int, int]:
-    """(x, y) of the Web Mercator tile of a zoom that holds a place (slippy-map numbering, y grows southward)."""
+def cells_of(
+    longitude_deg: FloatArray | float, latitude_deg: FloatArray | float, zoom: int
+) -> tuple[IntArray, IntArray]:
+    """Columns and rows (x, y) of the Web Mercator tiles that hold places (slippy-map numbering, y grows southward)."""
     n = 1 << zoom
-    lat = max(-WEB_MERCATOR_LATITUDE_LIMIT, min(WEB_MERCATOR_LATITUDE_LIMIT, latitude_deg))
-    x = math.floor((longitude_deg + 180.0) / 360.0 * n)
-    y = math.floor((1.0 - math.asinh(math.tan(math.radians(lat))) / math.pi) / 2.0 * n)
-    return min(n - 1, max(0, x)), min(n - 1, max(0, y))
+    lat = np.radians(np.clip(latitude_deg, -WEB_MERCATOR_LATITUDE_LIMIT, WEB_MERCATOR_LATITUDE_LIMIT))
+    x = np.floor((longitude_deg + 180.0) / 360.0 * n)
+    y = np.floor((1.0 - np.arcsinh(np.tan(lat)) / np.pi) / 2.0 * n)
+    return np.clip(x, 0, n - 1).astype(np.int64), np.clip(y, 0, n - 1).astype(np.int64)
+
+
+def cell_of(longitude_deg: float, latitude_deg: float, zoom: int) -> tuple[int, int]:
+    """(x, y) of the tile that holds one place: see `cells_of`."""
+    x, y = cells_of(longitude_deg, latitude_deg, zoom)
+    return int(x), int(y)
 
 
 def cell_bounds(x: int, y: int, zoom: int) -> Bounds:
@@ -94,17 +114,38 @@ def cells_of_bounds(bounds: Bounds, zoom: int) -> list[tuple[int, int]]:
     return [(x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1)]
 
 
+def splits_of(x: IntArray, y: IntArray) -> IntArray:
+    """Index in `SPLITS` of the split of each tile, [n].
+
+    (x + 2y) mod 5 = 0 is test, half of the tiles with remainder 3 validation, all others are train.
+    """
+    remainder = (x + 2 * y) % SPLIT_PERIOD
+    found = np.where(remainder == 0, SPLITS.index("test"), SPLITS.index("train"))
+    hashed = np.flatnonzero(remainder == 3)
+    validation = [_for_validation(*cell) for cell in zip(x[hashed].tolist(), y[hashed].tolist(), strict=True)]
+    found[hashed[np.array(validation, dtype=np.bool_)]] = SPLITS.index("val")
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def _for_validation(x: int, y: int) -> bool:
+    return unit_hash("validation", x, y) < 0.5
+
+
 def split_of_cell(x: int, y: int) -> Split:
-    """The split of a tile: (x + 2y) mod 5 = 0 is test, half of the tiles with remainder 3 validation, else train."""
-    remainder = (x + 2 * y) % 5
-    if remainder == 0:
-        return "test"
-    if remainder == 3 and unit_hash("validation", x, y) < 0.5:
-        return "val"
-    return "train"
+    """The split of one tile: see `splits_of`."""
+    return SPLITS[int(splits_of(np.array([x]), np.array([y]))[0])]
 
 
-def split_of_bounds(bounds: Bounds, zoom: int) -> Split | None:
-    """The one split that a box in degrees lies in, or None where it touches several."""
-    splits = {split_of_cell(x, y) for x, y in cells_of_bounds(bounds, zoom)}
-    return splits.pop() if len(splits) == 1 else None
+def touch_splits(bounds: FloatArray, zoom: int) -> BoolArray:
+    """Which boxes (west, south, east, north) in degrees, [n, 4], touch tiles of several splits."""
+    x0, y0 = cells_of(bounds[:, 0], bounds[:, 3], zoom)
+    x1, y1 = cells_of(bounds[:, 2], bounds[:, 1], zoom)
+    # A row or a column of a whole period has both a test cell and a train cell.
+    several = (x1 - x0 >= SPLIT_PERIOD - 1) | (y1 - y0 >= SPLIT_PERIOD - 1)
+    few = ~several
+    splits = splits_of(x0, y0)
+    columns, rows = (range(int(reach[few].max(initial=0)) + 1) for reach in (x1 - x0, y1 - y0))
+    for right, down in itertools.product(columns, rows):
+        several |= splits_of(np.minimum(x0 + right, x1), np.minimum(y0 + down, y1)) != splits
+    return several

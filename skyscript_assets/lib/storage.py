@@ -1,4 +1,4 @@
-"""Where outputs lie: one folder an asset and partition, complete when it holds `manifest.json`.
+"""Where outputs lie: one folder an asset and partition, complete when it holds `output.json`.
 
 An output is made in a staging folder and takes its name only when it is whole, so no reader meets half of one and a
 killed run leaves the earlier output as it was. A staging folder outlives its process: the next attempt with the same
@@ -31,13 +31,13 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.files import digest, file_sha256, write_json
 
-SCHEMA_VERSION = 1
-"""Version of the layout of outputs and manifests; a higher one found on disk cannot be read."""
+SCHEMA_VERSION = 2
+"""Version of the layout of outputs and their records; a higher one found on disk cannot be read."""
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
 """Free space below which no output is begun."""
 
-_MANIFEST = "manifest.json"
+_RECORD = "output.json"
 
 
 @dataclass(frozen=True, order=True)
@@ -45,30 +45,29 @@ class OutputKey:
     """Name of an output: the asset, and the partition keys in the order of the dimensions' names."""
 
     asset: str
-    parts: tuple[str, ...] = ()
+    partition: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "/".join((self.asset, *self.parts))
+        return "/".join((self.asset, *self.partition))
 
 
 @dataclass(frozen=True)
-class Manifest:
+class OutputRecord:
     """What is known of a complete output.
 
     Attributes:
         key: The output's name as text.
-        code_version: Version of the code that made it.
-        fingerprint: Digest of everything it was made from: code version, settings read, inputs' data versions.
-        inputs: Data version of each input, by name.
+        fingerprint: Digest of everything it was made from.
+        made_from: That itself: `code` (its version), `settings` (those that the stage reads), `inputs` (the data
+            version of each, by name).
         counts: What the stage counted.
         files: (size in bytes, SHA-256) of each file, by relative path.
         data_version: Digest of the content alone: no times, paths or code version.
     """
 
     key: str
-    code_version: str
     fingerprint: str
-    inputs: Mapping[str, str]
+    made_from: Mapping[str, Any]
     counts: Mapping[str, Any]
     files: Mapping[str, tuple[int, str]]
     data_version: str
@@ -116,23 +115,23 @@ class Store:
         return self.local / ".staging"
 
     def _local_folder(self, key: OutputKey) -> Path:
-        return self.local.joinpath(key.asset, *key.parts)
+        return self.local.joinpath(key.asset, *key.partition)
 
     def _staging(self, key: OutputKey) -> Path:
-        return self._staging_root / "+".join((key.asset, *key.parts))
+        return self._staging_root / "+".join((key.asset, *key.partition))
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def manifest(self, key: OutputKey) -> Manifest | None:
-        """The manifest of a complete output, or None.
+    def record(self, key: OutputKey) -> OutputRecord | None:
+        """The record of a complete output, or None.
 
         Raises:
-            OutputSchemaError: the manifest is unreadable or of a later layout.
+            OutputSchemaError: the record is unreadable or of a later layout.
             StorageError: the data folder cannot be read.
         """
         folder = self._local_folder(key)
-        source = UPath(folder) if self.is_local else self.root.joinpath(key.asset, *key.parts)
-        path = source / _MANIFEST
+        source = UPath(folder) if self.is_local else self.root.joinpath(key.asset, *key.partition)
+        path = source / _RECORD
         try:
             if self.is_local and not folder.exists():
                 self._recover(key)
@@ -140,10 +139,10 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise OutputSchemaError(f"{path} is not a manifest ({error}); delete its folder and run again") from error
+            raise OutputSchemaError(f"{path} is not a record ({error}); delete its folder and run again") from error
         except OSError as error:
             raise StorageError(f"{path} cannot be read ({error})") from error
-        return _parse_manifest(raw, str(path))
+        return _parse_record(raw, str(path))
 
     def folder(self, key: OutputKey) -> Path:
         """A local folder with a complete output; a remote one is copied into the scratch folder first.
@@ -151,19 +150,19 @@ class Store:
         Raises:
             UpstreamMissingError: there is no complete output of that name.
         """
-        manifest = self.manifest(key)
-        if manifest is None:
+        record = self.record(key)
+        if record is None:
             raise UpstreamMissingError(f"{key} has not been materialized: run `skyscript run {key}` first")
         folder = self._local_folder(key)
-        if not self.is_local and not _holds(folder, manifest):
-            remote = self.root.joinpath(key.asset, *key.parts)
+        if not self.is_local and not _holds(folder, record):
+            remote = self.root.joinpath(key.asset, *key.partition)
             shutil.rmtree(folder, ignore_errors=True)
-            for name in manifest.files:
+            for name in record.files:
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with remote.joinpath(name).open("rb") as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
-            write_json(folder / _MANIFEST, _manifest_json(manifest))
+            write_json(folder / _RECORD, _record_json(record))
         return folder
 
     def keys(self, asset: str) -> list[OutputKey]:
@@ -172,7 +171,7 @@ class Store:
         if not base.exists():
             return []
         depth = len(base.parts)
-        return sorted(OutputKey(asset, tuple(path.parts[depth:-1])) for path in base.glob(f"**/{_MANIFEST}"))
+        return sorted(OutputKey(asset, tuple(path.parts[depth:-1])) for path in base.glob(f"**/{_RECORD}"))
 
     def asset_folder(self, asset: str) -> Path:
         """The local folder that holds all partitions of an asset."""
@@ -208,7 +207,7 @@ class Store:
                 self._need_space(key)
                 note = staging.with_name(f"{staging.name}.json")
                 same = note.is_file() and note.read_text(encoding="utf-8") == fingerprint
-                if not same or (staging / _MANIFEST).exists():
+                if not same or (staging / _RECORD).exists():
                     shutil.rmtree(staging, ignore_errors=True)
                     note.write_text(fingerprint, encoding="utf-8")
                 staging.mkdir(parents=True, exist_ok=True)
@@ -231,13 +230,12 @@ class Store:
         self,
         key: OutputKey,
         *,
-        code_version: str,
         fingerprint: str,
-        inputs: Mapping[str, str],
+        made_from: Mapping[str, Any],
         counts: Mapping[str, Any],
         unversioned: Collection[str] = (),
-    ) -> Manifest:
-        """Give a staged output its manifest and its name, in place of an earlier one.
+    ) -> OutputRecord:
+        """Give a staged output its record and its name, in place of an earlier one.
 
         `unversioned` names files that are no part of the data version: they tell of the making, or only show the rest.
         """
@@ -250,8 +248,8 @@ class Store:
             if path.is_file() and not path.name.startswith(".")
         }
         content = digest({name: sha256 for name, (_, sha256) in files.items() if name not in unversioned})
-        manifest = Manifest(str(key), code_version, fingerprint, dict(inputs), dict(counts), files, content)
-        write_json(staging / _MANIFEST, _manifest_json(manifest))
+        record = OutputRecord(str(key), fingerprint, dict(made_from), dict(counts), files, content)
+        write_json(staging / _RECORD, _record_json(record))
         folder.parent.mkdir(parents=True, exist_ok=True)
         old = staging.with_name(f"{staging.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -261,15 +259,15 @@ class Store:
         shutil.rmtree(old, ignore_errors=True)
         staging.with_name(f"{staging.name}.json").unlink(missing_ok=True)
         if not self.is_local:
-            self._upload(key, manifest)
-        return manifest
+            self._upload(key, record)
+        return record
 
-    def _upload(self, key: OutputKey, manifest: Manifest) -> None:
-        folder, remote = self._local_folder(key), self.root.joinpath(key.asset, *key.parts)
+    def _upload(self, key: OutputKey, record: OutputRecord) -> None:
+        folder, remote = self._local_folder(key), self.root.joinpath(key.asset, *key.partition)
         with contextlib.suppress(FileNotFoundError):
-            (remote / _MANIFEST).unlink()
+            (remote / _RECORD).unlink()
         remote.mkdir(parents=True, exist_ok=True)
-        for name in (*manifest.files, _MANIFEST):
+        for name in (*record.files, _RECORD):
             target = remote.joinpath(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("rb") as source, target.open("wb") as sink:
@@ -289,10 +287,10 @@ class Store:
         """Finish or undo the swap of a process that was killed between its two renames."""
         staging, folder = self._staging(key), self._local_folder(key)
         old = staging.with_name(f"{staging.name}.old")
-        if not (staging / _MANIFEST).exists() and not old.exists():
+        if not (staging / _RECORD).exists() and not old.exists():
             return
         with contextlib.suppress(OutputBusyError), self._lock(key):
-            whole = staging if (staging / _MANIFEST).exists() else old
+            whole = staging if (staging / _RECORD).exists() else old
             if whole.exists() and not folder.exists():
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(whole, folder)
@@ -308,11 +306,11 @@ class Store:
             )
 
 
-def _manifest_json(manifest: Manifest) -> dict[str, Any]:
-    return dataclasses.asdict(manifest)
+def _record_json(record: OutputRecord) -> dict[str, Any]:
+    return dataclasses.asdict(record)
 
 
-def _parse_manifest(raw: Any, path: str) -> Manifest:
+def _parse_record(raw: Any, path: str) -> OutputRecord:
     try:
         version = int(raw["schema_version"])
         if version > SCHEMA_VERSION:
@@ -321,14 +319,14 @@ def _parse_manifest(raw: Any, path: str) -> Manifest:
                 "data folder"
             )
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in raw["files"].items()}
-        return Manifest(**{**raw, "files": files})
+        return OutputRecord(**{**raw, "files": files})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OutputSchemaError(f"{path} is not a manifest ({error}); delete its folder and run again") from error
+        raise OutputSchemaError(f"{path} is not a record ({error}); delete its folder and run again") from error
 
 
-def _holds(folder: Path, manifest: Manifest) -> bool:
+def _holds(folder: Path, record: OutputRecord) -> bool:
     try:
-        local = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        local = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return False
-    return bool(local.get("data_version") == manifest.data_version)
+    return bool(local.get("data_version") == record.data_version)

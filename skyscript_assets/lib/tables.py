@@ -60,18 +60,27 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         CorruptInputError: the file is not a whole Parquet file.
         OutputSchemaError: a column of `schema` is missing or of another type.
     """
+    check_table(path, schema, columns)
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _torn(path, error) from error
+
+
+def check_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> None:
+    """Check that a table has the wanted columns, of the types that `schema` gives them, without reading its rows.
+
+    Raises:
+        UpstreamMissingError: the file does not exist.
+        CorruptInputError: the file is not a whole Parquet file.
+        OutputSchemaError: a column is missing or of another type.
+    """
     if not path.is_file():
         raise UpstreamMissingError(f"{path} does not exist: materialize its asset first")
     try:
         known = pq.read_schema(path)
-        _check_columns(path, known, schema, columns)
-        return pq.read_table(path, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptInputError(f"{path} is not a whole Parquet file ({error}); materialize its asset again") from error
-
-
-def _check_columns(path: Path, known: pa.Schema, schema: pa.Schema | None, columns: Sequence[str] | None) -> None:
-    """Raise OutputSchemaError unless the wanted columns are in the file, of the types that `schema` gives them."""
+        raise _torn(path, error) from error
     wanted = dict.fromkeys(columns or ()) | {
         field.name: field.type for field in schema or () if columns is None or field.name in columns
     }
@@ -82,3 +91,7 @@ def _check_columns(path: Path, known: pa.Schema, schema: pa.Schema | None, colum
                 f"{path}: column {name} should be {kind or 'there'}, found {found}; "
                 "it was written by another version: materialize its asset again"
             )
+
+
+def _torn(path: Path, error: Exception) -> CorruptInputError:
+    return CorruptInputError(f"{path} is not a whole Parquet file ({error}); materialize its asset again")

@@ -235,9 +235,9 @@ def test_a_source_whose_files_lie_elsewhere_is_explicitly_empty(extracted: Site)
     extracted.write_raster(**extracted.raster, transform=transform)
     workshop = extracted.workshop()
     extracted.make(workshop, "scene_index/here/OWN")
-    manifest = workshop.store.manifest(OutputKey("scene_index", ("here", "OWN")))
-    assert manifest is not None
-    assert (manifest.counts["scenes"], manifest.counts["outside"]) == (0, 1)
+    record = workshop.store.record(OutputKey("scene_index", ("here", "OWN")))
+    assert record is not None
+    assert (record.counts["scenes"], record.counts["outside"]) == (0, 1)
 
 
 # ----------------------------------------------------------------------- settings, disk, order of the runs
@@ -263,7 +263,7 @@ def skyscript(site: Site, profile: Path, *arguments: str) -> subprocess.Complete
 def test_a_typo_in_the_settings(extracted: Site) -> None:
     workshop = extracted.workshop()
     plant = yaml.safe_load((workshop.profile / "plant.yaml").read_text("utf-8"))
-    plant["chips"]["min_objekt_px"] = 12
+    plant["plan"]["min_objekt_px"] = 12
     plant["split"]["zoom"] = "sixteen"
     (workshop.profile / "plant.yaml").write_text(yaml.safe_dump(plant), "utf-8")
     before = contents(extracted.data)
@@ -276,7 +276,7 @@ def test_a_typo_in_the_settings(extracted: Site) -> None:
             "  - plant.yaml: split.zoom: Input should be a valid integer, unable to parse string as an integer "
             "(found 'sixteen')"
         ),
-        "  - plant.yaml: chips.min_objekt_px: unknown key (found 12); did you mean 'min_object_px'?",
+        "  - plant.yaml: plan.min_objekt_px: unknown key (found 12); did you mean 'min_object_px'?",
     ]
     assert contents(extracted.data) == before
 
@@ -352,13 +352,11 @@ def test_a_file_where_an_output_should_be(site: Site) -> None:
     )
 
 
-def test_a_manifest_that_is_none(extracted: Site) -> None:
-    manifest = extracted.data / "osm_extract/here/manifest.json"
-    manifest.write_text(manifest.read_text("utf-8")[:50], "utf-8")
+def test_a_record_that_is_none(extracted: Site) -> None:
+    record = extracted.data / "osm_extract/here/output.json"
+    record.write_text(record.read_text("utf-8")[:50], "utf-8")
     before = contents(extracted.data)
-    with pytest.raises(
-        SkyScriptError, match=rf"^{manifest} is not a manifest \(.*\); delete its folder and run again$"
-    ):
+    with pytest.raises(SkyScriptError, match=rf"^{record} is not a record \(.*\); delete its folder and run again$"):
         extracted.run(extracted.workshop(), "osm_objects/here")
     assert contents(extracted.data) == before
 
@@ -385,7 +383,7 @@ def open_folder() -> Iterator[Path]:
         store, key = Store(folder / "data"), OutputKey("osm_extract", ("here",))
         with store.writing(key, "f") as out:
             (out / "extract.json").write_text("{}", "utf-8")
-            store.complete(key, code_version="1", fingerprint="f", inputs={}, counts={})
+            store.complete(key, fingerprint="f", made_from={}, counts={})
     yield folder / "data"
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
@@ -408,7 +406,7 @@ def test_an_output_s_folder_that_may_not_be_read(open_folder: Path) -> None:
     (open_folder / "osm_extract").chmod(0o000)
     with as_somebody_else():
         with pytest.raises(StorageError, match=rf"^{open_folder}/osm_extract.* cannot be read \(.*Permission denied"):
-            Store(open_folder).manifest(OutputKey("osm_extract", ("here",)))
+            Store(open_folder).record(OutputKey("osm_extract", ("here",)))
     (open_folder / "osm_extract").chmod(0o755)
     assert contents(open_folder) == before
 
@@ -424,5 +422,5 @@ def test_an_asset_s_folder_that_may_not_be_written(open_folder: Path) -> None:
         ):
             with store.writing(key, "g") as out:
                 (out / "extract.json").write_text("{1}", "utf-8")
-                store.complete(key, code_version="1", fingerprint="g", inputs={}, counts={})
+                store.complete(key, fingerprint="g", made_from={}, counts={})
     assert contents(open_folder) == before

@@ -7,7 +7,6 @@ import pytest
 from skyscript_assets.lib.benchmarks.features import decode
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import iter_images, read_items, read_spec
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 
 
 @pytest.mark.integration
@@ -18,10 +17,8 @@ def test_a_published_folder_is_packed_whole(
     folder = shared_data / "benchmarks" / name
     if not folder.is_dir():
         pytest.skip(f"the published set is absent: {folder} does not exist")
-    benchmark = ImageFolderBenchmark(
-        title=name, csv=str(folder / f"{name}_test.csv"), classnames=str(folder / "classnames.txt")
-    )
-    summary = build_image_folder(benchmark, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    benchmark = ImageFolderBenchmark(title=name, csv=f"{name}_test.csv", classnames="classnames.txt")
+    summary = build_image_folder(benchmark, folder / benchmark.csv, folder / benchmark.classnames, tmp_path)
     assert summary.items == {"test": images}
     assert len(summary.positives) == classes == len(read_spec(tmp_path).classes)
     assert not summary.synthetic

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skyscript_assets.lib.benchmarks.published_features import evaluate_published_features
+from benchmarks.published_features import evaluate_published_features
 
 ROOT = Path(__file__).resolve().parents[2]
 

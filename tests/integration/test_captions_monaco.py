@@ -14,18 +14,20 @@ from pyproj import Transformer
 
 import skyscript_assets
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules, PlanSummary
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.geometry import cells_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
+from skyscript_assets.lib.osm.region_overlap import write_region_overlap
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import load_settings
-from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings
+from skyscript_assets.lib.settings.plant import CaptionSettings, PlanSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
-from skyscript_assets.lib.tags.text import excluded_reason
+from skyscript_assets.lib.tags.text import attribute_reason, text_reason
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +41,7 @@ GSD, SOURCE, ZOOM, QUOTA = 0.5, "MAP05", 17, 30
 def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PlanSummary, CaptionSummary]:
     folder = tmp_path_factory.mktemp("monaco")
     pbf = shared_data / "osm" / "monaco.osm.pbf"
-    stage_extract("monaco", Region(title="Monaco", path=str(pbf), bbox=MONACO), SETTINGS, folder)
+    stage_extract("monaco", Region(title="Monaco", path=str(pbf), bbox=MONACO), SETTINGS.shared, folder)
     write_objects(folder, folder)
     pairs = read_table(folder / "objects.parquet")["tags"].combine_chunks()
     mapped = zip(pairs.keys.to_pylist(), pairs.items.to_pylist(), strict=True)
@@ -47,7 +49,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     seen = [
         {"key": key, "value": value, "region": "monaco", "gsd_m": GSD, "n_plannable": n}
         for (key, value), n in counted.items()
-        if excluded_reason(key, value) is None
+        if (text_reason(key, value) or attribute_reason(key)) is None
     ]
     pq.write_table(pa.Table.from_pylist(seen), folder / "snapshot.parquet")
     tags = [{"key": row["key"], "value": row["value"], "coarsest_gsd_m": 0.6} for row in seen]
@@ -75,9 +77,11 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
             )
         ],
     )
-    chips = ChipSettings(snapshot="test", quota=QUOTA)
     objects = folder / "objects.parquet"
-    plan = write_plan("monaco", SOURCE, MONACO.bounds, objects, folder, folder, chips, ZOOM, folder)
+    write_region_overlap("monaco", MONACO.bounds, objects, {}, folder)
+    inputs = PlanInputs(objects, folder / "overlap.parquet", folder, folder)
+    rules = PlanRules(PlanSettings(snapshot="test", quota=QUOTA), ZOOM)
+    plan = write_plan(Ground("monaco", SOURCE, MONACO.bounds, GSD), inputs, rules, folder)
     ids = read_table(folder / "plan.parquet", PLAN_SCHEMA)["chip_id"]
     pq.write_table(pa.table({"chip_id": ids, "status": ["ok"] * len(ids)}), folder / "chips.parquet")
     rules = PACKAGE / "settings" / "caption_rules.yaml"

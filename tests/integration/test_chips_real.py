@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, cut_chips
-from skyscript_assets.lib.chips.sheet import contact_sheet, sheet_preview
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, CutInputs, cut_chips
+from skyscript_assets.lib.chips.sheet import sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
@@ -26,9 +25,10 @@ from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
+from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
-SETTINGS = ChipSettings(snapshot="s", quota=1, part_size=40)
+SETTINGS = ChipSettings(part_size=40)
 Window = tuple[Scene, int, int, int, int]
 
 
@@ -44,14 +44,14 @@ class Workshop:
     def index(self, path: Path, gsd_m: float, **fields: Any) -> Scene:
         known = {"title": "t", "licence": "CC-BY-4.0", "attribution": "OpenAerialMap", "datetime": "2020-06-01"}
         source = FilesSource.model_validate(known | {"paths": [str(path)], "gsd_m": gsd_m} | fields)
-        profile: Any = SimpleNamespace(folder=self.folder)
+        profile = shared_in(self.folder)
         index_files(Search("kampala", "OAM", source, profile, (-180, -90, 180, 90), self.folder / "scenes"))
         (scene,) = read_scenes(self.folder / "scenes")
         return scene
 
     def cut(self, windows: list[Window], **facts: Any) -> ChipSummary:
         self.plan = self.write_plan(self.folder / "plan", windows, **facts)
-        return cut_chips(self.folder / "plan", self.folder / "scenes", SETTINGS, self.folder / "chips")
+        return cut_chips(CutInputs(self.folder / "plan", self.folder / "scenes"), SETTINGS, self.folder / "chips")
 
     def chips(self) -> list[dict[str, Any]]:
         return read_table(self.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()
@@ -119,9 +119,8 @@ def test_chips_of_kampala_make_a_contact_sheet(shared_data: Path, workshop: Work
     scene = workshop.index((folder / "oam_kampala_z20.tif").resolve(), 0.15)
     workshop.cut(windows_around(scene, buildings_inside(folder / "labels_osm_buildings.geojson", scene)))
     captions = {row["chip_id"]: "building, surrounded by building; road of residential" for row in workshop.plan}
-    sheet = workshop.folder / "sheet.jpg"
-    assert contact_sheet(workshop.folder / "chips", workshop.folder / "plan", sheet, captions) == 25
-    with Image.open(sheet) as image:
+    write_sheets(workshop.folder / "chips", workshop.folder / "plan")
+    with Image.open(workshop.folder / "chips/accepted.jpg") as image:
         assert min(image.size) > 1000
     preview = sheet_preview(workshop.folder / "chips", workshop.folder / "plan", captions)
     assert 20_000 < len(preview) <= 150_000

@@ -15,7 +15,7 @@ from skyscript_assets.lib.pairs.features import write_chip_features
 from skyscript_assets.lib.settings.models import AlignRecipe, JointBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
@@ -94,7 +94,7 @@ def test_alignment_on_real_tiles_names_unseen_tiles(eurosat, tmp_path: Path):
     names = sorted(set(labels))
 
     def accuracy(model) -> float:
-        images = model.encode_images([eurosat[i][0] for i in test])
+        images = model.project_image(model.image_features([eurosat[i][0] for i in test]))
         texts = model.encode_texts([f"a satellite image of {name}" for name in names])
         found = (images @ texts.T).argmax(axis=1)
         return float(np.mean([names[k] == labels[i] for k, i in zip(found, test, strict=True)]))

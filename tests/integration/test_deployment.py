@@ -1,9 +1,13 @@
 """The files that start the plant as services say what they should."""
 
+import importlib.util
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
@@ -34,6 +38,36 @@ def test_the_instance_s_settings_are_ones_that_dagster_knows(folder: Path, monke
         monkeypatch.setenv(f"DAGSTER_POSTGRES_{name}", "x")
     config, _ = dagster_instance_config(str(folder))
     assert config["telemetry"] == {"enabled": False}
+
+
+@pytest.mark.parametrize(("folder", "runs"), [(ROOT, 2), (ROOT / "deploy", 4)])
+def test_runs_wait_in_a_queue_and_their_number_is_limited(folder: Path, runs: int, tmp_path: Path) -> None:
+    stated = yaml.safe_load((folder / "dagster.yaml").read_text(encoding="utf-8"))
+    stated.pop("storage", None)  # a database that is not here
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(stated), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
+        limits = instance.get_concurrency_config()
+    assert limits.run_queue_config is not None
+    assert limits.run_queue_config.max_concurrent_runs == runs
+    assert limits.pool_config.default_pool_limit == runs
+
+
+@pytest.mark.integration
+def test_dg_loads_the_definitions(tmp_path: Path) -> None:
+    if importlib.util.find_spec("dagster_dg_cli") is None:
+        pytest.skip("dagster-dg-cli is not installed (extra dev)")
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster_dg_cli.cli", "check", "defs"],
+        cwd=ROOT,
+        env={**os.environ, "DAGSTER_HOME": str(tmp_path), "SKYSCRIPT_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All definitions loaded successfully" in done.stdout
 
 
 def test_the_workspace_names_this_code_location() -> None:

@@ -97,7 +97,7 @@ def index(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], list[Scene]]]:
     def run(source: EarthEngineSource, bbox: Any = REGION) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        return index_earth_engine(Search("here", "P", source, SETTINGS, bbox, out)), read_scenes(out)
+        return index_earth_engine(Search("here", "P", source, SETTINGS.shared, bbox, out)), read_scenes(out)
 
     return run
 

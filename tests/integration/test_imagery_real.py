@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Search
+from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
 WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -62,7 +62,7 @@ def source_of(path: Path, image: Image, **fields: Any) -> FilesSource:
 
 
 def index(path: Path, image: Image, out: Path, **fields: Any) -> list[Scene]:
-    profile: Any = SimpleNamespace(folder=out)
+    profile = shared_in(out)
     index_files(Search("here", "S", source_of(path, image, **fields), profile, WORLD, out))
     return read_scenes(out)
 

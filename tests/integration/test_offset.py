@@ -25,8 +25,8 @@ from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import State, materialize, state_of
-from skyscript_assets.stages import inputs_of
+from skyscript_assets.partitions import inputs_of
+from skyscript_assets.provenance import Outputs, State
 from tests.workshop import demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ def outlines(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     pbf = shared_data / "pairs" / "kampala_oam" / "kampala_buildings_derived.osm.pbf"
     folder = tmp_path_factory.mktemp("kampala")
     settings = load_settings(PACKAGED_PROFILES / "demo")
-    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings, folder)
+    stage_extract("kampala", Region(title="Kampala", path=str(pbf), bbox=GROUND), settings.shared, folder)
     write_objects(folder, folder)
     return read_outlines(folder / "objects.parquet")
 
@@ -59,7 +59,9 @@ def scenes(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             datetime="2022-01-01",
         )
         folder = tmp_path_factory.mktemp(f"scenes-{level}")
-        index_files(Search("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo"), GROUND.bounds, folder))
+        index_files(
+            Search("kampala", "OAM", source, load_settings(PACKAGED_PROFILES / "demo").shared, GROUND.bounds, folder)
+        )
         (found[level],) = read_scenes(folder)
     return found
 
@@ -112,8 +114,8 @@ def files(shared_data: Path) -> dict[str, Any]:
     return files
 
 
-def profile(folder: Path, files: dict[str, Any], **chips: Any) -> Settings:
-    files["plant"]["chips"].update(chips)
+def profile(folder: Path, files: dict[str, Any], **plan: Any) -> Settings:
+    files["plant"]["plan"].update(plan)
     return load_settings(write_profile(folder, files))
 
 
@@ -121,16 +123,15 @@ def make(settings: Settings, store: Store, *assets: str) -> None:
     for name in assets:
         stage = STAGES[name]
         parts = PAIR if len(stage.scheme.dimensions) == 2 else PAIR[:1]
-        materialize(stage, STAGES, settings, store, parts)
+        Outputs(STAGES, settings, store).materialize(stage, parts)
 
 
 def test_the_stage_writes_a_table_and_shows_it_with_its_sign(tmp_path: Path, files: dict[str, Any]) -> None:
     settings, store = profile(tmp_path / "profile", files), Store(tmp_path / "data")
     make(settings, store, "osm_extract", "osm_objects", "scene_index")
-    outcome = materialize(STAGES["scene_offsets"], STAGES, settings, store, PAIR)
-    assert outcome.manifest.counts["status"] == {"estimated": 1}
-    assert outcome.manifest.counts["applied"] == 0
-    assert set(outcome.manifest.files) == {"offsets.parquet", "offsets.jpg"}
+    outcome = Outputs(STAGES, settings, store).materialize(STAGES["scene_offsets"], PAIR)
+    assert outcome.record.counts["status"] == {"estimated": 1}
+    assert set(outcome.record.files) == {"offsets.parquet", "offsets.jpg"}
     shown = STAGES["scene_offsets"].preview(outcome.run)
     assert set(shown) == {"offsets", "sign", "before and after"}
     assert "Add dx_m" in str(shown["sign"].value)
@@ -143,14 +144,15 @@ def test_plans_read_offsets_only_where_they_are_to_be_applied(tmp_path: Path, fi
     off = profile(tmp_path / "off", files)
     on = profile(tmp_path / "on", files, apply_offsets=True)
     make(off, store, "osm_extract", "osm_objects", "scene_index", "scene_offsets")
-    assert state_of(STAGES["scene_offsets"], STAGES, off, store, PAIR) is State.CURRENT
-    assert state_of(STAGES["scene_offsets"], STAGES, on, store, PAIR) is State.STALE
+    assert Outputs(STAGES, off, store).state(STAGES["scene_offsets"], PAIR) is State.CURRENT
+    assert Outputs(STAGES, on, store).state(STAGES["scene_offsets"], PAIR) is State.CURRENT
+    files["sources"]["sources"]["OAM"]["choice"] = {"months": [6]}
+    chosen = profile(tmp_path / "chosen", files)
+    assert Outputs(STAGES, chosen, store).state(STAGES["scene_offsets"], PAIR) is State.CURRENT
     keys = {
         name: {key.asset for key in inputs_of(STAGES["chip_plan"], STAGES, settings, PAIR)}
         for name, settings in (("off", off), ("on", on))
     }
     assert keys["on"] - keys["off"] == {"scene_offsets"}
-    make(on, store, "scene_offsets")
     (row,) = read_table(store.folder(OutputKey("scene_offsets", PAIR)) / "offsets.parquet").to_pylist()
-    assert row["applied"]
     assert row["status"] == "estimated"

@@ -32,16 +32,17 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.osm import download as download_module
-from skyscript_assets.lib.osm import extract as extract_module
+from skyscript_assets.lib.osm import origin as origin_module
 from skyscript_assets.lib.osm.download import Version, download
-from skyscript_assets.lib.osm.extract import read_of_region, stage_extract
+from skyscript_assets.lib.osm.extract import stage_extract
+from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings, load_settings
+from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.storage import Manifest, OutputKey, Store
-from skyscript_assets.provenance import materialize
+from skyscript_assets.lib.storage import OutputKey, OutputRecord, Store
+from skyscript_assets.provenance import Outputs
 from tests.serving import serving
-from tests.workshop import demo_files, write_profile
+from tests.workshop import demo_files, shared_in, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         end = start + self.server.cuts.pop(0) if self.server.cuts else len(data)
+        self.close_connection = self.close_connection or end < len(data)
         body = data[start:end] + (self.server.surplus if end >= len(data) else b"")
         if self.server.chunked:
             headers = {"Transfer-Encoding": "chunked", **headers, "Content-Length": ""}
@@ -555,9 +557,9 @@ def test_a_download_that_does_not_fit_is_not_begun(
 def stage(out: Path, url: str | None = None, **region: Any) -> dict[str, Any]:
     mirror = region.pop("mirror", "http://127.0.0.1:9")
     out.mkdir(exist_ok=True)
-    profile = Settings.model_construct(folder=out, geofabrik_mirror=mirror)
+    profile = shared_in(out, mirror=mirror)
     described = Region(title="Here", url=url, **region)
-    return stage_extract("here", described, profile, out).counts()
+    return stage_extract("here", described, profile, out)
 
 
 def md5_of(data: bytes) -> bytes:
@@ -587,10 +589,7 @@ def test_a_name_at_geofabrik_becomes_the_address_of_its_latest_extract(
 
 def test_another_mirror_is_another_origin(tmp_path: Path) -> None:
     region = Region(title="Here", geofabrik="europe/here")
-    read = [
-        read_of_region(region, Settings.model_construct(folder=tmp_path, geofabrik_mirror=f"http://{host}"))
-        for host in "ab"
-    ]
+    read = [read_of_region(region, shared_in(tmp_path, mirror=f"http://{host}")) for host in "ab"]
     assert [facts["address"] for facts in read] == [f"http://{host}/europe/here-latest.osm.pbf" for host in "ab"]
 
 
@@ -695,12 +694,12 @@ class Plant:
         self.folder, self.url = folder, url
         self.store = Store(folder / "data")
 
-    def make(self, **region: Any) -> Manifest:
+    def make(self, **region: Any) -> OutputRecord:
         """Make the extract again whether or not it is current; counts how often as it goes."""
         files = demo_files()
         files["regions"] = {"regions": {"here": {"title": "Here", "url": self.url, **region}}}
         profile = load_settings(write_profile(self.folder / "profile", files))
-        return materialize(STAGES["osm_extract"], STAGES, profile, self.store, ("here",), force=True).manifest
+        return Outputs(STAGES, profile, self.store).materialize(STAGES["osm_extract"], ("here",), force=True).record
 
 
 @pytest.fixture
@@ -768,7 +767,7 @@ def test_without_hard_links_the_earlier_file_is_copied(plant: Plant, monkeypatch
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(extract_module.os, "link", refuse)
+    monkeypatch.setattr(origin_module.os, "link", refuse)
     assert plant.make().counts["not_modified"]
 
 

@@ -1,6 +1,6 @@
 """Objects compared with those of `osmium export` (Debian: osmium-tool), on random files and on every real extract.
 
-The export runs with the configuration that our area rules write down, and once more with `linear_tags` left to osmium,
+The export runs with our area rules as its configuration, and once more with `linear_tags` left to osmium,
 which then makes lines of all closed ways that are no area (see `osmium_export_config`).
 """
 
@@ -16,7 +16,7 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skyscript_assets.lib.osm.areas import osmium_export_config
+from benchmarks.osmium_config import osmium_export_config
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.tables import read_table
 

@@ -10,9 +10,9 @@ import shapely
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, ObjectsSummary, write_objects
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
+from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
 
@@ -35,8 +35,8 @@ COUNTS = {
 
 
 def objects_of(source: Path, out: Path, bbox: BBox | None = None) -> ObjectsSummary:
-    settings = Settings.model_construct(folder=source.parent)
-    stage_extract("here", Region(title="Here", path=source.name, bbox=bbox), settings, out)
+    settings = shared_in(source.parent)
+    stage_extract("here", Region(title="Here", path=source.name, bbox=bbox), settings.shared, out)
     return write_objects(out, out)
 
 

@@ -18,9 +18,9 @@ from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
+from tests.workshop import shared_in
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("monaco")
     osm = shared_data / "osm"
     region = Region(title="Monaco", path="monaco.osm.pbf", bbox=HARBOUR)
-    stage_extract("monaco", region, Settings.model_construct(folder=osm), folder)
+    stage_extract("monaco", region, shared_in(osm), folder)
     write_objects(folder, folder)
     source = SyntheticSource(
         title="Synthetic",

@@ -16,25 +16,27 @@ import simplejpeg
 from affine import Affine
 
 import skyscript_assets
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CutInputs, cut_chips
 from skyscript_assets.lib.chips.estimate import estimate
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import REPORT_SCHEMA
-from skyscript_assets.lib.geometry import split_of_bounds
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
+from skyscript_assets.lib.osm.region_overlap import write_region_overlap
 from skyscript_assets.lib.settings.load import load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, RateSettings, SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary
 from skyscript_assets.lib.tar import read_member
+from tests.splits import split_of_bounds
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +57,7 @@ def files_source(path: Path, gsd_m: float, date: dt.date, **more: Any) -> FilesS
 
 def snapshot_of_labels(objects: Path, region: str, gsd_m: float, out: Path) -> None:
     """The labelled tags with their counts, as a sampling snapshot."""
-    count_vocabulary({region: objects}, [gsd_m], ChipSettings(snapshot="s", quota=1), out)
+    count_vocabulary({region: objects}, [gsd_m], SizeSettings(), out)
     labels = read_labels(PACKAGE / "settings" / "tag_labels.csv")
     tags = {tag: label.coarsest_gsd_m for tag, label in labels.items() if label.coarsest_gsd_m is not None}
     rows = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), gsd in tags.items()]
@@ -72,7 +74,7 @@ class Naip:
         scenes = []
         for date, name in NAIP.values():
             source = files_source(self.path(name), 5.0, date)
-            index_files(Search("dakota", "NAIP", source, SETTINGS, WORLD, folder))
+            index_files(Search("dakota", "NAIP", source, SETTINGS.shared, WORLD, folder))
             scenes += read_scenes(folder)
         write_scenes(folder, scenes)
         self.source = source
@@ -104,19 +106,13 @@ class Naip:
 
     def plan(self, data: dt.datetime, **rules: Any) -> PlanSummary:
         here = self.folder
-        chips = ChipSettings(snapshot="s", quota=1000, point_tile_px=64)
+        plan = PlanSettings(snapshot="s", quota=1000, point_tile_px=64)
+        write_region_overlap("dakota", WORLD, here / "objects.parquet", {}, here)
         return write_plan(
-            "dakota",
-            "NAIP",
-            WORLD,
-            here / "objects.parquet",
+            Ground("dakota", "NAIP", WORLD, 5.0, data),
+            PlanInputs(here / "objects.parquet", here / "overlap.parquet", here, here),
+            PlanRules(plan, 10, SceneChoice.model_validate(rules)),
             here,
-            here,
-            chips,
-            10,
-            here,
-            choice=SceneChoice.model_validate(rules),
-            data_time=data,
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -168,8 +164,8 @@ def test_both_dates_show_the_same_ground_and_are_cut_from_their_own_image(naip: 
         boxes = [shapely.box(*row["bbox"].values()) for row in (first, second)]
         assert boxes[0].intersection(boxes[1]).area > 0.95 * boxes[0].area
         assert first["split"] == second["split"]
-    chips = ChipSettings(snapshot="s", quota=1, jpeg_quality=95, min_sharpness=0, min_contrast=0, max_cloud_share=1)
-    cut_chips(tmp_path, tmp_path, chips, tmp_path)
+    chips = ChipSettings(jpeg_quality=95, min_sharpness=0, min_contrast=0, max_cloud_share=1)
+    cut_chips(CutInputs(tmp_path, tmp_path), chips, tmp_path)
     plan = {row["chip_id"]: row for row in naip.rows()}
     pictures = {}
     for year, (_, name) in NAIP.items():
@@ -186,9 +182,9 @@ def test_both_dates_show_the_same_ground_and_are_cut_from_their_own_image(naip: 
 
 def test_an_estimate_is_near_what_is_cut(naip: Naip, tmp_path: Path) -> None:
     naip.plan(time(2021, 1, 1), dates=2)
-    chips = ChipSettings(snapshot="s", quota=1)
+    chips = ChipSettings()
     before = estimate(tmp_path, tmp_path, naip.source, chips, RateSettings())
-    done = cut_chips(tmp_path, tmp_path, chips, tmp_path)
+    done = cut_chips(CutInputs(tmp_path, tmp_path), chips, tmp_path)
     assert before.chips == done.planned
     assert before.scenes == 2
     assert before.requests == 0
@@ -204,15 +200,17 @@ def test_an_estimate_is_near_what_is_cut(naip: Naip, tmp_path: Path) -> None:
 def test_san_francisco_is_planned_on_landsat_at_30_metres(shared_data: Path, tmp_path: Path, rule: str) -> None:
     folder = shared_data / "pairs" / "sf_landsat7"
     region = Region(title="Mission Bay", path=str(folder / "sf_mission_bay.osm"))
-    stage_extract("mission", region, SETTINGS, tmp_path)
+    stage_extract("mission", region, SETTINGS.shared, tmp_path)
     write_objects(tmp_path, tmp_path)
     source = files_source(folder / "landsat7_sf_bay_30m_3857.tif", 23.7, dt.date(2001, 7, 1), bands=(2, 3, 3))
-    index_files(Search("mission", "L7", source, SETTINGS, WORLD, tmp_path))
+    index_files(Search("mission", "L7", source, SETTINGS.shared, WORLD, tmp_path))
     snapshot_of_labels(tmp_path / "objects.parquet", "mission", 23.7, tmp_path)
-    chips = ChipSettings.model_validate(
+    plan = PlanSettings.model_validate(
         {"snapshot": "s", "quota": 50, "rule": rule, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}
     )
-    summary = write_plan("mission", "L7", WORLD, tmp_path / "objects.parquet", tmp_path, tmp_path, chips, 11, tmp_path)
+    write_region_overlap("mission", WORLD, tmp_path / "objects.parquet", {}, tmp_path)
+    inputs = PlanInputs(tmp_path / "objects.parquet", tmp_path / "overlap.parquet", tmp_path, tmp_path)
+    summary = write_plan(Ground("mission", "L7", WORLD, 23.7), inputs, PlanRules(plan, 11), tmp_path)
     rows = read_table(tmp_path / "plan.parquet", PLAN_SCHEMA).to_pylist()
     assert summary.planned == len(rows) >= (1 if rule == "focus" else 0)
     assert summary.drawn == len(rows) + sum(summary.dropped.values())

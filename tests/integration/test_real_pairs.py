@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from skyscript_assets import backfill
-from skyscript_assets.lib.geometry import cell_of, split_of_bounds
+from skyscript_assets.lib.geometry import cell_of
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
+from tests.splits import split_of_bounds
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("demo_packages")]
@@ -48,20 +49,20 @@ class Pairs(Workshop):
         steps = [step for step in backfill.steps_of(self.settings) if step.level.name in levels]
         return list(backfill.run_all(self.defs, self.settings, self.store, self.instance, steps=steps))
 
-    def folder(self, asset: str, *parts: str) -> Path:
-        return self.store.folder(OutputKey(asset, parts))
+    def folder(self, asset: str, *partition: str) -> Path:
+        return self.store.folder(OutputKey(asset, partition))
 
-    def counts(self, asset: str, *parts: str) -> dict[str, Any]:
-        manifest = self.store.manifest(OutputKey(asset, parts))
-        assert manifest is not None
-        return dict(manifest.counts)
+    def counts(self, asset: str, *partition: str) -> dict[str, Any]:
+        record = self.store.record(OutputKey(asset, partition))
+        assert record is not None
+        return dict(record.counts)
 
-    def rows(self, asset: str, *parts: str, table: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = read_table(self.folder(asset, *parts) / table).to_pylist()
+    def rows(self, asset: str, *partition: str, table: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = read_table(self.folder(asset, *partition) / table).to_pylist()
         return rows
 
-    def image(self, chip: dict[str, Any], *parts: str) -> NDArray[np.uint8]:
-        data = read_member(self.folder("image_chips", *parts) / chip["shard"], chip["offset"], chip["length"])
+    def image(self, chip: dict[str, Any], *partition: str) -> NDArray[np.uint8]:
+        data = read_member(self.folder("image_chips", *partition) / chip["shard"], chip["offset"], chip["length"])
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
         return image
 
@@ -106,7 +107,7 @@ def evaluations(instance: dg.DagsterInstance) -> list[Any]:
 def kampala(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iterator[Pairs]:
     folder = (shared_data / "pairs/kampala_oam").resolve()
     plant = demo_files()["plant"]
-    plant["chips"].update(snapshot="kampala-1", quota=30)
+    plant["plan"].update(snapshot="kampala-1", quota=30)
     plant["split"]["zoom"] = 19
     region = {"title": "Kampala", "path": str(folder / "kampala_buildings_derived.osm.pbf"), "bbox": KAMPALA_BBOX}
     sources = {
@@ -204,7 +205,7 @@ def test_training_on_kampala_ends_with_one_message_that_counts_what_is_missing(k
     ):
         missing = max(0, needed - count)
         assert f"{count} {noun} (at least {needed} needed, {missing} missing)" in trained.error
-    assert kampala.store.manifest(OutputKey("trained_checkpoint", ("mine",))) is None
+    assert kampala.store.record(OutputKey("trained_checkpoint", ("mine",))) is None
 
 
 # -------------------------------------------------------------------------------------------------------- San Francisco
@@ -215,8 +216,8 @@ def san_francisco(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
     pairs = (shared_data / "pairs").resolve()
     folder = pairs / "sf_landsat7"
     plant = demo_files()["plant"]
-    chips = {"snapshot": "sf-1", "quota": 10, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}
-    plant["chips"].update(chips)
+    plan = {"snapshot": "sf-1", "quota": 10, "min_object_px": 3, "min_tile_px": 32, "point_tile_px": 32}
+    plant["plan"].update(plan)
     plant["split"]["zoom"] = 12
     regions = {
         "alcatraz": {"title": "Alcatraz", "path": str(folder / "alcatraz.osm")},

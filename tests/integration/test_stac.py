@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.cache import Cache
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CutInputs, cut_chips
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -40,12 +39,10 @@ from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
 from skyscript_assets.lib.imagery.sources.stac.index import index_stac
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import Scheme, StageRun
+from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
-from tests.workshop import Workshop, tiny_files, write_profile
+from tests.workshop import Workshop, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
@@ -90,7 +87,7 @@ class Place:
         return StacSource.model_validate(known | fields)
 
     def index(self, source: StacSource | None = None, bbox: tuple[float, ...] = WORLD) -> dict[str, Any]:
-        profile: Any = SimpleNamespace(folder=self.folder)
+        profile = shared_in(self.folder)
         return index_stac(Search("here", "S", source or self.source(), profile, bbox, self.folder))  # type: ignore[arg-type]
 
     def scenes(self) -> list[Scene]:
@@ -729,14 +726,8 @@ def cutting(place: Place, write_chip_plan: Callable) -> Callable[..., Any]:
         for name in ("plan", "chips"):
             (place.folder / name).mkdir(exist_ok=True)
         write_chip_plan(place.folder / "plan", windows)
-        settings = ChipSettings(snapshot="s", quota=1)
-        cut_chips(
-            place.folder / "plan",
-            place.folder,
-            settings,
-            place.folder / "chips",
-            open_scene=lambda scene: open_scene(scene, source),
-        )
+        inputs = CutInputs(place.folder / "plan", place.folder, lambda scene: open_scene(scene, source))
+        cut_chips(inputs, ChipSettings(), place.folder / "chips")
         rows: list[dict[str, Any]] = read_table(place.folder / "chips/chips.parquet", CHIP_SCHEMA).to_pylist()
         return rows
 
@@ -774,8 +765,8 @@ def test_a_server_that_fails_for_now_fails_its_own_chips_and_a_later_run_finishe
 ) -> None:
     chips = cutting(lambda: place.server.routes.update({"bad.tif": lambda asked: Reply(503)}))
     assert sorted(str(row["reason"]) for row in chips) == ["None"] * 5 + ["unreadable"] * 5
-    ledger = read_failures(place.folder / "chips").values()
-    assert [failure.reason for failure in ledger] == ["http"] * 5
+    failures = read_failures(place.folder / "chips").values()
+    assert [failure["reason"] for failure in failures] == ["http"] * 5
     place.server.routes.pop("bad.tif")
     assert {row["status"] for row in cutting(lambda: None)} == {"ok"}
 
@@ -939,6 +930,7 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     for name in (
         "osm_extract",
         "osm_objects",
+        "region_overlap",
         "tag_labels",
         "pretrained_weights",
         "tag_vocabulary",
@@ -948,22 +940,13 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
         "chip_plan",
         "image_chips",
     ):
-        parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
-        parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
-        made[name] = materialize(STAGES[name], STAGES, workshop.settings, workshop.store, parts)
-    assert made["scene_index"].manifest.counts["scenes"] == 1
-    assert made["scene_index"].manifest.counts["unusable"] == 1
-    assert made["image_chips"].manifest.counts["ok"] > 10
+        partition = ("kotka", "AIR")[: len(STAGES[name].scheme.dimensions)]
+        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], partition)
+    assert made["scene_index"].record.counts["scenes"] == 1
+    assert made["scene_index"].record.counts["unusable"] == 1
+    assert made["image_chips"].record.counts["ok"] > 10
     index = STAGES["scene_index"]
-    run = StageRun(
-        workshop.settings,
-        ("kotka", "AIR"),
-        workshop.store.folder(OutputKey("scene_index", ("kotka", "AIR"))),
-        (),
-        (),
-        workshop.store,
-    )
-    assert index.preview is not None
-    assert "gone.tif: the server answers 404" in str(index.preview(run)["unusable items"])
-    again = materialize(index, STAGES, workshop.settings, workshop.store, ("kotka", "AIR"))
+    shown = index.preview(made["scene_index"].run)
+    assert "gone.tif: the server answers 404" in str(shown["unusable items"])
+    again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
     assert again.reused

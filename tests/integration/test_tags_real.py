@@ -20,7 +20,7 @@ from skyscript_assets.lib.chips.sampling import Snapshot, match_tags
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
-from skyscript_assets.lib.settings.plant import ChipSettings, TagSettings
+from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tags.embedding import SentenceEncoder
@@ -36,8 +36,8 @@ from skyscript_assets.lib.tags.vocabulary import (
     count_vocabulary,
     plot_tag_counts,
 )
-from skyscript_assets.provenance import materialize
-from skyscript_assets.stages import StageRun, partitions_of
+from skyscript_assets.partitions import partitions_of
+from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -61,11 +61,11 @@ def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     objects = {}
     for region, name in EXTRACTS.items():
         folder = tmp_path_factory.mktemp(region)
-        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings, folder)
+        stage_extract(region, Region(title=region, path=str(shared_data / "osm" / name)), settings.shared, folder)
         write_objects(folder, folder)
         objects[region] = folder / "objects.parquet"
     out = tmp_path_factory.mktemp("vocabulary")
-    return out, count_vocabulary(objects, [0.3, 1.0], ChipSettings(snapshot="test", quota=40), out)
+    return out, count_vocabulary(objects, [0.3, 1.0], SizeSettings(), out)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_plans_find_every_tag_that_the_vocabulary_counts(
     tags = sorted(counted)
     snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
     region = Region(title="monaco", path=str(shared_data / "osm" / EXTRACTS["monaco"]))
-    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo"), tmp_path)
+    stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo").shared, tmp_path)
     write_objects(tmp_path, tmp_path)
     found = match_tags(pq.read_table(tmp_path / "objects.parquet")["tags"], snapshot)
     assert np.bincount(found.tags, minlength=len(tags)).tolist() == [counted[tag] for tag in tags]
@@ -128,12 +128,10 @@ def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path
     wanted = ("building", "church", "monaco", "area")
     church = next(r for r in rows if (r["key"], r["value"], r["region"], r["kind"]) == wanted)
     assert 10 < church["shorter_side_m"] < church["longer_side_m"] < 100
-    company = pq.read_table(vocabulary[0] / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA).to_pylist()
-    assert all(0.05 <= row["share"] <= 1 for row in company)
-    assert [
-        r for r in company if text_reason(r["key"], r["value"]) or text_reason(r["other_key"], r["other_value"])
-    ] == []
-    together = {(r["key"], r["value"], r["other_key"], r["other_value"]): r["share"] for r in company}
+    rows = pq.read_table(vocabulary[0] / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA).to_pylist()
+    assert all(0.05 <= row["share"] <= 1 for row in rows)
+    assert [r for r in rows if text_reason(r["key"], r["value"]) or text_reason(r["other_key"], r["other_value"])] == []
+    together = {(r["key"], r["value"], r["other_key"], r["other_value"]): r["share"] for r in rows}
     assert together["footway", "sidewalk", "highway", "footway"] > 0.9
 
 
@@ -188,7 +186,7 @@ def plant(tmp_path: Path, instance: dg.DagsterInstance, demo_packages: None) -> 
         for name in (*names, "tag_groundability"):
             stage = STAGES[name]
             for parts in partitions_of(stage.scheme, workshop.settings):
-                materialize(stage, STAGES, workshop.settings, workshop.store, parts)
+                Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, parts)
         return workshop
 
     return run
@@ -238,8 +236,8 @@ def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
     _, report = decisions_of(workshop)
     assert report["agreement"]["visibility"]["kappa"] == 1.0
     assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "0.6", "second": "1"}]
-    folder = workshop.store.folder(OutputKey("tag_groundability"))
-    shown = STAGES["tag_groundability"].preview(StageRun(workshop.settings, (), folder, (), (), workshop.store))
+    stage = STAGES["tag_groundability"]
+    shown = stage.preview(Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, ()).run)
     assert set(shown) == {"decisions", "label next", "cross-validation", "disagreements", "report", "preview"}
     assert "natural=tree" in str(shown["disagreements"].value)
     assert "data:image/png;base64," in str(shown["decisions"].value)

@@ -18,7 +18,7 @@ from PIL import Image
 from pyproj import Transformer
 
 from skyscript_assets.lib import http
-from skyscript_assets.lib.chips.cut import cut_chips
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     MissingInputError,
@@ -77,7 +77,7 @@ def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[dict[str, Any], li
     def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        summary = index_service(Search("here", "T", source, SETTINGS, bbox, out, cache=cache))
+        summary = index_service(Search("here", "T", source, SETTINGS.shared, bbox, out, cache=cache))
         return summary, read_scenes(out)
 
     return run
@@ -805,10 +805,8 @@ def test_chips_of_a_service_are_cut_as_they_are_served(
     out.mkdir()
     write_chip_plan(plan, [(scene, 50, 50, 128, 128), (scene, 300, 300, 128, 128), (scene, 60, 300, 128, 128)])
     server.faults[corner(scene)] = (200, {}, b"<html>")
-    settings = ChipSettings(snapshot="s", quota=1, jpeg_quality=100, min_sharpness=0.0)
-    summary = cut_chips(
-        plan, tmp_path / "scenes", settings, out, open_scene=lambda scene: open_scene(scene, xyz(server), cache)
-    )
+    inputs = CutInputs(plan, tmp_path / "scenes", lambda scene: open_scene(scene, xyz(server), cache))
+    summary = cut_chips(inputs, ChipSettings(jpeg_quality=100, min_sharpness=0.0), out)
     assert (summary.ok, dict(summary.rejected)) == (2, {"unreadable": 1})
     rows = read_table(out / "chips.parquet").to_pylist()
     data = (out / rows[1]["shard"]).read_bytes()[rows[1]["offset"] :][: rows[1]["length"]]

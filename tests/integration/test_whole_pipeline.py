@@ -1,5 +1,6 @@
 """The whole pipeline on a square kilometre, through the command line and through Dagster."""
 
+import json
 import os
 import random
 import signal
@@ -18,10 +19,11 @@ from skyscript_assets import backfill
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.cli import main
 from skyscript_assets.lib.storage import OutputKey
-from skyscript_assets.provenance import State, state_of
+from skyscript_assets.partitions import partitions_of
+from skyscript_assets.provenance import Outputs, State
 from skyscript_assets.resources import Plant
 from skyscript_assets.schedules import missing_pairs
-from skyscript_assets.stages import partitions_of
+from tests.pins import PINS, changed, environment, versions
 from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -52,16 +54,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo_packages: None) -> Path:
     return home
 
 
-def environment(home: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "SKYSCRIPT_SETTINGS": str(home / "profile"),
-        "SKYSCRIPT_DATA": str(home / "data"),
-        "DAGSTER_HOME": str(home / ".dagster"),
-        "COLUMNS": "200",
-    }
-
-
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "skyscript_assets.cli", *arguments],
@@ -81,8 +73,14 @@ def workshop(home: Path) -> Iterator[Workshop]:
 
 def test_a_run_killed_at_a_random_moment_continues_to_the_end(workshop: Workshop) -> None:
     for stage in STAGES.values():
-        for parts in partitions_of(stage.scheme, workshop.settings):
-            assert state_of(stage, STAGES, workshop.settings, workshop.store, parts) is State.CURRENT, stage.name
+        for partition in partitions_of(stage.scheme, workshop.settings):
+            state = Outputs(STAGES, workshop.settings, workshop.store).state(stage, partition)
+            assert state is State.CURRENT, stage.name
+
+
+def test_outputs_have_the_bytes_that_are_pinned_for_their_code_versions(home: Path) -> None:
+    assert set(json.loads(PINS.read_text(encoding="utf-8"))) == set(versions(home)), "python -m tests.pins"
+    assert changed(home) == []
 
 
 def test_nothing_is_left_in_staging(workshop: Workshop) -> None:
@@ -104,7 +102,7 @@ def test_every_partition_is_materialized_in_the_instance_that_the_ui_shows(home:
                 assert instance.get_latest_materialization_event(dg.AssetKey(stage.name)) is not None
                 continue
             found = instance.get_materialized_partitions(dg.AssetKey(stage.name))
-            wanted = {"|".join(parts) for parts in partitions_of(stage.scheme, workshop.settings)}
+            wanted = {"|".join(partition) for partition in partitions_of(stage.scheme, workshop.settings)}
             assert wanted <= set(found), stage.name
 
 
@@ -136,7 +134,6 @@ def test_chips_captions_and_shards_belong_together(workshop: Workshop) -> None:
 def test_a_painting_lies_where_the_map_has_it(workshop: Workshop) -> None:
     folder = workshop.store.folder(OutputKey("scene_offsets", ("kotka", "SYN1")))
     (row,) = pq.read_table(folder / "offsets.parquet").to_pylist()
-    assert not row["applied"]
     assert row["status"] in ("estimated", "too-few-objects", "disagree")
     if row["status"] == "estimated":
         assert abs(row["dx_m"]) < 1 > abs(row["dy_m"])
@@ -150,9 +147,9 @@ def test_the_scoreboard_shows_every_model_and_says_synthetic(workshop: Workshop)
 
 
 def test_force_makes_an_output_again(home: Path, workshop: Workshop) -> None:
-    before = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    before = workshop.store.record(OutputKey("chip_plan", ("kotka", "SYN1")))
     done = run(home, "run", "--force", "chip_plan/kotka/SYN1")
-    after = workshop.store.manifest(OutputKey("chip_plan", ("kotka", "SYN1")))
+    after = workshop.store.record(OutputKey("chip_plan", ("kotka", "SYN1")))
     assert done.returncode == 0, done.stderr
     assert before == after, "the same inputs give the same bytes"
 

@@ -178,7 +178,7 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
                 "folder": tmp_path,
                 "plant": {
                     "title": "Test",
-                    "chips": {"snapshot": "one", "quota": 5},
+                    "plan": {"snapshot": "one", "quota": 5},
                     "scores": {"scorer": "base"},
                 },
                 "regions": {"town": {"title": "Town", "path": "town.osm.pbf"}},

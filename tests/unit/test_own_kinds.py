@@ -63,24 +63,24 @@ def settings(tmp_path: Path, blocks: dict[str, list[str]], install_package: Call
 
 def test_a_source_of_an_own_kind_is_indexed_read_and_checked(settings: Settings, tmp_path: Path) -> None:
     source = settings.sources["MINE"]
-    search = Search("helsinki", "MINE", source, settings, (24.9, 60.1, 25.0, 60.2), tmp_path)
+    search = Search("helsinki", "MINE", source, settings.shared, (24.9, 60.1, 25.0, 60.2), tmp_path)
     assert source_kind(source.kind).index(search) == {"scenes": 1}
     (scene,) = read_scenes(tmp_path)
     assert (scene.scene_id, scene.kind, scene.source, scene.attribution) == ("here", "photos", "MINE", "me")
     with open_scene(scene, source) as reader:
         pixels = reader.read(scene.crs, scene.transform, 120, 90)
-    np.testing.assert_array_equal(pixels.rgb, np.asarray(Image.open(settings.resolve("here.png"))))
-    assert check_source("MINE", source, settings) == {"gsd_m": 1.0, "extent": None}
-    assert source_kind(source.kind).requirements(source, settings) == []
+    np.testing.assert_array_equal(pixels.rgb, np.asarray(Image.open(settings.shared.resolve("here.png"))))
+    assert check_source("MINE", source, settings.shared) == {"gsd_m": 1.0, "extent": None}
+    assert source_kind(source.kind).requirements(source, settings.shared) == []
 
 
 def test_a_source_of_an_own_kind_is_stale_when_what_it_reads_changes(settings: Settings) -> None:
     source = settings.sources["MINE"]
-    before = source_kind(source.kind).depends_on(source, settings)
+    before = source_kind(source.kind).depends_on(source, settings.shared)
     assert before["settings"]["table"] == "photos.csv"
-    with settings.resolve("photos.csv").open("a", encoding="utf-8") as file:
+    with settings.shared.resolve("photos.csv").open("a", encoding="utf-8") as file:
         file.write("\n")
-    assert source_kind(source.kind).depends_on(source, settings) != before
+    assert source_kind(source.kind).depends_on(source, settings.shared) != before
 
 
 def test_a_benchmark_of_an_own_kind_is_built_and_scored(
@@ -90,11 +90,11 @@ def test_a_benchmark_of_an_own_kind_is_built_and_scored(
     data.mkdir()
     scores.mkdir()
     benchmark = settings.benchmarks.benchmarks["mine"]
-    summary = benchmark_kind(benchmark.kind).build(benchmark, settings, {}, data, silent)
+    summary = benchmark_kind(benchmark.kind).build(benchmark, settings.shared, {}, data, silent)
     assert (summary.items, summary.positives) == ({"test": 4}, {"grass": 2, "water": 2})
     assert pq.read_table(data / "items.parquet")["label"].to_pylist() == ["grass", "grass", "water", "water"]
     scored = evaluate("mine", data, colour_model(), "none", tmp_path / "cache", 100, scores)
-    assert (scored.primary, scored.value) == ("top1", 1.0)
+    assert (scored.counts["primary"], scored.counts["value"]) == ("top1", 1.0)
 
 
 def test_settings_of_an_own_kind_are_validated_by_its_model(settings: Settings) -> None:

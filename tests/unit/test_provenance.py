@@ -1,44 +1,46 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from skyscript_assets.asset import Counts, Stage, asset
 from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.provenance import State, materialize, state_of
-from skyscript_assets.stages import Counts, Scheme, Stage, StageRun, inputs_of, partitions_of, stage
+from skyscript_assets.partitions import Scheme, inputs_of, partitions_of
+from skyscript_assets.provenance import Outputs, Run, State
 
 calls: list[str] = []
 content = {"text": "a"}
 
 
-@stage(Scheme.REGION, group="g", kinds=[], reads=lambda settings, parts: content["text"])
-def extract(run: StageRun) -> Counts:
+@asset(Scheme.REGION, group="g", kinds=[], config=lambda settings, partition: content["text"])
+def extract(run: Run[Any]) -> Counts:
     """An extract."""
     calls.append("extract")
     (run.out / "x").write_text(content["text"].upper())
     return {"n": 1}
 
 
-@stage(Scheme.REGION_SOURCE, group="g", kinds=[], upstream=("extract",))
-def chips(run: StageRun) -> Counts:
+@asset(Scheme.REGION_SOURCE, group="g", kinds=[], upstream=("extract",))
+def chips(run: Run[Any]) -> Counts:
     """Chips."""
     calls.append("chips")
     (run.out / "y").write_text((run.input("extract") / "x").read_text())
     return {"n": 2}
 
 
-@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("chips",))
-def gathered(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("chips",))
+def gathered(run: Run[Any]) -> Counts:
     """All chips."""
     (run.out / "z").write_text(",".join("|".join(pair) for pair in run.pairs("chips")))
     return {"missing": len(run.missing)}
 
 
-@stage(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
-def snapshot(run: StageRun) -> Counts:
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
+def snapshot(run: Run[Any]) -> Counts:
     """A snapshot."""
     calls.append("snapshot")
     (run.out / "s").write_text("x")
@@ -63,7 +65,7 @@ def store(tmp_path: Path) -> Store:
 def everything(settings: Settings, store: Store) -> None:
     for s in STAGES.values():
         for parts in partitions_of(s.scheme, settings):
-            materialize(s, STAGES, settings, store, parts)
+            Outputs(STAGES, settings, store).materialize(s, parts)
 
 
 def test_what_is_current_is_not_made_again(settings: Settings, store: Store) -> None:
@@ -71,57 +73,57 @@ def test_what_is_current_is_not_made_again(settings: Settings, store: Store) -> 
     made = len(calls)
     everything(settings, store)
     assert len(calls) == made
-    assert materialize(extract, STAGES, settings, store, ("kotka",)).reused
+    assert Outputs(STAGES, settings, store).materialize(extract, ("kotka",)).reused
 
 
 def test_force_makes_it_again(settings: Settings, store: Store) -> None:
     everything(settings, store)
-    assert not materialize(extract, STAGES, settings, store, ("kotka",), force=True).reused
+    assert not Outputs(STAGES, settings, store).materialize(extract, ("kotka",), force=True).reused
 
 
 def test_a_changed_input_makes_what_is_downstream_stale(settings: Settings, store: Store) -> None:
     everything(settings, store)
     content["text"] = "b"
-    assert state_of(extract, STAGES, settings, store, ("kotka",)) is State.STALE
-    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.CURRENT
-    materialize(extract, STAGES, settings, store, ("kotka",))
-    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.STALE
+    assert Outputs(STAGES, settings, store).state(extract, ("kotka",)) is State.STALE
+    assert Outputs(STAGES, settings, store).state(chips, ("kotka", "SYN1")) is State.CURRENT
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    assert Outputs(STAGES, settings, store).state(chips, ("kotka", "SYN1")) is State.STALE
 
 
 def test_an_input_made_again_with_equal_content_changes_nothing_downstream(settings: Settings, store: Store) -> None:
     everything(settings, store)
     content["text"] = "A"
-    materialize(extract, STAGES, settings, store, ("kotka",))
-    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.CURRENT
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    assert Outputs(STAGES, settings, store).state(chips, ("kotka", "SYN1")) is State.CURRENT
 
 
 def test_a_frozen_snapshot_stays_as_it_is(settings: Settings, store: Store) -> None:
     everything(settings, store)
     content["text"] = "b"
-    materialize(extract, STAGES, settings, store, ("kotka",))
-    assert materialize(snapshot, STAGES, settings, store, ()).reused
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    assert Outputs(STAGES, settings, store).materialize(snapshot, ()).reused
     assert store.keys("snapshot") == [OutputKey("snapshot", ("snap-1",))]
 
 
 def test_a_missing_upstream_names_the_key_and_the_command(settings: Settings, store: Store) -> None:
     with pytest.raises(UpstreamMissingError, match="skyscript run extract/kotka"):
-        materialize(chips, STAGES, settings, store, ("kotka", "SYN1"))
-    assert state_of(chips, STAGES, settings, store, ("kotka", "SYN1")) is State.BLOCKED
-    assert state_of(extract, STAGES, settings, store, ("kotka",)) is State.MISSING
+        Outputs(STAGES, settings, store).materialize(chips, ("kotka", "SYN1"))
+    assert Outputs(STAGES, settings, store).state(chips, ("kotka", "SYN1")) is State.BLOCKED
+    assert Outputs(STAGES, settings, store).state(extract, ("kotka",)) is State.MISSING
 
 
 def test_gathering_fails_unless_the_settings_allow_what_is_missing(settings: Settings, store: Store) -> None:
     for region in settings.regions:
-        materialize(extract, STAGES, settings, store, (region,))
+        Outputs(STAGES, settings, store).materialize(extract, (region,))
     pairs = partitions_of(Scheme.REGION_SOURCE, settings)
     for parts in pairs[1:]:
-        materialize(chips, STAGES, settings, store, parts)
+        Outputs(STAGES, settings, store).materialize(chips, parts)
     with pytest.raises(UpstreamMissingError, match="/".join(pairs[0])):
-        materialize(gathered, STAGES, settings, store, ())
+        Outputs(STAGES, settings, store).materialize(gathered, ())
     manifest = settings.plant.manifest.model_copy(update={"allow_missing": ("|".join(pairs[0]),)})
     plant = settings.plant.model_copy(update={"manifest": manifest})
-    outcome = materialize(gathered, STAGES, settings.model_copy(update={"plant": plant}), store, ())
-    assert outcome.manifest.counts == {"missing": 1}
+    outcome = Outputs(STAGES, settings.model_copy(update={"plant": plant}), store).materialize(gathered, ())
+    assert outcome.record.counts == {"missing": 1}
 
 
 def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, store: Store) -> None:
@@ -137,18 +139,8 @@ def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, 
     assert ("kotka", "SYN1") not in partitions_of(Scheme.REGION_SOURCE, changed)
     assert ("helsinki", "SYN1") in partitions_of(Scheme.REGION_SOURCE, changed)
     with pytest.raises(NotCoveredError, match="outside the extent of source SYN1"):
-        materialize(chips, STAGES, changed, store, ("kotka", "SYN1"))
+        Outputs(STAGES, changed, store).materialize(chips, ("kotka", "SYN1"))
     assert OutputKey("chips", ("kotka", "SYN1")) not in inputs_of(gathered, STAGES, changed, ())
-
-
-def test_a_stage_may_read_partitions_with_other_keys_besides(settings: Settings) -> None:
-    plain = inputs_of(chips, STAGES, settings, ("kotka", "SYN1"))
-    beside = dataclasses.replace(chips, beside=lambda settings, parts, key: key.parts[0] < parts[0])
-    assert OutputKey("extract", ("helsinki",)) not in plain
-    assert {*plain, OutputKey("extract", ("helsinki",))} <= set(inputs_of(beside, STAGES, settings, ("kotka", "SYN1")))
-    assert inputs_of(beside, STAGES, settings, ("helsinki", "SYN1")) == inputs_of(
-        chips, STAGES, settings, ("helsinki", "SYN1")
-    )
 
 
 def test_heavy_partitions_come_first(settings: Settings) -> None:
@@ -159,11 +151,11 @@ def test_heavy_partitions_come_first(settings: Settings) -> None:
 def test_a_stage_is_told_which_output_it_replaces(settings: Settings, store: Store) -> None:
     told: list[OutputKey | None] = []
 
-    def build(run: StageRun) -> Counts:
+    def build(run: Run[Any]) -> Counts:
         told.append(run.previous)
         return {}
 
     telling = dataclasses.replace(extract, build=build)
     for _ in range(2):
-        materialize(telling, STAGES, settings, store, ("kotka",), force=True)
+        Outputs(STAGES, settings, store).materialize(telling, ("kotka",), force=True)
     assert told == [None, OutputKey("extract", ("kotka",))]

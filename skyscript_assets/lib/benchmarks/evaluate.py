@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
-from skyscript_assets.lib.benchmarks.features import ImageTextEncoder, benchmark_features
+from skyscript_assets.lib.benchmarks.features import benchmark_features
 from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, intervals, mean_over_classes
 from skyscript_assets.lib.benchmarks.items import (
     SCORES_FILE,
@@ -46,40 +46,10 @@ from skyscript_assets.lib.benchmarks.metrics import (
 )
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import CAPTION_PREFIX
+from skyscript_assets.lib.towers.model import ClipModel, normalised
 
 RecipeKind = Literal["none", "align", "clip", "metadata-only", "linear-probe"]
-
-CAPTION_PREFIX = "a satellite image of "
-"""Put before the list of classes that makes a window's text in retrieval."""
-
-
-@dataclass(frozen=True)
-class ScoreSummary:
-    """The figures of a model on a benchmark.
-
-    Attributes:
-        benchmark: Key of the benchmark.
-        recipe: Kind of the model's recipe.
-        synthetic: Whether the benchmark's images are painted.
-        items: Test items scored.
-        cells: Clusters that the bootstrap drew: cells, or items where there are no cells.
-        primary: Name of the figure that models are compared by.
-        value: That figure, a share in 0..1.
-        low: Lower end of its 95 % interval, None where there is one cluster only.
-        high: Upper end.
-        figures: Every figure by name.
-    """
-
-    benchmark: str
-    recipe: str
-    synthetic: bool
-    items: int
-    cells: int
-    primary: str
-    value: float
-    low: float | None
-    high: float | None
-    figures: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -118,13 +88,13 @@ class _Result:
 def evaluate(
     benchmark: str,
     data_folder: Path,
-    encoder: ImageTextEncoder | None,
+    encoder: ClipModel | None,
     recipe_kind: RecipeKind,
     cache_dir: Path,
     bootstrap: int,
     out: Path,
     progress: Progress = silent,
-) -> ScoreSummary:
+) -> Scores:
     """Score a model on a benchmark and write `scores.json` and `items.parquet`.
 
     Args:
@@ -171,7 +141,7 @@ def evaluate(
     scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
     write_scored(out, test, scored)
     write_model(out / SCORES_FILE, scores)
-    return _summary(scores)
+    return scores
 
 
 def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
@@ -191,7 +161,7 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
 # ------------------------------------------------------------------------------------------------------ ways of scoring
 
 
-def _zero_shot(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+def _zero_shot(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
     features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
     images = normalised(encoder.project_image(features))
     prompts = [normalised(encoder.encode_texts(data.spec.prompted(prompt))) for prompt in data.spec.prompts]
@@ -205,7 +175,7 @@ def _zero_shot(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress
     return _retrieval(data, encoder, images, scores)
 
 
-def _probe(data: _Data, encoder: ImageTextEncoder, cache_dir: Path, progress: Progress) -> _Result:
+def _probe(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
     features = {
         split: benchmark_features(data.folder, data.spec, split, encoder, cache_dir, progress)
         for split in ("train", "val", "test")
@@ -221,7 +191,7 @@ def _with_credit(data: _Data, scores: Floats) -> _Result:
     return _Result(scores, credit)
 
 
-def _retrieval(data: _Data, encoder: ImageTextEncoder, images: Floats, scores: Floats) -> _Result:
+def _retrieval(data: _Data, encoder: ClipModel, images: Floats, scores: Floats) -> _Result:
     """Retrieval between windows and the distinct sets of classes they show, every matching item a hit, both ways.
 
     A window that shows no class has no text and takes no part.
@@ -244,13 +214,6 @@ def set_caption(words: Sequence[str]) -> str:
     """The text of a set of classes, such as `a satellite image of building, road and trees`."""
     *most, last = words
     return CAPTION_PREFIX + (f"{', '.join(most)} and {last}" if most else last)
-
-
-def normalised(rows: Floats) -> NDArray[np.float32]:
-    """Rows of unit length; a row of zeros stays."""
-    values = np.asarray(rows, dtype=np.float32)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.where(length > 0, length, 1), dtype=np.float32)
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
@@ -328,20 +291,3 @@ def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
         str(source): Figure.of(Interval(float(scored.only(sources == source).primary()[0]), None, None))
         for source in np.unique(sources[sources != ""])
     }
-
-
-def _summary(scores: Scores) -> ScoreSummary:
-    primary = scores.figures[scores.primary]
-    assert primary.value is not None
-    return ScoreSummary(
-        benchmark=scores.benchmark,
-        recipe=scores.recipe,
-        synthetic=scores.synthetic,
-        items=scores.items,
-        cells=scores.clusters,
-        primary=scores.primary,
-        value=primary.value,
-        low=primary.low,
-        high=primary.high,
-        figures={name: figure.value for name, figure in scores.figures.items()},
-    )

@@ -5,43 +5,26 @@ Models that share a locked tower share its features: they are stored by the dige
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
+from skyscript_assets.lib.benchmarks.items import IMAGES_AT_ONCE, BenchmarkSpec, iter_images
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.towers.model import ClipModel
 
 DECODING_THREADS = 2
 
 JPEG_MAGIC = b"\xff\xd8\xff"
-
-
-class ImageTextEncoder(Protocol):
-    """What scoring needs of a model; arrays are float32, one row an image or text."""
-
-    @property
-    def tower_digest(self) -> str:
-        """Digest of the image tower's weights and of how it prepares pixels: equal digests give equal features."""
-
-    def image_features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features of RGB images [height, width, 3] before the projection, [images, D]."""
-
-    def project_image(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features taken into the space shared with texts, [images, E]."""
-
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts in the shared space, [texts, E]."""
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -65,7 +48,7 @@ def benchmark_features(
     folder: Path,
     spec: BenchmarkSpec,
     split: str,
-    encoder: ImageTextEncoder,
+    encoder: ClipModel,
     cache_dir: Path,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
@@ -103,16 +86,14 @@ def benchmark_features(
     return features
 
 
-def _decoded(batches: Iterator[list[bytes]]) -> Iterator[list[NDArray[np.uint8]]]:
+def _decoded(batches: Iterable[list[bytes]]) -> Iterator[list[NDArray[np.uint8]]]:
     """Decoded batches; a batch is decoded while the one before it is used."""
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        ahead: deque[Iterator[NDArray[np.uint8]]] = deque()
-        for batch in batches:
-            ahead.append(pool.map(decode, batch))
-            if len(ahead) == 2:
-                yield list(ahead.popleft())
-        while ahead:
-            yield list(ahead.popleft())
+    encoded, given = itertools.tee(batches)
+    images = in_order(
+        decode, itertools.chain.from_iterable(encoded), threads=DECODING_THREADS, ahead=2 * IMAGES_AT_ONCE
+    )
+    for batch in given:
+        yield list(itertools.islice(images, len(batch)))
 
 
 def _load(path: Path, rows: int) -> NDArray[np.float32] | None:

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
+    ITEM_SCHEMA,
     BenchmarkClass,
     BenchmarkDataSummary,
     BenchmarkSpec,
@@ -29,9 +26,9 @@ from skyscript_assets.lib.benchmarks.items import (
 from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.files import file_stamp
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
-from skyscript_assets.lib.settings.load import Settings
 
 MAX_PIXELS = 64_000_000
 """Largest image accepted: a small file can claim to unpack into a huge one."""
@@ -42,25 +39,11 @@ MAX_BYTES = 128_000_000
 SHOWN_PROBLEMS = 5
 """Problems of a CSV that an error message lists; the rest is counted."""
 
-IMAGES_AT_ONCE = 64
+IMAGES_AHEAD = 64
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """One row of the CSV: where it stands, and what it says."""
-
-    line: int
-    filepath: str
-    label: str
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """An image that decodes: its bytes and size in pixels."""
-
-    data: bytes
-    width: int
-    height: int
+Row = tuple[int, str, str]
+"""A row of the CSV: its line, the path and the label."""
 
 
 class ImageFolderBenchmark(BenchmarkBase):
@@ -73,13 +56,14 @@ class ImageFolderBenchmark(BenchmarkBase):
 
 
 def build_image_folder(
-    benchmark: ImageFolderBenchmark, settings: Settings, out: Path, progress: Progress = silent
+    benchmark: ImageFolderBenchmark, csv_path: Path, classnames_path: Path, out: Path, progress: Progress = silent
 ) -> BenchmarkDataSummary:
     """Check every image and label of a folder, and write `items.parquet` and `benchmark.json`.
 
     Args:
         benchmark: The benchmark's settings.
-        settings: The profile, whose folder relative paths start at.
+        csv_path: Its CSV.
+        classnames_path: Its class names.
         out: Folder to write into.
         progress: Listener; counts images.
 
@@ -90,34 +74,24 @@ def build_image_folder(
         SettingsError: a prompt lacks `{c}`.
     """
     check_prompts(benchmark.prompts, benchmark.title)
-    csv_path = settings.resolve(benchmark.csv)
-    classes = _class_names(settings.resolve(benchmark.classnames))
+    classes = _class_names(classnames_path)
     rows = _rows(csv_path)
     problems: list[str] = []
+    unknown = f"is not in {classnames_path.name}"
+
+    def checked(row: Row) -> dict[str, Any] | str:
+        line, filepath, label = row
+        item = _item(csv_path.parent, filepath, label) if label in classes else f"label {label!r} {unknown}"
+        return f"line {line}: {item}" if isinstance(item, str) else item
+
     with open_items(out) as items:
-        for done, (row, image) in enumerate(_checked(csv_path.parent, rows)):
-            if done % IMAGES_AT_ONCE == 0:
+        for done, item in enumerate(in_order(checked, rows, threads=2, ahead=IMAGES_AHEAD)):
+            if done % IMAGES_AHEAD == 0:
                 progress(done, len(rows), "images")
-            if row.label not in classes:
-                problems.append(f"line {row.line}: label {row.label!r} is not in {Path(benchmark.classnames).name}")
-            elif isinstance(image, str):
-                problems.append(f"line {row.line}: {row.filepath}: {image}")
+            if isinstance(item, str):
+                problems.append(item)
             else:
-                items.add(
-                    {
-                        "item_id": row.filepath,
-                        "image": image.data,
-                        "label": row.label,
-                        "truth": [row.label],
-                        "region": None,
-                        "source": None,
-                        "gsd_m": None,
-                        "cell": None,
-                        "split": "test",
-                        "width": image.width,
-                        "height": image.height,
-                    }
-                )
+                items.add(item)
         progress(len(rows), len(rows), "images")
         _raise_problems(csv_path, problems)
     spec = BenchmarkSpec(
@@ -151,56 +125,46 @@ def _text(path: Path) -> str:
         raise CorruptInputError(f"{path} is not UTF-8 text") from None
 
 
-def _rows(path: Path) -> list[_Labelled]:
+def _rows(path: Path) -> list[Row]:
     reader = csv.DictReader(io.StringIO(_text(path)))
     try:
         if not {"filepath", "label"} <= set(reader.fieldnames or ()):
             found = reader.fieldnames or "nothing"
             raise CorruptInputError(f"{path}: needs the columns filepath and label, found {found}")
-        rows = [_Labelled(reader.line_num, row["filepath"] or "", row["label"] or "") for row in reader]
+        rows = [(reader.line_num, row["filepath"] or "", row["label"] or "") for row in reader]
     except csv.Error as error:
         raise CorruptInputError(f"{path}: is not CSV after line {reader.line_num} ({error})") from None
     if not rows:
         raise CorruptInputError(f"{path}: has no rows")
     first: dict[str, int] = {}
-    for row in rows:
-        if first.setdefault(row.filepath, row.line) != row.line:
-            raise CorruptInputError(f"{path}: line {row.line} repeats {row.filepath} of line {first[row.filepath]}")
+    for line, filepath, _ in rows:
+        if first.setdefault(filepath, line) != line:
+            raise CorruptInputError(f"{path}: line {line} repeats {filepath} of line {first[filepath]}")
     return rows
 
 
-def _checked(folder: Path, rows: list[_Labelled]) -> Iterator[tuple[_Labelled, _Checked | str]]:
-    """Each row with its image, or with what is wrong with it; two threads decode, a bounded number ahead."""
-    waiting = iter(rows)
-    with ThreadPoolExecutor(2) as pool:
-        while batch := list(islice(waiting, IMAGES_AT_ONCE)):
-            yield from zip(batch, pool.map(lambda row: _check_image(folder, row.filepath), batch), strict=True)
-
-
-def _check_image(folder: Path, filepath: str) -> _Checked | str:
-    """The image's bytes and size once it has been decoded whole, or one line on what is wrong."""
+def _item(folder: Path, filepath: str, label: str) -> dict[str, Any] | str:
+    """A row of `items.parquet`, once its image has been decoded whole, or one line on what is wrong."""
     if not filepath or "\0" in filepath:
-        return "is no path"
+        return f"{filepath}: is no path"
     try:
         path = (folder / filepath).resolve()
         if not path.is_relative_to(folder.resolve()):
-            return "leaves the folder of the CSV"
+            return f"{filepath}: leaves the folder of the CSV"
         if not path.is_file():
-            return "does not exist"
+            return f"{filepath}: does not exist"
         if path.stat().st_size > MAX_BYTES:
-            return f"is larger than {MAX_BYTES // 1_000_000} MB"
-        return _decoded(path.read_bytes())
+            return f"{filepath}: is larger than {MAX_BYTES // 1_000_000} MB"
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                return f"{filepath}: has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
+            image.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot be decoded ({' '.join(str(error).split())})"
-
-
-def _decoded(data: bytes) -> _Checked | str:
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            return f"has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
-        image.load()
-    return _Checked(data, width, height)
+        return f"{filepath}: cannot be decoded ({' '.join(str(error).split())})"
+    known = {"item_id": filepath, "image": data, "label": label, "truth": [label], "split": "test"}
+    return dict.fromkeys(ITEM_SCHEMA.names) | known | {"width": width, "height": height}
 
 
 def _raise_problems(path: Path, problems: list[str]) -> None:
@@ -215,9 +179,11 @@ def _raise_problems(path: Path, problems: list[str]) -> None:
 
 KIND = BenchmarkKind(
     settings=ImageFolderBenchmark,
-    reads=lambda benchmark, settings: {
-        "files": [file_stamp(settings.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]
+    reads=lambda benchmark, shared: {
+        "files": [file_stamp(shared.resolve(path)) for path in (benchmark.csv, benchmark.classnames)]
     },
-    build=lambda benchmark, settings, _scenes, out, progress: build_image_folder(benchmark, settings, out, progress),
+    build=lambda benchmark, shared, _scenes, out, progress: build_image_folder(
+        benchmark, shared.resolve(benchmark.csv), shared.resolve(benchmark.classnames), out, progress
+    ),
     labels="one",
 )

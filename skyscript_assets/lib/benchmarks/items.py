@@ -7,6 +7,7 @@ with the class scores and `scores.json`. How either is made belongs to other mod
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,21 +47,15 @@ ITEM_SCHEMA = pa.schema(
 )
 """Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""
 
-SCORE_SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("cell", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
-        ("truth", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-        ("credit", pa.float64()),
-    ]
-)
+_SAME = ("item_id", "cell", "region", "source", "truth")
+SCORE_SCHEMA = pa.schema([*map(ITEM_SCHEMA.field, _SAME), ("scores", pa.list_(pa.float32())), ("credit", pa.float64())])
 """Columns of scored items; `scores` in the order of the classes in `scores.json`, `credit` as in `ScoredItems`."""
 
 ROWS_AT_ONCE = 512
 """Items held in memory while a table with images is written or read."""
+
+IMAGES_AT_ONCE = 128
+"""Images that are given to a tower together."""
 
 
 class BenchmarkClass(Model):
@@ -136,6 +131,18 @@ class Scores(Model):
     retrieval_images: int
     classes: tuple[ClassScores, ...]
 
+    @property
+    def first(self) -> Figure:
+        """The figure that models are compared by."""
+        return self.figures[self.primary]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
+        told = self.model_dump(include={"benchmark", "recipe", "synthetic", "items", "clusters", "primary"})
+        values = {name: figure.value for name, figure in self.figures.items()}
+        return told | self.first.model_dump() | {"figures": values}
+
 
 @dataclass(frozen=True)
 class BenchmarkDataSummary:
@@ -166,8 +173,8 @@ class ItemsWriter:
         self._rows: list[Mapping[str, Any]] = []
         self._digest = hashlib.sha256()
         self._cells: dict[str, set[str]] = {}
-        self.items: dict[str, int] = {}
-        self.positives: dict[str, int] = {}
+        self.items: Counter[str] = Counter()
+        self.positives: Counter[str] = Counter()
         self.image_bytes = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -176,12 +183,11 @@ class ItemsWriter:
         self._digest.update(f"{row['item_id']}\x1f{row['split']}\x1f{len(row['image'])}\x1f".encode())
         self._digest.update(row["image"])
         self.image_bytes += len(row["image"])
-        self.items[row["split"]] = self.items.get(row["split"], 0) + 1
+        self.items[row["split"]] += 1
         if row["cell"] is not None:
             self._cells.setdefault(row["split"], set()).add(row["cell"])
         if row["split"] == "test":
-            for name in row["truth"]:
-                self.positives[name] = self.positives.get(name, 0) + 1
+            self.positives.update(row["truth"])
         if len(self._rows) == ROWS_AT_ONCE:
             self.flush()
 
@@ -287,7 +293,7 @@ def read_items(folder: Path) -> pa.Table:
 def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
     """Encoded images of some splits in the order of the table, in lists of bounded length."""
     with pq.ParquetFile(folder / ITEMS_FILE) as table:
-        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE // 4, columns=["image", "split"]):
+        for batch in table.iter_batches(batch_size=IMAGES_AT_ONCE, columns=["image", "split"]):
             images = batch.filter(pc.is_in(batch["split"], pa.array(splits)))["image"].to_pylist()
             if images:
                 yield images
@@ -299,24 +305,19 @@ def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.n
     Raises:
         CorruptInputError: a name is no class of the benchmark.
     """
-    index = {name: i for i, name in enumerate(classes)}
-    matrix = np.zeros((len(truth), len(classes)), dtype=bool)
-    for row, names in enumerate(truth):
-        for name in names:
-            if name not in index:
-                raise CorruptInputError(f"item {row} has the unknown class {name!r}: materialize benchmark_data again")
-            matrix[row, index[name]] = True
-    return matrix
+    unknown = {name for names in truth for name in names} - set(classes)
+    if unknown:
+        raise CorruptInputError(f"items have the unknown class {min(unknown)!r}: materialize benchmark_data again")
+    shown = [[name in names for name in classes] for names in truth]
+    return np.array(shown, dtype=bool).reshape(len(truth), len(classes))
 
 
 def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
     """Write the scored items; `items` are the test rows of the benchmark, in the order of `scored`."""
-    rows = items.select(["item_id", "cell", "region", "source", "truth"]).to_pylist()
-    credit = [None] * len(rows) if scored.credit is None else scored.credit.tolist()
-    for row, scores, share in zip(rows, scored.scores.astype(np.float32).tolist(), credit, strict=True):
-        row["scores"] = scores
-        row["credit"] = share
-    write_table(out / ITEMS_FILE, rows_to_table(rows, SCORE_SCHEMA))
+    columns = {name: items[name] for name in _SAME}
+    credit = [None] * len(items) if scored.credit is None else scored.credit
+    table = pa.table(columns | {"scores": list(scored.scores), "credit": credit}, schema=SCORE_SCHEMA)
+    write_table(out / ITEMS_FILE, table.combine_chunks())
 
 
 def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:

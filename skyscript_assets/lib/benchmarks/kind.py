@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.benchmarks.items import BenchmarkDataSummary
 from skyscript_assets.lib.progress import Progress
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.benchmarks import BENCHMARK_KINDS, BenchmarkBase
 from skyscript_assets.lib.settings.kinds import Kind
-from skyscript_assets.lib.settings.load import Settings
 
 B = TypeVar("B", bound=BenchmarkBase)
 
@@ -33,7 +33,7 @@ class BenchmarkKind(Kind[B]):
             number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured.
     """
 
-    build: Callable[[B, Settings, Scenes, Path, Progress], BenchmarkDataSummary]
+    build: Callable[[B, Shared, Scenes, Path, Progress], BenchmarkDataSummary]
     labels: Literal["one", "many"]
 
     @property

@@ -1,4 +1,4 @@
-"""The ledger of chips that could not be read: what went wrong, how often it was tried, and when.
+"""Failures: chips that could not be read, what went wrong, how often it was tried, and when.
 
 A failure is not a rejection of what a chip shows: it may be gone the next time. What is tried again, and when, belongs
 to `cut`.
@@ -12,7 +12,6 @@ import re
 import socket
 import urllib.error
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, 
 """What reading a window may raise through no fault of the plan."""
 
 MAX_ERROR_LENGTH = 300
-"""Longest message in the ledger, characters."""
+"""Longest message of a failure, characters."""
 
 _HTTP_ERRORS = (
     UnreachableError,
@@ -59,32 +58,30 @@ _HTTP_ERRORS = (
 _HTTP_TEXT = re.compile(r"\bHTTP\b")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A chip that could not be read: the columns of the ledger but for the chip's and the scene's id."""
-
-    reason: str
-    error: str
-    attempts: int
-    first: dt.datetime
-    last: dt.datetime
-
-
 def is_failure(error: BaseException) -> bool:
     """Whether an error is one of reading; a full disk, for one, is an `OSError` and is not."""
     return isinstance(error, READ_ERRORS) and getattr(error, "errno", None) not in DISK_FULL
 
 
-def failed(error: BaseException, now: dt.datetime, before: Failure | None = None) -> Failure:
-    """The entry of an attempt that ended in an error.
+def failed(
+    error: BaseException, scene_id: str, now: dt.datetime, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The row of `failures.parquet`, but for the chip's id, of an attempt that ended in an error.
 
     Args:
         error: What reading raised.
+        scene_id: Of the scene that was read.
         now: Time of the attempt, UTC.
-        before: The chip's entry so far.
+        before: The chip's row so far.
     """
-    attempts, first = (1, now) if before is None else (before.attempts + 1, before.first)
-    return Failure(_reason(error), told(str(error), MAX_ERROR_LENGTH) or type(error).__name__, attempts, first, now)
+    return {
+        "scene_id": scene_id,
+        "reason": _reason(error),
+        "error": told(str(error), MAX_ERROR_LENGTH) or type(error).__name__,
+        "attempts": 1 if before is None else before["attempts"] + 1,
+        "first": now if before is None else before["first"],
+        "last": now,
+    }
 
 
 def _reason(error: BaseException) -> FailureReason:
@@ -107,21 +104,16 @@ def _reason(error: BaseException) -> FailureReason:
 
 
 def write_failures(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the ledger of a folder of chips; no rows make an empty table."""
+    """Write the failures of a folder of chips; no rows make an empty table."""
     write_table(folder / FAILURES_FILE, rows_to_table(rows, FAILURE_SCHEMA))
 
 
-def read_failures(folder: Path) -> dict[str, Failure]:
-    """The ledger of a folder of chips, by chip id.
+def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
+    """The failures of a folder of chips, rows by chip id.
 
     Raises:
-        UpstreamMissingError: there is none.
+        UpstreamMissingError: there is no table.
         CorruptInputError: it is not a whole Parquet file.
         OutputSchemaError: another version wrote it.
     """
-    return {row["chip_id"]: failure_of(row) for row in read_table(folder / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}
-
-
-def failure_of(row: Mapping[str, Any]) -> Failure:
-    """The failure that a row of the ledger tells of."""
-    return Failure(*(row[name] for name in ("reason", "error", "attempts", "first", "last")))
+    return {row["chip_id"]: row for row in read_table(folder / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}

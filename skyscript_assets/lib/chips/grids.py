@@ -1,7 +1,8 @@
 """The pixel grids on which chips are cut: a scene's own, or a local UTM grid of its GSD.
 
 A scene that is north up with pixels that are square on the ground is read as it is, at whole columns and rows; any
-other (degrees, rotated, sheared) is resampled to UTM, on multiples of its GSD. Which chips lie there belongs to `plan`.
+other (degrees, rotated, sheared) is resampled to UTM, on multiples of its GSD. Which chips lie there belongs to
+`placing`.
 """
 
 from __future__ import annotations
@@ -191,14 +192,14 @@ def _grid(
         x, y = to_crs.transform(lonlat[:, 0], lonlat[:, 1])
         return np.column_stack([(x - origin[0]) / step[0], (y - origin[1]) / step[1]])
 
-    # By its parts: those of a scene across the antimeridian lie at both ends of the globe, and meet when projected.
-    parts = shapely.get_parts(footprint)
-    west, south, east, north = shapely.bounds(parts).T
-    parts = shapely.segmentize(parts, np.maximum(np.maximum(east - west, north - south), 1e-9) / EDGE_PIECES)
-    parts = shapely.transform(parts, project)
-    if not np.isfinite(shapely.get_coordinates(parts)).all():
+    # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
+    polygons = shapely.get_parts(footprint)
+    west, south, east, north = shapely.bounds(polygons).T
+    polygons = shapely.segmentize(polygons, np.maximum(np.maximum(east - west, north - south), 1e-9) / EDGE_PIECES)
+    polygons = shapely.transform(polygons, project)
+    if not np.isfinite(shapely.get_coordinates(polygons)).all():
         raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
-    projected = shapely.union_all(shapely.buffer(shapely.make_valid(parts), FOOTPRINT_SLACK_PX))
+    projected = shapely.union_all(shapely.buffer(shapely.make_valid(polygons), FOOTPRINT_SLACK_PX))
     shapely.prepare(projected)
     resampled = limits is None
     if limits is None:

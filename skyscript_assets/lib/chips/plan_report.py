@@ -1,12 +1,12 @@
 """What became of a plan's wishes: wanted against achieved for each tag, outcomes by resolution and kind, their picture.
 
-Only the tables and the picture belong here; what is planned is decided in `plan`.
+Only the tables and the picture belong here; what is planned is decided in `planning`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table
 
 REPORT_FILE = "report.parquet"
@@ -68,7 +68,7 @@ def report_table(
     tags: TagPairs,
     snapshot: Snapshot,
     draws: Mapping[int, Drawn],
-    chips: ChipSettings,
+    plan: PlanSettings,
     planned: IntArray,
     bands: IntArray,
 ) -> pa.Table:
@@ -79,43 +79,37 @@ def report_table(
         tags: The snapshot's tags on the region's objects.
         snapshot: Names and counts of the tags.
         draws: What was drawn, by band of GSDs.
-        chips: Sampling and quota.
+        plan: Sampling and quota.
         planned: Row of the object of each planned chip.
         bands: Band of GSDs of each planned chip.
     """
-    rows: list[dict[str, Any]] = []
-    levels = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
+    rows: list[tuple[Any, ...]] = []
+    nearest = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
     n_tags = len(snapshot.keys)
-    for level in sorted(set(levels.values())):
+    for gsd in sorted(set(nearest.values())):
         visible = np.zeros(n_tags, dtype=np.bool_)
         achieved = np.zeros(n_tags, dtype=np.int64)
         pairs = [np.zeros((0, 2), dtype=np.int64)]
-        for band in (band for band, known in levels.items() if known == level):
+        for band in (band for band, known in nearest.items() if known == gsd):
             seen = snapshot.visible(draws[band].gsd_m)
             visible |= seen
             pairs.append(np.column_stack([draws[band].pairs.objects, draws[band].pairs.tags]))
-            objects, count = np.unique(planned[bands == band], return_counts=True)
-            chips_of = np.zeros(max(tags.objects.max(initial=0), objects.max(initial=0)) + 1, dtype=np.int64)
-            chips_of[objects] = count
+            chips_of = np.bincount(planned[bands == band], minlength=tags.objects.max(initial=-1) + 1)
             mine = tags.where(seen[tags.tags])
             achieved += np.bincount(mine.tags, weights=chips_of[mine.objects], minlength=n_tags).astype(np.int64)
         drawn = np.bincount(np.unique(np.concatenate(pairs), axis=0)[:, 1], minlength=n_tags)
-        counts = snapshot.count_at(level)
-        wanted = np.rint(probabilities(counts, chips) * counts).astype(np.int64)
+        counts = snapshot.count_at(gsd)
+        wanted = np.rint(probabilities(counts, plan) * counts).astype(np.int64)
+        numbers = np.stack([counts, wanted, drawn, achieved])
         rows += [
-            {
-                "key": snapshot.keys[tag],
-                "value": snapshot.values[tag],
-                "region": region,
-                "gsd_m": level,
-                "n_plannable": int(counts[tag]),
-                "wanted": int(wanted[tag]),
-                "drawn": int(drawn[tag]),
-                "planned": int(achieved[tag]),
-            }
+            (snapshot.keys[tag], snapshot.values[tag], region, gsd, *numbers[:, tag].tolist())
             for tag in np.flatnonzero(visible & (counts > 0)).tolist()
         ]
-    return rows_to_table(rows, REPORT_SCHEMA)
+    return _table(rows, REPORT_SCHEMA)
+
+
+def _table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    return rows_to_table([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
 
 
 def outcome_table(
@@ -140,10 +134,7 @@ def outcome_table(
     counted = Counter(
         zip(finest.tolist(), kinds.tolist(), (reason or PLANNED for reason in reasons.tolist()), strict=True)
     )
-    names = OUTCOME_SCHEMA.names
-    return rows_to_table(
-        [dict(zip(names, (*what, n), strict=True)) for what, n in sorted(counted.items())], OUTCOME_SCHEMA
-    )
+    return _table(((*what, n) for what, n in sorted(counted.items())), OUTCOME_SCHEMA)
 
 
 def short_tags(report: pa.Table) -> pa.Table:
@@ -158,7 +149,7 @@ def plot_plan(plan_folder: Path, png_path: Path) -> None:
     """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
 
     Args:
-        plan_folder: Output of `plan.write_plan`.
+        plan_folder: Output of `planning.write_plan`.
         png_path: The picture, PNG of under 100 kB.
 
     Raises:

@@ -38,8 +38,8 @@ class Quality:
         nodata_share: Share of pixels without data, 0..1.
         focus_valid_share: Share of the focus box that holds data, 0..1.
         cloud_share: Share of the measured valid pixels that are near-white and without texture, 0..1.
-        sharpness: Variance of the Laplacian of the grey image over measured valid pixels, grey levels squared.
-        contrast: Standard deviation of the grey image over measured valid pixels, grey levels.
+        sharpness: Variance of the Laplacian of the grey image over measured valid pixels, grey values squared.
+        contrast: Standard deviation of the grey image over measured valid pixels, grey values.
         phash: Perceptual hash, 16 hexadecimal digits.
     """
 

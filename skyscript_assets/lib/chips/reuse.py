@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.chips.failures import Failure, read_failures
+from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.chips.quality import Quality
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -22,7 +22,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
 _PLACE = ("shard", "offset", "length", "sha256")
-_MEASURES = ("nodata_share", "focus_valid_share", "cloud_share", "sharpness", "contrast", "phash")
+_MEASURES = tuple(Quality.__dataclass_fields__)
 
 
 def scene_identity(scene: Scene, settings: ChipSettings, version: str) -> str:
@@ -44,21 +44,21 @@ def window_digest(identity: str, row: Mapping[str, Any]) -> str:
     return hashlib.blake2b(f"{identity}{window}".encode(), digest_size=16).hexdigest()
 
 
-class EarlierChips:
-    """The chips and the ledger of a finished `image_chips` folder.
+class ReusableChips:
+    """The chips and the failures of the finished `image_chips` folder that is replaced.
 
     Args:
-        table: Its `chips.parquet`; None, or one that another version wrote, has nothing to give.
+        folder: None, or one that another version wrote, has nothing to give.
     """
 
-    def __init__(self, table: Path | None) -> None:
-        self.failures: dict[str, Failure] = {}
+    def __init__(self, folder: Path | None) -> None:
+        self.failures: dict[str, dict[str, Any]] = {}
         self._rows: dict[str, int] = {}
-        if table is None:
+        if folder is None:
             return
-        self._folder = table.parent
+        self._folder = folder
         try:
-            self._table = read_table(table, columns=("window_digest", *_PLACE, *_MEASURES))
+            self._table = read_table(folder / "chips.parquet", columns=("window_digest", *_PLACE, *_MEASURES))
             self.failures = read_failures(self._folder)
         except (UpstreamMissingError, OutputSchemaError, CorruptInputError):
             return

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.compiled import compiled
 
-WHITE_LEVEL = 200
-"""A near-white pixel has no channel below this level of 255 ..."""
+WHITE = 200
+"""A near-white pixel has no channel below this of 255 ..."""
 
 WHITE_CHROMA = 30
 """... and channels that differ by this much at most."""
 
 FLAT_LAPLACIAN = 12
-"""Greatest absolute Laplacian, in grey levels, of a pixel without texture."""
+"""Greatest absolute Laplacian, in grey values, of a pixel without texture."""
 
 
 class RowSums(NamedTuple):
@@ -25,7 +25,7 @@ class RowSums(NamedTuple):
 
     Attributes:
         seen: Valid pixels.
-        grey: Sum of their grey levels.
+        grey: Sum of their grey values.
         grey_squares: Sum of the squares of these.
         known: Pixels that are valid, as all four neighbours are.
         laplacian: Sum of their Laplacians.
@@ -51,7 +51,7 @@ def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) 
         step: Rows from one sampled row to the next.
 
     Returns:
-        The sums; and the grey levels of each sampled row and its two neighbours, added: int16 (sampled rows, width).
+        The sums; and the grey values of each sampled row and its two neighbours, added: int16 (sampled rows, width).
     """
     height, width = rgb.shape[:2]
     bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)
@@ -65,7 +65,7 @@ def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) 
 
 @compiled("void(Array(uint8, 1, 'C', True), int16[::1])")
 def luma(rgb: NDArray[np.uint8], grey: NDArray[np.int16]) -> None:
-    """Grey in whole levels of a row of pixels: ITU-R BT.601 with weights in 256ths.
+    """Grey in whole numbers of a row of pixels: ITU-R BT.601 with weights in 256ths.
 
     Args:
         rgb: uint8 (3 width,).
@@ -83,12 +83,12 @@ def _add_whole_row(grey: NDArray[np.int16], laplacian: NDArray[np.int16], sums: 
     """Add a row that is valid to the sums; how many of its pixels are as light as near-white ones."""
     total = squares = lap_total = lap_squares = bright = int64(0)
     for x in range(1, grey.size - 1):
-        level, lap = int32(grey[x]), int32(laplacian[x])
-        total += level
-        squares += int32(level * level)
+        value, lap = int32(grey[x]), int32(laplacian[x])
+        total += value
+        squares += int32(value * value)
         lap_total += lap
         lap_squares += int32(lap * lap)
-        bright += level >= WHITE_LEVEL
+        bright += value >= WHITE
     sums[0] += grey.size - 2
     sums[1] += total
     sums[2] += squares
@@ -107,11 +107,11 @@ def _add_masked_row(
     for x in range(1, grey.size - 1):
         if not mask[1, x]:
             continue
-        level, lap = int64(grey[x]), int64(laplacian[x])
+        value, lap = int64(grey[x]), int64(laplacian[x])
         sums[0] += 1
-        sums[1] += level
-        sums[2] += level * level
-        bright += level >= WHITE_LEVEL
+        sums[1] += value
+        sums[2] += value * value
+        bright += value >= WHITE
         if mask[0, x] and mask[2, x] and mask[1, x - 1] and mask[1, x + 1]:
             sums[3] += 1
             sums[4] += lap
@@ -144,13 +144,13 @@ def _sum_rows(
             bright = _add_whole_row(here, laplacian, sums)
         else:
             bright = _add_masked_row(here, laplacian, mask[y - 1 : y + 2], sums)
-        # Grey is a weighted mean: where it is below the level, so is a channel. Most rows need no second look.
+        # Grey is a weighted mean: where it is below `WHITE`, so is a channel. Most rows need no second look.
         for x in range(1, width - 1 if bright else 0):
-            light = here[x] >= WHITE_LEVEL and abs(laplacian[x]) <= FLAT_LAPLACIAN
+            light = here[x] >= WHITE and abs(laplacian[x]) <= FLAT_LAPLACIAN
             if light and (whole or mask[y, x]):
                 red, green, blue = rgb[y, x, 0], rgb[y, x, 1], rgb[y, x, 2]
                 darkest = min(red, green, blue)
-                sums[6] += darkest >= WHITE_LEVEL and max(red, green, blue) - darkest <= WHITE_CHROMA
+                sums[6] += darkest >= WHITE and max(red, green, blue) - darkest <= WHITE_CHROMA
 
 
 @compiled("uint64(Array(float64, 2, 'C', True))")

@@ -8,8 +8,7 @@ a rare tag. Reading the snapshot and matching its tags to objects belong here, n
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
-from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.vocabulary import limits_px
@@ -55,15 +54,9 @@ def object_codes(ids: pa.ChunkedArray) -> HashArray:
     return np.asarray((numbers << np.uint64(2)) | letters.to_numpy().astype(np.uint64))
 
 
-def hash_key(*parts: object) -> np.uint64:
-    """64 bits that depend on the parts alone."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "big"))
-
-
-def unit_hashes(codes: HashArray, *parts: object) -> FloatArray:
-    """Numbers in [0, 1) that depend on each code and the parts alone: `geometry.unit_hash` for millions of objects."""
-    return _to_unit(codes, hash_key(*parts))
+def unit_hashes(codes: HashArray, *what: object) -> FloatArray:
+    """Numbers in [0, 1) that depend on each code and `what` alone: `geometry.unit_hash` for millions of objects."""
+    return _to_unit(codes, np.uint64(hash_bits(*what)))
 
 
 def _to_unit(codes: HashArray, keys: HashArray | np.uint64) -> FloatArray:
@@ -87,12 +80,14 @@ class Snapshot:
         values: Their values.
         coarsest_gsd_m: Metres; the tag can be seen where the GSD is at most this. Shape [tags].
         counts: GSD in metres -> plannable objects of each tag in the region at that GSD, shape [tags].
+        gsds: The GSDs that were counted in any region, metres, rising.
     """
 
     keys: tuple[str, ...]
     values: tuple[str, ...]
     coarsest_gsd_m: FloatArray
     counts: Mapping[float, IntArray]
+    gsds: tuple[float, ...] = ()
 
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
@@ -173,6 +168,7 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
     keys, values = tuple(tags["key"].to_pylist()), tuple(tags["value"].to_pylist())
     index = {pair: i for i, pair in enumerate(zip(keys, values, strict=True))}
     counted = read_table(folder / "snapshot.parquet", columns=["key", "value", "region", "gsd_m", "n_plannable"])
+    gsds = tuple(sorted(pc.unique(counted["gsd_m"]).to_pylist()))
     counted = counted.filter(pc.equal(counted["region"], region))
     counts: dict[float, IntArray] = {}
     for row in counted.to_pylist():
@@ -180,7 +176,7 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
         if at is not None:
             counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
     coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
-    return Snapshot(keys, values, coarsest, dict(sorted(counts.items())))
+    return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds)
 
 
 def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
@@ -203,26 +199,15 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     texts = pc.binary_join_element_wise(keys.filter(known), values.filter(known), _JOIN).dictionary_encode()
     objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))[known.to_numpy(zero_copy_only=False)]
     # Each distinct tag is brought into its normal spelling once.
-    found = _tags_of(texts.dictionary.to_pylist(), snapshot)
-    number = texts.indices.to_numpy()
-    sizes = np.array([len(own) for own in found], dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    listed = np.array([tag for own in found for tag in own], dtype=np.int64)
-    each = sizes[number]
-    place = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
-    objects, matched = np.repeat(objects, each), listed[np.repeat(starts[number], each) + place]
+    index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
+    tags_of = []
+    for text in texts.dictionary.to_pylist():
+        key, _, value = text.partition(_JOIN)
+        tags_of.append([index[key, each] for each in normal_values(value) if (key, each) in index])
+    found = pa.array(tags_of, pa.list_(pa.int64())).take(texts.indices)
+    objects, matched = np.repeat(objects, found.value_lengths().to_numpy()), found.flatten().to_numpy()
     order = np.lexsort((matched, objects))
     return TagPairs(objects[order], matched[order])
-
-
-def _tags_of(texts: Sequence[str], snapshot: Snapshot) -> list[list[int]]:
-    """The snapshot's tags that each text, a key and a value as mapped, holds."""
-    index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
-    found = []
-    for text in texts:
-        key, _, value = text.partition(_JOIN)
-        found.append([index[key, each] for each in normal_values(value) if (key, each) in index])
-    return found
 
 
 def suits(
@@ -230,7 +215,7 @@ def suits(
     longer_side_m: FloatArray,
     finest_m: FloatArray,
     coarsest_m: FloatArray,
-    chips: ChipSettings,
+    plan: PlanSettings,
 ) -> BoolArray:
     """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.plannable` has it for one.
 
@@ -239,35 +224,29 @@ def suits(
         longer_side_m: Longer side of the objects' boxes in metres, [n].
         finest_m: Least GSD, [n] or one.
         coarsest_m: Greatest GSD, [n] or one.
-        chips: Rule and limits.
+        plan: Rule and limits.
     """
     suited = np.zeros(len(kinds), dtype=np.bool_)
     for kind in ("node", "line", "area"):
-        least, most = limits_px(kind, chips)
+        least, most = limits_px(kind, plan)
         suited |= (kinds == kind) & (longer_side_m >= least * finest_m) & (longer_side_m <= most * coarsest_m)
     return suited
 
 
-def rare_tags(counts: IntArray, chips: ChipSettings) -> BoolArray:
-    """Which tags draw all their objects because they have few; shape [tags]."""
-    return counts < (chips.quota if chips.rare_below is None else chips.rare_below)
-
-
-def probabilities(counts: IntArray, chips: ChipSettings) -> FloatArray:
+def probabilities(counts: IntArray, plan: PlanSettings) -> FloatArray:
     """How probably each tag draws one of its n objects: min(1, quota / n), surely where it is rare; shape [tags].
 
     With `sampling: squares` it is the share of squares, which draw whole objects, for all tags that are not rare.
     """
-    likely = (
-        chips.quota / np.maximum(counts, 1) if chips.sampling == "quota" else np.full(len(counts), chips.square_share)
-    )
-    return np.where(rare_tags(counts, chips), 1.0, np.minimum(1.0, likely))
+    likely = plan.quota / np.maximum(counts, 1) if plan.sampling == "quota" else np.full(len(counts), plan.square_share)
+    rare = counts < (plan.quota if plan.rare_below is None else plan.rare_below)
+    return np.where(rare, 1.0, np.minimum(1.0, likely))
 
 
 def draw(
-    pairs: TagPairs, codes: HashArray, places: FloatArray, snapshot: Snapshot, counts: IntArray, chips: ChipSettings
+    pairs: TagPairs, codes: HashArray, places: FloatArray, snapshot: Snapshot, counts: IntArray, plan: PlanSettings
 ) -> BoolArray:
-    """Which pairs are drawn, by `chips.sampling`.
+    """Which pairs are drawn, by `plan.sampling`.
 
     Args:
         pairs: Tags on objects.
@@ -275,25 +254,24 @@ def draw(
         places: Longitude and latitude of these rows, degrees, [n, 2]: they decide which square an object is in.
         snapshot: Names the tags.
         counts: n of each tag, shape [tags]; a tag of which the snapshot counted none draws every object.
-        chips: Sampling, quota K and seed.
+        plan: Sampling, quota K and seed.
 
     Returns:
         Mask over the pairs.
     """
-    probability = probabilities(counts, chips)
-    if chips.sampling == "squares":
+    probability = probabilities(counts, plan)
+    if plan.sampling == "squares":
         x, y = (np.floor(places[:, axis] / SQUARE_DEG).astype(np.int64) + (1 << 20) for axis in (0, 1))
         square = ((x << 22) | y).astype(np.uint64)
-        return (unit_hashes(square, chips.seed, "square") < chips.square_share)[pairs.objects] | (
+        return (unit_hashes(square, plan.seed, "square") < plan.square_share)[pairs.objects] | (
             probability[pairs.tags] >= 1.0
         )
     drawn = np.ones(len(pairs.objects), dtype=np.bool_)
     some = np.flatnonzero(probability[pairs.tags] < 1.0)
-    keys = np.array(
-        [hash_key(chips.seed, k, v) for k, v in zip(snapshot.keys, snapshot.values, strict=True)], np.uint64
-    )
-    tags = pairs.tags[some]
-    drawn[some] = _to_unit(codes[pairs.objects[some]], keys[tags]) < probability[tags]
+    tags = zip(snapshot.keys, snapshot.values, strict=True)
+    keys = np.array([hash_bits(plan.seed, key, value) for key, value in tags], np.uint64)
+    of = pairs.tags[some]
+    drawn[some] = _to_unit(codes[pairs.objects[some]], keys[of]) < probability[of]
     return drawn
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +27,7 @@ _COMPRESSION_LEVEL = 1
 
 
 class HilbertTable:
-    """Writes one table; use it as a context manager, which removes what was spilled.
-
-    Attributes:
-        rows: Rows added so far.
-    """
+    """Writes one table."""
 
     def __init__(self, path: Path, schema: pa.Schema, scratch: Path, borders: Keys) -> None:
         """Begin an empty table.
@@ -40,25 +35,14 @@ class HilbertTable:
         Args:
             path: Where the table ends.
             schema: Its columns, with `geometry` (WKB, EPSG:4326) and `bbox`.
-            scratch: Existing folder for what does not fit into memory.
+            scratch: Existing folder for what does not fit into memory; whoever made it removes it.
             borders: [buckets - 1] places on the curve where one bucket ends and the next begins, rising.
         """
         self._path, self._schema, self._borders = path, schema, borders
         self._spilled = [scratch / f"bucket-{i:05d}.arrow" for i in range(len(borders) + 1)] if len(borders) else []
-        self._sinks = [pa.ipc.new_stream(str(file), _with_key(schema)) for file in self._spilled]
+        self._keyed = schema.append(pa.field("hilbert", pa.uint64()))
+        self._sinks = [pa.ipc.new_stream(str(file), self._keyed) for file in self._spilled]
         self._kept: list[pa.Table] = []
-        self.rows = 0
-
-    def __enter__(self) -> HilbertTable:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for sink in self._sinks:
-            sink.close()
-        for file in self._spilled:
-            file.unlink(missing_ok=True)
 
     def add(self, table: pa.Table, keys: Keys) -> None:
         """Add rows.
@@ -67,7 +51,6 @@ class HilbertTable:
             table: Rows of the schema.
             keys: [rows] their places on the Hilbert curve.
         """
-        self.rows += len(table)
         table = table.append_column("hilbert", pa.array(keys))
         if not self._sinks:
             self._kept.append(table)
@@ -108,11 +91,7 @@ class HilbertTable:
                 table = stream.read_all()
             self._spilled[number].unlink()
         else:
-            table = pa.concat_tables(self._kept or [_with_key(self._schema).empty_table()])
+            table = pa.concat_tables(self._kept or [self._keyed.empty_table()])
             self._kept = []
         order = pc.array_sort_indices(table["hilbert"].combine_chunks())
         return table.drop_columns(["hilbert"]).combine_chunks().take(order)
-
-
-def _with_key(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field("hilbert", pa.uint64()))

@@ -8,13 +8,12 @@ these blocks; libosmium assembles the areas that are not plain rings. Other form
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,19 +25,29 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, UpstreamMissingError
+from skyscript_assets.lib.arrays import BoolArray, IntArray
+from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.osm import wkb
-from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES, closed_way_kinds
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
+from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
-from skyscript_assets.lib.osm.measures import hilbert_index, path_lengths_m, ring_areas_m2
-from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags
+from skyscript_assets.lib.osm.measures import hilbert_index
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags, nodes_of, relations_of, ways_of
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
-from skyscript_assets.lib.osm.ragged import any_of, closed, kept_offsets, offsets_of, ranges
-from skyscript_assets.lib.osm.rings import plain_rings
+from skyscript_assets.lib.osm.polygons import Ground
+from skyscript_assets.lib.osm.shapes import (
+    MEMBERS_MISSING,
+    NO_WAYS,
+    UNITS_PER_DEGREE,
+    Shaped,
+    Shapes,
+    areas_of,
+    shape_areas,
+    shape_nodes,
+    shape_ways,
+)
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
@@ -63,17 +72,6 @@ INVALID_SCHEMA = pa.schema([("object_id", pa.string()), ("reason", pa.string())]
 
 OSM_TYPES = {"n": "node", "w": "way", "a": "way", "r": "relation"}
 """OSM's type of an object, by the first letter of its object id."""
-
-NO_LOCATION = "node without a location"
-NODES_MISSING = "nodes missing from the extract"
-TOO_FEW_PLACES = "line of fewer than two places"
-TOO_FEW_NODES = "area of fewer than four nodes"
-NO_WAYS = "relation without ways"
-MEMBERS_MISSING = "members missing from the extract"
-NO_RINGS = "rings cross or do not close"
-
-UNITS_PER_DEGREE = 10_000_000
-"""Locations are whole numbers of 1e-7 degrees."""
 
 NODE_BLOCKS, WAY_BLOCKS = 8, 1
 """Blocks of a PBF (8,000 objects as a rule) that are worked on at once: enough to keep numpy busy, few enough for the
@@ -113,42 +111,15 @@ class ObjectsSummary:
         return self.nodes + self.lines + self.areas
 
 
-@dataclass(frozen=True)
-class _Ground:
-    """The ground to use: (west, south, east, north) in degrees, and a polygon inside where the settings give one."""
-
-    bounds: Bounds
-    polygon: shapely.Geometry | None
-
-    def touched(self, boxes: FloatArray, geometries: pa.Array) -> BoolArray:
-        """Which objects touch the ground: [n, 4] boxes in degrees, [n] WKB."""
-        west, south, east, north = self.bounds
-        inside: BoolArray = (
-            (boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south)
-        )
-        if self.polygon is not None and inside.any():
-            shapely.prepare(self.polygon)
-            near = np.flatnonzero(inside)
-            shapes = shapely.from_wkb(geometries.take(pa.array(near)).to_numpy(zero_copy_only=False))
-            inside[near] = shapely.intersects(self.polygon, shapes)
-        return inside
-
-
 @dataclass
 class _Rows:
-    """What some blocks gave: rows of the table with their places on the curve, and objects without geometry."""
+    """What some blocks gave: rows of the table with their places on the curve, and what else is to be told."""
 
     tables: list[tuple[pa.Table, NDArray[np.uint64]]] = field(default_factory=list)
     invalid: list[tuple[str, str]] = field(default_factory=list)
-    outside: int = 0
     letters: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: _Rows) -> None:
-        """Take over what another part found."""
-        self.tables += other.tables
-        self.invalid += other.invalid
-        self.outside += other.outside
-        self.letters += other.letters
+    types: set[str] = field(default_factory=set)
+    outside: int = 0
 
 
 def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) -> ObjectsSummary:
@@ -168,7 +139,7 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
         CorruptInputError: either cannot be read, or the extract is not sorted or holds an object twice.
         NoSpaceError: the disk is full.
     """
-    path, ground = _staged(extract_folder)
+    path, bounds, polygon = read_staged(extract_folder)
     scratch = out / ".scratch"
     # A run that was killed left its own there.
     shutil.rmtree(scratch, ignore_errors=True)
@@ -177,31 +148,13 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
         if path.suffix != ".pbf":
             path = _as_pbf(path, scratch / "extract.osm.pbf")
         with _system_memory():
-            return _Writing(PbfFile(path), ground, out, scratch, progress).run()
+            return _Writing(PbfFile(path), bounds, polygon, out, scratch, progress).run()
     except OSError as error:
         if error.errno in DISK_FULL:
             raise NoSpaceError(f"{out}: the disk is full ({error}); free some space and run again") from error
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _staged(folder: Path) -> tuple[Path, _Ground]:
-    """The staged extract and the ground to use."""
-    facts_path = folder / "extract.json"
-    try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        path, bounds = folder / facts["file"], tuple(float(side) for side in facts["bbox"])
-        polygon = shapely.from_geojson(json.dumps(facts["polygon"])) if facts.get("polygon") else None
-    except FileNotFoundError:
-        raise UpstreamMissingError(f"{facts_path} does not exist: materialize osm_extract first") from None
-    except (ValueError, KeyError, TypeError, shapely.GEOSException) as error:
-        raise CorruptInputError(f"{facts_path} cannot be read ({error!r}); materialize osm_extract again") from error
-    if len(bounds) != 4:
-        raise CorruptInputError(f"{facts_path}: bbox needs four numbers; materialize osm_extract again")
-    if not path.is_file():
-        raise UpstreamMissingError(f"{path} does not exist: materialize osm_extract first")
-    return path, _Ground(bounds, polygon)
 
 
 @contextlib.contextmanager
@@ -242,25 +195,13 @@ def _as_pbf(path: Path, target: Path) -> Path:
     return target
 
 
-def _in_order(work: Callable[[range], _T], blocks: range, at_once: int, threads: int) -> Iterator[tuple[range, _T]]:
-    """Work on blocks on several threads; results come in the order of the blocks, a few ahead of their use."""
-    waiting: deque[tuple[range, Future[_T]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(blocks.start, blocks.stop, at_once):
-            some = range(start, min(start + at_once, blocks.stop))
-            waiting.append((some, pool.submit(work, some)))
-            if len(waiting) > threads:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        for done, future in waiting:
-            yield done, future.result()
-
-
 class _Writing:
     """One run of `write_objects`."""
 
-    def __init__(self, file: PbfFile, ground: _Ground, out: Path, scratch: Path, progress: Progress) -> None:
-        self._file, self._ground, self._out, self._scratch = file, ground, out, scratch
+    def __init__(
+        self, file: PbfFile, bounds: Bounds, polygon: Ground | None, out: Path, scratch: Path, progress: Progress
+    ) -> None:
+        self._file, self._bounds, self._polygon, self._out, self._scratch = file, bounds, polygon, out, scratch
         self._progress = progress
         self._threads = len(os.sched_getaffinity(0))
         self._found = _Rows()
@@ -268,45 +209,49 @@ class _Writing:
         self._last: dict[str, int] = {}
         self._done = 0
         self._needed: IntArray = np.zeros(0, np.int64)
-        self._types: set[str] = set()
 
     def run(self) -> ObjectsSummary:
         """Read the extract and write both tables."""
         nodes, ways, relations = self._file.sections()
         self._total = len(nodes) + len(ways) + len(relations)
-        areas = self._areas_of_relations(relations)
-        self._needed = np.unique(np.concatenate([np.zeros(0, np.int64), *(part.refs for part in areas)]))
-        with (
-            HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes)) as table,
-            (self._scratch / "members.opl").open("wb") as members,
-        ):
-            for some, (found, rows) in _in_order(self._nodes, nodes, NODE_BLOCKS, self._threads):
+        found_relations = self._ahead(partial(self._file.read, relations_of), relations, WAY_BLOCKS)
+        areas = [self._with_ways(found) for found in found_relations]
+        self._needed = np.unique(np.concatenate([np.zeros(0, np.int64), *(some.refs for some in areas)]))
+        table = HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes))
+        with (self._scratch / "members.opl").open("wb") as members:
+            for found, rows in self._ahead(self._nodes, nodes, NODE_BLOCKS):
                 self._check_order("n", found.ids)
                 self._locations.add(found.ids, found.places)
-                self._take(rows, table, some)
+                self._take(rows, table)
             self._locations.finish()
-            for some, (ids, text, rows) in _in_order(self._ways, ways, WAY_BLOCKS, self._threads):
+            for ids, text, rows in self._ahead(self._ways, ways, WAY_BLOCKS):
                 self._check_order("w", ids)
                 members.write(text)
-                self._take(rows, table, some)
-            for part in areas:
-                members.write(relations_text(part))
-            members.close()
-            for rows in self._relations(areas, Path(members.name)):
-                self._take(rows, table, range(0))
-            table.finish(sorted(self._types))
+                self._take(rows, table)
+            for some in areas:
+                members.write(relations_text(some))
+        for shaped in _shape_relations(areas, Path(members.name)):
+            self._take(self._rows(shaped), table)
+        table.finish(sorted(self._found.types))
         return self._summary()
 
-    def _take(self, rows: _Rows, table: HilbertTable, blocks: range) -> None:
-        """Add to the table what some blocks gave."""
-        for part, keys in rows.tables:
-            table.add(part, keys)
-        self._found.add(replace(rows, tables=[]))
-        self._tell(blocks)
+    def _ahead(self, work: Callable[[range], _T], blocks: range, at_once: int) -> Iterator[_T]:
+        """What work on some blocks at a time gives, in order and a few ahead of its use."""
+        batches = [blocks[i : i + at_once] for i in range(0, len(blocks), at_once)]
+        for some, found in zip(batches, in_order(work, batches, threads=self._threads), strict=True):
+            yield found
+            self._done += len(some)
+            self._progress(self._done, self._total, "blocks")
 
-    def _tell(self, blocks: range) -> None:
-        self._done += len(blocks)
-        self._progress(self._done, self._total, "blocks")
+    def _take(self, rows: _Rows, table: HilbertTable) -> None:
+        """Add to the table and to what is to be told."""
+        for some, keys in rows.tables:
+            table.add(some, keys)
+        found = self._found
+        found.invalid += rows.invalid
+        found.letters += rows.letters
+        found.types |= rows.types
+        found.outside += rows.outside
 
     def _summary(self) -> ObjectsSummary:
         found = self._found
@@ -327,7 +272,7 @@ class _Writing:
         if buckets < 2 or not nodes:
             return np.zeros(0, np.uint64)
         sampled = nodes[:: max(1, len(nodes) // _SAMPLE_BLOCKS)]
-        places = np.concatenate([self._file.nodes([block]).places for block in sampled])
+        places = np.concatenate([self._file.read(nodes_of, [block]).places for block in sampled])
         places = places[places[:, 0] != NOWHERE]
         keys = np.sort(hilbert_index(*(places.T / UNITS_PER_DEGREE)))
         return np.unique(keys[np.arange(1, buckets) * len(keys) // buckets]) if len(keys) else keys
@@ -348,208 +293,74 @@ class _Writing:
             )
         self._last[letter] = int(order[-1])
 
-    # ------------------------------------------------------------------------------------------------------- relations
-
-    def _areas_of_relations(self, blocks: range) -> list[Objects]:
+    def _with_ways(self, relations: Objects) -> Objects:
         """Relations that are areas; those without ways are noted."""
-        found = []
-        for some, relations in _in_order(self._file.relations, blocks, WAY_BLOCKS, self._threads):
-            self._check_order("r", relations.ids)
-            areas = relations.at(_multipolygons(relations))
-            empty = np.diff(areas.ref_offsets) == 0
-            self._found.invalid += [(f"r{osm_id}", NO_WAYS) for osm_id in areas.ids[empty].tolist()]
-            found.append(areas.at(np.flatnonzero(~empty)))
-            self._tell(some)
-        return found
-
-    def _relations(self, parts: list[Objects], members: Path) -> Iterator[_Rows]:
-        """Areas of relations from the ways that were gathered."""
-        place = {osm_id: (part, row) for part in parts for row, osm_id in enumerate(part.ids.tolist())}
-        for some in _chunks(assembled(members), AREAS_AT_ONCE):
-            by_part: dict[int, tuple[Objects, list[int], list[bytes | None]]] = {}
-            for _, osm_id, geometry in some:
-                part, row = place.pop(osm_id)
-                _, rows, geometries = by_part.setdefault(id(part), (part, [], []))
-                rows.append(row)
-                geometries.append(geometry)
-            for part, rows, geometries in by_part.values():
-                yield self._areas("r", _without_type(part.at(np.array(rows, np.int64))), geometries)
-        yield _Rows(invalid=[(f"r{osm_id}", MEMBERS_MISSING) for osm_id in place])
-
-    def _areas(self, letter: str, objects: Objects, geometries: list[bytes | None]) -> _Rows:
-        """Rows of areas that libosmium assembled."""
-        shapes = shapely.from_wkb(np.array(geometries, object))
-        single = shapely.get_num_geometries(shapes) == 1
-        shapes[single] = shapely.get_geometry(shapes[single], 0)
-        made, valid = ~shapely.is_missing(shapes), shapely.is_valid(shapes)
-        found = _Rows()
-        for row in np.flatnonzero(~(made & valid)).tolist():
-            reason = shapely.is_valid_reason(shapes[row]).partition("[")[0] if made[row] else ""
-            found.invalid.append(
-                (f"{letter}{objects.ids[row]}", f"polygon is not valid: {reason}" if made[row] else NO_RINGS)
-            )
-        kept = np.flatnonzero(valid)
-        shapes = shapes[kept]
-        self._types |= {
-            name
-            for number, name in ((3, "Polygon"), (6, "MultiPolygon"))
-            if np.any(shapely.get_type_id(shapes) == number)
-        }
-        polygons, owner = shapely.get_parts(shapes, return_index=True)
-        rings, polygon = shapely.get_rings(polygons, return_index=True)
-        places, ring = shapely.get_coordinates(rings, return_index=True)
-        offsets = offsets_of(np.bincount(ring, minlength=len(rings)).astype(np.int64))
-        outer = np.diff(polygon, prepend=-1) > 0
-        owner = owner[polygon]
-        areas = np.abs(ring_areas_m2(places, offsets)) * np.where(outer, 1.0, -1.0)
-        area, length = (
-            np.bincount(owner, weights=of_rings, minlength=len(kept)).astype(np.float64)
-            for of_rings in (areas, path_lengths_m(places, offsets))
-        )
-        geometry = pa.array(shapely.to_wkb(shapes), pa.binary())
-        self._add(found, letter, objects.at(kept), geometry, shapely.bounds(shapes).reshape(-1, 4), area, length)
-        return found
-
-    # ----------------------------------------------------------------------------------------------------------- nodes
+        self._check_order("r", relations.ids)
+        areas = areas_of(relations)
+        empty = np.diff(areas.ref_offsets) == 0
+        self._found.invalid += [(f"r{osm_id}", NO_WAYS) for osm_id in areas.ids[empty].tolist()]
+        return areas.at(np.flatnonzero(~empty))
 
     def _nodes(self, blocks: range) -> tuple[Nodes, _Rows]:
         """Nodes of some blocks, and rows of the tagged ones."""
-        nodes = self._file.nodes(blocks)
-        found = _Rows()
-        placed = nodes.places[nodes.rows, 0] != NOWHERE
-        found.invalid = [(f"n{osm_id}", NO_LOCATION) for osm_id in nodes.tagged.ids[~placed].tolist()]
-        tagged = nodes.tagged if placed.all() else nodes.tagged.at(np.flatnonzero(placed))
-        places = nodes.places[nodes.rows[placed]] / UNITS_PER_DEGREE
-        if len(places):
-            self._types.add("Point")
-        none = np.zeros(len(places))
-        self._add(found, "n", tagged, wkb.points(places), np.hstack((places, places)), none, none)
-        return nodes, found
-
-    # ------------------------------------------------------------------------------------------------------------ ways
+        nodes = self._file.read(nodes_of, blocks)
+        return nodes, self._rows(shape_nodes(nodes))
 
     def _ways(self, blocks: range) -> tuple[IntArray, bytes, _Rows]:
         """Ids of the ways of some blocks, those that relations need as text, and rows of the tagged ones."""
-        every = self._file.ways(blocks)
+        every = self._file.read(ways_of, blocks)
         tagged = np.diff(every.tags.offsets) > 0
         member = _is_in(every.ids, self._needed)
         used = np.flatnonzero(tagged | member)
-        ways, tagged, member = every.at(used), tagged[used], member[used]
+        ways = every.at(used)
         places = self._locations.find(ways.refs)
-        offsets = ways.ref_offsets
-        text = ways_text(ways, places, np.flatnonzero(member), own=False)
-        found = _Rows()
-        if tagged.any():
-            complete = ~any_of(places[:, 0] == NOWHERE, offsets)
-            ends_meet = closed(places, offsets)
-            area, line = closed_way_kinds(ways.tags)
-            self._way_lines(found, ways, places, tagged & (line | ~ends_meet), complete)
-            self._way_areas(found, ways, places, tagged & area & ends_meet, complete)
-        return every.ids, text, found
+        text = ways_text(ways, places, np.flatnonzero(member[used]), own=False)
+        return every.ids, text, self._rows(shape_ways(ways, places, tagged[used]))
 
-    def _way_lines(
-        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: BoolArray, complete: BoolArray
-    ) -> None:
-        """Lines, without places that repeat the one before."""
-        _note(found, "w", ways.ids[wanted & ~complete], NODES_MISSING)
-        rows = np.flatnonzero(wanted & complete)
-        counts = ways.ref_offsets[rows + 1] - ways.ref_offsets[rows]
-        taken = places[ranges(ways.ref_offsets[rows], counts)]
-        offsets = offsets_of(counts)
-        new = np.ones(len(taken), np.bool_)
-        new[1:] = (taken[1:] != taken[:-1]).any(axis=1)
-        new[offsets[:-1][counts > 0]] = True
-        if not new.all():
-            counts = np.diff(kept_offsets(new, offsets))
-            taken = taken[new]
-        short = counts < 2
-        if short.any():
-            _note(found, "w", ways.ids[rows[short]], TOO_FEW_PLACES)
-            taken = taken[np.repeat(~short, counts)]
-            rows, counts = rows[~short], counts[~short]
-        if len(rows) == 0:
-            return
-        self._types.add("LineString")
-        offsets = offsets_of(counts)
-        degrees = taken / UNITS_PER_DEGREE
-        lengths = path_lengths_m(degrees, offsets)
-        boxes = _boxes(taken, offsets)
-        self._add(found, "w", ways.at(rows), wkb.lines(degrees, offsets), boxes, np.zeros(len(rows)), lengths)
+    def _rows(self, shaped: Shaped) -> _Rows:
+        """Rows of what touches the ground; the others are counted."""
+        rows = _Rows(invalid=shaped.invalid)
+        for shapes in shaped.shapes:
+            rows.types |= shapes.types
+            kept = np.flatnonzero(self._touched(shapes))
+            rows.outside += len(shapes.boxes) - len(kept)
+            rows.letters[shapes.letter] += len(kept)
+            if len(kept):
+                rows.tables.append(self._table(shapes if len(kept) == len(shapes.boxes) else shapes.at(kept)))
+        return rows
 
-    def _way_areas(
-        self, found: _Rows, ways: Objects, places: NDArray[np.int32], wanted: BoolArray, complete: BoolArray
-    ) -> None:
-        """Areas of closed ways: plain rings at once, the others by libosmium."""
-        enough = np.diff(ways.ref_offsets) >= 4
-        _note(found, "a", ways.ids[wanted & ~enough], TOO_FEW_NODES)
-        _note(found, "a", ways.ids[wanted & enough & ~complete], NODES_MISSING)
-        rows = np.flatnonzero(wanted & enough & complete)
-        if len(rows) == 0:
-            return
-        counts = ways.ref_offsets[rows + 1] - ways.ref_offsets[rows]
-        taken = places[ranges(ways.ref_offsets[rows], counts)]
-        plain = plain_rings(taken, offsets_of(counts))
-        if not plain.all():
-            self._odd_areas(found, ways, places, rows[~plain])
-            taken = taken[np.repeat(plain, counts)]
-            rows, counts = rows[plain], counts[plain]
-        if len(rows) == 0:
-            return
-        self._types.add("Polygon")
-        offsets = offsets_of(counts)
-        degrees = taken / UNITS_PER_DEGREE
-        area = ring_areas_m2(degrees, offsets)
-        lengths = path_lengths_m(degrees, offsets)
-        # Outer rings run counterclockwise, in GeoParquet as in libosmium.
-        turned = np.repeat(area < 0, counts)
-        place = np.arange(len(degrees))
-        mirrored = np.repeat(offsets[:-1] + offsets[1:] - 1, counts) - place
-        geometry = wkb.polygons(degrees[np.where(turned, mirrored, place)], offsets)
-        self._add(found, "a", ways.at(rows), geometry, _boxes(taken, offsets), np.abs(area), lengths)
+    def _touched(self, shapes: Shapes) -> BoolArray:
+        """[n] which of them touch the ground."""
+        west, south, east, north = self._bounds
+        boxes = shapes.boxes
+        inside: BoolArray = (
+            (boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south)
+        )
+        if self._polygon is not None and inside.any():
+            shapely.prepare(self._polygon)
+            near = np.flatnonzero(inside)
+            geometry = shapely.from_wkb(shapes.geometry.take(pa.array(near)).to_numpy(zero_copy_only=False))
+            inside[near] = shapely.intersects(self._polygon, geometry)
+        return inside
 
-    def _odd_areas(self, found: _Rows, ways: Objects, places: NDArray[np.int32], rows: IntArray) -> None:
-        """Areas of ways that are no plain rings."""
-        made = {osm_id: shape for _, osm_id, shape in assembled(ways_text(ways, places, rows, own=True))}
-        found.add(self._areas("a", ways.at(rows), [made.get(osm_id) for osm_id in ways.ids[rows].tolist()]))
-
-    # ------------------------------------------------------------------------------------------------------------ rows
-
-    def _add(
-        self,
-        found: _Rows,
-        letter: str,
-        objects: Objects,
-        geometry: pa.Array,
-        boxes: FloatArray,
-        area: FloatArray,
-        length: FloatArray,
-    ) -> None:
-        """Add rows of objects that touch the ground; the others are counted."""
-        inside = self._ground.touched(boxes, geometry)
-        if not inside.all():
-            kept = np.flatnonzero(inside)
-            found.outside += len(inside) - len(kept)
-            objects, geometry = objects.at(kept), geometry.take(pa.array(kept))
-            boxes, area, length = boxes[kept], area[kept], length[kept]
-        if len(boxes) == 0:
-            return
-        found.letters[letter] += len(boxes)
+    def _table(self, shapes: Shapes) -> tuple[pa.Table, NDArray[np.uint64]]:
+        """Rows of the table, and their places on the Hilbert curve."""
+        objects, boxes = shapes.objects, shapes.boxes
         ids = pa.array(objects.ids)
         arrays = [
-            pc.binary_join_element_wise(letter, ids.cast(pa.string()), ""),
-            pa.repeat(pa.scalar(OSM_TYPES[letter]), len(ids)),
+            pc.binary_join_element_wise(shapes.letter, ids.cast(pa.string()), ""),
+            pa.repeat(pa.scalar(OSM_TYPES[shapes.letter]), len(ids)),
             ids,
             pa.array(np.maximum(objects.versions, 0).astype(np.int32)),
             pa.array(objects.timestamps_ms, pa.timestamp("ms", tz="UTC"), mask=objects.timestamps_ms == 0),
             self._tags(objects.tags),
-            geometry,
+            shapes.geometry,
             pa.StructArray.from_arrays([pa.array(side) for side in boxes.T], fields=list(BBOX_TYPE)),
-            pa.array(area),
-            pa.array(length),
+            pa.array(shapes.area_m2),
+            pa.array(shapes.length_m),
         ]
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2.0
-        table = pa.Table.from_arrays(arrays, schema=OBJECT_SCHEMA)
-        found.tables.append((table, hilbert_index(centres[:, 0], centres[:, 1])))
+        return pa.Table.from_arrays(arrays, schema=OBJECT_SCHEMA), hilbert_index(centres[:, 0], centres[:, 1])
 
     def _tags(self, tags: Tags) -> pa.MapArray:
         keys, values = (tags.strings.take(pa.array(places)) for places in (tags.keys, tags.values))
@@ -563,22 +374,24 @@ class _Writing:
         return pa.MapArray.from_arrays(pa.array(tags.offsets.astype(np.int32)), keys, values)
 
 
-def _multipolygons(relations: Objects) -> IntArray:
-    """Relations that are areas by their type and have another tag."""
-    strings = relations.tags.strings
-    is_type = pc.equal(strings, "type").to_numpy(zero_copy_only=False)
-    is_area = pc.is_in(strings, value_set=pa.array(sorted(RELATION_AREA_TYPES))).to_numpy(zero_copy_only=False)
-    said = is_type[relations.tags.keys] & is_area[relations.tags.values]
-    return np.flatnonzero(any_of(said, relations.tags.offsets) & (np.diff(relations.tags.offsets) > 1))
-
-
-def _without_type(relations: Objects) -> Objects:
-    """Relations without their tag `type`, which says nothing of their areas."""
-    tags = relations.tags
-    kept = ~pc.equal(tags.strings, "type").to_numpy(zero_copy_only=False)[tags.keys]
-    return replace(
-        relations, tags=Tags(kept_offsets(kept, tags.offsets), tags.keys[kept], tags.values[kept], tags.strings)
-    )
+def _shape_relations(relations: list[Objects], members: Path) -> Iterator[Shaped]:
+    """Areas of relations, some at a time, from the ways that were gathered."""
+    place = {
+        osm_id: (batch, row) for batch, some in enumerate(relations) for row, osm_id in enumerate(some.ids.tolist())
+    }
+    made = assembled(members)
+    while some := list(islice(made, AREAS_AT_ONCE)):
+        shaped = Shaped()
+        by_batch: dict[int, tuple[list[int], list[bytes | None]]] = {}
+        for _, osm_id, geometry in some:
+            batch, row = place.pop(osm_id)
+            rows, geometries = by_batch.setdefault(batch, ([], []))
+            rows.append(row)
+            geometries.append(geometry)
+        for batch, (rows, geometries) in by_batch.items():
+            shape_areas(shaped, "r", relations[batch].at(np.array(rows, np.int64)), geometries)
+        yield shaped
+    yield Shaped(invalid=[(f"r{osm_id}", MEMBERS_MISSING) for osm_id in place])
 
 
 def _is_in(ids: IntArray, wanted: IntArray) -> BoolArray:
@@ -588,19 +401,3 @@ def _is_in(ids: IntArray, wanted: IntArray) -> BoolArray:
     place = np.searchsorted(wanted, ids)
     place[place == len(wanted)] = 0
     return np.asarray(wanted[place] == ids, np.bool_)
-
-
-def _boxes(places: NDArray[np.int32], offsets: IntArray) -> FloatArray:
-    """[n, 4] boxes (west, south, east, north) of runs of places, degrees; no run is empty."""
-    low, high = (edge.reduceat(places, offsets[:-1], axis=0) for edge in (np.minimum, np.maximum))
-    return np.hstack((low, high)) / UNITS_PER_DEGREE
-
-
-def _note(found: _Rows, letter: str, ids: IntArray, reason: str) -> None:
-    found.invalid += [(f"{letter}{osm_id}", reason) for osm_id in ids.tolist()]
-
-
-def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while some := list(islice(iterator, size)):
-        yield some

@@ -1,48 +1,72 @@
-"""Which objects belong to another region: an object in two regions belongs to the first by name.
-
-Both regions' plans can tell this alone, from their objects and boxes.
-"""
+"""Which objects of a region belong to another one: an object in two regions belongs to the first by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.tables import BBOX_TYPE, read_table
+from skyscript_assets.lib.tables import BBOX_TYPE, read_table, write_table
+
+OVERLAP_FILE = "overlap.parquet"
+
+OVERLAP_SCHEMA = pa.schema([("object_id", pa.string()), ("owner", pa.string())])
+"""Columns of `overlap.parquet`, sorted by object_id: objects of a region, and the earlier region each belongs to."""
 
 _NEEDED_SCHEMA = pa.schema([("object_id", pa.string()), ("bbox", BBOX_TYPE)])
 
 
-def owned_by_earlier(earlier: Mapping[str, tuple[Path, Bounds]], bbox: Bounds) -> pa.Array:
-    """Ids of the objects on a region's ground that an earlier region plans.
+@dataclass(frozen=True)
+class OverlapSummary:
+    """Counts of one region's overlap: its objects that belong elsewhere, and how many to each region on its ground."""
+
+    objects: int
+    owners: Mapping[str, int]
+
+
+def write_region_overlap(
+    region: str, bbox: Bounds, objects: Path, earlier: Mapping[str, tuple[Path, Bounds]], out: Path
+) -> OverlapSummary:
+    """Write `overlap.parquet`: the objects of a region that an earlier region plans.
 
     An object is planned by a region only where its box's centre lies in the region's box. One that merely reaches into
     an earlier region is therefore left to the region that its centre is in.
 
     Args:
-        earlier: `objects.parquet` and box (degrees) of each region that comes before by name; those without common
-            ground are not read.
-        bbox: (west, south, east, north) of the region, degrees.
+        region: The region's key.
+        bbox: Its (west, south, east, north), degrees.
+        objects: Its `objects.parquet`.
+        earlier: `objects.parquet` and box of other regions; those that do not come before by name, or share no ground,
+            are not read.
+        out: Existing folder for the table.
+
+    Returns:
+        Counts.
 
     Raises:
         UpstreamMissingError: a table is missing.
         CorruptInputError: a table is not whole.
         OutputSchemaError: a table lacks a column.
     """
-    found = [pa.array([], pa.string())]
-    for path, other in earlier.values():
+    ids = read_table(objects, columns=["object_id"])["object_id"].combine_chunks()
+    found = OVERLAP_SCHEMA.empty_table()
+    owners = {}
+    for name, (path, other) in sorted(earlier.items()):
         west, south = max(bbox[0], other[0]), max(bbox[1], other[1])
         east, north = min(bbox[2], other[2]), min(bbox[3], other[3])
-        if west > east or south > north:
+        if name >= region or west > east or south > north:
             continue
         table = read_table(path, _NEEDED_SCHEMA, columns=_NEEDED_SCHEMA.names)
         box = {side: pc.struct_field(table["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")}
         x, y = (box["xmin"] + box["xmax"]) / 2, (box["ymin"] + box["ymax"]) / 2
-        common = np.flatnonzero((x >= west) & (x <= east) & (y >= south) & (y <= north))
-        found.append(table["object_id"].take(common).combine_chunks())
-    return pa.concat_arrays(found)
+        there = table["object_id"].filter(pa.array((x >= west) & (x <= east) & (y >= south) & (y <= north)))
+        there = there.filter(pc.is_in(there, value_set=ids))
+        there = there.filter(pc.invert(pc.is_in(there, value_set=found["object_id"].combine_chunks())))
+        owners[name] = len(there)
+        found = pa.concat_tables([found, pa.table([there, pa.repeat(name, len(there))], schema=OVERLAP_SCHEMA)])
+    write_table(out / OVERLAP_FILE, found.sort_by("object_id").combine_chunks())
+    return OverlapSummary(found.num_rows, owners)

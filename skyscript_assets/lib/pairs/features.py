@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +18,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
-from skyscript_assets.lib.files import replacing, write_json
+from skyscript_assets.lib.files import digest, replacing, write_json
+from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.views import Box, UInt8Array, augmented_view, decode_image, plain_view, view_rng
+from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
 
 PART_CHIPS = 500
 """Chips in a part: what a killed run loses at most."""
 
-AHEAD_CHIPS = 64
-"""Chips that are decoded while the tower works on the ones before."""
+BATCH_CHIPS = 64
+"""Chips that are given to the tower together, and decoded meanwhile."""
 
 THREADS = 2
-_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,15 @@ class _Chip:
     shard: Path
     offset: int
     length: int
-    focus: Box | None
+    focus: Sequence[int] | None
 
-    def image(self) -> UInt8Array:
-        return decode_image(read_member(self.shard, self.offset, self.length), f"{self.shard.name}: {self.chip_id}")
+    def views(self, count: int, size: int, seed: int) -> UInt8Array:
+        """The plain view and draws of the augmentation, (count, size, size, 3)."""
+        data = read_member(self.shard, self.offset, self.length)
+        image = decode_image(data, f"{self.shard.name}: {self.chip_id}")
+        generators = (view_rng(seed, self.chip_id, view) for view in range(1, count))
+        drawn = [augmented_view(image, self.focus, size, rng) for rng in generators]
+        return np.stack([plain_view(image, self.focus, size), *drawn])
 
 
 FEATURE_KEYS = pa.schema([("chip_id", pa.string()), ("view", pa.int8())])
@@ -96,26 +102,19 @@ def write_chip_features(
         CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
     """
     chips = _accepted_chips(chips_folder, plan_folder)
-    parts = out / _PARTS
-    parts.mkdir(exist_ok=True)
-    identity = f"{model.tower_digest}/{views}/{seed}".encode()
-    paths, resumed, dim = [], 0, 0
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(chips), PART_CHIPS):
-            part = chips[start : start + PART_CHIPS]
-            path = parts / f"part-{start // PART_CHIPS:05d}.parquet"
-            paths.append(path)
-            if _is_whole(path, identity, part):
-                resumed += len(part)
-            else:
-                table = _part_table(part, model, views, seed, pool, start, len(chips), progress)
-                write_table(path, table.replace_schema_metadata({b"identity": identity}))
-            progress(start + len(part), len(chips), "chips")
-    dim = _join_parts(paths, model, out)
+    parts, resumed = Parts(out), 0
+    for start in range(0, len(chips), PART_CHIPS):
+        part = chips[start : start + PART_CHIPS]
+        made_from = digest([model.tower_digest, views, seed, [chip.chip_id for chip in part]])
+        if parts.keep(start // PART_CHIPS, made_from):
+            resumed += len(part)
+        else:
+            table = _part_table(part, model, views, seed, start, len(chips), progress)
+            parts.finish(start // PART_CHIPS, made_from, table)
+        progress(start + len(part), len(chips), "chips")
+    dim = _join(parts, model, out / "features.parquet")
     write_json(out / "tower.json", {"tower": model.tower_digest, "dim": dim})
-    for path in sorted(parts.iterdir()):
-        path.unlink()
-    parts.rmdir()
+    parts.clear()
     return FeatureSummary(len(chips), views, dim, model.tower_digest, resumed)
 
 
@@ -124,54 +123,29 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
     chips = read_table(chips_folder / "chips.parquet", columns=columns)
     chips = chips.filter(pc.equal(chips["status"], "ok"))
     plan = read_table(plan_folder / "plan.parquet", columns=["chip_id", "focus_box"])
-    boxes = dict(zip(plan["chip_id"].to_pylist(), plan["focus_box"].to_pylist(), strict=True))
-    found = []
-    for row in chips.to_pylist():
-        if row["chip_id"] not in boxes:
-            raise CorruptInputError(
-                f"{chips_folder / 'chips.parquet'}: chip {row['chip_id']} is not in {plan_folder / 'plan.parquet'}; "
-                "materialize image_chips again"
-            )
-        shard = chips_folder / row["shard"]
-        found.append(_Chip(row["chip_id"], shard, row["offset"], row["length"], as_box(boxes[row["chip_id"]])))
-    return found
-
-
-def as_box(values: Sequence[int] | None) -> Box | None:
-    """A focus box of a table as a tuple."""
-    return None if values is None else (values[0], values[1], values[2], values[3])
-
-
-def _is_whole(path: Path, identity: bytes, chips: Sequence[_Chip]) -> bool:
-    """Whether a killed run left this part whole, of the same tower, views, seed and chips."""
-    if not path.is_file():
-        return False
-    try:
-        table = pq.read_table(path, columns=["chip_id", "view"])
-    except (pa.ArrowInvalid, OSError):
-        return False
-    if (table.schema.metadata or {}).get(b"identity") != identity:
-        return False
-    found: list[str] = table.filter(pc.equal(table["view"], 0))["chip_id"].to_pylist()
-    return found == [chip.chip_id for chip in chips]
+    planned = pc.index_in(chips["chip_id"], plan["chip_id"])
+    if planned.null_count:
+        raise CorruptInputError(
+            f"{chips_folder / 'chips.parquet'}: chip {chips['chip_id'].filter(pc.is_null(planned))[0]} is not in "
+            f"{plan_folder / 'plan.parquet'}; materialize image_chips again"
+        )
+    return [
+        _Chip(row["chip_id"], chips_folder / row["shard"], row["offset"], row["length"], box)
+        for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
+    ]
 
 
 def _part_table(
-    chips: Sequence[_Chip],
-    model: ClipModel,
-    views: int,
-    seed: int,
-    pool: ThreadPoolExecutor,
-    before: int,
-    total: int,
-    progress: Progress,
+    chips: Sequence[_Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
 ) -> pa.Table:
+    drawn = in_order(
+        lambda chip: chip.views(views, model.image_size, seed), chips, threads=THREADS, ahead=2 * BATCH_CHIPS
+    )
     rows = []
-    done = before
-    for batch in _views_ahead(chips, model.image_size, views, seed, pool):
-        rows.append(model.image_features(batch).astype(np.float16))
-        done += len(batch) // views
-        progress(done, total, "chips")
+    while batch := list(itertools.islice(drawn, BATCH_CHIPS)):
+        rows.append(model.image_features(np.concatenate(batch)).astype(np.float16))
+        before += len(batch)
+        progress(before, total, "chips")
     features = np.concatenate(rows)
     return pa.table(
         {
@@ -183,37 +157,15 @@ def _part_table(
     )
 
 
-def _views_ahead(
-    chips: Sequence[_Chip], size: int, views: int, seed: int, pool: ThreadPoolExecutor
-) -> Iterator[UInt8Array]:
-    """Batches (chips x views, size, size, 3); the next one is decoded and augmented in threads meanwhile."""
-
-    def views_of(chip: _Chip) -> UInt8Array:
-        image = chip.image()
-        drawn = [plain_view(image, chip.focus, size)]
-        drawn += [
-            augmented_view(image, chip.focus, size, view_rng(seed, chip.chip_id, view)) for view in range(1, views)
-        ]
-        return np.stack(drawn)
-
-    groups = [chips[start : start + AHEAD_CHIPS] for start in range(0, len(chips), AHEAD_CHIPS)]
-    ahead = [pool.submit(views_of, chip) for chip in groups[0]]
-    for following in [*groups[1:], []]:
-        current, ahead = ahead, [pool.submit(views_of, chip) for chip in following]
-        yield np.concatenate([future.result() for future in current])
-
-
-def _join_parts(paths: Sequence[Path], model: ClipModel, out: Path) -> int:
-    """Join the parts into `features.parquet`, one row group a part, and return the features' dimension."""
-    tables = (pq.read_table(path).replace_schema_metadata(None) for path in paths)
+def _join(parts: Parts, model: ClipModel, path: Path) -> int:
+    """Join the tables of the parts, one row group each, and return the features' dimension."""
+    tables = parts.tables()
     first = next(tables, None)
     if first is None:
         blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
         first = feature_schema(model.image_features(blank).shape[1]).empty_table()
-    path = out / "features.parquet"
     with replacing(path) as temporary, pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
-        for table in tables:
+        for table in itertools.chain([first], tables):
             writer.write_table(table)
     return int(first.schema.field("features").type.list_size)
 

@@ -11,34 +11,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from numpy.typing import NDArray
 
+from skyscript_assets.lib.captions.compose import STYLES
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.geometry import SPLITS
-from skyscript_assets.lib.pairs.table import read_pairs
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
+from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import write_table
 
 MANIFEST_SCHEMA = pa.schema(
     [
-        ("chip_id", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
+        *(PLAN_SCHEMA.field(name) for name in ("chip_id", "region", "source")),
         ("image_shard", pa.string()),
         ("image_offset", pa.int64()),
         ("image_length", pa.int64()),
-        ("title", pa.string()),
-        ("title_multi_objects", pa.string()),
-        ("focus_box", PLAN_SCHEMA.field("focus_box").type),
-        ("cell", pa.string()),
-        ("score", pa.float64()),
-        ("scorer", pa.string()),
+        *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
+        *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
+        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
         ("rank_share", pa.float64()),
-        ("split", pa.string()),
+        PLAN_SCHEMA.field("split"),
         ("eligible", pa.bool_()),
         ("dropped_because", pa.string()),
     ]
@@ -50,22 +48,30 @@ id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs
 that come before them; it is null without a score, or where the source has no eligible training pair.
 """
 
-REPEATED = "chip id in two partitions"
-EMPTY_CAPTION = "empty caption"
-NO_SCORE = "no score"
-DUPLICATE = "duplicate image"
+_JUDGED = """
+WITH known AS (SELECT *, coalesce(isfinite(score), false) AS scored FROM pairs), told AS (
+    SELECT *, CASE
+        WHEN row_number() OVER (PARTITION BY chip_id ORDER BY place) > 1 THEN 'chip id in two partitions'
+        WHEN title = '' THEN 'empty caption'
+        WHEN NOT scored THEN 'no score'
+    END AS unusable
+    FROM known
+), judged AS (
+    SELECT *, CASE
+        WHEN unusable IS NULL AND row_number() OVER (PARTITION BY sha256, unusable ORDER BY chip_id) > 1
+        THEN 'duplicate image' ELSE unusable
+    END AS dropped_because
+    FROM told
+), counted AS (SELECT *, (dropped_because IS NULL AND split = 'train')::BIGINT AS counts FROM judged)
+SELECT dropped_because, dropped_because IS NULL AS eligible, CASE WHEN scored THEN
+    sum(counts) OVER (PARTITION BY source, scored ORDER BY score DESC, chip_id, place ROWS UNBOUNDED PRECEDING)
+    / nullif(sum(counts) OVER (PARTITION BY source, scored), 0)
+END AS rank_share
+FROM counted ORDER BY place
+"""
+"""Columns of the training manifest that are judged from pairs: place, chip_id, source, split, title, score, sha256."""
 
 MAX_EXAMPLES = 20
-
-
-@dataclass(frozen=True)
-class PartitionFolders:
-    """Where the stages of one region and source lie."""
-
-    plan: Path
-    chips: Path
-    captions: Path
-    scores: Path
 
 
 @dataclass(frozen=True)
@@ -111,38 +117,42 @@ def write_manifest(
     """
     tables = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        tables.append(read_pairs(folders.plan, folders.chips, folders.captions, folders.scores))
+        tables.append(read_pairs(folders))
         progress(done, len(partitions), "partitions")
     if not tables:
         write_table(out / "manifest.parquet", MANIFEST_SCHEMA.empty_table())
         return ManifestSummary(0, 0, dict.fromkeys(SPLITS, 0), {}, 0, 0, [])
     pairs = pa.concat_tables(tables).combine_chunks()
-    reasons = _reasons(pairs)
-    eligible = reasons == ""
-    counted = eligible & _is(pairs["split"], "train")
-    shares = _rank_shares(pairs, counted)
-    manifest = pa.table(
-        {
-            "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
-            "image_offset": pairs["offset"],
-            "image_length": pairs["length"],
-            "rank_share": pa.array(shares, from_pandas=True),
-            "eligible": pa.array(eligible),
-            "dropped_because": pa.array([reason or None for reason in reasons], pa.string()),
-        }
-        | {name: pairs[name] for name in MANIFEST_SCHEMA.names if name in pairs.schema.names}
-    )
-    write_table(out / "manifest.parquet", manifest.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA))
+    judged = _judge(pairs)
+    places = {
+        "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
+        "image_offset": pairs["offset"],
+        "image_length": pairs["length"],
+    }
+    found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
+    manifest = pa.table({name: found[name] for name in MANIFEST_SCHEMA.names})
+    write_table(out / "manifest.parquet", manifest.cast(MANIFEST_SCHEMA))
     shared = shared_ground(pairs)
+    splits = Counter(pairs["split"].filter(judged["eligible"]).to_pylist())
     return ManifestSummary(
-        pairs=len(reasons),
-        eligible=int(eligible.sum()),
-        splits={split: int((eligible & _is(pairs["split"], split)).sum()) for split in SPLITS},
-        dropped=dict(sorted(Counter(reasons[~eligible].tolist()).items())),
+        pairs=pairs.num_rows,
+        eligible=splits.total(),
+        splits={split: splits[split] for split in SPLITS},
+        dropped=dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
         partitions=len(tables),
         shared_ground=shared.pairs,
         shared_ground_examples=shared.examples,
     )
+
+
+def _judge(pairs: pa.Table) -> pa.Table:
+    """Columns dropped_because, eligible and rank_share of the pairs, in their order."""
+    columns = pairs.select(["chip_id", "source", "split", "title", "score", "sha256"])
+    trimmed = pc.utf8_trim_whitespace(columns["title"])
+    columns = columns.set_column(columns.schema.get_field_index("title"), "title", trimmed)
+    with duckdb.connect() as db:
+        db.register("pairs", columns.append_column("place", pa.array(np.arange(pairs.num_rows))))
+        return db.sql(_JUDGED).to_arrow_table()
 
 
 def shared_ground(chips: pa.Table) -> SharedGround:
@@ -167,47 +177,3 @@ def shared_ground(chips: pa.Table) -> SharedGround:
     found_pairs = sorted(zip(first[overlap].tolist(), second[overlap].tolist(), strict=True))
     examples = [f"{ids[a]} ({splits[a]}), {ids[b]} ({splits[b]})" for a, b in found_pairs[:MAX_EXAMPLES]]
     return SharedGround(len(found_pairs), examples)
-
-
-def _is(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = pc.equal(column, value).to_numpy()
-    return mask
-
-
-def _reasons(pairs: pa.Table) -> NDArray[np.object_]:
-    """Why each pair may not be used, empty where it may."""
-    reasons = np.full(pairs.num_rows, "", dtype=object)
-    scored = pc.fill_null(pc.is_finite(pairs["score"]), fill_value=False).to_numpy()
-    empty = pc.equal(pc.utf8_trim_whitespace(pairs["title"]), "").to_numpy()
-    reasons[~scored] = NO_SCORE
-    reasons[empty] = EMPTY_CAPTION
-    reasons[_later_occurrences(pairs["chip_id"])] = REPEATED
-    candidates = np.flatnonzero(reasons == "")
-    by_id = candidates[pc.sort_indices(pairs["chip_id"].take(candidates)).to_numpy()]
-    reasons[by_id[_later_occurrences(pairs["sha256"].take(by_id))]] = DUPLICATE
-    return reasons
-
-
-def _later_occurrences(values: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Which values have stood in the column before."""
-    if len(values) == 0:
-        return np.zeros(0, dtype=bool)
-    # Codes of a dictionary are given in the order of first occurrence: a new value raises their maximum.
-    codes = values.combine_chunks().dictionary_encode().indices.to_numpy()
-    later: NDArray[np.bool_] = np.diff(np.maximum.accumulate(codes), prepend=-1) == 0
-    return later
-
-
-def _rank_shares(pairs: pa.Table, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """For each pair the share of the counted pairs of its source that do not come after it; NaN where there is none."""
-    shares = np.full(pairs.num_rows, np.nan)
-    scored = pc.fill_null(pc.is_finite(pairs["score"]), fill_value=False).to_numpy()
-    for source in sorted(set(pairs["source"].to_pylist())):
-        rows = np.flatnonzero(scored & _is(pairs["source"], source))
-        order = pc.sort_indices(
-            pairs.select(["score", "chip_id"]).take(rows), [("score", "descending"), ("chip_id", "ascending")]
-        )
-        rows = rows[order.to_numpy()]
-        if counted[rows].any():
-            shares[rows] = np.cumsum(counted[rows]) / counted[rows].sum()
-    return shares

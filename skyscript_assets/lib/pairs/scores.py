@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.pairs.features import read_chip_features
-from skyscript_assets.lib.settings.plant import ScoreSettings
+from skyscript_assets.lib.settings.base import CaptionText
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, normalised
 
@@ -33,7 +33,7 @@ class ScoreSummary:
 
 
 def write_scores(
-    features_folder: Path, captions_folder: Path, model: ClipModel, settings: ScoreSettings, out: Path
+    features_folder: Path, captions_folder: Path, model: ClipModel, scorer: str, text: CaptionText, out: Path
 ) -> ScoreSummary:
     """Score every captioned chip and write `scores.parquet`, in the order of the captions.
 
@@ -44,7 +44,8 @@ def write_scores(
         features_folder: A `chip_features` folder, made by the scorer's image tower.
         captions_folder: A `captions` folder.
         model: The scorer.
-        settings: Which caption, with which prefix, and the scorer's name.
+        scorer: Its name.
+        text: Which caption, with which prefix.
         out: Folder that receives the table.
 
     Raises:
@@ -52,7 +53,7 @@ def write_scores(
         OutputSchemaError: the features are of another tower.
         CorruptInputError: a captioned chip has no features.
     """
-    captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", settings.column])
+    captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", text.column])
     known = read_chip_features(features_folder, model.tower_digest)
     row_of = {chip_id: row for row, chip_id in enumerate(known.chip_ids)}
     chip_ids: list[str] = captions["chip_id"].to_pylist()
@@ -62,19 +63,18 @@ def write_scores(
             f"{features_folder}: {len(missing)} captioned chips have no features, such as {missing[0]}; "
             "materialize chip_features again"
         )
-    texts = [settings.prefix + caption for caption in captions[settings.column].to_pylist()]
+    texts = [text.prefix + caption for caption in captions[text.column].to_pylist()]
     scores = np.empty(0, np.float64)
     if chip_ids:
         plain = known.features[[row_of[chip_id] for chip_id in chip_ids], 0].astype(np.float32)
         images = normalised(model.project_image(plain))
         scores = np.einsum("nd,nd->n", images, model.encode_texts(texts), dtype=np.float64)
-    scorer = f"{settings.scorer}@{model.digest[:12]}"
+    scorer = f"{scorer}@{model.digest[:12]}"
     count = len(chip_ids)
     table = pa.table(
-        {"chip_id": chip_ids, "column": [settings.column] * count, "score": scores, "scorer": [scorer] * count},
+        {"chip_id": chip_ids, "column": [text.column] * count, "score": scores, "scorer": [scorer] * count},
         schema=SCORE_SCHEMA,
     )
     write_table(out / "scores.parquet", table)
-    if not count:
-        return ScoreSummary(0, 0, scorer, None, None, None)
-    return ScoreSummary(count, len(set(texts)), scorer, float(scores.mean()), float(scores.min()), float(scores.max()))
+    figures = (float(scores.mean()), float(scores.min()), float(scores.max())) if count else (None, None, None)
+    return ScoreSummary(count, len(set(texts)), scorer, *figures)

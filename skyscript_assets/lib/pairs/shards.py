@@ -18,11 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
-from skyscript_assets.lib.pairs.table import read_pairs
+from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
@@ -56,14 +57,7 @@ class ShardSummary:
 
 
 def write_caption_shards(
-    plan_folder: Path,
-    chips_folder: Path,
-    captions_folder: Path,
-    scores_folder: Path,
-    settings: ShardSettings,
-    out: Path,
-    progress: Progress = silent,
-    objects_folder: Path | None = None,
+    folders: PartitionFolders, settings: ShardSettings, out: Path, progress: Progress = silent
 ) -> ShardSummary:
     """Write `{train,val,test}/{number}.tar`, a `sizes.json` in each of these folders, and `samples.parquet`.
 
@@ -72,22 +66,18 @@ def write_caption_shards(
     of a split differ by one pair at most. A split without pairs has no folder.
 
     Args:
-        plan_folder: A `chip_plan` folder.
-        chips_folder: The `image_chips` folder of that plan.
-        captions_folder: The `captions` folder of these chips.
-        scores_folder: The `clip_scores` folder of these captions.
+        folders: Where the tables and images are; with objects, samples state version and time of their OSM object.
         settings: Which caption, its prefix, and the pairs in a shard.
         out: Existing folder.
         progress: Told the pairs written.
-        objects_folder: The `osm_objects` folder; given, samples state version and time of their OSM object.
 
     Raises:
         UpstreamMissingError, OutputSchemaError: an input is missing or of another version.
         CorruptInputError: an image differs from its digest, or a chip id is no WebDataset key.
     """
-    table = read_pairs(plan_folder, chips_folder, captions_folder, scores_folder, objects_folder)
+    table = read_pairs(folders).drop_columns("statements")
     rows = [row for row in table.to_pylist(maps_as_pydicts="strict") if row[settings.column].strip()]
-    _check_keys(rows, plan_folder)
+    _check_keys(rows, folders.plan)
     samples: list[Row] = []
     counts: dict[str, int] = {}
     for split in SPLITS:
@@ -95,13 +85,13 @@ def write_caption_shards(
         chosen.sort(key=lambda row: unit_hash("shard", row["chip_id"]))
         counts[split] = len(chosen)
         sizes: dict[str, int] = {}
-        for part in _parts(chosen, settings.samples_per_shard):
+        for fill in _fills(chosen, settings.samples_per_shard):
             name = f"{len(sizes):06d}.tar"
-            sizes[name] = len(part)
+            sizes[name] = len(fill)
             (out / split).mkdir(exist_ok=True)
             with TarShard(out / split / name) as shard:
-                for row in part:
-                    entry = _add(shard, row, chips_folder, settings)
+                for row in fill:
+                    entry = _add(shard, row, folders.chips, settings)
                     place = {"chip_id": row["chip_id"], "split": split, "shard": f"{split}/{name}"}
                     samples.append(place | entry._asdict())
                     progress(len(samples), len(rows), "pairs")
@@ -126,8 +116,8 @@ def _check_keys(rows: Sequence[Row], plan_folder: Path) -> None:
             )
 
 
-def _parts(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
-    """The rows in as few parts of at most `size` as there can be, all about as long."""
+def _fills(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    """What each shard holds: as few shards of at most `size` rows as there can be, all about as long."""
     number = math.ceil(len(rows) / size)
     bounds = [i * len(rows) // number for i in range(number + 1)] if number else []
     return [rows[start:end] for start, end in pairwise(bounds)]
@@ -150,7 +140,7 @@ def _facts(row: Row) -> dict[str, Any]:
     """What a sample says of itself: captions and tags, place, and where object, image and score come from."""
     version, time = row.get("version"), row.get("timestamp")
     same = ("chip_id", "region", "source", "split", "cell", "stratum", "gsd_m", "width", "height", "focus_box")
-    return {name: row[name] for name in (*same, "title", "title_multi_objects", "center_tags")} | {
+    return {name: row[name] for name in (*same, *STYLES, "center_tags")} | {
         "bbox": [row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")],
         "osm": {
             "object_id": row["object_id"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
@@ -39,34 +41,50 @@ CHIP_COLUMNS = (
     "attribution",
     "synthetic",
 )
-CAPTION_COLUMNS = ("title", "title_multi_objects", "center_tags")
+CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
 SCORE_COLUMNS = ("column", "score", "scorer")
 OBJECT_COLUMNS = ("version", "timestamp")
 
 
-def read_pairs(plan: Path, chips: Path, captions: Path, scores: Path, objects: Path | None = None) -> pa.Table:
+@dataclass(frozen=True)
+class PartitionFolders:
+    """Where the stages of one region and source lie.
+
+    Attributes:
+        plan: A `chip_plan` folder.
+        chips: The `image_chips` folder of that plan.
+        captions: The `captions` folder of these chips.
+        scores: The `clip_scores` folder of these captions.
+        objects: The `osm_objects` folder of the region, where versions and times of objects are wanted.
+    """
+
+    plan: Path
+    chips: Path
+    captions: Path
+    scores: Path
+    objects: Path | None = None
+
+
+def read_pairs(folders: PartitionFolders) -> pa.Table:
     """The accepted chips that have captions, in the order of the plan.
 
     Args:
-        plan: A `chip_plan` folder.
-        chips: An `image_chips` folder.
-        captions: A `captions` folder.
-        scores: A `clip_scores` folder; `column`, `score` and `scorer` are null where it lacks a chip.
-        objects: An `osm_objects` folder; given, the objects' `version` and `timestamp` are added.
+        folders: Where the tables are; `column`, `score` and `scorer` are null where the scores lack a chip.
 
     Returns:
-        A table of the columns named in this module, each as its own stage defines it.
+        A table of the columns named in this module, each as its own stage defines it; those of objects only where
+        their folder is given.
 
     Raises:
         UpstreamMissingError: a table is missing.
         CorruptInputError: a table is not whole.
         OutputSchemaError: a table is of another version.
     """
-    table = read_table(plan / "plan.parquet", PLAN_SCHEMA, PLAN_COLUMNS)
-    cut = read_table(chips / "chips.parquet", CHIP_SCHEMA, ("chip_id", "status", *CHIP_COLUMNS))
+    table = read_table(folders.plan / "plan.parquet", PLAN_SCHEMA, PLAN_COLUMNS)
+    cut = read_table(folders.chips / "chips.parquet", CHIP_SCHEMA, ("chip_id", "status", *CHIP_COLUMNS))
     cut = cut.filter(pc.equal(cut["status"], "ok"))
-    written = read_table(captions / "captions.parquet", CAPTION_SCHEMA, ("chip_id", *CAPTION_COLUMNS))
-    scored = read_table(scores / "scores.parquet", SCORE_SCHEMA, ("chip_id", *SCORE_COLUMNS))
+    written = read_table(folders.captions / "captions.parquet", CAPTION_SCHEMA, ("chip_id", *CAPTION_COLUMNS))
+    scored = read_table(folders.scores / "scores.parquet", SCORE_SCHEMA, ("chip_id", *SCORE_COLUMNS))
     both = pc.and_(
         pc.is_in(table["chip_id"], value_set=cut["chip_id"]), pc.is_in(table["chip_id"], value_set=written["chip_id"])
     )
@@ -74,8 +92,8 @@ def read_pairs(plan: Path, chips: Path, captions: Path, scores: Path, objects: P
     table = _joined(table, cut, "chip_id", CHIP_COLUMNS)
     table = _joined(table, written, "chip_id", CAPTION_COLUMNS)
     table = _joined(table, scored, "chip_id", SCORE_COLUMNS)
-    if objects is not None:
-        known = read_table(objects / "objects.parquet", OBJECT_SCHEMA, ("object_id", *OBJECT_COLUMNS))
+    if folders.objects is not None:
+        known = read_table(folders.objects / "objects.parquet", OBJECT_SCHEMA, ("object_id", *OBJECT_COLUMNS))
         table = _joined(table, known, "object_id", OBJECT_COLUMNS)
     return table
 

@@ -1,1 +1,1 @@
-"""The offset between OSM and imagery: estimated by scene, reported, applied where the settings say so."""
+"""Registration of imagery with OSM: the offset of each scene, estimated and reported, for plans to apply."""

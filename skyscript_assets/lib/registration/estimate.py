@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.figure import FIGURE_FILE, draw_scenes, scenes_to_draw
-from skyscript_assets.lib.registration.match import Consensus, Levels, consensus, draw, edge_field, surface
+from skyscript_assets.lib.registration.match import Consensus, Rgb, consensus, draw, edge_field, surface
 from skyscript_assets.lib.registration.outlines import Frame, Outlines, read_outlines
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE, Shift, move
 from skyscript_assets.lib.settings.plant import OffsetSettings
@@ -67,14 +67,12 @@ class OffsetSummary:
     Attributes:
         scenes: Scenes of the source over the region.
         status: Status -> scenes.
-        applied: Scenes whose shift chips and captions use.
         kept: Scenes that an earlier, killed run had done.
         median_shift_m: Median length of the estimated shifts, metres; None where there is none.
     """
 
     scenes: int
     status: Mapping[str, int] = field(default_factory=dict)
-    applied: int = 0
     kept: int = 0
     median_shift_m: float | None = None
 
@@ -122,15 +120,15 @@ class SceneOffset:
     best_px: tuple[float, float] | None = None
     windows: Sequence[Mapping[str, Any]] = ()
 
-    def row(self, *, apply: bool) -> dict[str, Any]:
-        """The row of the table; `apply` says whether shifts that are believed are to be used."""
+    def row(self) -> dict[str, Any]:
+        """The row of the table."""
         found = asdict(self)
         best, best_px = found.pop("best"), found.pop("best_px")
         believed = self.status == "estimated"
         dx_m, dy_m = best if believed else (None, None)
         dx_px, dy_px = best_px if believed else (None, None)
         shift = {"dx_m": dx_m, "dy_m": dy_m, "dx_px": dx_px, "dy_px": dy_px}
-        return found | shift | {"applied": apply and believed, "windows": list(self.windows)}
+        return found | shift | {"windows": list(self.windows)}
 
 
 def write_offsets(
@@ -140,7 +138,6 @@ def write_offsets(
     out: Path,
     progress: Progress = silent,
     *,
-    apply: bool,
     open_scene: OpenScene,
 ) -> OffsetSummary:
     """Estimate the offset of every scene of a source over a region: writes `offsets.parquet`.
@@ -151,7 +148,6 @@ def write_offsets(
         settings: Search radius, windows, least confidence.
         out: Existing folder; scenes that an earlier run with the same inputs did there are kept.
         progress: Told of scenes done.
-        apply: Whether shifts that are believed are to be used.
         open_scene: The reader of a scene.
 
     Raises:
@@ -161,52 +157,44 @@ def write_offsets(
         SceneError: an image is not the one that was indexed, or its CRS cannot be read.
     """
     scenes = read_scenes(scenes_folder)
-    done = _Done(out)
-    kept = len(done.rows)
-    todo = [scene for scene in scenes if scene.scene_id not in done.rows]
+    finished = out / ".offsets.jsonl"
+    done = _read_finished(finished)
+    kept = len(done)
     outlines = read_outlines(objects_path) if scenes else Outlines.of((), ())
-    for scene in todo:
-        done.add(estimate_scene(open_scene(scene), outlines, settings).row(apply=apply))
-        progress(len(done.rows), len(scenes), "scenes")
-    rows = [done.rows[scene.scene_id] for scene in scenes]
+    with finished.open("a", encoding="utf-8") as file:
+        for scene in (scene for scene in scenes if scene.scene_id not in done):
+            row = estimate_scene(open_scene(scene), outlines, settings).row()
+            done[scene.scene_id] = row
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            progress(len(done), len(scenes), "scenes")
+    rows = [done[scene.scene_id] for scene in scenes]
     write_table(out / OFFSETS_FILE, rows_to_table(rows, OFFSET_SCHEMA))
     if drawn := scenes_to_draw(rows):
         by_id = {scene.scene_id: scene for scene in scenes}
         draw_scenes([(row, open_scene(by_id[row["scene_id"]])) for row in drawn], outlines, out / FIGURE_FILE)
-    done.clear()
+    finished.unlink()
     lengths = [math.hypot(row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None]
     return OffsetSummary(
         scenes=len(scenes),
         status=dict(sorted(Counter(row["status"] for row in rows).items())),
-        applied=sum(row["applied"] for row in rows),
         kept=kept,
         median_shift_m=round(float(np.median(lengths)), 3) if lengths else None,
     )
 
 
-class _Done:
-    """The scenes that are done, a line of JSON each, so that a killed run loses one scene at most."""
-
-    def __init__(self, out: Path) -> None:
-        self._path = out / ".offsets.jsonl"
-        self.rows: dict[str, dict[str, Any]] = {}
-        whole = ""
-        for line in self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:  # the process was killed while it wrote this line
-                break
-            self.rows[row["scene_id"]] = row
-            whole += f"{line}\n"
-        write_text(self._path, whole)
-
-    def add(self, row: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.rows[row["scene_id"]] = row
-
-    def clear(self) -> None:
-        self._path.unlink()
+def _read_finished(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the scenes that a killed run had done, a line of JSON each; half a line at the end is cut off."""
+    rows, whole = {}, ""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        rows[row["scene_id"]] = row
+        whole += f"{line}\n"
+    write_text(path, whole)
+    return rows
 
 
 # -------------------------------------------------------------------------------------------------------------- a scene
@@ -240,9 +228,14 @@ def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSett
     surfaces: list[FloatArray] = []
     if len(frames) >= MIN_WINDOWS:
         with reader:
-            for frame, fit in _surfaces(reader, frames, outlines, resolution):
-                matched.append(frame)
-                surfaces.append(fit)
+            for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
+                if isinstance(pixels, CorruptInputError):
+                    continue
+                outline = outline_of(outlines, frames[index], resolution)
+                fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
+                if fit is not None:
+                    matched.append(frames[index])
+                    surfaces.append(fit)
     if len(surfaces) < MIN_WINDOWS:
         return SceneOffset(scene.scene_id, "too-few-objects", unknown.resolution_m, windows_tried=len(frames))
     agreed = consensus(np.stack(surfaces), resolution.tolerance_px)
@@ -266,7 +259,7 @@ def resolution_of(scene: Scene, settings: OffsetSettings) -> Resolution:
 def choose_windows(
     scene: Scene, lengths: tuple[FloatArray, FloatArray], side_m: float, most: int
 ) -> list[tuple[float, float]]:
-    """Centres (longitude, latitude) of windows with long edges, spread over the scene, the best of each part first.
+    """Centres (longitude, latitude) of windows with long edges, spread over the scene, the best of each square first.
 
     Args:
         scene: The scene.
@@ -289,28 +282,14 @@ def choose_windows(
     if len(cells) == 0:
         return []
     first, last = cells.min(axis=0), cells.max(axis=0)
-    parts = (cells - first) * math.ceil(math.sqrt(most)) // (last - first + 1)
-    by_part = np.lexsort((cells[:, 0], cells[:, 1], -total, parts[:, 0], parts[:, 1]))
+    squares = (cells - first) * math.ceil(math.sqrt(most)) // (last - first + 1)
+    by_square = np.lexsort((cells[:, 0], cells[:, 1], -total, squares[:, 0], squares[:, 1]))
     opens = np.ones(len(cells), dtype=bool)
-    opens[1:] = (parts[by_part][1:] != parts[by_part][:-1]).any(axis=1)
+    opens[1:] = (squares[by_square][1:] != squares[by_square][:-1]).any(axis=1)
     starts = np.flatnonzero(opens)
     turn = np.arange(len(cells)) - starts[np.cumsum(opens) - 1]
-    order = by_part[np.lexsort((-total[by_part], turn))]
+    order = by_square[np.lexsort((-total[by_square], turn))]
     return [(float(lon), float(lat)) for lon, lat in centres[order[:most]]]
-
-
-def _surfaces(
-    reader: SceneReader, frames: Sequence[Frame], outlines: Outlines, resolution: Resolution
-) -> Iterator[tuple[Frame, FloatArray]]:
-    """How well the outlines of each window fit at each shift; windows without edges or pixels are left out."""
-    for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
-        if isinstance(pixels, CorruptInputError):
-            continue
-        frame = frames[index]
-        outline = outline_of(outlines, frame, resolution)
-        fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
-        if fit is not None:
-            yield frame, fit
 
 
 def window_of(frame: Frame, resolution: Resolution) -> GeoBox:
@@ -320,12 +299,12 @@ def window_of(frame: Frame, resolution: Resolution) -> GeoBox:
     return GeoBox(frame.crs, (step, 0.0, -side * step / 2, 0.0, -step, side * step / 2), side, side)
 
 
-def average(pixels: Pixels, factor: int) -> tuple[Levels, npt.NDArray[np.bool_]]:
+def average(pixels: Pixels, factor: int) -> tuple[Rgb, npt.NDArray[np.bool_]]:
     """Means of `factor` x `factor` pixels, (rows, columns, 3), and where all of them hold data."""
     rows, columns = pixels.valid.shape[0] // factor, pixels.valid.shape[1] // factor
     shape = (rows, factor, columns, factor)
-    levels = pixels.rgb.reshape(*shape, 3).mean(axis=(1, 3), dtype=np.float32)
-    return levels, np.asarray(pixels.valid.reshape(shape).all(axis=(1, 3)))
+    means = pixels.rgb.reshape(*shape, 3).mean(axis=(1, 3), dtype=np.float32)
+    return means, np.asarray(pixels.valid.reshape(shape).all(axis=(1, 3)))
 
 
 def outline_of(outlines: Outlines, frame: Frame, resolution: Resolution) -> npt.NDArray[np.complex64]:

@@ -33,7 +33,7 @@ LEAST_OVERLAP = 0.5
 SPLITS = 64
 """Random halves of the windows that are compared."""
 
-Levels = npt.NDArray[np.float32]
+Rgb = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
 
 
@@ -62,11 +62,11 @@ class Consensus:
     on_border: bool
 
 
-def edge_field(rgb: Levels, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
-    """The image's edges, and which pixels no pixel without data has a part in; the image's border has none beyond it.
+def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
+    """The image's edges, and which pixels no pixel without data reaches; the image's border has none beyond it.
 
     Args:
-        rgb: Pixels, levels (rows, columns, 3).
+        rgb: Pixels, (rows, columns, 3), 0..255.
         valid: Which hold data, (rows, columns).
 
     Returns:
@@ -87,7 +87,7 @@ def edge_field(rgb: Levels, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
     return np.asarray(squared / np.maximum(np.abs(squared), 1e-12) * soft, dtype=np.complex64), usable
 
 
-def _filled(rgb: Levels, valid: BoolArray) -> Levels:
+def _filled(rgb: Rgb, valid: BoolArray) -> Rgb:
     values = rgb.copy()
     if not valid.all() and valid.any():
         values[~valid] = values[valid].mean(axis=0)
@@ -121,8 +121,8 @@ def draw(start: FloatArray, end: FloatArray, weight: FloatArray, size: int) -> C
         (column + 1, row + 1, fx * fy),
     ):
         inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-        at, part = (y * size + x)[inside], (value * share)[inside]
-        drawn += np.bincount(at, part.real, size * size) + 1j * np.bincount(at, part.imag, size * size)
+        at, of = (y * size + x)[inside], (value * share)[inside]
+        drawn += np.bincount(at, of.real, size * size) + 1j * np.bincount(at, of.imag, size * size)
     picture = drawn.reshape(size, size)
     return np.asarray(picture / np.maximum(np.abs(picture) / MAX_DRAWN, 1.0), dtype=np.complex64)
 
@@ -202,7 +202,7 @@ def _halves(surfaces: FloatArray, tolerance_px: float) -> float:
     order = random.permuted(np.tile(np.arange(len(flat)), (SPLITS, 1)), axis=1)
     chosen = np.zeros((SPLITS, len(flat)), dtype=np.float32)
     np.put_along_axis(chosen, order[:, : len(flat) // 2], 1.0, axis=1)
-    peaks = [np.array(divmod(np.argmax(part @ flat, axis=1), surfaces.shape[2])) for part in (chosen, 1.0 - chosen)]
+    peaks = [np.array(divmod(np.argmax(half @ flat, axis=1), surfaces.shape[2])) for half in (chosen, 1.0 - chosen)]
     return float((np.hypot(*(peaks[0] - peaks[1])) <= tolerance_px).mean())
 
 

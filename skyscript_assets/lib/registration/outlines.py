@@ -5,14 +5,13 @@ Only geometry is here, in degrees and in the metres of a window's frame; what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from pyproj import CRS, Transformer
@@ -20,8 +19,9 @@ from pyproj import CRS, Transformer
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import is_hidden
+from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table
+from skyscript_assets.lib.tables import read_table
 
 MOTOR_ROADS = (
     "motorway",
@@ -41,8 +41,6 @@ NO_BUILDINGS = ("no", "roof", "ruins", "collapsed", "construction", "demolished"
 
 ROAD_WEIGHT = 0.5
 """Weight of a road's edge beside a building's: its width is guessed, verges and parked cars blur it."""
-
-_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Outlines:
     tree: shapely.STRtree
 
     @classmethod
-    def of(cls, geometry: Sequence[shapely.Geometry], width_m: Sequence[float]) -> Outlines:
+    def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Outlines:
         """Outlines of some geometries."""
         array = np.empty(len(geometry), dtype=object)
         array[:] = list(geometry)
@@ -147,39 +145,18 @@ def read_outlines(path: Path) -> Outlines:
         CorruptInputError: it is damaged, or a geometry in it is not WKB.
         OutputSchemaError: another version wrote it.
     """
-    table = read_table(path, _SCHEMA, ["object_id", "tags"])
-    rows = _candidates(table["tags"])
-    geometry: list[shapely.Geometry] = []
-    widths: list[float] = []
-    wkb = read_table(path, columns=["geometry"])["geometry"].take(rows)
-    ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
-    for object_id, pairs, shape in zip(ids, tags, _shapes(path, wkb), strict=True):
-        width = _width_m(object_id, dict(pairs or ()))
-        if width is not None and np.isfinite(shapely.bounds(shape)).all():
-            geometry.append(shape)
-            widths.append(width)
-    return Outlines.of(geometry, widths)
-
-
-def _candidates(tags: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Rows that carry the key `building` or `highway`."""
-    rows, before = [np.zeros(0, dtype=np.int64)], 0
-    for chunk in tags.chunks:
-        offsets = chunk.offsets.to_numpy()
-        keys = chunk.keys.slice(offsets[0], offsets[-1] - offsets[0])
-        hits = np.flatnonzero(
-            pc.is_in(keys, value_set=pa.array(["building", "highway"])).to_numpy(zero_copy_only=False)
-        )
-        rows.append(before + np.unique(np.searchsorted(offsets - offsets[0], hits, side="right") - 1))
-        before += len(chunk)
-    return np.concatenate(rows)
-
-
-def _shapes(path: Path, wkb: pa.ChunkedArray) -> Iterator[shapely.Geometry]:
+    table = read_table(path, OBJECT_SCHEMA, ["object_id", "tags"])
+    keys = (pc.is_valid(pc.map_lookup(table["tags"], key, "first")) for key in ("building", "highway"))
+    rows = np.flatnonzero(pc.or_(*keys).to_numpy())
+    wkb = read_table(path, OBJECT_SCHEMA, ["geometry"])["geometry"].take(rows)
     try:
-        yield from shapely.from_wkb(wkb.to_numpy())
+        shapes = shapely.from_wkb(wkb.to_numpy())
     except shapely.errors.GEOSException as error:
         raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
+    widths = np.array([_width_m(object_id, dict(pairs)) for object_id, pairs in zip(ids, tags, strict=True)], float)
+    kept = np.isfinite(widths) & np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    return Outlines.of(shapes[kept], widths[kept])
 
 
 def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
@@ -193,12 +170,12 @@ def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
 
 
 def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
-    """Rings of areas and parts of lines, and which geometry each belongs to."""
-    parts, of_part = shapely.get_parts(geometry, return_index=True)
-    areas = shapely.get_type_id(parts) == 3
-    rings, of_ring = shapely.get_rings(parts[areas], return_index=True)
-    lines = np.concatenate([rings, parts[~areas]])
-    return lines, np.concatenate([of_part[areas][of_ring], of_part[~areas]]).astype(np.int64)
+    """Rings of areas and single lines, and which geometry each belongs to."""
+    pieces, of_piece = shapely.get_parts(geometry, return_index=True)
+    areas = shapely.get_type_id(pieces) == 3
+    rings, of_ring = shapely.get_rings(pieces[areas], return_index=True)
+    lines = np.concatenate([rings, pieces[~areas]])
+    return lines, np.concatenate([of_piece[areas][of_ring], of_piece[~areas]]).astype(np.int64)
 
 
 def _edges(start: FloatArray, end: FloatArray, width: FloatArray) -> Segments:

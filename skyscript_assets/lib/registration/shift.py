@@ -1,4 +1,4 @@
-"""A scene's shift as later stages use it: the table of offsets, and the move of OSM coordinates onto the image.
+"""A scene's shift as later stages use it: its table, and the move of OSM coordinates onto the image.
 
 The sign, here and in every table: add `dx_m` to the east and `dy_m` to the north of an OSM coordinate, and it lies
 where the image shows the object. How shifts are estimated belongs to `estimate`.
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import FloatArray
+from skyscript_assets.lib.geometry import WGS84_RADIUS_M
+from skyscript_assets.lib.osm.measures import ECCENTRICITY_SQUARED
 from skyscript_assets.lib.tables import read_table
 
 OFFSETS_FILE = "offsets.parquet"
@@ -26,7 +27,6 @@ OFFSET_SCHEMA = pa.schema(
         ("dx_px", pa.float64()),
         ("dy_px", pa.float64()),
         ("confidence", pa.float64()),
-        ("applied", pa.bool_()),
         ("windows_used", pa.int32()),
         ("windows_tried", pa.int32()),
         ("spread_m", pa.float64()),
@@ -45,18 +45,15 @@ OFFSET_SCHEMA = pa.schema(
 `dx_m`, `dy_m`: metres east and north to add to OSM coordinates. `dx_px`, `dy_px`: the same in the scene's own columns
 and rows (rows grow downward in a north-up scene). `status`: `estimated`; `too-few-objects`: too few windows with
 outlines and pixels; `disagree`: windows contradict each other, or no peak stands out; `unresolved`: pixels too coarse
-for the search radius. `applied`: whether chips and captions use it. `spread_m`: median distance of the used windows'
-own shifts from the scene's. `peak_ratio`: second best peak by the best, 0..1. `resolution_m`: half of the pixel that
-was matched on; smaller shifts are not told from none. `windows`: centre and own best shift of each matched window.
+for the search radius. `spread_m`: median distance of the used windows' own shifts from the scene's. `peak_ratio`:
+second best peak by the best, 0..1. `resolution_m`: half of the pixel that was matched on; smaller shifts are not told
+from none. `windows`: centre and own best shift of each matched window. Whether a shift is applied is the plan's to say.
 """
 
 Shift = tuple[float, float]
 """(dx_m, dy_m): metres east and north, added to OSM coordinates."""
 
 NO_SHIFT: Shift = (0.0, 0.0)
-
-WGS84_A_M, WGS84_E2 = 6_378_137.0, 6.694379990141317e-3
-"""Semi-major axis in metres and first eccentricity squared of WGS 84 (NIMA TR8350.2, table 3.1 and 3.3)."""
 
 
 def move(lonlat: FloatArray, shift: Shift) -> FloatArray:
@@ -68,20 +65,19 @@ def move(lonlat: FloatArray, shift: Shift) -> FloatArray:
     if shift == NO_SHIFT:
         return lonlat
     latitude = np.radians(lonlat[:, 1])
-    flat = 1.0 - WGS84_E2 * np.sin(latitude) ** 2
-    east_m = np.radians(WGS84_A_M / np.sqrt(flat) * np.maximum(np.cos(latitude), 1e-6))
-    north_m = np.radians(WGS84_A_M * (1.0 - WGS84_E2) / flat**1.5)
+    flat = 1.0 - ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
+    east_m = np.radians(WGS84_RADIUS_M / np.sqrt(flat) * np.maximum(np.cos(latitude), 1e-6))
+    north_m = np.radians(WGS84_RADIUS_M * (1.0 - ECCENTRICITY_SQUARED) / flat**1.5)
     return np.column_stack([lonlat[:, 0] + shift[0] / east_m, lonlat[:, 1] + shift[1] / north_m])
 
 
 def read_shifts(folder: Path) -> dict[str, Shift]:
-    """The shifts of a `scene_offsets` folder that are to be applied, by scene.
+    """The shifts of a `scene_offsets` folder that were estimated, by scene.
 
     Raises:
         UpstreamMissingError: there is no table.
         CorruptInputError: it is not a whole Parquet file.
         OutputSchemaError: another version wrote it.
     """
-    table = read_table(folder / OFFSETS_FILE, OFFSET_SCHEMA, ["scene_id", "dx_m", "dy_m", "applied"])
-    rows = table.filter(pc.field("applied")).to_pylist()
-    return {row["scene_id"]: (row["dx_m"], row["dy_m"]) for row in rows}
+    rows = read_table(folder / OFFSETS_FILE, OFFSET_SCHEMA, ["scene_id", "dx_m", "dy_m"]).to_pylist()
+    return {row["scene_id"]: (row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None}

@@ -1,10 +1,12 @@
-"""What every settings model builds on: strict models, types of keys, boxes, the reading of one YAML file."""
+"""What every settings model builds on: strict models, types of keys, captions, boxes, the reading of one YAML file."""
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -23,6 +25,10 @@ Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Month = Annotated[int, Field(ge=1, le=12)]
+CaptionStyle = Literal["title", "title_multi_objects"]
+"""Names of caption styles, which are columns of tables; `lib.captions.compose.STYLES` says how each is written."""
+CAPTION_PREFIX = "a satellite image of "
+"""Put before a caption, as in the data that SkyScript released."""
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)
 """Coarsest ground sample distances in metres that stage II tells apart: the paper's five and Landsat's 30 m."""
 
@@ -34,6 +40,13 @@ class Model(BaseModel):
 
 
 M = TypeVar("M", bound=Model)
+
+
+class CaptionText(Model):
+    """A caption as it is given to a model."""
+
+    column: CaptionStyle = Field("title", description="Style of the caption.")
+    prefix: str = Field(CAPTION_PREFIX, description="Put before the caption, as in the released data.")
 
 
 class BBox(Model):
@@ -60,6 +73,26 @@ class BBox(Model):
         return (
             self.west < other.east and other.west < self.east and self.south < other.north and other.south < self.north
         )
+
+
+class Shared(Model):
+    """What all parts of a profile share, and all that a stage knows of it beside what is its own.
+
+    Attributes:
+        folder: Where the profile's files were read; relative paths in them start there.
+        zoom: Zoom of the Web Mercator tiles that the split never divides.
+        geofabrik_mirror: Address that names at Geofabrik start at.
+        boxes: Box that each region states, None where one states none.
+    """
+
+    folder: Path
+    zoom: int
+    geofabrik_mirror: str
+    boxes: tuple[BBox | None, ...]
+
+    def resolve(self, path: str) -> Path:
+        """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
+        return (self.folder / Path(path).expanduser()).resolve()
 
 
 def read_yaml(path: Path, model: type[M]) -> M:
@@ -95,22 +128,30 @@ def _read(path: Path, model: type[M], problems: list[str]) -> M | None:
     try:
         return model.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        problems.extend(f"{path.name}: {_explain(e)}" for e in error.errors())
+        problems.extend(f"{path.name}: {_explain(e, model)}" for e in error.errors())
         return None
 
 
-def _explain(error: Any) -> str:
-    """One line on one mistake: key, what was found, what is allowed."""
+def _explain(error: Any, file: type[Model]) -> str:
+    """One line on one mistake in a file: key, what was found, what is allowed."""
     key = ".".join(str(part) for part in error["loc"]) or "(top)"
     found = repr(error["input"])
     found = found if len(found) <= 80 else found[:77] + "..."
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), _all_field_names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"{key}: unknown key (found {found}){hint}"
+        return f"{key}: unknown key (found {found}){_hint(str(error['loc'][-1]), file)}"
     if error["type"] == "missing":
         return f"{key}: this key is required and was not given"
     return f"{key}: {error['msg']} (found {found})"
+
+
+def _hint(name: str, file: type[Model]) -> str:
+    """Where an unknown key of a file belongs, or which known one it may be meant for."""
+    models = {section: field.annotation for section, field in file.model_fields.items()}
+    known = [section for section, model in models.items() if name in getattr(model, "model_fields", ())]
+    if known:
+        return f"; it belongs under {' or '.join(known)}"
+    close = difflib.get_close_matches(name, _all_field_names(), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _all_field_names() -> list[str]:
@@ -121,3 +162,27 @@ def _all_field_names() -> list[str]:
         names.update(cls.model_fields)
         pending.extend(cls.__subclasses__())
     return sorted(names)
+
+
+class _Unseen:
+    """See `UNSEEN`."""
+
+
+UNSEEN = _Unseen()
+"""Marks a field, `Annotated[float, UNSEEN]`, by which work is done or shown, and that changes nothing in the output."""
+
+
+def seen(value: Any) -> Any:
+    """What of a stage's config shapes its output, as JSON values: models without their `UNSEEN` fields."""
+    match value:
+        case BaseModel():
+            fields = type(value).model_fields
+            return {name: seen(getattr(value, name)) for name, field in fields.items() if UNSEEN not in field.metadata}
+        case Mapping():
+            return {str(key): seen(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [seen(inner) for inner in value]
+        case Path() | dt.date():
+            return str(value)
+        case _:
+            return value

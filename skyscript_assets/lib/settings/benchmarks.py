@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny
 
-from skyscript_assets.lib.settings.base import BenchmarkKey, Model, SourceKey
+from skyscript_assets.lib.settings.base import UNSEEN, BenchmarkKey, Model, SourceKey
 from skyscript_assets.lib.settings.kinds import of_kind
 
 BENCHMARK_KINDS = "skyscript_assets.benchmark_kinds"
@@ -17,7 +17,7 @@ class BenchmarkBase(Model):
     """What every benchmark states, whatever its kind."""
 
     kind: str = Field(description="Name under which the benchmark's kind is registered.")
-    title: str = Field(description="Name shown to people.")
+    title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     prompts: tuple[str, ...] = Field(
         ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
     )

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.settings.base import Model
-
-if TYPE_CHECKING:
-    from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Model, Shared, seen
 
 S = TypeVar("S", bound=Model)
 
 
-def _reads_nothing(described: Model, settings: Settings) -> dict[str, Any]:  # noqa: ARG001
+def _reads_nothing(described: Model, shared: Shared) -> dict[str, Any]:  # noqa: ARG001
     return {}
 
 
@@ -30,19 +27,19 @@ class Kind(Generic[S]):
     Attributes:
         settings: Model of its settings, with a field `kind: Literal[...]` that is the name of its entry point.
         version: Raised when equal settings would give other content; only what is of this kind becomes stale by it.
-        unseen: Settings beside `title` and `choice` that change nothing in the content, such as how it is reached.
         reads: What else shapes the content, as JSON values by name: stamps of files, other parts of the profile.
     """
 
     settings: type[S]
     version: str = "1"
-    unseen: tuple[str, ...] = ()
-    reads: Callable[[S, Settings], dict[str, Any]] = _reads_nothing
+    reads: Callable[[S, Shared], dict[str, Any]] = _reads_nothing
 
-    def depends_on(self, described: S, settings: Settings) -> dict[str, Any]:
-        """What the content depends on beside inputs and code of the stage: a change makes it stale."""
-        seen = described.model_dump(mode="json", exclude={"title", "choice", *self.unseen})
-        return {"settings": seen, "version": self.version, **self.reads(described, settings)}
+    def depends_on(self, described: S, shared: Shared) -> dict[str, Any]:
+        """What the content depends on beside inputs and code of the stage: a change makes it stale.
+
+        Fields of the settings that are marked `UNSEEN` change nothing in it, such as how it is reached.
+        """
+        return {"settings": seen(described), "version": self.version, **self.reads(described, shared)}
 
 
 def of_kind(group: str, base: type[Model]) -> BeforeValidator:

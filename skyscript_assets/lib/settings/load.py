@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import ValidationError, model_validator
 
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.settings.base import Model, _read, _report
+from skyscript_assets.lib.files import file_sha256
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared, _read, _report
 from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
 from skyscript_assets.lib.settings.models import Base, JointBase, ModelsFile, PackagedWeights, TrainedModel
 from skyscript_assets.lib.settings.plant import PlantSettings
@@ -40,9 +42,15 @@ class Settings(Model):
             raise ValueError("\n".join(problems))
         return self
 
-    def resolve(self, path: str) -> Path:
-        """A path of the settings as an absolute one: `~` is expanded, relative paths start at the profile's folder."""
-        return (self.folder / Path(path).expanduser()).resolve()
+    @property
+    def shared(self) -> Shared:
+        """What all parts of the profile share."""
+        return Shared(
+            folder=self.folder,
+            zoom=self.plant.split.zoom,
+            geofabrik_mirror=self.geofabrik_mirror,
+            boxes=tuple(region.bbox for region in self.regions.values()),
+        )
 
 
 def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
@@ -80,10 +88,27 @@ def packaged_or_path(settings: Settings, name: str) -> Path:
     Raises:
         SettingsError: neither exists.
     """
-    for candidate in (settings.resolve(name), PACKAGED_PROFILES / name):
+    for candidate in (settings.shared.resolve(name), PACKAGED_PROFILES / name):
         if candidate.is_file():
             return candidate
     raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
+
+
+class GivenFile(Model):
+    """A file that people wrote: what is in it counts, not where it lies."""
+
+    path: Annotated[Path, UNSEEN]
+    sha256: str
+
+    @classmethod
+    def of(cls, settings: Settings, name: str) -> GivenFile:
+        """The profile's own file of a name, else the packaged one.
+
+        Raises:
+            SettingsError: neither exists.
+        """
+        path = packaged_or_path(settings, name)
+        return cls(path=path, sha256=file_sha256(path))
 
 
 def load_settings(folder: Path) -> Settings:

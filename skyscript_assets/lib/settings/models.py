@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from skyscript_assets.lib.settings.base import BenchmarkKey, Model, ModelKey, Positive, Sha256, Share, SourceKey
+from skyscript_assets.lib.settings.base import (
+    CAPTION_PREFIX,
+    UNSEEN,
+    BenchmarkKey,
+    CaptionStyle,
+    CaptionText,
+    Model,
+    ModelKey,
+    Positive,
+    Sha256,
+    Share,
+    SourceKey,
+)
 
 
 class PackagedWeights(Model):
@@ -70,15 +82,15 @@ class AlignRecipe(Model):
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
     shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
-    column: Literal["title", "title_multi_objects", "both", "statements"] = Field(
+    column: Literal[CaptionStyle, "both", "statements"] = Field(
         "title",
-        description="Caption that is trained on; `both` draws one of the two for each pair and epoch, `statements` one "
-        "thing that the multi-object caption states, and every chip of which it is true counts as its match.",
+        description="Caption that is trained on; `both` draws `title` or `title_multi_objects` each time, `statements` "
+        "one thing that is stated of the chip, and every chip of which it is true counts as its match.",
     )
-    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    prefix: str = Field(CAPTION_PREFIX, description="Put before the caption, as in the released data.")
 
 
-class ClipRecipe(Model):
+class ClipRecipe(CaptionText):
     """The paper's continual pre-training: open_clip's model and loss, AdamW, cosine, its augmentation."""
 
     kind: Literal["clip"] = "clip"
@@ -90,10 +102,6 @@ class ClipRecipe(Model):
     weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay (paper: 1.0).")
     warmup_steps: int = Field(1000, ge=0, description="Steps of linear warm-up (paper: 1,000).")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many steps.")
-    column: Literal["title", "title_multi_objects"] = Field(
-        "title", description="Caption that is trained on (paper: one column per run)."
-    )
-    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
     checkpoint_steps: int = Field(500, ge=1, description="Steps between states that a killed run continues from.")
     precision: Literal["fp32", "amp", "amp_bf16"] = Field("amp", description="Arithmetic; the CPU always runs fp32.")
 
@@ -106,14 +114,18 @@ Recipe = Annotated[
 class TrainedModel(Model):
     """A model of the scoreboard: a base and what is done to it."""
 
-    title: str = Field(description="Name shown to people.")
+    title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     base: str = Field(description="Key under `bases`.")
     recipe: Recipe
     seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
     share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
     sources: tuple[SourceKey, ...] | None = Field(None, description="Train on these sources only; default: all.")
-    benchmarks: tuple[BenchmarkKey, ...] | None = Field(None, description="Scored on these only; default: all.")
-    group: str | None = Field(None, description="Models of one group differ in their seed alone; default: own key.")
+    benchmarks: Annotated[tuple[BenchmarkKey, ...] | None, UNSEEN] = Field(
+        None, description="Scored on these only; default: all."
+    )
+    group: Annotated[str | None, UNSEEN] = Field(
+        None, description="Models of one group differ in their seed alone; default: own key."
+    )
 
 
 class ModelsFile(Model):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import Model, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Positive, Share
 
 
 class TagSettings(Model):
-    """Vocabulary and groundability."""
+    """Vocabulary and groundability; unseen by the latter is what other stages read and hand on."""
 
-    labels: str = Field("tag_labels.csv", description="Labels of tags: a packaged file's name, or a path.")
-    overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
-    first_pass: str | None = Field(
+    labels: Annotated[str, UNSEEN] = Field(
+        "tag_labels.csv", description="Labels of tags: a packaged file's name, or a path."
+    )
+    overrides: Annotated[str | None, UNSEEN] = Field(
+        None, description="A CSV of the same layout whose rows win over labels and model."
+    )
+    first_pass: Annotated[str | None, UNSEEN] = Field(
         "tag_labels_first.csv", description="Labels of a first pass; its agreement with the second is reported."
     )
-    second_pass: str | None = Field(
+    second_pass: Annotated[str | None, UNSEEN] = Field(
         "tag_labels_second.csv", description="Labels of a second pass that did not see the first."
     )
     encoder: str = Field(
@@ -25,7 +29,9 @@ class TagSettings(Model):
         description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",
     )
     min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
-    rare_below: int = Field(5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary.")
+    rare_below: Annotated[int, UNSEEN] = Field(
+        5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary."
+    )
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
 
     @model_validator(mode="after")
@@ -36,17 +42,26 @@ class TagSettings(Model):
 
 
 class SplitSettings(Model):
-    """Split by ground: see `lib.geometry.split_of_cell`."""
+    """Split by ground: see `lib.geometry.splits_of`."""
 
     zoom: int = Field(16, ge=4, le=20, description="Zoom of the Web Mercator tiles that are never divided.")
 
 
-class ChipSettings(Model):
-    """What is planned and how it is cut."""
+class SizeSettings(Model):
+    """How large objects and their chips are: what plans and the tag vocabulary have in common."""
 
     rule: Literal["focus", "paper"] = Field(
         "focus", description="`focus` is this project's rule; `paper` the plain one."
     )
+    min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
+    min_tile_px: int = Field(100, ge=32, description="Least side of a chip, pixels.")
+    max_tile_px: int = Field(1000, le=4096, description="Greatest side of a chip, pixels.")
+    context: float = Field(1.5, ge=1.0, description="A polygon's tile is its box times this.")
+
+
+class PlanSettings(SizeSettings):
+    """Which objects become chips, and where their chips lie."""
+
     snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
     sampling: Literal["quota", "squares"] = Field(
         "quota",
@@ -58,18 +73,27 @@ class ChipSettings(Model):
     rare_below: int | None = Field(
         None, ge=0, description="Tags with fewer objects in the snapshot draw them all; default: the quota."
     )
-    min_object_px: int = Field(16, ge=1, description="Least length in pixels of an object's longer side.")
-    min_tile_px: int = Field(100, ge=32, description="Least side of a chip, pixels.")
-    max_tile_px: int = Field(1000, le=4096, description="Greatest side of a chip, pixels.")
-    context: float = Field(1.5, ge=1.0, description="A polygon's tile is its box times this.")
     point_tile_px: int = Field(160, ge=32, description="Side of the tile around a point or a line's vertex, pixels.")
     shift: Share = Field(0.25, description="Greatest random shift, as a share of the tile's free margin or side.")
     seed: int = Field(0, ge=0, description="Seed of the draws; another seed is another sample.")
+    apply_offsets: bool = Field(
+        default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."
+    )
+
+    @property
+    def sizes(self) -> SizeSettings:
+        """The sizes alone."""
+        return SizeSettings(**{name: getattr(self, name) for name in SizeSettings.model_fields})
+
+
+class ChipSettings(Model):
+    """How chips are cut and which of them are rejected."""
+
     jpeg_quality: int = Field(90, ge=50, le=100, description="Quality of the chips' JPEG files.")
     part_size: int = Field(1000, ge=1, description="Chips in a part: what a killed run loses at most.")
     max_nodata_share: Share = Field(0.05, description="A chip with more pixels without data is rejected.")
     max_cloud_share: Share = Field(0.5, description="A chip with more near-white, textureless pixels is rejected.")
-    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey levels deviate less (of 255) is blank.")
+    min_contrast: float = Field(4.0, ge=0, description="A chip whose grey values deviate less (of 255) is blank.")
     min_sharpness: float = Field(4.0, ge=0, description="Least variance of the Laplacian; below, a chip is blurred.")
     min_focus_valid_share: Share = Field(
         0.75, description="A chip is rejected where less of its focus object's box holds data."
@@ -77,11 +101,13 @@ class ChipSettings(Model):
     min_focus_px: int = Field(
         8, ge=1, description="Least length in pixels of the longer side of a focus box, points excepted."
     )
+
+
+class FailureSettings(Model):
+    """When chips that cannot be read stop a run: whether there is an output, never what is in it."""
+
     max_failed_share: Share = Field(
         0.5, description="Share of a partition's chips that may fail to be read before the whole partition fails."
-    )
-    apply_offsets: bool = Field(
-        default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."
     )
 
 
@@ -107,27 +133,30 @@ class RateSettings(Model):
 class CaptionSettings(Model):
     """How captions are written."""
 
-    rules: str = Field("caption_rules.yaml", description="Caption rules: a packaged file's name, or a path.")
+    rules: Annotated[str, UNSEEN] = Field(
+        "caption_rules.yaml", description="Caption rules: a packaged file's name, or a path."
+    )
     max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
 
 
-class ScoreSettings(Model):
-    """Image-caption similarity and the share kept."""
+class ScoreSettings(CaptionText):
+    """Features of chips, and the similarity of images and captions by them."""
 
-    scorer: str = Field(description="Key under `bases` of the model that scores pairs.")
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption that is scored.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption, as in the released data.")
+    scorer: str = Field(description="Key under `bases` of the model whose image tower gives features and scores pairs.")
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
 
+    @property
+    def text(self) -> CaptionText:
+        """What features do not depend on: the caption that is scored."""
+        return CaptionText(column=self.column, prefix=self.prefix)
 
-class ShardSettings(Model):
-    """Caption shards."""
 
-    column: Literal["title", "title_multi_objects"] = Field("title", description="Caption written as the text file.")
-    prefix: str = Field("a satellite image of ", description="Put before the caption.")
+class ShardSettings(CaptionText):
+    """Caption shards, and the caption written as the text file."""
+
     samples_per_shard: int = Field(1000, ge=1, description="Pairs in one tar file.")
 
 
@@ -143,7 +172,9 @@ class PlantSettings(Model):
     title: str = Field(description="Name of the profile.")
     tags: TagSettings = TagSettings()
     split: SplitSettings = SplitSettings()
-    chips: ChipSettings
+    plan: PlanSettings
+    chips: ChipSettings = ChipSettings()
+    failures: FailureSettings = FailureSettings()
     rates: RateSettings = RateSettings()
     offsets: OffsetSettings = OffsetSettings()
     captions: CaptionSettings = CaptionSettings()

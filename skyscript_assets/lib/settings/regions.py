@@ -45,8 +45,8 @@ class Region(Model):
     bbox: BBox | None = Field(None, description="Ground to use; default: the box in the extract's header.")
     polygon: str | None = Field(
         None,
-        description="Or: a file with the polygon of the ground to use (.poly, .geojson), absolute or from the settings "
-        "folder.",
+        description="Or: a file with the polygon of the ground to use, absolute or from the settings folder: .poly, or "
+        "a vector file of one layer in any CRS (.geojson, .gpkg, .shp, .fgb, .kml, .gml, .parquet).",
     )
 
     @model_validator(mode="after")

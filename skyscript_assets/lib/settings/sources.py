@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from skyscript_assets.lib.settings.base import BBox, Model, Month, Positive, Share, SourceKey
+from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Month, Positive, Share, SourceKey
 from skyscript_assets.lib.settings.kinds import of_kind
 
 SOURCE_KINDS = "skyscript_assets.source_kinds"
@@ -58,12 +58,14 @@ class SceneChoice(Model):
 class SourceBase(Model):
     """What every image source states, whatever its kind."""
 
-    title: str = Field(description="Name shown to people.")
+    title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     gsd_m: Positive = Field(description="Nominal ground sample distance, metres.")
     extent: BBox | None = Field(None, description="Ground the source covers; default: the whole world.")
     licence: str = Field(description="Licence of the images.")
     attribution: str = Field(description="Credit line that goes with every chip.")
-    choice: SceneChoice = Field(SceneChoice(), description="Which scene shows an object where several cover it.")
+    choice: Annotated[SceneChoice, UNSEEN] = Field(
+        SceneChoice(), description="Which scene shows an object where several cover it."
+    )
     kind: str = Field(description="Name under which the source's kind is registered.")
 
     @property

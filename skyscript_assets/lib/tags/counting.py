@@ -16,7 +16,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import metres_per_degree
@@ -25,16 +24,19 @@ from skyscript_assets.lib.tags.normalise import MAX_LENGTH, NORMAL_ALREADY, norm
 from skyscript_assets.lib.tags.text import class_mask
 
 MAX_TAGS = 32
-"""Tags of one object that are looked at for company, the first by key and value."""
+"""Tags of one object whose cooccurrence counts, the first by key and value."""
 
 MIN_OBJECTS = 3
-"""Tags on fewer objects get no company."""
+"""Tags on fewer objects have no cooccurrence told."""
 
 MAX_OTHERS = 8
 """Others named for a tag."""
 
 MIN_SHARE = 0.05
 """Least share of a tag's objects that carry another."""
+
+COUNTED_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
+"""Columns that a table of objects needs to be counted."""
 
 KINDS: tuple[str, ...] = ("area", "line", "node")
 """Kinds of objects: the first letter of an object id is a or r, w, n."""
@@ -54,14 +56,15 @@ _NOT_ELSEWHERE = "ANTI JOIN shared ON objects.object_id = shared.object_id AND o
 
 _OBJECTS = "SELECT objects.region, count(*) FROM objects {not_elsewhere} GROUP BY ALL"
 
-# Region and kind are one number, `part`.
+# Region and kind are one number.
 _OWNED = """
     CREATE VIEW owned AS
-    SELECT object, tags, part, part % {kinds} AS kind, greatest(width_m, height_m) AS longer_side_m,
+    SELECT object, tags, region_kind, region_kind % {kinds} AS kind, greatest(width_m, height_m) AS longer_side_m,
         least(width_m, height_m) AS shorter_side_m
     FROM (
         SELECT tags, object,
-            region * {kinds} + CASE left(objects.object_id, 1) WHEN 'n' THEN 2 WHEN 'w' THEN 1 ELSE 0 END AS part,
+            region * {kinds} + CASE left(objects.object_id, 1) WHEN 'n' THEN 2 WHEN 'w' THEN 1 ELSE 0 END
+                AS region_kind,
             (bbox.xmax - bbox.xmin) * {metres} * cos(radians((bbox.ymin + bbox.ymax) / 2)) AS width_m,
             (bbox.ymax - bbox.ymin) * {metres} AS height_m
         FROM objects {not_elsewhere}
@@ -74,9 +77,9 @@ TAG_HASH = "hash({key}, {value}, {salt})"
 # Bit i of `able`: the object is plannable at GSD i. Sides are in decimetres.
 _TAGGED = """
     CREATE TABLE tagged AS
-    SELECT object, part, able, longer_side_m, shorter_side_m, {tag_hash} AS number
+    SELECT object, region_kind, able, longer_side_m, shorter_side_m, {tag_hash} AS number
     FROM (
-        SELECT object, part, {able} AS able, unnest(map_entries(tags)) AS entry,
+        SELECT object, region_kind, {able} AS able, unnest(map_entries(tags)) AS entry,
             CASE WHEN kind <> 2 THEN floor(longer_side_m * 10 + 0.5)::INTEGER END AS longer_side_m,
             CASE WHEN kind <> 2 THEN floor(shorter_side_m * 10 + 0.5)::INTEGER END AS shorter_side_m
         FROM owned
@@ -89,7 +92,7 @@ _DISTINCT = """
 """
 _NUMBERED = "CREATE OR REPLACE TABLE numbered AS SELECT key, value, {tag_hash} AS number FROM distinct_tags"
 
-_COUNT = "CREATE TABLE counted AS SELECT number, part, able, count(*) AS n FROM tagged GROUP BY ALL"
+_COUNT = "CREATE TABLE counted AS SELECT number, region_kind, able, count(*) AS n FROM tagged GROUP BY ALL"
 
 _ODD_VALUES = """
     SELECT DISTINCT value FROM distinct_tags
@@ -98,16 +101,20 @@ _ODD_VALUES = """
 
 # A value that is normal already, or each of the values that a rewritten one lists.
 _NORMAL_COUNTS = """
-    SELECT key, coalesce(normal, value) AS value, part, {sums}
-    FROM counted JOIN numbered USING (number) LEFT JOIN rewritten ON value = raw
-    WHERE raw IS NULL OR normal IS NOT NULL
-    GROUP BY ALL ORDER BY key, coalesce(normal, value), part
+    SELECT dense_rank() OVER (ORDER BY key, value) - 1 AS tag, *
+    FROM (
+        SELECT key, coalesce(normal, value) AS value, region_kind, {sums}
+        FROM counted JOIN numbered USING (number) LEFT JOIN rewritten ON value = raw
+        WHERE raw IS NULL OR normal IS NOT NULL
+        GROUP BY ALL
+    )
+    ORDER BY key, value, region_kind
 """
 
 # From the number of a tag as it stands, region and kind to the rows of the counts it adds to.
 _PLACES_OF_NUMBER = """
     CREATE TABLE places_of_number AS
-    SELECT number, places.part, places.place, places.tag
+    SELECT number, places.region_kind, places.place, places.tag
     FROM numbered LEFT JOIN rewritten ON numbered.value = rewritten.raw
     JOIN class_tags ON numbered.key = class_tags.key AND coalesce(normal, numbered.value) = class_tags.value
     JOIN places ON places.tag = class_tags.tag
@@ -116,7 +123,7 @@ _PLACES_OF_NUMBER = """
 _OCCURRENCES = """
     CREATE TABLE occurrences AS
     SELECT object, tag, place, longer_side_m, shorter_side_m
-    FROM tagged JOIN places_of_number USING (number, part)
+    FROM tagged JOIN places_of_number USING (number, region_kind)
 """
 
 # The lower median from a histogram of decimetres: DuckDB's own medians keep every value in memory.
@@ -136,7 +143,7 @@ _MEDIANS = """
 """
 
 # Objects of equal sets of tags are counted together; sets are told apart by 128 bits of hashes, of bounded memory.
-_COMPANY = """
+_COOCCURRENCES = """
     WITH single AS (
         SELECT object, bit_xor(hash(tag)) AS one_half, bit_xor(hash(-1 - tag)) AS other_half
         FROM occurrences GROUP BY object HAVING count(*) > 1
@@ -185,27 +192,17 @@ class DistinctTags:
 
     @staticmethod
     def of(counts: pa.Table) -> DistinctTags:
-        """The tags of a table of counts that is sorted by key and value."""
-        first = begins(counts, ("key", "value"))
-        of_row = np.cumsum(first) - 1
-        rows = np.flatnonzero(first)
+        """The tags of `TagCounter.counts`."""
+        of_row = counts["tag"].to_numpy()
+        rows = np.flatnonzero(np.diff(of_row, prepend=-1))
         keys, values = (counts[name].combine_chunks().take(rows) for name in ("key", "value"))
         n = np.zeros(len(rows), np.int64)
         np.add.at(n, of_row, counts["n"].to_numpy())
         return DistinctTags(keys, values, class_mask(keys, values).to_numpy(zero_copy_only=False), n, of_row)
 
 
-def begins(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows differ from the row before in one of these string columns; the first does."""
-    first = np.ones(table.num_rows, np.bool_)
-    if table.num_rows:
-        different = [pc.not_equal(column[1:], column[:-1]) for column in (table[c].combine_chunks() for c in columns)]
-        first[1:] = np.any([mask.to_numpy(zero_copy_only=False) for mask in different], axis=0)
-    return first
-
-
 class TagCounter:
-    """Tables of objects opened for counting: `counts` first, then `sizes`, then `company`.
+    """Tables of objects opened for counting: `counts` first, then `sizes`, then `cooccurrences`.
 
     All methods raise `duckdb.Error` where a table cannot be read.
     """
@@ -220,8 +217,7 @@ class TagCounter:
         self._db = db
         self._regions = sorted(objects)
         # Regions are numbered in the order of their names.
-        schema = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
-        relation = db.from_arrow(schema.empty_table()).project("*, 0 AS region, 0::BIGINT AS object")
+        relation = db.from_arrow(COUNTED_SCHEMA.empty_table()).project("*, 0 AS region, 0::BIGINT AS object")
         for i, region in enumerate(self._regions):
             rows = db.read_parquet(str(objects[region]), file_row_number=True)
             number = f"{i << _REGION_BITS} + file_row_number"
@@ -231,7 +227,7 @@ class TagCounter:
         self._not_elsewhere = _NOT_ELSEWHERE if len(objects) > 1 else ""
         metres = repr(metres_per_degree(0.0)[1])
         db.execute(_OWNED.format(kinds=len(KINDS), metres=metres, not_elsewhere=self._not_elsewhere))
-        self._parts = np.zeros(0, np.int64)
+        self._region_kinds = np.zeros(0, np.int64)
 
     def counts(self, limits_m: Sequence[Sequence[tuple[float, float]]]) -> pa.Table:
         """Objects of each normal tag.
@@ -241,7 +237,8 @@ class TagCounter:
                 the order of `KINDS`.
 
         Returns:
-            key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects `p<i>`; sorted.
+            tag (numbers key and value), key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects
+            `p<i>`; sorted.
         """
         bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
         self._number(" + ".join(bits) or "0")
@@ -252,10 +249,10 @@ class TagCounter:
         wanted |= {f"p{i}": f"able & {1 << i} > 0" for i in range(len(limits_m))}
         sums = [f"coalesce(sum(n) FILTER ({which}), 0)::BIGINT AS {name}" for name, which in wanted.items()]
         table = self._db.sql(_NORMAL_COUNTS.format(sums=", ".join(sums))).to_arrow_table()
-        self._parts = table["part"].to_numpy()
-        regions = pa.array(self._regions, pa.string()).take(pa.array(self._parts // len(KINDS)))
-        kinds = pa.array(KINDS).take(pa.array(self._parts % len(KINDS)))
-        return table.drop_columns("part").append_column("region", regions).append_column("kind", kinds)
+        self._region_kinds = table["region_kind"].to_numpy()
+        regions = pa.array(self._regions, pa.string()).take(pa.array(self._region_kinds // len(KINDS)))
+        kinds = pa.array(KINDS).take(pa.array(self._region_kinds % len(KINDS)))
+        return table.drop_columns("region_kind").append_column("region", regions).append_column("kind", kinds)
 
     def _number(self, able: str) -> None:
         """Number the tags of every object."""
@@ -289,7 +286,7 @@ class TagCounter:
         kept = np.flatnonzero(tags.classes)
         numbers = {"tag": pa.array(kept, pa.int64()), "n": pa.array(tags.n[kept])}
         self._store("class_tags", numbers | {"key": tags.keys.take(kept), "value": tags.values.take(kept)})
-        places = {"tag": tags.of_row, "part": self._parts, "n": n, "place": np.arange(len(n))}
+        places = {"tag": tags.of_row, "region_kind": self._region_kinds, "n": n, "place": np.arange(len(n))}
         self._store("places", {name: pa.array(column, pa.int64()) for name, column in places.items()})
         self._db.execute(_PLACES_OF_NUMBER)
         self._db.execute(_OCCURRENCES)
@@ -301,9 +298,11 @@ class TagCounter:
             sides[side] = pa.array(median, pa.float64(), from_pandas=True)
         return sides
 
-    def company(self) -> pa.Table:
+    def cooccurrences(self) -> pa.Table:
         """The most frequent other tags of each tag, none of them text: the columns of `cooccurrence.parquet`."""
-        query = _COMPANY.format(max_tags=MAX_TAGS, min_objects=MIN_OBJECTS, min_share=MIN_SHARE, max_others=MAX_OTHERS)
+        query = _COOCCURRENCES.format(
+            max_tags=MAX_TAGS, min_objects=MIN_OBJECTS, min_share=MIN_SHARE, max_others=MAX_OTHERS
+        )
         return self._db.sql(query).to_arrow_table()
 
     def objects(self) -> tuple[dict[str, int], int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.counting import KINDS
+from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
 from skyscript_assets.lib.tags.vocabulary import (
@@ -28,12 +29,6 @@ from skyscript_assets.lib.tags.vocabulary import (
     VOCABULARY_FILE,
     VOCABULARY_SCHEMA,
 )
-
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to (N, dim) embeddings."""
-
-BLOCKS: tuple[str, ...] = ("text", "value", "geometry", "shape", "beside")
-"""Blocks of columns, in their order."""
 
 SIDES: tuple[str, ...] = ("yes", "no", "left", "right", "both", "backward", "forward")
 """Values that answer or place what the key names, each a column of the block `shape`."""
@@ -77,11 +72,12 @@ def read_statistics(vocabulary_folder: Path) -> TagStatistics:
         CorruptInputError: it is not a whole Parquet file.
         OutputSchemaError: it lacks a column.
     """
-    rows = _vocabulary_rows(vocabulary_folder / VOCABULARY_FILE)
+    columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
+    table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA, columns)
     kinds: dict[Tag, list[int]] = {}
     logs: dict[Tag, list[tuple[int, float, float]]] = {}
     texts: dict[Tag, str] = {}
-    for key, value, kind, n, longer, shorter in rows:
+    for key, value, kind, n, longer, shorter in zip(*(table[name].to_pylist() for name in columns), strict=True):
         tag = (key, value)
         reason = texts[tag] if tag in texts else text_reason(key, value)
         if reason is not None:
@@ -92,20 +88,20 @@ def read_statistics(vocabulary_folder: Path) -> TagStatistics:
             longer, shorter = max(longer, LEAST_SIDE_M), max(shorter, LEAST_SIDE_M)
             logs.setdefault(tag, []).append((n, math.log(longer), math.log(shorter)))
     tags = sorted(kinds)
+    beside: dict[Tag, list[tuple[Tag, float]]] = {}
+    together = read_table(vocabulary_folder / COOCCURRENCE_FILE, COOCCURRENCE_SCHEMA)
+    for key, value, other, its, share in zip(
+        *(together[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True
+    ):
+        beside.setdefault((key, value), []).append(((other, its), share))
     return TagStatistics(
         counts={tag: sum(kinds[tag]) for tag in tags},
         kinds={tag: tuple(kinds[tag]) for tag in tags},
         sides_m={tag: _mean_sides(logs[tag]) for tag in tags if tag in logs},
-        beside=_read_beside(vocabulary_folder / COOCCURRENCE_FILE),
+        beside=beside,
         values=Counter(key for key, _ in tags),
         texts=Counter(texts.values()),
     )
-
-
-def _vocabulary_rows(path: Path) -> list[tuple[str, str, str, int, float | None, float | None]]:
-    columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
-    table = read_table(path, VOCABULARY_SCHEMA, columns)
-    return list(zip(*(table[name].to_pylist() for name in columns), strict=True))
 
 
 def _mean_sides(logs: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -114,34 +110,10 @@ def _mean_sides(logs: Sequence[tuple[int, float, float]]) -> tuple[float, float]
     return math.exp(longer), math.exp(shorter)
 
 
-def _read_beside(path: Path) -> dict[Tag, list[tuple[Tag, float]]]:
-    table = read_table(path, COOCCURRENCE_SCHEMA)
-    found: dict[Tag, list[tuple[Tag, float]]] = {}
-    for key, value, other, its, share in zip(*(table[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True):
-        found.setdefault((key, value), []).append(((other, its), share))
-    return found
-
-
-@dataclass(frozen=True)
-class TagFeatures:
-    """Rows of N tags, and which columns belong to which block.
-
-    Attributes:
-        rows: (N, D) float64.
-        columns: Columns of each block.
-    """
-
-    rows: NDArray[np.float64]
-    columns: Mapping[str, slice]
-
-    def without(self, *blocks: str) -> NDArray[np.float64]:
-        """The rows without some blocks, (N, fewer)."""
-        kept = [self.rows[:, columns] for name, columns in self.columns.items() if name not in blocks]
-        return np.hstack(kept)
-
-
-def tag_features(tags: Sequence[Tag], labelled: int, statistics: TagStatistics, encode: Encode) -> TagFeatures:
-    """The rows of some tags.
+def tag_features(
+    tags: Sequence[Tag], labelled: int, statistics: TagStatistics, encode: Encode
+) -> dict[str, NDArray[np.float64]]:
+    """What is known of N tags, block by block.
 
     A tag that the vocabulary does not know, or whose objects have no size, gets the mean of the others in those
     columns, and a column that says so.
@@ -151,6 +123,9 @@ def tag_features(tags: Sequence[Tag], labelled: int, statistics: TagStatistics, 
         labelled: How many of them are labelled: standardisation is theirs.
         statistics: What the vocabulary says.
         encode: Text encoder.
+
+    Returns:
+        text, value, geometry, shape and beside: (N, columns) each.
     """
     whole, value, beside = _embeddings(tags, statistics, encode)
     geometry = np.array([_geometry(tag, statistics) for tag in tags], np.float64).reshape(len(tags), -1)
@@ -162,11 +137,7 @@ def tag_features(tags: Sequence[Tag], labelled: int, statistics: TagStatistics, 
         "shape": _standardised(shape, labelled),
         "beside": beside,
     }
-    scaled = [_scaled(blocks[name], labelled) for name in BLOCKS]
-    ends = np.cumsum([block.shape[1] for block in scaled]).tolist()
-    starts = [0, *ends[:-1]]
-    columns = {name: slice(start, end) for name, start, end in zip(BLOCKS, starts, ends, strict=True)}
-    return TagFeatures(np.hstack(scaled), columns)
+    return {name: _scaled(block, labelled) for name, block in blocks.items()}
 
 
 def _embeddings(

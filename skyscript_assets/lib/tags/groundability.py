@@ -25,10 +25,11 @@ from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.agreement import label_agreement
-from skyscript_assets.lib.tags.features import Encode, TagStatistics, read_statistics, tag_features
+from skyscript_assets.lib.tags.embedding import Encode
+from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import Label, Tag, read_labels
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
-from skyscript_assets.lib.tags.text import attribute_reason, tag_text, text_reason
+from skyscript_assets.lib.tags.text import attribute_reason, tag_text
 from skyscript_assets.lib.tags.validation import Truth, cross_validate
 
 GROUNDABILITY_FILE = "groundability.parquet"
@@ -57,17 +58,6 @@ THREADS = 1
 
 DOUBTFUL = 30
 """Tags that the report names for labelling next."""
-
-DOUBTFUL_SCHEMA = pa.schema(
-    [
-        ("tag", pa.string()),
-        ("n", pa.int64()),
-        ("p_visible", pa.float64()),
-        ("coarsest_gsd_m", pa.float64()),
-        ("doubt", pa.float64()),
-    ]
-)
-"""One of them: objects, the model's decision, and its doubt in bits."""
 
 
 @dataclass(frozen=True)
@@ -127,24 +117,21 @@ def decide_groundability(
     Raises:
         UpstreamMissingError: the vocabulary does not exist.
         MissingInputError: a label file cannot be read.
-        SettingsError: a label file is wrong, names text such as a phone number, or has labels of one kind alone.
+        SettingsError: a label file is wrong, or has labels of one kind alone.
     """
-    labels = read_decisions(files.labels)
-    overrides = {} if files.overrides is None else read_decisions(files.overrides)
+    labels = read_labels(files.labels)
+    overrides = {} if files.overrides is None else read_labels(files.overrides)
     if len({label.visible for label in labels.values()}) < 2:
         raise SettingsError(f"{files.labels}: the model needs visible and invisible labels; add rows of both kinds")
     agreement = None
     if files.first_pass is not None and files.second_pass is not None:
-        agreement = label_agreement(read_decisions(files.first_pass), read_decisions(files.second_pass))
+        agreement = label_agreement(read_labels(files.first_pass), read_labels(files.second_pass))
 
     statistics = read_statistics(vocabulary_folder)
     deciders = {tag: _decider(tag, n, labels, overrides, tags.min_count) for tag, n in statistics.counts.items()}
     asked = [tag for tag, who in deciders.items() if who not in ("policy", "unseen")]
     said, validated = _ask_model(asked, labels, statistics, encode, tags.threshold)
-    rows = [
-        _row(tag, deciders[tag], overrides.get(tag) or labels.get(tag), said.get(tag), tags.threshold)
-        for tag in statistics.counts
-    ]
+    rows = [_row(tag, who, overrides.get(tag) or labels.get(tag), said.get(tag)) for tag, who in deciders.items()]
     write_table(out / GROUNDABILITY_FILE, rows_to_table(rows, GROUNDABILITY_SCHEMA))
     report = {
         "labels": _label_counts(labels, overrides, statistics),
@@ -157,32 +144,14 @@ def decide_groundability(
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return GroundabilitySummary(
         tags=len(rows),
-        visible=sum(r["coarsest_gsd_m"] is not None for r in rows),
-        decided_by={who: n for who in DECIDERS if (n := sum(r["decided_by"] == who for r in rows))},
+        visible=sum(found["visible"] for found in report["decisions"].values()),
+        decided_by={who: found["tags"] for who, found in report["decisions"].items() if found["tags"]},
         labels=len(labels),
         stage_1_f1=report["stage_1"]["unseen_keys"]["decision"]["f1"],
         stage_2_exact=report["stage_2"]["unseen_keys"]["model"]["exact"],
         stage_2_within_one_step=report["stage_2"]["unseen_keys"]["model"]["within_one_step"],
         visibility_kappa=None if agreement is None else agreement["visibility"]["kappa"],
     )
-
-
-def read_decisions(path: Path) -> Mapping[Tag, Label]:
-    """Read labels or overrides; contacts, names and other text may not be made visible by any of them.
-
-    Raises:
-        MissingInputError: the file cannot be read.
-        SettingsError: a row is wrong or names text.
-    """
-    found = read_labels(path)
-    text = [
-        f"line {label.line}, column key: {key}={value} is text ({reason}) and never used"
-        for (key, value), label in found.items()
-        if (reason := text_reason(key, value)) is not None
-    ]
-    if text:
-        raise SettingsError("\n".join([f"{path} has {len(text)} wrong rows: remove them", *(f"  - {t}" for t in text)]))
-    return found
 
 
 def _decider(tag: Tag, n: int, labels: Mapping[Tag, Label], overrides: Mapping[Tag, Label], min_count: int) -> str:
@@ -195,24 +164,15 @@ def _decider(tag: Tag, n: int, labels: Mapping[Tag, Label], overrides: Mapping[T
     return "model" if n >= min_count else "unseen"
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What the model says of one tag: probability that it can be seen, of each step, and the step it would choose."""
-
-    chance: float
-    step_chances: list[float]
-    step: int
-
-
 def _ask_model(
     asked: Sequence[Tag], labels: Mapping[Tag, Label], statistics: TagStatistics, encode: Encode, threshold: float
-) -> tuple[dict[Tag, _Said], dict[str, Any]]:
-    """What the model says of some tags, and the figures of its cross-validation."""
+) -> tuple[dict[Tag, dict[str, Any]], dict[str, Any]]:
+    """The columns that the model fills for some tags, and the figures of its cross-validation."""
     from threadpoolctl import threadpool_limits
 
     truth = Truth.of(labels)
     everything = [*labels, *(tag for tag in asked if tag not in labels)]
-    rows = tag_features(everything, len(labels), statistics, encode).rows
+    rows = np.hstack([*tag_features(everything, len(labels), statistics, encode).values()])
     place = {tag: i for i, tag in enumerate(everything)}
     taught = rows[: len(labels)]
     with threadpool_limits(THREADS):
@@ -222,25 +182,19 @@ def _ask_model(
         chances = np.round(model.chance(similar), 6)
         step_chances = np.round(model.step_chances(similar), 6)
         validated = cross_validate(taught, truth, threshold)
-    said = zip(chances.tolist(), step_chances.tolist(), decided_steps(step_chances).tolist(), strict=True)
-    return {tag: _Said(*found) for tag, found in zip(asked, said, strict=True)}, validated
-
-
-def _row(tag: Tag, who: str, person: Label | None, said: _Said | None, threshold: float) -> dict[str, Any]:
-    gsd = None
-    if who in ("override", "label") and person is not None:
-        gsd = person.coarsest_gsd_m
-    elif who == "model" and said is not None and said.chance >= threshold:
-        gsd = GSD_STEPS_M[said.step]
-    return {
-        "key": tag[0],
-        "value": tag[1],
-        "text": tag_text(*tag),
-        "p_visible": None if said is None else said.chance,
-        "p_steps": None if said is None else said.step_chances,
-        "coarsest_gsd_m": gsd,
-        "decided_by": who,
+    steps = np.where(chances >= threshold, decided_steps(step_chances), -1)
+    said = {
+        tag: {"p_visible": chance, "p_steps": of_steps, "coarsest_gsd_m": GSD_STEPS_M[step] if step >= 0 else None}
+        for tag, chance, of_steps, step in zip(
+            asked, chances.tolist(), step_chances.tolist(), steps.tolist(), strict=True
+        )
     }
+    return said, validated
+
+
+def _row(tag: Tag, who: str, person: Label | None, said: Mapping[str, Any] | None) -> dict[str, Any]:
+    row = {"key": tag[0], "value": tag[1], "text": tag_text(*tag), "decided_by": who} | dict(said or {})
+    return row if person is None else row | {"coarsest_gsd_m": person.coarsest_gsd_m}
 
 
 def _label_counts(
@@ -259,30 +213,18 @@ def _label_counts(
 
 
 def _decision_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    return {
-        who: {
-            "tags": sum(row["decided_by"] == who for row in rows),
-            "visible": sum(row["decided_by"] == who and row["coarsest_gsd_m"] is not None for row in rows),
-        }
-        for who in DECIDERS
-    }
+    counted = Counter((row["decided_by"], row.get("coarsest_gsd_m") is not None) for row in rows)
+    return {who: {"tags": counted[who, True] + counted[who, False], "visible": counted[who, True]} for who in DECIDERS}
 
 
 def _doubtful(rows: Sequence[Mapping[str, Any]], counts: Mapping[Tag, int]) -> list[dict[str, Any]]:
     """Tags whose label is worth most: objects times the model's doubt, which is the entropy of `p_visible` in bits."""
-    asked = [
-        {
-            "tag": f"{row['key']}={row['value']}",
-            "n": counts[row["key"], row["value"]],
-            "p_visible": row["p_visible"],
-            "coarsest_gsd_m": row["coarsest_gsd_m"],
-            "doubt": round(_entropy(row["p_visible"]), 4),
-        }
-        for row in rows
-        if row["decided_by"] == "model"
-    ]
+    asked: list[dict[str, Any]] = []
+    for row in rows:
+        if row["decided_by"] == "model":
+            chance = row["p_visible"]
+            doubt = -sum(p * math.log2(p) for p in (chance, 1.0 - chance) if p > 0.0)
+            named = {"tag": f"{row['key']}={row['value']}", "n": counts[row["key"], row["value"]]}
+            shown = {name: row[name] for name in ("p_visible", "coarsest_gsd_m")}
+            asked.append(named | shown | {"doubt": round(doubt, 4)})
     return sorted(asked, key=lambda found: (-found["n"] * found["doubt"], found["tag"]))[:DOUBTFUL]
-
-
-def _entropy(chance: float) -> float:
-    return -sum(p * math.log2(p) for p in (chance, 1.0 - chance) if p > 0.0)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from skyscript_assets.lib.errors import MissingInputError, SettingsError
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
+from skyscript_assets.lib.tags.text import text_reason
 
 LABEL_COLUMNS: tuple[str, ...] = ("key", "value", "visible", "coarsest_gsd_m", "reason")
 """Header of a label file, in this order."""
@@ -49,7 +50,8 @@ def read_labels(path: Path) -> Mapping[Tag, Label]:
 
     Raises:
         MissingInputError: the file does not exist or cannot be read.
-        SettingsError: a row is wrong; the message lists every problem with file, line and column.
+        SettingsError: a row is wrong or labels text, such as a phone number; the message lists every problem with
+            file, line and column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -65,8 +67,12 @@ def read_labels(path: Path) -> Mapping[Tag, Label]:
                 f"{path}, line 1: the header must be {','.join(LABEL_COLUMNS)}; found {','.join(header)}"
             )
         for row in reader:
-            if row:
-                _add(row, reader.line_num, labels, problems)
+            wrong = _wrong_column(row, labels) if row else None
+            if wrong is not None:
+                problems.append(f"line {reader.line_num}{wrong}")
+            elif row:
+                key, value, visible, gsd, reason = map(str.strip, row)
+                labels[key, value] = Label(visible == "yes", float(gsd) if gsd else None, reason, reader.line_num)
     except csv.Error as error:
         problems.append(f"line {reader.line_num}: is not CSV: {error}")
     if problems:
@@ -74,32 +80,23 @@ def read_labels(path: Path) -> Mapping[Tag, Label]:
     return labels
 
 
-def _add(row: list[str], line: int, labels: dict[Tag, Label], problems: list[str]) -> None:
+def _wrong_column(row: list[str], labels: Mapping[Tag, Label]) -> str | None:
+    """What is wrong with a row, as it stands behind its line, or None."""
     if len(row) != len(LABEL_COLUMNS):
-        problems.append(f"line {line}: {len(LABEL_COLUMNS)} columns are needed, found {len(row)}")
-        return
-    key, value, visible, gsd, reason = (field.strip() for field in row)
-    wrong = _wrong_column(key, value, visible, gsd, reason)
-    if wrong is not None:
-        problems.append(f"line {line}, {wrong}")
-        return
-    first = labels.get((key, value))
-    if first is not None:
-        problems.append(f"line {line}, column key: {key}={value} is labelled in line {first.line} already")
-        return
-    labels[key, value] = Label(visible == "yes", float(gsd) if gsd else None, reason, line)
-
-
-def _wrong_column(key: str, value: str, visible: str, gsd: str, reason: str) -> str | None:
-    """What is wrong with a row, as "column ...", or None."""
-    steps = ", ".join(f"{step:g}" for step in GSD_STEPS_M)
+        return f": {len(LABEL_COLUMNS)} columns are needed, found {len(row)}"
+    key, value, visible, gsd, reason = map(str.strip, row)
+    steps = [f"{step:g}" for step in GSD_STEPS_M]
     for column, text in (("key", key), ("value", value), ("reason", reason)):
         if not text:
-            return f"column {column}: is empty"
+            return f", column {column}: is empty"
     if visible not in ("yes", "no"):
-        return f"column visible: must be yes or no, found {visible!r}"
-    if visible == "no":
-        return None if not gsd else f"column coarsest_gsd_m: must be empty where visible is no, found {gsd!r}"
-    if gsd not in {f"{step:g}" for step in GSD_STEPS_M}:
-        return f"column coarsest_gsd_m: must be one of {steps}, found {gsd!r}"
+        return f", column visible: must be yes or no, found {visible!r}"
+    if visible == "no" and gsd:
+        return f", column coarsest_gsd_m: must be empty where visible is no, found {gsd!r}"
+    if visible == "yes" and gsd not in steps:
+        return f", column coarsest_gsd_m: must be one of {', '.join(steps)}, found {gsd!r}"
+    if (kind := text_reason(key, value)) is not None:
+        return f", column key: {key}={value} is text ({kind}) and never used: remove the row"
+    if (key, value) in labels:
+        return f", column key: {key}={value} is labelled in line {labels[key, value].line} already"
     return None

@@ -14,12 +14,9 @@ from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.groundability import DECIDERS, GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA, REPORT_FILE
 
-DOUBTFUL = 15
-"""Tags named in the panel of the most doubtful."""
-
 
 def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
-    """Draw six panels: decisions, model beside baselines, precision and recall, calibration, confusion, doubtful tags.
+    """Draw four panels: decisions, precision and recall, calibration, confusion.
 
     Args:
         groundability_folder: Output of `groundability.decide_groundability`.
@@ -30,25 +27,21 @@ def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
         CorruptInputError: the report is not JSON.
     """
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     table = read_table(groundability_folder / GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA)
     report = read_report(groundability_folder)
     found = Counter(zip(table["decided_by"].to_pylist(), table["coarsest_gsd_m"].to_pylist(), strict=True))
-    with plt.rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7, "legend.frameon": False}):
-        figure, axes = plt.subplots(2, 3, figsize=(13.0, 7.4), dpi=90, layout="constrained")
-        _decisions(axes[0, 0], found)
-        _baselines(axes[0, 1], report)
-        _precision_recall(axes[0, 2], report)
-        _reliability(axes[1, 0], report["calibration"])
-        _confusion(axes[1, 1], report["confusion"])
-        _label_next(axes[1, 2], report["label_next"])
-        for panel in axes.flat:
+    with mpl.rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7, "legend.frameon": False}):
+        figure = Figure(figsize=(9.0, 7.4), dpi=90, layout="constrained")
+        panels = figure.subplots(2, 2).flat
+        _decisions(panels[0], found)
+        _precision_recall(panels[1], report)
+        _reliability(panels[2], report["calibration"])
+        _confusion(panels[3], report["confusion"])
+        for panel in panels:
             panel.spines[["top", "right"]].set_visible(False)
         figure.savefig(png_path, metadata={"Software": None})
-        plt.close(figure)
 
 
 def read_report(groundability_folder: Path) -> Any:
@@ -78,34 +71,8 @@ def _decisions(panel: Any, found: Counter[tuple[str, float | None]]) -> None:
             base += heights
     # Most tags are rare and unused: on a linear axis the steps would not be seen.
     panel.set_yscale("symlog", linthresh=100)
-    panel.set_xlabel("coarsest GSD, m")
-    panel.set_ylabel("tags (logarithmic above 100)")
-    panel.set_title("Decisions")
+    panel.set(xlabel="coarsest GSD, m", ylabel="tags (logarithmic above 100)", title="Decisions")
     panel.legend(loc="upper left")
-
-
-def _baselines(panel: Any, report: Any) -> None:
-    stage_1, stage_2 = report["stage_1"]["unseen_keys"], report["stage_2"]["unseen_keys"]
-    intervals = report["intervals"]
-    bars: list[tuple[str, float, list[float] | None]] = [
-        ("I: F1, policy then model", stage_1["decision"]["f1"], intervals["f1"]),
-        ("model alone", stage_1["model"]["f1"], None),
-        ("policy alone", stage_1["policy"]["f1"], None),
-        ("all yes", stage_1["all_yes"]["f1"], None),
-        ("II: exact, model", stage_2["model"]["exact"], intervals["exact"]),
-        ("middle step", stage_2["middle_step"]["exact"], None),
-        ("II: within one, model", stage_2["model"]["within_one_step"], intervals["within_one_step"]),
-        ("middle step", stage_2["middle_step"]["within_one_step"], None),
-    ]
-    for place, (_, value, interval) in enumerate(bars):
-        panel.barh(place, value, color="0.75" if interval is None else "C0")
-        if interval is not None:
-            panel.plot(interval, [place, place], color="black", linewidth=1)
-        panel.text(0.02, place, f"{value:.2f}", va="center", fontsize=7)
-    panel.set_yticks(range(len(bars)), [name for name, _, _ in bars])
-    panel.set_xlim(0.0, 1.0)
-    panel.invert_yaxis()
-    panel.set_title("Unseen keys: model and baselines, 95 % intervals")
 
 
 def _precision_recall(panel: Any, report: Any) -> None:
@@ -118,11 +85,7 @@ def _precision_recall(panel: Any, report: Any) -> None:
         now["recall"], now["precision"], "o", color="C3", label=f"used: {report['threshold']:g}, F1 {now['f1']:.2f}"
     )
     panel.axhline(report["stage_1"]["unseen_keys"]["all_yes"]["precision"], color="0.7", linestyle=":", label="all yes")
-    panel.set_xlim(0.0, 1.02)
-    panel.set_ylim(0.0, 1.02)
-    panel.set_xlabel("recall")
-    panel.set_ylabel("precision")
-    panel.set_title("Stage I on unseen keys")
+    panel.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="Stage I on unseen keys")
     panel.legend(loc="lower left")
 
 
@@ -134,35 +97,14 @@ def _reliability(panel: Any, calibration: Any) -> None:
         panel.annotate(
             str(b["labels"]), (b["mean_probability"], b["share_visible"]), (4, -8), textcoords="offset points"
         )
-    panel.set_xlim(0.0, 1.0)
-    panel.set_ylim(0.0, 1.02)
-    panel.set_xlabel("probability said")
-    panel.set_ylabel("share visible")
-    panel.set_title(
-        f"Calibration: Brier {calibration['brier']:.3f}, expected error {calibration['expected_error']:.3f}"
-    )
+    title = f"Calibration: Brier {calibration['brier']:.3f}, expected error {calibration['expected_error']:.3f}"
+    panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability said", ylabel="share visible", title=title)
 
 
 def _confusion(panel: Any, confusion: Any) -> None:
-    table = np.array(confusion["labels_by_decision"], float)
-    panel.imshow(table / np.maximum(1.0, table.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0.0, vmax=1.0)
-    for row, column in np.ndindex(table.shape):
-        if table[row, column]:
-            shade = table[row, column] / table[row].sum()
-            text = f"{table[row, column]:.0f}"
-            panel.text(column, row, text, ha="center", va="center", color="white" if shade > 0.6 else "black")
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    table = np.array(confusion["labels_by_decision"])
     names = ["no", *confusion["grades"][1:]]
-    panel.set_xticks(range(len(names)), names)
-    panel.set_yticks(range(len(names)), names)
-    panel.set_xlabel("decision on the unseen key: coarsest GSD, m")
-    panel.set_ylabel("label")
-    panel.set_title("Both stages")
-
-
-def _label_next(panel: Any, doubtful: Any) -> None:
-    shown = doubtful[:DOUBTFUL]
-    panel.barh(range(len(shown)), [row["n"] for row in shown], color="C1")
-    panel.set_yticks(range(len(shown)), [f"{row['tag'][:34]}  {row['p_visible']:.2f}" for row in shown])
-    panel.invert_yaxis()
-    panel.set_xlabel("objects")
-    panel.set_title("Label next: objects times doubt")
+    ConfusionMatrixDisplay(table, display_labels=names).plot(cmap="Blues", ax=panel, colorbar=False)
+    panel.set(xlabel="decision on the unseen key: coarsest GSD, m", ylabel="label", title="Both stages")

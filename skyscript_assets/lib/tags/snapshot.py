@@ -68,16 +68,15 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
     if seen.num_rows == 0:
         raise TooLittleDataError(
             f"none of {tags.num_rows} visible tags is on an object that could become a chip at the sources' GSDs: "
-            "give larger regions or finer sources, or lower chips.min_object_px in plant.yaml"
+            "give larger regions or finer sources, or lower plan.min_object_px in plant.yaml"
         )
     seen = seen.sort_by([*order, ("region", "ascending"), ("gsd_m", "ascending")]).cast(SNAPSHOT_SCHEMA)
     write_table(out / TAGS_FILE, tags.combine_chunks().cast(TAGS_SCHEMA))
     write_table(out / SNAPSHOT_FILE, seen.combine_chunks())
-    by_gsd = seen.group_by("gsd_m").aggregate([("n_plannable", "sum")]).sort_by("gsd_m").to_pylist()
     return SnapshotSummary(
         tags=tags.num_rows,
         rows=seen.num_rows,
-        plannable={f"{row['gsd_m']:g}": int(row["n_plannable_sum"]) for row in by_gsd},
+        plannable={f"{row['gsd_m']:g}": row["n_plannable"] for row in tags_by_gsd(out).to_pylist()},
     )
 
 

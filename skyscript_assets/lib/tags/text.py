@@ -328,8 +328,3 @@ def attribute_reason(key: str) -> str | None:
         return reason
     reason = _ATTRIBUTE_KEYS.get(f"{first}:{others[0]}")
     return reason or next((_ATTRIBUTE_PARTS[part] for part in others if part in _ATTRIBUTE_PARTS), None)
-
-
-def excluded_reason(key: str, value: str) -> str | None:
-    """Why the policy keeps a tag out of captions, or None where labels and the model decide."""
-    return text_reason(key, value) or attribute_reason(key)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
@@ -71,7 +72,7 @@ def view_rng(seed: int, chip_id: str, view: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
-def centre_box(width: int, height: int, focus: Box | None = None) -> Box:
+def centre_box(width: int, height: int, focus: Sequence[int] | None = None) -> Box:
     """The largest square in the middle, slid along the longer side just as far as keeps the focus box in view."""
     side = min(width, height)
     x0, y0 = (width - side) // 2, (height - side) // 2
@@ -82,23 +83,23 @@ def centre_box(width: int, height: int, focus: Box | None = None) -> Box:
 
 
 def _slide(start: int, length: int, limit: int, low: int, high: int) -> int:
-    """The start nearest to the given one whose window shows the focus interval (its middle, where it is too long)."""
+    """The start nearest to the given one whose crop shows the focus interval (its middle, where it is too long)."""
     first, last = _start_range(length, limit, low, high)
     return min(max(start, first), last)
 
 
 def _start_range(length: int, limit: int, low: int, high: int) -> tuple[int, int]:
-    """First and last start of a window of `length` in [0, limit) that holds [low, high), or lies within it."""
+    """First and last start of a crop of `length` in [0, limit) that holds [low, high), or lies within it."""
     low, high = max(0, low), min(limit, high)
     if high - low <= length:
         return max(0, high - length), min(low, limit - length)
-    # The focus is longer than the window: stay inside it, and keep its middle.
+    # The focus is longer than the crop: stay inside it, and keep its middle.
     middle = (low + high) // 2
     return max(low, middle - length + 1), min(high - length, middle)
 
 
-def focus_crop(width: int, height: int, focus: Box | None, rng: np.random.Generator) -> Box:
-    """A random crop (paper's scale and ratio) that holds the focus box, or the part around its middle that fits.
+def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.random.Generator) -> Box:
+    """A random crop (paper's scale and ratio) that holds the focus box, or what fits around its middle.
 
     Args:
         width: Width of the chip, pixels.
@@ -135,8 +136,8 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     values are clipped once at the end; torchvision clips after each step.
     """
     brightness, contrast, saturation = rng.uniform(1.0 - JITTER, 1.0 + JITTER, size=3)
-    levels = np.array(image.convert("L").histogram(), dtype=np.float64)
-    mean_grey = brightness * float(levels @ np.arange(256)) / float(levels.sum())
+    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
+    mean_grey = brightness * float(counts @ np.arange(256)) / float(counts.sum())
     blend = saturation * np.eye(3) + (1.0 - saturation) * np.array(LUMA)
     matrix = np.empty((3, 4))
     matrix[:, :3] = brightness * contrast * blend
@@ -144,7 +145,7 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def plain_view(image: UInt8Array, focus: Box | None, size: int) -> UInt8Array:
+def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int) -> UInt8Array:
     """The view without augmentation: `centre_box`, resized."""
     height, width = image.shape[:2]
     if (height, width) == (size, size):
@@ -152,7 +153,7 @@ def plain_view(image: UInt8Array, focus: Box | None, size: int) -> UInt8Array:
     return np.asarray(resize(image, centre_box(width, height, focus), size))
 
 
-def augmented_view(image: UInt8Array, focus: Box | None, size: int, rng: np.random.Generator) -> UInt8Array:
+def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:
     """One draw of the paper's augmentation.
 
     Returns:

@@ -7,30 +7,30 @@ It makes a model of two towers that never met within seconds on a CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
-from skyscript_assets.lib.captions.compose import statements_of
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
 from skyscript_assets.lib.pairs.features import read_chip_features
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.training.batches import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
+from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss, matching_loss
+from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-PairFolders = Mapping[tuple[str, str], Path]
-"""A folder for each (region, source)."""
 
 INITIAL_BIAS = -5.0
 """Start of the sigmoid loss's bias: about one pair in 150 matches (SigLIP starts at -10 for batches of 32,000)."""
@@ -45,17 +45,11 @@ class _Captions:
     """
 
     def __init__(self, pairs: TrainingPairs, recipe: AlignRecipe) -> None:
-        columns = ["title", "title_multi_objects"] if recipe.column == "both" else [recipe.column]
-        captions = [pairs.captions(column, recipe.prefix) for column in columns]
-        self.texts = sorted({caption for column in captions for caption in column})
-        row_of = {caption: row for row, caption in enumerate(self.texts)}
-        self._rows = np.array([[row_of[c] for c in column] for column in captions], dtype=np.int64).T
+        captions = [pairs.captions(column, recipe.prefix) for column in _columns(recipe)]
+        texts, rows = np.unique(np.array(captions, dtype=object), return_inverse=True)
+        self.texts: list[str] = texts.tolist()
+        self._rows = rows.reshape(len(captions), len(pairs)).T
         self.titles: IntArray = self._rows[:, 0]
-
-    def shuffle(self, order: IntArray) -> None:
-        """Deal the captions out anew among the pairs."""
-        self._rows = self._rows[order]
-        self.titles = self._rows[:, 0]
 
     def draw(self, batch: IntArray, rng: np.random.Generator) -> tuple[IntArray, None]:
         """One of each pair's captions: its text row, and no matches but its own."""
@@ -78,23 +72,21 @@ class _Statements:
     def __init__(self, pairs: TrainingPairs, recipe: AlignRecipe) -> None:
         from scipy.sparse import csr_array
 
-        captions = pairs.captions("title_multi_objects", "")
-        stated = [statements_of(caption) for caption in captions]
-        words = sorted({text for objects in stated for forms in objects for text in forms})
-        row_of = {text: row for row, text in enumerate(words)}
+        stated = pairs.table["statements"].combine_chunks()
+        columns = [pc.struct_field(stated.flatten(), name) for name in ("clause", "main", "kind")]
+        words = sorted({text for column in columns for text in column.unique().to_pylist()})
         self.texts = [recipe.prefix + text for text in words]
-        self._forms = [[[row_of[text] for text in forms] for forms in objects] for objects in stated]
+        rows = np.column_stack([pc.index_in(column, pa.array(words, pa.string())).to_numpy() for column in columns])
+        forms = [list(dict.fromkeys(row)) for row in rows.tolist()]
+        starts = np.cumsum([0, *pc.list_value_length(stated).to_pylist()]).tolist()
+        # For each pair and object the rows of its texts, the whole clause first, each once.
+        self._forms = [forms[start:end] for start, end in pairwise(starts)]
         true = [sorted({row for forms in objects for row in forms}) for objects in self._forms]
         ends = np.cumsum([0, *map(len, true)])
-        columns = np.concatenate([np.empty(0, np.int64), *(np.array(rows, np.int64) for rows in true)])
-        shape = (len(captions), max(1, len(words)))
-        self._true = csr_array((np.ones(len(columns), np.float32), columns, ends), shape=shape)
-        self.titles: IntArray = codes_of(captions) if captions else np.empty(0, np.int64)
-
-    def shuffle(self, order: IntArray) -> None:
-        """Deal the captions out anew among the pairs."""
-        self._forms = [self._forms[i] for i in order]
-        self._true, self.titles = self._true[order], self.titles[order]
+        texts = np.array([row for rows in true for row in rows], np.int64)
+        shape = (len(pairs), max(1, len(words)))
+        self._true = csr_array((np.ones(len(texts), np.float32), texts, ends), shape=shape)
+        self.titles: IntArray = codes_of(pairs.captions("title_multi_objects", ""))
 
     def draw(self, batch: IntArray, rng: np.random.Generator) -> tuple[IntArray, NDArray[np.float32]]:
         """One statement of each pair, each text once, and which texts are true of which pairs (N, M)."""
@@ -127,7 +119,7 @@ class _Split:
 
 def train_alignment(
     manifest_path: Path,
-    features: PairFolders,
+    features: Mapping[tuple[str, str], Path],
     base: ClipModel,
     settings: TrainedModel,
     out: Path,
@@ -163,71 +155,51 @@ def train_alignment(
         raise SettingsError(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"
         )
-    train, val = select_pairs(manifest_path, settings, "train"), select_pairs(manifest_path, settings, "val")
-    require_enough(train, train.captions("title", ""), recipe.batch_size, settings.title)
-    splits = _gather(train, val, features, base, recipe)
+    train, val = select_pairs(manifest_path, settings, ["title", *_columns(recipe)], recipe.batch_size)
+    told = train
     if recipe.shuffle_captions:
-        splits[0].said.shuffle(np.random.default_rng([settings.seed, 0]).permutation(len(train)))
+        dealt = np.random.default_rng([settings.seed, 0]).permutation(len(train))
+        told = replace(train, table=train.table.take(dealt))
+    kind = _Statements if recipe.column == "statements" else _Captions
+    images = _images(pa.concat_tables([train.table, val.table]), features, base.tower_digest)
+    said = (kind(told, recipe), kind(val, recipe))
+    splits = [
+        _Split(of_split, captions, base.text_features(captions.texts))
+        for of_split, captions in zip(np.split(images, [len(train)]), said, strict=True)
+    ]
     trainer = _Trainer(base, recipe, settings.seed, *splits)
     base_digest = base.digest
     best_epoch, history = trainer.run(progress)
     base.weights_changed()
-    steps = trainer.steps_per_epoch * recipe.epochs
-    train_losses = [row["loss"] for row in history if row["split"] == "train"]
-    val_losses = {row["epoch"]: row["loss"] for row in history if row["split"] == "val"}
-    summary = TrainingSummary(
-        recipe=recipe.kind,
-        pairs=len(train),
-        captions=len(set(train.captions("title", ""))),
-        cells=train.cells,
-        val_pairs=len(val),
-        steps=steps,
-        epochs=recipe.epochs,
-        best_epoch=best_epoch,
-        first_loss=train_losses[0],
-        train_loss=float(np.mean(train_losses[-trainer.steps_per_epoch :])),
-        val_loss=val_losses.get(best_epoch),
-        logit_scale=float(base.network.logit_scale.detach().exp()),
-    )
+    summary = TrainingSummary.of(recipe.kind, train, val, history, best_epoch, base)
     save_checkpoint(base, base_digest, trainer.parameters, settings, summary, history, out)
     return summary
 
 
-def _gather(
-    train: TrainingPairs, val: TrainingPairs, folders: PairFolders, base: ClipModel, recipe: AlignRecipe
-) -> tuple[_Split, _Split]:
-    """Both splits with their features."""
+def _columns(recipe: AlignRecipe) -> tuple[str, ...]:
+    """Columns of the training manifest that a recipe trains on."""
+    several = {"both": ("title", "title_multi_objects"), "statements": ("title_multi_objects", "statements")}
+    return several.get(recipe.column, (recipe.column,))
+
+
+def _images(pairs: pa.Table, folders: Mapping[tuple[str, str], Path], tower: str) -> NDArray[np.float16]:
+    """Features of the pairs' chips, (N, views, D), with the views that all partitions have."""
+    present = pairs.group_by(["region", "source"]).aggregate([])
     known = {}
-    for key in sorted({*_keys(train), *_keys(val)}):
+    for key in sorted(zip(present["region"].to_pylist(), present["source"].to_pylist(), strict=True)):
         if key not in folders:
             raise UpstreamMissingError(f"chip_features {'/'.join(key)} does not exist, but the manifest has its pairs")
-        known[key] = read_chip_features(folders[key], base.tower_digest)
-    kind = _Statements if recipe.column == "statements" else _Captions
-    first, second = (
-        _Split(_images(pairs, known), said, base.text_features(said.texts))
-        for pairs, said in ((train, kind(train, recipe)), (val, kind(val, recipe)))
-    )
-    return first, second
-
-
-def _keys(pairs: TrainingPairs) -> list[tuple[str, str]]:
-    return list(zip(pairs.table["region"].to_pylist(), pairs.table["source"].to_pylist(), strict=True))
-
-
-def _images(pairs: TrainingPairs, known: Mapping[tuple[str, str], Any]) -> NDArray[np.float16]:
-    """Features of the pairs' chips, (N, views, D), with the views that all partitions have."""
-    if not len(pairs):
-        return np.empty((0, 1, 1), np.float16)
-    views = min(found.features.shape[1] for found in known.values())
-    chip_ids = pairs.table["chip_id"].to_pylist()
-    keys = _keys(pairs)
-    images = np.empty((len(pairs), views, next(iter(known.values())).features.shape[2]), np.float16)
-    row_of = {key: {chip_id: row for row, chip_id in enumerate(found.chip_ids)} for key, found in known.items()}
-    for i, (key, chip_id) in enumerate(zip(keys, chip_ids, strict=True)):
-        row = row_of[key].get(chip_id)
-        if row is None:
-            raise CorruptInputError(f"chip_features {'/'.join(key)} lacks {chip_id}; materialize chip_features again")
-        images[i] = known[key].features[row, :views]
+        known[key] = read_chip_features(folders[key], tower)
+    _, views, dim = np.min([found.features.shape for found in known.values()], axis=0)
+    images = np.empty((len(pairs), views, dim), np.float16)
+    for (region, source), found in known.items():
+        of_key = pc.and_(pc.equal(pairs["region"], region), pc.equal(pairs["source"], source)).to_numpy()
+        chip_ids = pairs["chip_id"].filter(of_key)
+        rows = pc.index_in(chip_ids, pa.array(found.chip_ids, pa.string()))
+        if rows.null_count:
+            chip_id = chip_ids.filter(pc.is_null(rows))[0]
+            raise CorruptInputError(f"chip_features {region}/{source} lacks {chip_id}; materialize chip_features again")
+        images[of_key] = found.features[rows.to_numpy(), :views]
     return images
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,8 +20,10 @@ from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, 
 from skyscript_assets.lib.files import replacing, write_json
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256
+from skyscript_assets.lib.training.selection import TrainingPairs
 
 FORMAT = 1
 """Version of `model.json`."""
@@ -68,6 +71,32 @@ class TrainingSummary:
     train_loss: float | None = None
     val_loss: float | None = None
     logit_scale: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        recipe: str,
+        train: TrainingPairs,
+        val: TrainingPairs,
+        history: Sequence[Mapping[str, Any]],
+        best_epoch: int,
+        model: ClipModel,
+    ) -> TrainingSummary:
+        """What a run did, by its history, which ends with its last epoch."""
+        batches = [row for row in history if row["split"] == "train"]
+        epochs = int(history[-1]["epoch"])
+        return cls(
+            recipe=recipe,
+            **train.counts,
+            val_pairs=len(val),
+            steps=len(batches),
+            epochs=epochs,
+            best_epoch=best_epoch,
+            first_loss=batches[0]["loss"],
+            train_loss=float(np.mean([row["loss"] for row in batches if row["epoch"] == epochs])),
+            val_loss={row["epoch"]: row["loss"] for row in history if row["split"] == "val"}.get(best_epoch),
+            logit_scale=float(model.network.logit_scale.detach().exp()),
+        )
 
 
 def history_row(step: int, epoch: int, split: str, loss: float, lr: float) -> dict[str, Any]:

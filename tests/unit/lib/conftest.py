@@ -18,7 +18,8 @@ from skyscript_assets.lib.pairs.features import write_chip_features
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 
 COLOURS = {
     "building": (200, 60, 50),
@@ -98,6 +99,10 @@ class Town:
         return self.root.joinpath("captions", *KEY)
 
 
+def stated(words: str) -> dict[str, Any]:
+    return {"clause": words, "main": words, "kind": words.partition(" of ")[0]}
+
+
 def painted(colour: tuple[int, int, int], width: int, height: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     noise = rng.normal(0, 18, size=(height, width, 3)) + np.array(colour) + rng.normal(0, 10, size=3)
     return np.clip(noise, 0, 255).astype(np.uint8)
@@ -126,6 +131,7 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
     manifest = {
         **captions,
         "title_multi_objects": [f"{title}, surrounded by natural tree" for title in town.titles],
+        "statements": [[stated(title), stated("natural tree")] for title in town.titles],
         "region": [KEY[0]] * count,
         "source": [KEY[1]] * count,
         "image_shard": [f"{KEY[0]}/{KEY[1]}/part-00000.tar"] * count,

@@ -1,11 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
 
 from skyscript_assets.lib import geometry as g
+from tests.splits import split_of_bounds
 
 longitudes = st.floats(-179.9, 179.9)
 latitudes = st.floats(-84.9, 84.9)
@@ -23,13 +25,39 @@ def test_a_cell_s_middle_lies_in_one_split(lon: float, lat: float) -> None:
     cell = g.cell_of(lon, lat, 16)
     west, south, east, north = g.cell_bounds(*cell, 16)
     margin = (east - west) / 10
-    assert g.split_of_bounds((west + margin, south + margin / 10, east - margin, north - margin / 10), 16) == (
+    assert split_of_bounds((west + margin, south + margin / 10, east - margin, north - margin / 10), 16) == (
         g.split_of_cell(*cell)
     )
 
 
+@given(st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=9), st.integers(0, 20))
+def test_cells_are_those_of_the_formula_place_by_place(places: list[tuple[float, float]], zoom: int) -> None:
+    x, y = g.cells_of(*np.array(places).T, zoom)
+    for (lon, lat), cell in zip(places, zip(x.tolist(), y.tolist(), strict=True), strict=True):
+        lat = max(-g.WEB_MERCATOR_LATITUDE_LIMIT, min(g.WEB_MERCATOR_LATITUDE_LIMIT, lat))
+        column = (lon + 180) / 360 * 2**zoom
+        row = (1 - math.log(math.tan(math.radians(lat)) + 1 / math.cos(math.radians(lat))) / math.pi) / 2 * 2**zoom
+        assert min(abs(column - cell[0] - 0.5), abs(row - cell[1] - 0.5)) <= 0.5 + 1e-6
+        assert cell == g.cell_of(lon, lat, zoom)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), min_size=1, max_size=20))
+def test_splits_are_those_of_the_rule_cell_by_cell(cells: list[tuple[int, int]]) -> None:
+    found = g.splits_of(*np.array(cells).T)
+    for (x, y), split in zip(cells, found.tolist(), strict=True):
+        hashed = "val" if g.unit_hash("validation", x, y) < 0.5 else "train"
+        rule = {0: "test", 3: hashed}.get((x + 2 * y) % 5, "train")
+        assert g.SPLITS[split] == g.split_of_cell(x, y) == rule
+
+
+@given(st.tuples(longitudes, latitudes), st.floats(0, 0.1), st.floats(0, 0.1))
+def test_a_box_touches_several_splits_where_its_cells_do(corner: tuple[float, float], w: float, h: float) -> None:
+    box = (*corner, min(180.0, corner[0] + w), min(85.0, corner[1] + h))
+    assert g.touch_splits(np.array([box, box]), 15).tolist() == [split_of_bounds(box, 15) is None] * 2
+
+
 def test_a_box_over_several_splits_has_none() -> None:
-    assert g.split_of_bounds((24.9, 60.1, 25.0, 60.2), 16) is None
+    assert split_of_bounds((24.9, 60.1, 25.0, 60.2), 16) is None
 
 
 def test_the_shares_of_the_splits_are_those_of_the_design() -> None:

@@ -18,25 +18,25 @@ from skyscript_assets.lib.errors import (
     UpstreamMissingError,
 )
 from skyscript_assets.lib.files import digest, file_stamp
-from skyscript_assets.lib.storage import Manifest, OutputKey, Store
+from skyscript_assets.lib.storage import OutputKey, OutputRecord, Store
 
 KEY = OutputKey("image_chips", ("helsinki", "SYN1"))
 
 
-def make(store: Store, text: str, fingerprint: str = "f", key: OutputKey = KEY) -> Manifest:
+def make(store: Store, text: str, fingerprint: str = "f", key: OutputKey = KEY) -> OutputRecord:
     with store.writing(key, fingerprint) as out:
         (out / "a.txt").write_text(text, encoding="utf-8")
-        return store.complete(key, code_version="1", fingerprint=fingerprint, inputs={"x": "1"}, counts={"n": 2})
+        return store.complete(key, fingerprint=fingerprint, made_from={"inputs": {"x": "1"}}, counts={"n": 2})
 
 
 def test_an_output_exists_once_it_is_complete(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.manifest(KEY) is None
-    manifest = make(store, "one")
-    assert store.manifest(KEY) == manifest
+    assert store.record(KEY) is None
+    record = make(store, "one")
+    assert store.record(KEY) == record
     assert (store.folder(KEY) / "a.txt").read_text() == "one"
     assert store.keys("image_chips") == [KEY]
-    assert manifest.size_bytes == 3
+    assert record.size_bytes == 3
     assert store.size_bytes() > 3
 
 
@@ -53,7 +53,7 @@ def test_a_failed_attempt_leaves_the_earlier_output_untouched(tmp_path: Path) ->
     with pytest.raises(ValueError, match="broken"), store.writing(KEY, "g") as out:
         (out / "a.txt").write_text("half")
         raise ValueError("broken")
-    assert store.manifest(KEY) == before
+    assert store.record(KEY) == before
     assert (store.folder(KEY) / "a.txt").read_text() == "one"
 
 
@@ -73,8 +73,8 @@ def test_hidden_files_are_no_part_of_an_output(tmp_path: Path) -> None:
     with store.writing(KEY, "f") as out:
         (out / ".a.tmp").write_text("x")
         (out / "a").write_text("x")
-        manifest = store.complete(KEY, code_version="1", fingerprint="f", inputs={}, counts={})
-    assert list(manifest.files) == ["a"]
+        record = store.complete(KEY, fingerprint="f", made_from={}, counts={})
+    assert list(record.files) == ["a"]
 
 
 def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_process_killed_while_it_swaps_loses_nothing(tmp_path: Path, kill_at: 
         key = storage.OutputKey("image_chips", ("helsinki", "SYN1"))
         real, calls = os.replace, []
         def replace(source, target):
-            if "manifest.json" not in str(target):
+            if "output.json" not in str(target):
                 calls.append(target)
                 if {kill_at!r} == "second" and len(calls) == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -107,15 +107,15 @@ def test_a_process_killed_while_it_swaps_loses_nothing(tmp_path: Path, kill_at: 
         os.replace = replace
         with store.writing(key, "g") as out:
             (out / "a.txt").write_text("two")
-            store.complete(key, code_version="1", fingerprint="g", inputs={{}}, counts={{}})
+            store.complete(key, fingerprint="g", made_from={{}}, counts={{}})
         """
     )
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
     store = Store(tmp_path)
-    manifest = store.manifest(KEY)
-    assert manifest is not None
-    assert manifest.fingerprint == "g"
+    record = store.record(KEY)
+    assert record is not None
+    assert record.fingerprint == "g"
     assert (store.folder(KEY) / "a.txt").read_text() == "two"
 
 
@@ -145,21 +145,21 @@ def test_other_errors_of_the_system_pass_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": "x"}'])
-def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
+def test_a_broken_record_is_named(tmp_path: Path, text: str) -> None:
     store = Store(tmp_path)
     make(store, "one")
-    (store.folder(KEY) / "manifest.json").write_text(text)
-    with pytest.raises(OutputSchemaError, match="manifest.json is not a manifest"):
-        store.manifest(KEY)
+    (store.folder(KEY) / "output.json").write_text(text)
+    with pytest.raises(OutputSchemaError, match="output.json is not a record"):
+        store.record(KEY)
 
 
 def test_a_later_layout_is_not_read(tmp_path: Path) -> None:
     store = Store(tmp_path)
     make(store, "one")
-    path = store.folder(KEY) / "manifest.json"
+    path = store.folder(KEY) / "output.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
     with pytest.raises(OutputSchemaError, match="layout 99"):
-        store.manifest(KEY)
+        store.record(KEY)
 
 
 def test_a_data_folder_that_cannot_be_written_names_the_variable(tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_a_remote_root_needs_a_scratch_folder() -> None:
 
 def test_a_remote_root_is_written_and_read_through_the_scratch_folder(tmp_path: Path) -> None:
     root = f"memory://{uuid.uuid4().hex}"
-    manifest = make(Store(root, tmp_path / "one"), "remote")
+    record = make(Store(root, tmp_path / "one"), "remote")
     make(Store(root, tmp_path / "one"), "remote again", fingerprint="g")
     reader = Store(root, tmp_path / "two")
     assert reader.keys("image_chips") == [KEY]
-    found = reader.manifest(KEY)
+    found = reader.record(KEY)
     assert found is not None
-    assert found.data_version != manifest.data_version
+    assert found.data_version != record.data_version
     assert (reader.folder(KEY) / "a.txt").read_text() == "remote again"
     (reader.folder(KEY) / "a.txt").write_text("kept: the local copy is current")
     assert "kept" in (reader.folder(KEY) / "a.txt").read_text()

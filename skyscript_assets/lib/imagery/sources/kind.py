@@ -20,8 +20,8 @@ from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.kinds import Kind
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.sources import SOURCE_KINDS, SourceBase
 
 S = TypeVar("S", bound=SourceBase)
@@ -35,7 +35,7 @@ class Search(Generic[S]):
         region: Region key.
         key: Source key.
         source: The source.
-        settings: The profile; relative paths start at its folder.
+        shared: What all parts of the profile share; relative paths start at its folder.
         bbox: (west, south, east, north) of the region in degrees.
         out: Existing folder to write into.
         progress: Told what was found.
@@ -46,7 +46,7 @@ class Search(Generic[S]):
     region: str
     key: str
     source: S
-    settings: Settings
+    shared: Shared
     bbox: Bounds
     out: Path
     progress: Progress = silent
@@ -97,7 +97,7 @@ class Reading(NamedTuple):
     requests_s: float | None = None
 
 
-def stated_facts(_key: str, source: SourceBase, _settings: Settings) -> dict[str, Any]:
+def stated_facts(_key: str, source: SourceBase, _shared: Shared) -> dict[str, Any]:
     """What a source states of its images, unchecked, as JSON values: GSD, extent, date where it has one."""
     return source.model_dump(mode="json", include={"gsd_m", "extent", "datetime"})
 
@@ -120,9 +120,9 @@ class SourceKind(Kind[S]):
     index: Callable[[Search[S]], Mapping[str, Any]]
     open_scene: Callable[[Scene, S, Path | None], SceneReader]
     check_scene: Callable[[Scene], None] = lambda _scene: None
-    requirements: Callable[[S, Settings], list[Requirement]] = lambda _source, _settings: []
+    requirements: Callable[[S, Shared], list[Requirement]] = lambda _source, _shared: []
     reading: Callable[[S], Reading] = lambda _source: Reading()
-    check: Callable[[str, S, Settings], dict[str, Any]] = stated_facts
+    check: Callable[[str, S, Shared], dict[str, Any]] = stated_facts
     needs_objects: bool = False
 
 
@@ -137,7 +137,7 @@ def open_scene(scene: Scene, source: SourceBase, cache: Path | None = None) -> S
     return source_kind(source.kind).open_scene(scene, source, cache)
 
 
-def check_source(key: str, source: SourceBase, settings: Settings) -> dict[str, Any]:
+def check_source(key: str, source: SourceBase, shared: Shared) -> dict[str, Any]:
     """Check what a source states against its images, by the headers of those on this machine, before anything is made.
 
     Returns:
@@ -146,10 +146,10 @@ def check_source(key: str, source: SourceBase, settings: Settings) -> dict[str, 
     Raises:
         SkyScriptError: they contradict each other; the message names file, setting and remedy.
     """
-    return source_kind(source.kind).check(key, source, settings)
+    return source_kind(source.kind).check(key, source, shared)
 
 
-def check_ground(key: str, source: SourceBase, settings: Settings, outlines: Sequence[shapely.Geometry]) -> None:
+def check_ground(key: str, source: SourceBase, shared: Shared, outlines: Sequence[shapely.Geometry]) -> None:
     """Check that an image lies where the source's extent is and, where every region states a box, inside one of these.
 
     Raises:
@@ -158,7 +158,7 @@ def check_ground(key: str, source: SourceBase, settings: Settings, outlines: Seq
     if source.extent is None or not outlines:
         return
     ground, where = shapely.box(*source.extent.bounds), f"sources.yaml: {key}.extent"
-    boxes = [region.bbox for region in settings.regions.values()]
+    boxes = shared.boxes
     stated = shapely.union_all([shapely.box(*box.bounds) for box in boxes if box is not None]).intersection(ground)
     if None not in boxes and stated.area > 0:
         ground, where = stated, f"{where} and the bbox of a region in regions.yaml"

@@ -9,15 +9,15 @@ import contextlib
 import lzma
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.osm.pbf.blocks import Block, Kind, Nodes, Objects, nodes_of, relations_of, ways_of
+from skyscript_assets.lib.osm.pbf.blocks import Block, Kind
 from skyscript_assets.lib.osm.pbf.wire import fields
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -33,6 +33,7 @@ SORTED = "Sort.Type_then_ID"
 """Optional feature of a file with nodes first, then ways, then relations, each by id."""
 
 _ORDER: dict[Kind, int] = {"nodes": 0, "dense": 0, "ways": 1, "relations": 2, "changesets": 3}
+_T = TypeVar("_T")
 _PROBLEMS = (ValueError, IndexError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
@@ -102,32 +103,18 @@ class PbfFile:
         ways, relations = self._starts
         return range(ways), range(max(0, ways - 1), relations), range(max(0, relations - 1), self.blocks)
 
-    def nodes(self, blocks: Iterable[int]) -> Nodes:
-        """The nodes of some blocks.
+    def read(self, decode: Callable[[Sequence[Block]], _T], numbers: Iterable[int]) -> _T:
+        """What some blocks hold of one kind.
+
+        Args:
+            decode: `nodes_of`, `ways_of` or `relations_of`.
+            numbers: The blocks.
 
         Raises:
             CorruptInputError: a block cannot be read, or the file is not sorted.
         """
-        with self._blame(blocks):
-            return nodes_of(self._read(blocks))
-
-    def ways(self, blocks: Iterable[int]) -> Objects:
-        """The ways of some blocks.
-
-        Raises:
-            CorruptInputError: a block cannot be read, or the file is not sorted.
-        """
-        with self._blame(blocks):
-            return ways_of(self._read(blocks))
-
-    def relations(self, blocks: Iterable[int]) -> Objects:
-        """The relations of some blocks, with those of their members that are ways.
-
-        Raises:
-            CorruptInputError: a block cannot be read, or the file is not sorted.
-        """
-        with self._blame(blocks):
-            return relations_of(self._read(blocks))
+        with self._blame(numbers):
+            return decode(self._blocks(numbers))
 
     @contextlib.contextmanager
     def _blame(self, blocks: Iterable[int]) -> Iterator[None]:
@@ -139,7 +126,7 @@ class PbfFile:
                 "get the extract again"
             ) from error
 
-    def _read(self, numbers: Iterable[int]) -> list[Block]:
+    def _blocks(self, numbers: Iterable[int]) -> list[Block]:
         found = []
         with self.path.open("rb") as file:
             for number in numbers:

@@ -11,8 +11,14 @@ from PIL import Image
 
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.items import SCORES_FILE
-from skyscript_assets.lib.benchmarks.plot import draw_panels
-from skyscript_assets.lib.benchmarks.scoreboard import BOARD_SCHEMA, COMPARISON_SCHEMA, is_control, write_scoreboard
+from skyscript_assets.lib.benchmarks.plot import draw_board
+from skyscript_assets.lib.benchmarks.scoreboard import (
+    BOARD_SCHEMA,
+    COMPARISON_SCHEMA,
+    Board,
+    is_control,
+    write_scoreboard,
+)
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
 from skyscript_assets.lib.settings.load import Settings
 
@@ -45,13 +51,30 @@ def scored(cover_data: Path, colour_model: type[Any], tmp_path_factory: pytest.T
     return folders
 
 
+MODELS = {
+    **{f"good-{i}": {"title": "Good | bold", "group": "good", "recipe": "align", "control": False} for i in range(3)},
+    "untrained": {"title": "Untrained", "group": "untrained", "recipe": "none", "control": True},
+    "meta": {"title": "Metadata only", "group": "meta", "recipe": "metadata-only", "control": True},
+    "probe": {"title": "Linear probe", "group": "probe", "recipe": "linear-probe", "control": True},
+}
+
+
 @pytest.fixture
-def settings(make_settings: Callable[..., Settings]) -> Settings:
-    return make_settings(comparisons=COMPARISONS, published=PUBLISHED)
+def board() -> Board:
+    return Board.model_validate(
+        {
+            "title": "Test",
+            "models": MODELS,
+            "benchmarks": ["cover"],
+            "comparisons": COMPARISONS,
+            "published": PUBLISHED,
+            "bootstrap": 200,
+        }
+    )
 
 
-def test_groups_stand_with_the_median_of_their_seeds(scored: Scored, settings: Settings, tmp_path: Path) -> None:
-    write_scoreboard(scored, settings, tmp_path)
+def test_groups_stand_with_the_median_of_their_seeds(scored: Scored, board: Board, tmp_path: Path) -> None:
+    write_scoreboard(scored, board, tmp_path)
     table = pq.read_table(tmp_path / "scoreboard.parquet")
     assert table.schema.equals(BOARD_SCHEMA)
     rows = [row for row in table.to_pylist() if row["metric"] == "mean_auc"]
@@ -64,10 +87,8 @@ def test_groups_stand_with_the_median_of_their_seeds(scored: Scored, settings: S
     assert {row["synthetic"] for row in rows} == {True}
 
 
-def test_a_comparison_holds_only_where_its_interval_is_above_zero(
-    scored: Scored, settings: Settings, tmp_path: Path
-) -> None:
-    summary = write_scoreboard(scored, settings, tmp_path)
+def test_a_comparison_holds_only_where_its_interval_is_above_zero(scored: Scored, board: Board, tmp_path: Path) -> None:
+    summary = write_scoreboard(scored, board, tmp_path)
     table = pq.read_table(tmp_path / "comparisons.parquet")
     assert table.schema.equals(COMPARISON_SCHEMA)
     forth, back = table.to_pylist()
@@ -81,10 +102,11 @@ def test_a_comparison_holds_only_where_its_interval_is_above_zero(
 
 
 def test_the_table_names_synthetic_imagery_controls_and_published_figures(
-    scored: Scored, settings: Settings, tmp_path: Path
+    scored: Scored, board: Board, tmp_path: Path
 ) -> None:
-    summary = write_scoreboard(scored, settings, tmp_path)
+    summary = write_scoreboard(scored, board, tmp_path)
     text = (tmp_path / "scoreboard.md").read_text()
+    assert text.startswith("# Scoreboard: Test\n")
     assert "## Cover (synthetic imagery)" in text
     assert "*Untrained*" in text
     assert "By class: auc." in text
@@ -97,49 +119,46 @@ def test_the_table_names_synthetic_imagery_controls_and_published_figures(
     assert summary.best["cover"] in ("Good | bold", "Linear probe")
 
 
-def test_the_plot_is_an_image_and_equal_scores_make_equal_files(
-    scored: Scored, settings: Settings, tmp_path: Path
-) -> None:
+def test_the_plot_is_an_image_and_equal_scores_make_equal_files(scored: Scored, board: Board, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
-    write_scoreboard(scored, settings, tmp_path)
-    write_scoreboard(dict(reversed(scored.items())), settings, tmp_path / "again")
+    write_scoreboard(scored, board, tmp_path)
+    write_scoreboard(dict(reversed(scored.items())), board, tmp_path / "again")
     for name in ("scoreboard.parquet", "comparisons.parquet", "scoreboard.md", "scoreboard.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     with Image.open(tmp_path / "scoreboard.png") as image:
         assert image.width > 600
 
 
-def test_no_scores_make_an_empty_board(settings: Settings, tmp_path: Path) -> None:
-    summary = write_scoreboard({}, settings, tmp_path)
+def test_no_scores_make_an_empty_board(board: Board, tmp_path: Path) -> None:
+    summary = write_scoreboard({}, board, tmp_path)
     assert summary.models == 0
     assert len(summary.not_compared) == 3
     assert pq.read_table(tmp_path / "scoreboard.parquet").num_rows == 0
 
 
 def test_a_plot_without_panels_says_so(tmp_path: Path) -> None:
-    draw_panels([], tmp_path / "none.png")
+    draw_board([], {}, tmp_path / "none.png")
     with Image.open(tmp_path / "none.png") as image:
         image.verify()
 
 
-def test_controls_are_recognised_by_what_was_done_to_them(settings: Settings) -> None:
-    controls = {key for key, model in settings.models.items() if is_control(model, settings)}
+def test_controls_are_recognised_by_what_was_done_to_them(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings()
+    controls = {key for key, model in settings.models.items() if is_control(model, settings.sources)}
     assert controls == {"shuffled", "untrained", "meta", "probe", "odd"}
 
 
-def test_scores_of_a_model_that_the_settings_lack_are_refused(
-    scored: Scored, settings: Settings, tmp_path: Path
-) -> None:
+def test_scores_of_a_model_that_the_settings_lack_are_refused(scored: Scored, board: Board, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="'gone'"):
-        write_scoreboard({("cover", "gone"): scored["cover", "meta"]}, settings, tmp_path)
+        write_scoreboard({("cover", "gone"): scored["cover", "meta"]}, board, tmp_path)
 
 
-def test_missing_and_broken_scores_are_named(scored: Scored, settings: Settings, tmp_path: Path) -> None:
+def test_missing_and_broken_scores_are_named(scored: Scored, board: Board, tmp_path: Path) -> None:
     folder = tmp_path / "scores"
     with pytest.raises(UpstreamMissingError, match=r"scores\.json does not exist"):
-        write_scoreboard({("cover", "meta"): folder}, settings, tmp_path)
+        write_scoreboard({("cover", "meta"): folder}, board, tmp_path)
     shutil.copytree(scored["cover", "meta"], folder)
     scores = json.loads((folder / SCORES_FILE).read_text())
     (folder / SCORES_FILE).write_text(json.dumps({**scores, "items": "many"}))
     with pytest.raises(CorruptInputError, match=r"scores\.json: items"):
-        write_scoreboard({("cover", "meta"): folder}, settings, tmp_path)
+        write_scoreboard({("cover", "meta"): folder}, board, tmp_path)

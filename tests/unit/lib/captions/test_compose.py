@@ -1,10 +1,15 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import skyscript_assets
-from skyscript_assets.lib.captions.compose import CaptionPair, caption_pair, clause, may_be_said, phrases, statements_of
+from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
+from skyscript_assets.lib.captions.phrases import clause, may_be_said, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
+from skyscript_assets.lib.settings.base import CaptionStyle
 
 RULES = read_rules(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml")
 PLANT = {
@@ -54,10 +59,47 @@ PAPER: list[tuple[dict[str, str], list[dict[str, str]], str, str | None]] = [
 ]
 
 
-def captions(tags: dict[str, str], *surrounding: dict[str, str], **limits: int) -> CaptionPair:
-    pair = caption_pair(tags, surrounding, RULES, **limits)
-    assert pair is not None
-    return pair
+@dataclass(frozen=True)
+class Written:
+    """Everything that is written of a chip."""
+
+    title: str
+    title_multi_objects: str
+    trace: list[dict[str, str]]
+    statements: list[dict[str, str | bool]]
+    named: tuple[int, ...]
+
+
+def written(
+    tags: dict[str, str],
+    surrounding: Sequence[dict[str, str]],
+    rules: CaptionRules,
+    max_surrounding: int = 4,
+    max_length: int = 300,
+) -> Written | None:
+    around = [phrases(other, rules) for other in surrounding]
+    said = compose(phrases(tags, rules), around, max_surrounding, max_length)
+    if said is None:
+        return None
+    ids = ["focus", *(f"n{i}" for i in said.named)]
+    return Written(
+        **texts(said, max_length), trace=trace(said), statements=statements(said, ids, max_length), named=said.named
+    )
+
+
+def captions(tags: dict[str, str], *surrounding: dict[str, str], **limits: int) -> Written:
+    said = written(tags, surrounding, RULES, **limits)
+    assert said is not None
+    return said
+
+
+def stated(said: Written) -> list[tuple[str, ...]]:
+    """The texts of each statement, from the whole clause to the bare kind."""
+    return [tuple(str(one[name]) for name in ("clause", "main", "kind")) for one in said.statements]
+
+
+def test_every_style_of_the_settings_can_be_written() -> None:
+    assert set(STYLES) == set(get_args(CaptionStyle))
 
 
 @pytest.mark.parametrize(("tags", "surrounding", "title", "multi"), PAPER)
@@ -139,7 +181,7 @@ def test_in_a_clause_every_attribute_takes_of() -> None:
 )
 def test_names_and_contacts_never_reach_a_caption(key: str, value: str) -> None:
     assert not may_be_said(key, value)
-    assert caption_pair({key: value}, [], RULES) is None
+    assert written({key: value}, [], RULES) is None
     pair = captions({"building": "yes", key: value}, {key: value}, {key: value, "natural": "tree"})
     assert pair.title == "building"
     assert pair.title_multi_objects == "building, surrounded by natural tree"
@@ -170,13 +212,13 @@ def test_what_would_make_a_caption_too_long_is_left_out_whole() -> None:
     pair = captions(long, {"natural": "y" * 39}, {"natural": "tree"}, max_length=50)
     assert pair.title == "landuse of meadow"
     assert pair.title_multi_objects == "landuse of meadow, surrounded by natural tree"
-    assert [row.key for row in pair.trace] == ["landuse", "natural"]
+    assert [row["key"] for row in pair.trace] == ["landuse", "natural"]
     assert len(captions({"landuse": "z" * 40}, max_length=40).title) == 40
 
 
 def test_the_trace_tells_where_each_phrase_comes_from() -> None:
     pair = captions({"landuse": "farmland", "crop": "cotton"}, {"power": "line", "cables": "3"})
-    assert [(row.key, row.value, row.phrase, row.role) for row in pair.trace] == [
+    assert [tuple(row.values()) for row in pair.trace] == [
         ("landuse", "farmland", "landuse of farmland", "main"),
         ("crop", "cotton", "crop of cotton", "attribute"),
         ("power", "line", "power line", "surrounding"),
@@ -185,18 +227,46 @@ def test_the_trace_tells_where_each_phrase_comes_from() -> None:
 
 
 def test_a_value_of_nothing_says_nothing() -> None:
-    assert caption_pair({"landuse": " ; "}, [], RULES) is None
-    assert caption_pair({}, [], CaptionRules()) is None
+    assert written({"landuse": " ; "}, [], RULES) is None
+    assert written({}, [], CaptionRules()) is None
 
 
-def test_a_multi_object_caption_is_taken_apart_into_what_it_states() -> None:
-    caption = "building of office with roof shape of flat, surrounded by natural tree; road of footway"
-    assert statements_of(caption) == [
+def test_what_is_stated_of_each_object_goes_from_its_clause_to_its_kind() -> None:
+    said = captions(
+        {"building": "office", "roof:shape": "flat"}, {"natural": "tree"}, {"highway": "footway"}, {"building": "no"}
+    )
+    assert stated(said) == [
         ("building of office with roof shape of flat", "building of office", "building"),
-        ("natural tree",),
-        ("road of footway", "road"),
+        ("natural tree", "natural tree", "natural tree"),
+        ("road of footway", "road of footway", "road"),
+        ("no building", "no building", "no building"),
+    ]
+    assert said.statements[0] == {
+        "object_id": "focus",
+        "focus": True,
+        "clause": "building of office with roof shape of flat",
+        "main": "building of office",
+        "kind": "building",
+        "key": "building",
+        "value": "office",
+    }
+    assert [(one["object_id"], one["focus"]) for one in said.statements[1:]] == [(f"n{i}", False) for i in range(3)]
+
+
+def test_words_that_also_join_captions_do_not_part_a_statement() -> None:
+    names = {"shop": "shop of goods; wares", "building": "building, surrounded by walls"}
+    rules = CaptionRules.model_validate({"key_names": names, "beside": ["natural"], "order": ["building"]})
+    tags = {"building": "house_with_garage", "roof": "flat"}
+    said = written(tags, [{"shop": "food"}, {"natural": "bay_of_sand"}], rules)
+    assert said is not None
+    main = "building, surrounded by walls of house with garage"
+    assert stated(said) == [
+        (f"{main} with roof of flat", main, "building, surrounded by walls"),
+        ("shop of goods; wares of food", "shop of goods; wares of food", "shop of goods; wares"),
+        ("natural bay of sand", "natural bay of sand", "natural bay of sand"),
     ]
 
 
-def test_a_caption_of_one_object_states_that_object() -> None:
-    assert statements_of("building") == [("building",)]
+def test_a_statement_that_is_too_long_is_cut_as_its_caption_is() -> None:
+    said = captions({"landuse": "z" * 40}, max_length=40)
+    assert stated(said) == [(said.title_multi_objects, said.title_multi_objects, "landuse")]

@@ -109,7 +109,12 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
     world.add("n4", shapely.Point(60, 20), natural="tree")
     world.chip("a1")
     assert world.write() == CaptionSummary(
-        chips=1, captions=1, without_caption=0, with_surrounding=1, distinct_titles=1, distinct_multi=1, longest=92
+        chips=1,
+        captions=1,
+        without_caption=0,
+        with_surrounding=1,
+        distinct={"title": 1, "title_multi_objects": 1},
+        longest=92,
     )
     row = world.only()
     assert row["title"] == "building"
@@ -121,6 +126,12 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
         ("a2", [("landuse", "forest")], [0, 0, 50, 100]),
         ("w3", [("highway", "path"), ("surface", "gravel")], [150, 0, 151, 100]),
         ("n4", [("natural", "tree")], [60, 20, 61, 21]),
+    ]
+    assert [(one["object_id"], one["focus"], one["clause"], one["kind"]) for one in row["statements"]] == [
+        ("a1", True, "building", "building"),
+        ("a2", False, "landuse of forest", "landuse"),
+        ("w3", False, "road of path with surface of gravel", "road"),
+        ("n4", False, "natural tree", "natural tree"),
     ]
     assert [(step["phrase"], step["role"]) for step in row["trace"]][:2] == [
         ("building", "main"),

@@ -13,7 +13,7 @@ from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
 from skyscript_assets.lib.settings.sources import Source
 
 Factory = Callable[..., Any]
-CHIPS = ChipSettings(snapshot="s", quota=1)
+CHIPS = ChipSettings()
 RATES = RateSettings(read_megapixels_s=1, encode_megapixels_s=1, requests_s=2)
 
 

@@ -36,25 +36,26 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_the_reason_follows_from_the_error_and_its_causes(error: Exception, reason: str) -> None:
-    assert failed(error, NOON).reason == reason
+    assert failed(error, "s", NOON)["reason"] == reason
     assert reason in FAILURE_REASONS
 
 
 def test_attempts_are_counted_and_the_first_time_stays() -> None:
     later = NOON + dt.timedelta(hours=2)
-    once = failed(TimeoutError("slow"), NOON)
-    twice = failed(CorruptInputError("torn"), later, once)
-    assert (once.attempts, once.first, once.last) == (1, NOON, NOON)
-    assert (twice.attempts, twice.first, twice.last, twice.error) == (2, NOON, later, "torn")
+    once = failed(TimeoutError("slow"), "s", NOON)
+    twice = failed(CorruptInputError("torn"), "s", later, once)
+    assert (once["attempts"], once["first"], once["last"]) == (1, NOON, NOON)
+    assert (twice["attempts"], twice["first"], twice["last"], twice["error"]) == (2, NOON, later, "torn")
 
 
 def test_messages_are_one_bounded_line_without_secrets() -> None:
-    assert failed(OSError("https://host/a.tif?sig=SECRET\nfailed"), NOON).error == "https://host/a.tif failed"
-    assert failed(OSError(), NOON).error == "OSError"
-    assert len(failed(OSError("x" * 10_000), NOON).error) == MAX_ERROR_LENGTH
+    told = failed(OSError("https://host/a.tif?sig=SECRET\nfailed"), "s", NOON)
+    assert told["error"] == "https://host/a.tif failed"
+    assert failed(OSError(), "s", NOON)["error"] == "OSError"
+    assert len(failed(OSError("x" * 10_000), "s", NOON)["error"]) == MAX_ERROR_LENGTH
 
 
-def test_a_ledger_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    entry = failed(TimeoutError("slow"), NOON)
-    write_failures(tmp_path, [{"chip_id": "n1", "scene_id": "s", **vars(entry)}])
-    assert read_failures(tmp_path) == {"n1": entry}
+def test_failures_come_back_as_they_were_written(tmp_path: Path) -> None:
+    row = {"chip_id": "n1", **failed(TimeoutError("slow"), "s", NOON)}
+    write_failures(tmp_path, [row])
+    assert read_failures(tmp_path) == {"n1": row}

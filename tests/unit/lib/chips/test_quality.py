@@ -11,7 +11,7 @@ from skyscript_assets.lib.chips.quality import REASONS, SAMPLED_ROWS, Quality, m
 from skyscript_assets.lib.chips.row_sums import luma
 from skyscript_assets.lib.settings.plant import ChipSettings
 
-SETTINGS = ChipSettings(snapshot="s", quota=1)
+SETTINGS = ChipSettings()
 BOX = (10, 10, 40, 40)
 
 

@@ -18,17 +18,16 @@ from skyscript_assets.lib.chips.sampling import (
     match_tags,
     object_codes,
     probabilities,
-    rare_tags,
     read_snapshot,
     strata,
     suits,
     unit_hashes,
 )
 from skyscript_assets.lib.errors import UpstreamMissingError
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
 from skyscript_assets.lib.tags.normalise import normal_values
-from skyscript_assets.lib.tags.vocabulary import plannable
+from skyscript_assets.lib.tags.vocabulary import limits_px
 
 TREES, PIER, ROAD = 0, 1, 2
 SNAPSHOT = Snapshot(
@@ -42,8 +41,8 @@ NOWHERE = np.zeros((4000, 2))
 ALL_TREES = TagPairs(np.arange(4000), np.full(4000, TREES))
 
 
-def settings(**changes: Any) -> ChipSettings:
-    return ChipSettings(**{"snapshot": "s", "quota": 100, **changes})
+def settings(**changes: Any) -> PlanSettings:
+    return PlanSettings(**{"snapshot": "s", "quota": 100, **changes})
 
 
 def drawn_trees(n: int, quota: int = 100, **more: Any) -> set[int]:
@@ -87,7 +86,8 @@ def test_an_object_is_drawn_or_not_whoever_else_is_there() -> None:
 def test_a_rare_tag_draws_all_its_objects_whatever_the_quota() -> None:
     assert len(drawn_trees(4000, rare_below=4001)) == 4000
     assert len(drawn_trees(4000, rare_below=4000)) < 200
-    assert rare_tags(np.array([99, 100, 0]), settings()).tolist() == [True, False, True]
+    few = settings(sampling="squares", square_share=0.3)
+    assert probabilities(np.array([99, 100, 0]), few).tolist() == [1.0, 0.3, 1.0]
 
 
 def test_another_seed_is_another_sample() -> None:
@@ -153,7 +153,8 @@ def test_the_size_rule_at_one_gsd_is_the_vocabularys(rule: Literal["focus", "pap
     gsd = np.full(len(sides), 0.3)
     for kind in ("node", "line", "area"):
         found = suits(np.full(len(sides), kind), sides, gsd, gsd, chips)
-        assert (found == plannable(kind, sides, 0.3, chips)).all()
+        least, most = limits_px(kind, chips)
+        assert (found == (sides >= least * 0.3) & (sides <= most * 0.3)).all()
 
 
 def test_between_two_edges_neither_visibility_nor_counts_change() -> None:

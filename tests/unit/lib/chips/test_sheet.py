@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from skyscript_assets.lib.chips import sheet as sheet_module
-from skyscript_assets.lib.chips.cut import cut_chips
-from skyscript_assets.lib.chips.sheet import contact_sheet, reject_preview, sheet_preview, write_sheets
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
+from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.settings.plant import ChipSettings
@@ -27,8 +27,7 @@ def folders(
     write_scenes(tmp_path / "scenes", [scene])
     windows = [(scene, 10 * n, 5 * n, 60 + 8 * n, 100) for n in range(9)] + [(scene, 255, 20, 40, 60)]
     write_chip_plan(tmp_path / "plan", windows)
-    settings = ChipSettings(snapshot="s", quota=1)
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", settings, tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     return tmp_path / "chips", tmp_path / "plan"
 
 
@@ -45,37 +44,43 @@ def drawn_text(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_a_sheet_shows_so_many_chips_in_columns(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    assert contact_sheet(*folders, tmp_path / "sheet.jpg", columns=4, cell_px=120, limit=6) == 6
-    with Image.open(tmp_path / "sheet.jpg") as image:
+def test_a_sheet_shows_chips_in_columns_and_as_many_rows_as_it_needs(folders: tuple[Path, Path]) -> None:
+    write_sheets(*folders)
+    with Image.open(folders[0] / "accepted.jpg") as image:
         assert image.format == "JPEG"
-        assert image.width == 14 + 4 * (120 + 14)
-    assert contact_sheet(*folders, tmp_path / "all.jpg") == 9
-    assert contact_sheet(*folders, tmp_path / "rejected.jpg", status="rejected") == 1
-    assert not list(tmp_path.glob(".*.tmp"))
+        assert image.width == 14 + 5 * (240 + 14)
+        assert 2 * 240 < image.height < 3 * 240 + 200, "nine chips are two rows"
+    with Image.open(folders[0] / "rejected.jpg") as image:
+        assert image.width == 14 + 6 * (160 + 14)
+        assert 160 < image.height < 2 * 160 + 200
+    assert not list(folders[0].glob(".*.tmp"))
 
 
-def test_equal_inputs_make_equal_sheets(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.jpg"):
-        contact_sheet(*folders, tmp_path / name)
-    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+def test_equal_inputs_make_equal_sheets(folders: tuple[Path, Path]) -> None:
+    written = []
+    for _ in range(2):
+        write_sheets(*folders)
+        written.append([(folders[0] / name).read_bytes() for name in SHEETS])
+    assert written[0] == written[1]
 
 
 def test_all_strata_are_shown_before_one_is_shown_twice(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sheet_module, "MAX_ACCEPTED", 3)
     seen = drawn_text(monkeypatch)
-    contact_sheet(*folders, tmp_path / "a.jpg", limit=3)
-    assert {text for text in seen if "=" in text} == {"building=yes", "natural=tree", "highway=residential"}
+    write_sheets(*folders)
+    assert sorted(text for text in seen if "=" in text) == ["building=yes", "highway=residential", "natural=tree"]
 
 
 def test_captions_choose_the_chips_and_stand_below_them(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = drawn_text(monkeypatch)
     captions = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
-    assert contact_sheet(*folders, tmp_path / "a.jpg", captions, note="A note") == 2
-    assert {"a house", "a tree", "A note", "here · S"} <= set(seen)
+    assert sheet_preview(*folders, captions)
+    assert {"a house", "a tree", "here · S"} <= set(seen)
+    assert not [text for text in seen if "=" in text or text == "no"], "n9 was rejected, all others have no caption"
     assert "Imagery: A surveyor (CC0-1.0) · Tags: © OpenStreetMap contributors (ODbL-1.0)" in seen
 
 
@@ -84,9 +89,9 @@ def test_synthetic_imagery_is_called_so(
 ) -> None:
     scene = replace(scene_of(tmp_path / "a.tif"), synthetic=True)
     write_scenes(tmp_path / "scenes", [scene])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     seen = drawn_text(monkeypatch)
-    contact_sheet(*folders, tmp_path / "sheet.jpg")
+    write_sheets(*folders)
     assert "here · S · synthetic imagery" in seen
 
 
@@ -100,10 +105,16 @@ def test_a_preview_stays_below_its_limit(folders: tuple[Path, Path]) -> None:
     assert sheet_preview(*folders, limit_bytes=10) == b""
 
 
-def test_no_chips_make_no_preview_and_a_sheet_that_says_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_no_chips_make_no_preview_and_a_sheet_that_says_so(
+    folders: tuple[Path, Path], write_chip_plan: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert sheet_preview(*folders, captions={}) == b""
-    assert contact_sheet(*folders, tmp_path / "a.jpg", {}) == 0
-    assert (tmp_path / "a.jpg").stat().st_size > 0
+    write_chip_plan(folders[1], [])
+    cut_chips(CutInputs(folders[1], folders[1].parent / "scenes"), ChipSettings(), folders[0])
+    seen = drawn_text(monkeypatch)
+    write_sheets(*folders)
+    assert seen == ["No chips", "No chip was rejected"]
+    assert all((folders[0] / name).stat().st_size > 0 for name in SHEETS)
 
 
 def test_a_long_caption_is_wrapped_and_ends_in_an_ellipsis() -> None:
@@ -117,12 +128,10 @@ def test_a_long_caption_is_wrapped_and_ends_in_an_ellipsis() -> None:
     assert word.endswith("…")
 
 
-def test_without_its_font_a_sheet_uses_pillows_own(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_its_font_a_sheet_uses_pillows_own(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheet_module.importlib.util, "find_spec", lambda name: None)
     assert isinstance(sheet_module._font(12), ImageFont.FreeTypeFont)
-    assert contact_sheet(*folders, tmp_path / "a.jpg") == 9
+    assert sheet_preview(*folders)
 
 
 def test_a_stored_chip_that_is_no_jpeg_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def many_rejects(
     write_scenes(tmp_path / "scenes", [scene, gone])
     windows = [(scene, column, n, 64, 64) for n in range(20) for column in (0, 260 + n, 420 + n)]
     write_chip_plan(tmp_path / "plan", [*windows, (gone, 0, 0, 64, 64)])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     return tmp_path / "chips", tmp_path / "plan"
 
 
@@ -173,7 +182,7 @@ def test_where_nothing_was_rejected_the_sheet_says_so(
     folders: tuple[Path, Path], tmp_path: Path, write_chip_plan: Callable, scene_of: Callable, monkeypatch: Any
 ) -> None:
     write_chip_plan(tmp_path / "plan", [(scene_of(tmp_path / "a.tif"), 0, 0, 64, 64)])
-    cut_chips(tmp_path / "plan", tmp_path / "scenes", ChipSettings(snapshot="s", quota=1), tmp_path / "chips")
+    cut_chips(CutInputs(tmp_path / "plan", tmp_path / "scenes"), ChipSettings(), tmp_path / "chips")
     seen = drawn_text(monkeypatch)
     write_sheets(*folders)
     assert "No chip was rejected" in seen

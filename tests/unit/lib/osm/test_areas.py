@@ -1,6 +1,19 @@
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from skyscript_assets.lib.osm.areas import AREA_ONLY, AREA_UNLESS, closed_way_kind
+from skyscript_assets.lib.osm.areas import AREA_ONLY, AREA_UNLESS, closed_way_kinds
+from skyscript_assets.lib.osm.pbf.blocks import Tags
+
+
+def closed_way_kind(tags: dict[str, str]) -> str:
+    """What a closed way with these tags is, among others with other tags."""
+    ways = [{"building": "yes"}, tags, {"highway": "residential"}]
+    texts = [text for way in ways for pair in way.items() for text in pair]
+    offsets = np.cumsum([0, *map(len, ways)])
+    places = np.arange(offsets[-1]) * 2
+    area, line = closed_way_kinds(Tags(offsets, places, places + 1, pa.array(texts, pa.string())))
+    return {(True, False): "area", (False, True): "line", (True, True): "both"}[bool(area[1]), bool(line[1])]
 
 
 def test_a_roundabout_stays_a_line() -> None:

@@ -18,11 +18,12 @@ from skyscript_assets.lib.errors import (
     NotCoveredError,
     SettingsError,
 )
-from skyscript_assets.lib.osm import extract
-from skyscript_assets.lib.osm.extract import extract_stamp, read_header, read_of_region, stage_extract
+from skyscript_assets.lib.osm import origin
+from skyscript_assets.lib.osm.extract import read_header, stage_extract
+from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.regions import PackageFile, Region
+from tests.workshop import shared_in
 
 BOX = (10.0, 50.0, 10.5, 50.25)
 
@@ -41,31 +42,26 @@ def write_extract(path: Path, box: tuple[float, float, float, float] | None = BO
     return path
 
 
-def settings_in(folder: Path) -> Settings:
-    """Settings of which only the folder is used here."""
-    return Settings.model_construct(folder=folder)
-
-
 def stage(folder: Path, **region: object) -> dict[str, object]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    stage_extract("here", Region(title="Here", **region), settings_in(folder), out)
+    stage_extract("here", Region(title="Here", **region), shared_in(folder), out)
     return json.loads((out / "extract.json").read_text())
 
 
 @pytest.mark.parametrize("suffix", [".osm.pbf", ".osm", ".osm.bz2", ".osm.gz"])
 def test_the_header_is_read_of_every_format(tmp_path: Path, suffix: str) -> None:
     header = read_header(write_extract(tmp_path / f"a{suffix}"))
-    assert header.bbox == pytest.approx(BOX)
-    assert header.generator == "a test"
+    assert header["header_bbox"] == pytest.approx(BOX)
+    assert header["generator"] == "a test"
     if suffix == ".osm.pbf":
-        assert header.timestamp == "2024-05-06T07:08:09Z"
+        assert header["timestamp"] == "2024-05-06T07:08:09Z"
 
 
 @pytest.mark.parametrize("box", [None, (0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0), (1.0, 1.0, 1.0, 2.0)])
 def test_a_box_that_says_nothing_counts_as_none(tmp_path: Path, box: tuple[float, float, float, float] | None) -> None:
     path = write_extract(tmp_path / "a.osm.pbf", box)
-    assert read_header(path).bbox is None
+    assert read_header(path)["header_bbox"] is None
 
 
 def test_the_header_s_replication_and_order_are_read(tmp_path: Path) -> None:
@@ -76,10 +72,10 @@ def test_the_header_s_replication_and_order_are_read(tmp_path: Path) -> None:
     with osmium.SimpleWriter(tmp_path / "a.osm.pbf", header=header) as writer:
         writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(10, 50)))
     found = read_header(tmp_path / "a.osm.pbf")
-    assert (found.replication_url, found.replication_sequence) == ("https://example.org/updates", 3402)
-    assert found.sorted
-    assert found.required_features == ("OsmSchema-V0.6", "DenseNodes")
-    assert found.optional_features == ("Sort.Type_then_ID",)
+    assert (found["replication_url"], found["replication_sequence"]) == ("https://example.org/updates", 3402)
+    assert found["sorted"]
+    assert found["required_features"] == ("OsmSchema-V0.6", "DenseNodes")
+    assert found["optional_features"] == ("Sort.Type_then_ID",)
 
 
 def test_a_local_extract_is_staged_with_its_facts(tmp_path: Path) -> None:
@@ -117,7 +113,7 @@ def test_copying_tells_its_progress(tmp_path: Path) -> None:
     stage_extract(
         "here",
         Region(title="Here", path="region.osm.pbf"),
-        settings_in(tmp_path),
+        shared_in(tmp_path),
         tmp_path,
         lambda *args: told.append(args),
     )
@@ -161,7 +157,7 @@ def test_the_counts_of_a_polygon_are_its_vertices(tmp_path: Path) -> None:
     write_extract(tmp_path / "region.osm.pbf")
     (tmp_path / "ground.geojson").write_text(json.dumps(SQUARE))
     region = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson")
-    counts = stage_extract("here", region, settings_in(tmp_path), tmp_path).counts()
+    counts = stage_extract("here", region, shared_in(tmp_path), tmp_path)
     assert (counts["polygon"], counts["checksum"], counts["etag"]) == (4, "none", None)
 
 
@@ -180,7 +176,7 @@ def test_a_wrong_polygon_is_found_before_anything_is_copied(tmp_path: Path) -> N
 
 
 def test_what_a_region_reads_changes_with_its_polygon(tmp_path: Path) -> None:
-    region, settings = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson"), settings_in(tmp_path)
+    region, settings = Region(title="Here", path="region.osm.pbf", polygon="ground.geojson"), shared_in(tmp_path)
     read = [read_of_region(region, settings)]
     for content in (SQUARE, {"type": "Polygon", "coordinates": []}):
         (tmp_path / "ground.geojson").write_text(json.dumps(content))
@@ -311,18 +307,18 @@ def test_a_package_that_is_not_installed_comes_with_its_remedy(tmp_path: Path) -
 
 @pytest.mark.parametrize("limit", [1 << 24, 1 << 8])
 def test_the_stamp_changes_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(extract, "STAMPED_WHOLE_BYTES", limit)
+    monkeypatch.setattr(origin, "STAMPED_WHOLE_BYTES", limit)
     path = write_extract(tmp_path / "region.osm.pbf", nodes=2000)
-    region, settings = Region(title="Here", path="region.osm.pbf"), settings_in(tmp_path)
-    stamps = [extract_stamp(region, settings), extract_stamp(region, settings)]
+    region, settings = Region(title="Here", path="region.osm.pbf"), shared_in(tmp_path)
+    stamps = [read_of_region(region, settings)["file"], read_of_region(region, settings)["file"]]
     write_extract(path, nodes=2001)
-    stamps.append(extract_stamp(region, settings))
+    stamps.append(read_of_region(region, settings)["file"])
     assert stamps[0] == stamps[1] != stamps[2]
 
 
 def test_what_is_not_on_this_machine_has_no_stamp(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    assert extract_stamp(Region(title="Here", url="https://example.org/a.osm.pbf"), settings) is None
-    assert extract_stamp(Region(title="Here", path="gone.osm.pbf"), settings) is None
+    settings = shared_in(tmp_path)
+    assert read_of_region(Region(title="Here", url="https://example.org/a.osm.pbf"), settings)["file"] is None
+    assert read_of_region(Region(title="Here", path="gone.osm.pbf"), settings)["file"] is None
     package = PackageFile(package="no_such_package", file="a.osm.pbf")
-    assert extract_stamp(Region(title="Here", package=package), settings) is None
+    assert read_of_region(Region(title="Here", package=package), settings)["file"] is None

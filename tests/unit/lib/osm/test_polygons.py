@@ -1,15 +1,18 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import CRS
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SettingsError
 from skyscript_assets.lib.osm import polygons
-from skyscript_assets.lib.osm.polygons import polygon_json, read_polygon
+from skyscript_assets.lib.osm.polygons import polygon_digest, read_polygon
 
 SQUARE = [[9, 47], [10, 47], [10, 48], [9, 48], [9, 47]]
 HOLE = [[9.4, 47.4], [9.6, 47.4], [9.6, 47.6], [9.4, 47.6], [9.4, 47.4]]
@@ -77,7 +80,7 @@ def test_overlapping_polygons_become_one(tmp_path: Path) -> None:
 
 
 def test_a_polygon_is_written_as_geojson_with_its_holes(tmp_path: Path) -> None:
-    written = polygon_json(read(tmp_path, {"type": "Polygon", "coordinates": [SQUARE, HOLE]}))
+    written = json.loads(shapely.to_geojson(read(tmp_path, {"type": "Polygon", "coordinates": [SQUARE, HOLE]})))
     assert (written["type"], len(written["coordinates"])) == ("Polygon", 2)
     assert shapely.LinearRing(written["coordinates"][0]).is_ccw
     assert not shapely.LinearRing(written["coordinates"][1]).is_ccw
@@ -102,32 +105,42 @@ BOW = [[9, 47], [10, 48], [10, 47], [9, 48], [9, 47]]
         ("a.poly", poly(section("1", BOW)), "line 2: the ring is not valid: Self-intersection"),
         ("a.poly", poly(section("1", HOLE), section("!2", SQUARE)), "the holes leave nothing"),
         ("a.poly", poly(section("1", SQUARE)) + "more\n", "line 10: 'more' stands after the last END"),
-        ("a.json", '{"type": "Polygon",\n "coordinates": [}', "line 2, column 18: this is not JSON"),
-        ("a.json", "[" * 100_000, "nested too deeply"),
-        ("a.json", "9" * 5000, "this is not JSON"),
-        ("a.json", {"type": "Point", "coordinates": [9, 47]}, "is needed, its type is 'Point'"),
-        ("a.json", [], "is needed, its type is list"),
-        ("a.json", {"type": "Feature", "geometry": None}, "geometry: a Polygon.* is needed, its type is NoneType"),
-        ("a.json", {"type": "FeatureCollection"}, "features: a list is needed, this is null"),
+        ("a.json", '{"type": "Polygon",\n "coordinates": [}', "cannot be read as .json .*JSON parsing error"),
+        ("a.json", "[" * 100_000, "cannot be read as .json"),
+        ("a.json", "9" * 5000, "cannot be read as .json"),
+        (
+            "a.json",
+            {"type": "Point", "coordinates": [9, 47]},
+            "layer 'a', feature 1: a polygon is needed, it has Point",
+        ),
+        ("a.json", [], "cannot be read as .json"),
+        ("a.json", {"type": "Feature", "geometry": None}, "feature 1: a polygon is needed, it has no geometry"),
+        ("a.json", {"type": "FeatureCollection"}, "cannot be read .*Missing 'features'"),
         ("a.json", {"type": "FeatureCollection", "features": []}, "there is no ring"),
-        ("a.json", {"type": "Polygon", "coordinates": []}, "there is no ring"),
+        ("a.json", {"type": "Polygon", "coordinates": []}, "feature 1: the polygon is not valid: it is empty"),
+        ("a.json", {"type": "Polygon", "coordinates": [[9, 47]]}, "cannot be read .*Unexpected type int"),
+        ("a.json", {"type": "Polygon", "coordinates": [[["9", 47]]]}, "cannot be read .*invalid 'x' coordinate"),
         (
             "a.json",
-            {"type": "Polygon", "coordinates": [[9, 47]]},
-            r"coordinates\[0\]\[0\]: a list is needed, this is 9",
-        ),
-        ("a.json", {"type": "Polygon", "coordinates": [[["9", 47]]]}, r"coordinates\[0\]\[0\]: .* is no pair"),
-        ("a.json", {"type": "Polygon", "coordinates": [[[10**400, 47]]]}, r"\[0\]\[0\]: 1000.* is no longitude"),
-        ("a.json", {"type": "MultiPolygon", "coordinates": [[SQUARE], [BOW]]}, r"coordinates\[1\]\[0\]: the ring is"),
-        (
-            "a.json",
-            {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Point"}}]},
-            r"features\[0\]\.geometry: a Polygon.* is needed",
+            {"type": "Polygon", "coordinates": [[SQUARE[0], [10**400, 47], *SQUARE[2:]]]},
+            r"feature 1: its box \(9, 47, .*\) is none in degrees",
         ),
         (
             "a.json",
-            {"type": "Polygon", "crs": {"properties": {"name": "EPSG:2056"}}, "coordinates": [SQUARE]},
-            "crs: .*EPSG:2056.*must be longitude and latitude",
+            {"type": "MultiPolygon", "coordinates": [[SQUARE], [BOW]]},
+            "layer 'a', feature 1: the polygon is not valid: Self-intersection",
+        ),
+        ("a.json", {"type": "MultiPolygon", "coordinates": [[SQUARE], [[["x"]]]]}, "layer 'a': .*Invalid coord"),
+        (
+            "a.json",
+            {
+                "type": "FeatureCollection",
+                "features": [
+                    {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [SQUARE]}},
+                    {"type": "Feature", "geometry": {"type": "Point", "coordinates": [9, 47]}},
+                ],
+            },
+            "feature 2: a polygon is needed, it has Point",
         ),
     ],
 )
@@ -138,27 +151,96 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, name: str, conten
 
 def test_a_file_that_is_no_text_is_corrupt(tmp_path: Path) -> None:
     (tmp_path / "a.poly").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CorruptInputError, match=r"a\.poly is not UTF-8 text"):
+    with pytest.raises(CorruptInputError, match=r"a\.poly cannot be read as \.poly .*utf-8"):
         read_polygon(tmp_path / "a.poly")
 
 
 def test_a_missing_file_and_an_unknown_ending_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"gone\.poly cannot be opened \(No such file"):
         read_polygon(tmp_path / "gone.poly")
-    with pytest.raises(SettingsError, match=r"a\.shp is no polygon: give a file that ends in \.poly"):
-        read_polygon(tmp_path / "a.shp")
+    with pytest.raises(SettingsError, match=r"a\.vrt is no polygon: give a file that ends in \.poly, \.geojson"):
+        read_polygon(tmp_path / "a.vrt")
 
 
 def test_the_number_of_vertices_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polygons, "MAX_VERTICES", 9)
     circle = [[x, y] for x, y in shapely.Point(9, 47).buffer(0.1).exterior.coords]
-    with pytest.raises(CorruptInputError, match=r"coordinates\[0\]: 64 vertices, at most 9 are used"):
+    with pytest.raises(CorruptInputError, match="65 vertices, at most 9 are used"):
         read(tmp_path, {"type": "Polygon", "coordinates": [circle]})
     with pytest.raises(CorruptInputError, match="10 vertices, at most 9 are used"):
         read(tmp_path, {"type": "Polygon", "coordinates": [SQUARE, HOLE]})
     monkeypatch.setattr(polygons, "MAX_BYTES", 10)
     with pytest.raises(CorruptInputError, match=r"ground\.geojson has \d+ bytes, at most 10 are read"):
         read(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]})
+
+
+def frame(crs: int | None = 4326, *shapes: shapely.Geometry) -> geopandas.GeoDataFrame:
+    """A layer of features with a name each, in a CRS."""
+    column = geopandas.GeoSeries(shapes or [RINGED], crs=4326)
+    return geopandas.GeoDataFrame(
+        {"name": ["x"] * len(column)}, geometry=column.to_crs(crs) if crs else column.set_crs(None, allow_override=True)
+    )
+
+
+def write(path: Path, content: geopandas.GeoDataFrame, **options: Any) -> Path:
+    if path.suffix.endswith("parquet"):
+        content.to_parquet(path)
+    else:
+        content.to_file(path, driver="KML" if path.suffix == ".kml" else None, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.gpkg", "a.shp", "a.fgb", "a.kml", "a.gml", "a.parquet"])
+def test_vector_files_of_every_format_are_read(tmp_path: Path, name: str) -> None:
+    assert read_polygon(write(tmp_path / name, frame())).equals(RINGED)
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.gpkg", "a.shp", "a.geoparquet"])
+def test_coordinates_are_brought_to_degrees_with_their_edges_bent(tmp_path: Path, name: str) -> None:
+    there = shapely.segmentize(RINGED, 0.01)
+    found = read_polygon(write(tmp_path / name, frame(2056, there)))
+    assert found.symmetric_difference(RINGED).area < 1e-6
+    straight = write(tmp_path / f"straight_{name}", frame(2056))
+    mapped = geopandas.GeoSeries([read_polygon(straight)], crs=4326).to_crs(2056)
+    assert mapped.symmetric_difference(frame(2056).geometry).iloc[0].area < 1e-5 * mapped.area.iloc[0]
+
+
+def test_all_features_of_a_layer_count(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", frame(4326, shapely.box(9, 47, 10, 48), shapely.box(9.5, 47, 10.5, 48)))
+    assert read_polygon(path).equals(shapely.box(9, 47, 10.5, 48))
+
+
+def test_a_file_of_several_layers_is_refused_with_their_names(tmp_path: Path) -> None:
+    write(tmp_path / "a.gpkg", frame(), layer="one")
+    write(tmp_path / "a.gpkg", frame(), layer="two")
+    with pytest.raises(CorruptInputError, match=r"a\.gpkg: one layer .* it has 2 \('one', 'two'\): save the right one"):
+        read_polygon(tmp_path / "a.gpkg")
+
+
+def test_coordinates_without_or_of_another_crs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptInputError, match=r"a\.shp: layer 'a': it states no CRS: save it with one .*\.prj"):
+        read_polygon(write(tmp_path / "a.shp", frame(None)))
+    wrong = frame(2056).set_crs(4326, allow_override=True)
+    with pytest.raises(CorruptInputError, match=r"feature 1: its box \(2.7.*e\+06.* is none in degrees: state the CRS"):
+        read_polygon(write(tmp_path / "a.parquet", wrong))
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.fgb", "a.kml", "a.gml", "a.parquet"])
+def test_a_file_that_is_not_what_its_ending_says_is_corrupt(tmp_path: Path, name: str) -> None:
+    for data in (b"", b"PAR1", b"SQLite format 3\0"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CorruptInputError, match=re.escape(name)):
+            read_polygon(tmp_path / name)
+
+
+def test_the_digest_of_a_shapefile_knows_its_crs(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.shp", frame())
+    first = polygon_digest(path)
+    (tmp_path / "a.prj").write_text(CRS.from_epsg(2056).to_wkt("WKT1_ESRI"))
+    second = polygon_digest(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    assert None not in (first, second)
+    assert len({first, second, polygon_digest(path), polygon_digest(tmp_path / "gone.shp")}) == 4
 
 
 WHOLE = poly(section("1", SQUARE), section("!2", HOLE))

@@ -10,8 +10,8 @@ import simplejpeg
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
-from skyscript_assets.lib.pairs.manifest import PartitionFolders
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
 
@@ -78,7 +78,7 @@ def write_partition(tmp_path: Path) -> Callable[..., PartitionFolders]:
         folders = PartitionFolders(
             *(tmp_path / region / source / name for name in ("plan", "chips", "captions", "scores"))
         )
-        for folder in vars(folders).values():
+        for folder in (folders.plan, folders.chips, folders.captions, folders.scores):
             folder.mkdir(parents=True)
         rows = []
         with TarShard(folders.chips / "part-00000.tar") as shard:
@@ -89,6 +89,7 @@ def write_partition(tmp_path: Path) -> Callable[..., PartitionFolders]:
                     "title_multi_objects": f"building number {number}, road",
                 }
                 known |= {"center_tags": {"building": "yes", "name": "Ä"}, "surrounding": [], "trace": []}
+                known["statements"] = [{"object_id": f"a{number}", "focus": True, "clause": known["title"]}]
                 known |= {"column": "title", "score": number / 100, "scorer": "a scorer"} | facts
                 data = jpeg(facts.get("image", number))
                 entry = shard.add(f"{known['chip_id']}.jpg", data)

@@ -16,11 +16,11 @@ from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, Up
 from skyscript_assets.lib.pairs import features as features_module
 from skyscript_assets.lib.pairs.features import read_chip_features, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.plant import ScoreSettings
+from skyscript_assets.lib.settings.base import CaptionText
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, normalised
 
-SCORES = ScoreSettings(scorer="lite0-minilm")
+SCORED = ("lite0-minilm", CaptionText())
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def town(town_of: Callable):
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features_module, "PART_CHIPS", 5)
-    monkeypatch.setattr(features_module, "AHEAD_CHIPS", 2)
+    monkeypatch.setattr(features_module, "BATCH_CHIPS", 2)
 
 
 def test_every_accepted_chip_has_its_views_in_plan_order(town, joint_model: ClipModel, out: Path):
@@ -82,15 +82,19 @@ def test_a_killed_run_continues_to_the_same_bytes(town, joint_model, out: Path, 
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_parts_of_another_seed_or_broken_ones_are_made_anew(town, joint_model, out: Path, small_parts):
+@pytest.mark.parametrize(("seed", "kept"), [(1, 0), (0, 5)])
+def test_parts_of_another_seed_or_broken_ones_are_made_anew(
+    town, joint_model, out: Path, small_parts, seed: int, kept: int
+):
     def killed(done: int, total: int, unit: str) -> None:
         if done > 10:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_chip_features(town.chips, town.plan, joint_model, 2, 0, out, killed)
-    (out / "parts" / "part-00000.parquet").write_bytes(b"half a file")
-    assert write_chip_features(town.chips, town.plan, joint_model, 2, 1, out).resumed_chips == 0
+    (out / ".part-00000.parquet").write_bytes(b"half a file")
+    assert write_chip_features(town.chips, town.plan, joint_model, 2, seed, out).resumed_chips == kept
+    assert sorted(path.name for path in out.iterdir()) == ["features.parquet", "tower.json"]
 
 
 def test_an_empty_partition_has_an_empty_table(town, joint_model: ClipModel, out: Path):
@@ -99,7 +103,7 @@ def test_an_empty_partition_has_an_empty_table(town, joint_model: ClipModel, out
     summary = write_chip_features(town.chips, town.plan, joint_model, 2, 0, out)
     assert (summary.chips, summary.dim) == (0, 1280)
     assert read_chip_features(out, joint_model.tower_digest).chip_ids == []
-    scored = write_scores(out, town.captions, joint_model, SCORES, out)
+    scored = write_scores(out, town.captions, joint_model, *SCORED, out)
     assert (scored.pairs, scored.mean) == (0, None)
     assert pq.read_table(out / "scores.parquet").schema == SCORE_SCHEMA
 
@@ -142,7 +146,7 @@ def test_scores_are_cosines_of_the_plain_view_and_the_prefixed_caption(town, joi
     write_chip_features(town.chips, town.plan, joint_model, 2, 0, features)
     shuffled = read_table(town.captions / "captions.parquet").take(list(range(11, -1, -1)))
     write_table(town.captions / "captions.parquet", shuffled)
-    summary = write_scores(features, town.captions, joint_model, SCORES, out)
+    summary = write_scores(features, town.captions, joint_model, *SCORED, out)
     table = pq.read_table(out / "scores.parquet")
     assert table["chip_id"].to_pylist() == town.chip_ids[::-1]
     assert set(table["scorer"].to_pylist()) == {f"lite0-minilm@{joint_model.digest[:12]}"}
@@ -159,4 +163,4 @@ def test_a_caption_without_features_is_told(town, joint_model: ClipModel, out: P
     write_chip_features(town.chips, town.plan, joint_model, 1, 0, out)
     write_table(out / "features.parquet", read_table(out / "features.parquet").slice(2))
     with pytest.raises(CorruptInputError, match=f"2 captioned chips have no features, such as {town.chip_ids[0]}"):
-        write_scores(out, town.captions, joint_model, SCORES, out)
+        write_scores(out, town.captions, joint_model, *SCORED, out)

@@ -9,10 +9,10 @@ from skyscript_assets.lib.pairs.manifest import (
     MANIFEST_SCHEMA,
     MAX_EXAMPLES,
     ManifestSummary,
-    PartitionFolders,
     shared_ground,
     write_manifest,
 )
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
@@ -37,6 +37,8 @@ def test_a_row_says_where_its_image_lies(tmp_path: Path, write_partition: WriteP
     assert row["focus_box"] == [10, 20, 60, 70]
     assert (row["cell"], row["split"], row["score"], row["scorer"]) == ("1/7", "train", 0.01, "a scorer")
     assert (row["eligible"], row["dropped_because"]) == (True, None)
+    assert (row["title"], row["title_multi_objects"]) == ("building number 1", "building number 1, road")
+    assert [(one["object_id"], one["clause"]) for one in row["statements"]] == [("a1", "building number 1")]
 
 
 def test_partitions_come_by_name_and_pairs_as_planned(tmp_path: Path, write_partition: WritePartition) -> None:

@@ -2,6 +2,7 @@ import datetime as dt
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ from PIL import Image
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.pairs.manifest import PartitionFolders
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, ShardSummary, write_caption_shards
+from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import read_member
@@ -21,12 +22,9 @@ from skyscript_assets.lib.tar import read_member
 WritePartition = Callable[..., PartitionFolders]
 
 
-def shards_of(
-    folders: PartitionFolders, out: Path, settings: ShardSettings | None = None, **more: Path
-) -> ShardSummary:
+def shards_of(folders: PartitionFolders, out: Path, settings: ShardSettings | None = None) -> ShardSummary:
     out.mkdir(exist_ok=True)
-    parts = (folders.plan, folders.chips, folders.captions, folders.scores)
-    return write_caption_shards(*parts, settings or ShardSettings(), out, **more)
+    return write_caption_shards(folders, settings or ShardSettings(), out)
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -85,7 +83,7 @@ def test_objects_give_version_and_time(tmp_path: Path, write_partition: WritePar
     known = dict.fromkeys(OBJECT_SCHEMA.names) | {"object_id": "a1", "version": 7}
     known["timestamp"] = dt.datetime(2019, 8, 7, tzinfo=dt.UTC)
     write_table(tmp_path / "objects.parquet", rows_to_table([known], OBJECT_SCHEMA))
-    shards_of(folders, tmp_path / "out", objects_folder=tmp_path)
+    shards_of(replace(folders, objects=tmp_path), tmp_path / "out")
     found = members(tmp_path / "out/train/000000.tar")
     facts = {name: json.loads(data)["osm"] for name, data in found.items() if name.endswith(".json")}
     assert facts["a1_S_20200601_00000001.json"]["version"] == 7
@@ -165,8 +163,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path, write_partition: WritePar
 def test_progress_counts_the_pairs(tmp_path: Path, write_partition: WritePartition) -> None:
     folders = write_partition([{}, {"split": "val"}])
     told: list[tuple[int, int, str]] = []
-    parts = (folders.plan, folders.chips, folders.captions, folders.scores)
-    write_caption_shards(*parts, ShardSettings(), tmp_path, lambda *args: told.append(args))
+    write_caption_shards(folders, ShardSettings(), tmp_path, lambda *args: told.append(args))
     assert told == [(1, 2, "pairs"), (2, 2, "pairs")]
 
 

@@ -13,17 +13,18 @@ from pyproj import Transformer
 
 import skyscript_assets
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
-from skyscript_assets.lib.chips.cut import cut_chips
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, write_plan
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.osm.region_overlap import write_region_overlap
 from skyscript_assets.lib.registration.estimate import write_offsets
-from skyscript_assets.lib.registration.shift import read_shifts
-from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings, OffsetSettings
+from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings, OffsetSettings, PlanSettings
 from skyscript_assets.lib.tables import read_table
 
 SHIFT = (7.0, -5.0)
-CHIPS = ChipSettings(snapshot="test", quota=1000)
+PLAN = PlanSettings(snapshot="test", quota=1000)
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"
 UTM = Transformer.from_crs(4326, 32632, always_xy=True)
@@ -38,14 +39,17 @@ def planned(
 
     def plan(*, apply: bool, grid: str = "UTM", zoom: int = 12) -> list[dict[str, Any]]:
         folder, objects = index(town(SHIFT, grid=grid)), tmp_path / "objects.parquet"
-        write_offsets(folder, objects, SETTINGS, tmp_path, apply=apply, open_scene=RasterReader)
+        write_offsets(folder, objects, SETTINGS, tmp_path, open_scene=RasterReader)
         pq.write_table(
             pa.Table.from_pylist([{"key": "building", "value": "yes", "coarsest_gsd_m": 1.0}]),
             tmp_path / "tags.parquet",
         )
         counts = [{"key": "building", "value": "yes", "region": "here", "gsd_m": 0.5, "n_plannable": 144}]
         pq.write_table(pa.Table.from_pylist(counts), tmp_path / "snapshot.parquet")
-        write_plan("here", "S", WORLD, objects, folder, tmp_path, CHIPS, zoom, tmp_path, shifts=read_shifts(tmp_path))
+        write_region_overlap("here", WORLD, objects, {}, tmp_path)
+        offsets = tmp_path if apply else None
+        inputs = PlanInputs(objects, tmp_path / "overlap.parquet", folder, tmp_path, offsets=offsets)
+        write_plan(Ground("here", "S", WORLD, 0.5), inputs, PlanRules(PLAN, zoom), tmp_path)
         return read_table(tmp_path / "plan.parquet", PLAN_SCHEMA).to_pylist()
 
     return plan
@@ -120,7 +124,7 @@ def test_what_a_caption_names_around_an_object_is_where_the_picture_shows_it(tmp
     pq.write_table(pa.Table.from_pylist(table, schema=schema), tmp_path / "objects.parquet")
     tags = [{"key": "building", "value": value, "coarsest_gsd_m": 1.0} for value in ("yes", "church")]
     pq.write_table(pa.Table.from_pylist(tags), tmp_path / "tags.parquet")
-    cut_chips(tmp_path, tmp_path / "scenes", CHIPS, tmp_path)
+    cut_chips(CutInputs(tmp_path, tmp_path / "scenes"), ChipSettings(), tmp_path)
     write_captions(tmp_path, tmp_path, tmp_path / "objects.parquet", tmp_path, RULES, CaptionSettings(), tmp_path)
     shown = boxes_on_image(tmp_path, SHIFT)
     named = 0

@@ -73,7 +73,7 @@ def test_pixels_too_coarse_for_the_radius_leave_it_unresolved(town: Town) -> Non
     coarse = Scene(**{**vars(town()), "gsd_m": 10.0})
     found = estimate(coarse)
     assert (found.status, found.resolution_m, found.windows_tried) == ("unresolved", 5.0, 0)
-    assert found.row(apply=True)["dx_m"] is None
+    assert found.row()["dx_m"] is None
 
 
 def test_a_scene_with_too_little_in_osm_is_not_estimated(town: Town) -> None:
@@ -100,8 +100,8 @@ def test_an_image_of_something_else_is_not_estimated(
 ) -> None:
     found = estimate(town((2.0, 2.0), change=change))
     assert found.status == "disagree"
-    row = found.row(apply=True)
-    assert (row["dx_m"], row["dy_m"], row["dx_px"], row["dy_px"], row["applied"]) == (None, None, None, None, False)
+    row = found.row()
+    assert (row["dx_m"], row["dy_m"], row["dx_px"], row["dy_px"]) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("level", [0, 90])
@@ -155,36 +155,30 @@ def test_windows_are_spread_over_the_scene(town: Town) -> None:
 # --------------------------------------------------------------------------------------------------------- the table
 
 
-def test_the_table_says_what_was_found_and_what_is_applied(
-    tmp_path: Path, town: Town, index: Callable[..., Path]
-) -> None:
+def test_the_table_says_what_was_found(tmp_path: Path, town: Town, index: Callable[..., Path]) -> None:
     good, noise = town((6.0, -4.0), name="good"), town(name="noise", change=lambda v: np.full_like(v, 70))
     folder = index(good, noise)
-    for apply in (True, False):
-        summary = write_offsets(
-            folder, tmp_path / "objects.parquet", SETTINGS, tmp_path, apply=apply, open_scene=RasterReader
-        )
-        assert summary == OffsetSummary(
-            scenes=2,
-            status={"estimated": 1, "too-few-objects": 1},
-            applied=int(apply),
-            kept=0,
-            median_shift_m=pytest.approx(np.hypot(6, 4), abs=0.2),
-        )
-        estimated, other = rows(tmp_path)
-        assert (estimated["scene_id"], estimated["status"], estimated["applied"]) == ("good", "estimated", apply)
-        assert (estimated["dx_m"], estimated["dy_m"]) == pytest.approx((6.0, -4.0), abs=0.15)
-        assert len(estimated["windows"]) == estimated["windows_tried"]
-        assert sum(window["used"] for window in estimated["windows"]) == estimated["windows_used"]
-        assert (other["status"], other["dx_m"], other["applied"]) == ("too-few-objects", None, False)
-        assert set(read_shifts(tmp_path)) == ({"good"} if apply else set())
+    summary = write_offsets(folder, tmp_path / "objects.parquet", SETTINGS, tmp_path, open_scene=RasterReader)
+    assert summary == OffsetSummary(
+        scenes=2,
+        status={"estimated": 1, "too-few-objects": 1},
+        kept=0,
+        median_shift_m=pytest.approx(np.hypot(6, 4), abs=0.2),
+    )
+    estimated, other = rows(tmp_path)
+    assert (estimated["scene_id"], estimated["status"]) == ("good", "estimated")
+    assert (estimated["dx_m"], estimated["dy_m"]) == pytest.approx((6.0, -4.0), abs=0.15)
+    assert len(estimated["windows"]) == estimated["windows_tried"]
+    assert sum(window["used"] for window in estimated["windows"]) == estimated["windows_used"]
+    assert (other["status"], other["dx_m"]) == ("too-few-objects", None)
+    assert read_shifts(tmp_path) == {"good": (estimated["dx_m"], estimated["dy_m"])}
     with Image.open(tmp_path / "offsets.jpg") as figure:
         assert figure.width > 600
     assert (tmp_path / "offsets.jpg").stat().st_size < 150_000
 
 
 def test_no_scenes_make_an_explicitly_empty_table(tmp_path: Path, index: Callable[..., Path]) -> None:
-    summary = write_offsets(index(), tmp_path / "none.parquet", SETTINGS, tmp_path, apply=True, open_scene=RasterReader)
+    summary = write_offsets(index(), tmp_path / "none.parquet", SETTINGS, tmp_path, open_scene=RasterReader)
     assert summary == OffsetSummary(scenes=0)
     assert rows(tmp_path) == []
     assert not (tmp_path / "offsets.jpg").exists()
@@ -197,7 +191,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, town: Town, index: Ca
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    write_offsets(folder, objects, SETTINGS, whole, apply=True, open_scene=RasterReader)
+    write_offsets(folder, objects, SETTINGS, whole, open_scene=RasterReader)
     opened: list[str] = []
 
     def dying(scene: Scene) -> RasterReader:
@@ -210,10 +204,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, town: Town, index: Ca
         return RasterReader(scene)
 
     with pytest.raises(KeyboardInterrupt):
-        write_offsets(folder, objects, SETTINGS, killed, apply=True, open_scene=dying)
+        write_offsets(folder, objects, SETTINGS, killed, open_scene=dying)
     with (killed / ".offsets.jsonl").open("ab") as file:
         file.write(torn)
-    summary = write_offsets(folder, objects, SETTINGS, killed, apply=True, open_scene=watched)
+    summary = write_offsets(folder, objects, SETTINGS, killed, open_scene=watched)
     assert summary.kept == 2
     assert opened[0] == "c"
     assert rows(killed) == rows(whole)
@@ -228,12 +222,10 @@ def test_a_missing_image_is_named(tmp_path: Path, town: Town, index: Callable[..
     folder = index(scene)
     scene.path.unlink()
     with pytest.raises(MissingInputError, match=r"town\.tif does not exist"):
-        write_offsets(folder, tmp_path / "objects.parquet", SETTINGS, tmp_path, apply=True, open_scene=RasterReader)
+        write_offsets(folder, tmp_path / "objects.parquet", SETTINGS, tmp_path, open_scene=RasterReader)
     assert not (tmp_path / "offsets.parquet").exists()
     with pytest.raises(UpstreamMissingError, match="objects"):
-        write_offsets(
-            folder, tmp_path / "x" / "objects.parquet", SETTINGS, tmp_path, apply=True, open_scene=RasterReader
-        )
+        write_offsets(folder, tmp_path / "x" / "objects.parquet", SETTINGS, tmp_path, open_scene=RasterReader)
 
 
 def test_a_damaged_image_loses_the_windows_that_cannot_be_read(town: Town) -> None:

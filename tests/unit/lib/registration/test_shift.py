@@ -1,4 +1,4 @@
-"""The sign and size of shifts, and which of them are applied."""
+"""The sign and size of shifts, and which of them are read."""
 
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ def row(scene_id: str, **facts: Any) -> dict[str, Any]:
     return dict.fromkeys(OFFSET_SCHEMA.names) | {"scene_id": scene_id} | facts
 
 
-def test_only_shifts_to_be_applied_are_read(tmp_path: Path) -> None:
+def test_only_shifts_that_were_estimated_are_read(tmp_path: Path) -> None:
     rows = [
-        row("a", status="estimated", dx_m=1.0, dy_m=-2.0, applied=True),
-        row("b", status="estimated", dx_m=3.0, dy_m=4.0, applied=False),
-        row("c", status="disagree", applied=False),
+        row("a", status="estimated", dx_m=1.0, dy_m=-2.0),
+        row("b", status="estimated", dx_m=0.0, dy_m=0.0),
+        row("c", status="disagree"),
     ]
     write_table(tmp_path / "offsets.parquet", rows_to_table(rows, OFFSET_SCHEMA))
-    assert read_shifts(tmp_path) == {"a": (1.0, -2.0)}
+    assert read_shifts(tmp_path) == {"a": (1.0, -2.0), "b": (0.0, 0.0)}
 
 
 def test_a_missing_or_broken_table_is_named(tmp_path: Path) -> None:

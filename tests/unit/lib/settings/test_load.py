@@ -9,6 +9,7 @@ from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings, packaged_or_path
+from skyscript_assets.lib.settings.plant import PlanSettings, SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.settings.sources import SOURCE_KINDS
 
@@ -45,8 +46,27 @@ def test_the_demo_paints_its_images_and_says_so() -> None:
 
 def test_a_typo_is_reported_with_file_key_and_the_likely_name(profile: Path) -> None:
     edit(profile / "plant.yaml", "quota:", "qouta:")
-    with pytest.raises(SettingsError, match=r"plant.yaml: chips.qouta: unknown key .*did you mean 'quota'"):
+    with pytest.raises(SettingsError, match=r"plant.yaml: plan.qouta: unknown key .*did you mean 'quota'"):
         load_settings(profile)
+
+
+def test_a_key_in_the_wrong_section_is_told_the_right_one(profile: Path) -> None:
+    edit(profile / "plant.yaml", "plan:\n  snapshot: demo-1\n", "chips:\n  snapshot: demo-1\n  max_failed_share: 0.2\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines == [
+        "  - plant.yaml: plan: this key is required and was not given",
+        "  - plant.yaml: chips.snapshot: unknown key (found 'demo-1'); it belongs under plan",
+        "  - plant.yaml: chips.max_failed_share: unknown key (found 0.2); it belongs under failures",
+        "  - plant.yaml: chips.quota: unknown key (found 40); it belongs under plan",
+    ]
+
+
+def test_the_vocabulary_counts_with_the_sizes_of_the_plan() -> None:
+    plan = PlanSettings(snapshot="s", quota=1, rule="paper", min_tile_px=64)
+    assert plan.sizes == SizeSettings(rule="paper", min_tile_px=64)
+    assert "quota" not in plan.sizes.model_dump()
 
 
 def test_every_mistake_of_a_profile_is_reported_at_once(profile: Path) -> None:
@@ -56,7 +76,7 @@ def test_every_mistake_of_a_profile_is_reported_at_once(profile: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(profile)
     message = str(caught.value)
-    assert "chips.quota" in message
+    assert "plan.quota" in message
     assert "found 'none'" in message
     assert "sources.SYN03" in message
     assert "greater than 0" in message

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
@@ -42,9 +42,9 @@ def write_objects_table() -> Callable[[Path, Sequence[ObjectRow]], Path]:
 
 
 @pytest.fixture(scope="session")
-def chip_settings() -> Callable[..., ChipSettings]:
-    def make(**changes: Any) -> ChipSettings:
-        return ChipSettings(**({"snapshot": "test", "quota": 10} | changes))
+def chip_settings() -> Callable[..., SizeSettings]:
+    def make(**changes: Any) -> SizeSettings:
+        return SizeSettings(**changes)
 
     return make
 

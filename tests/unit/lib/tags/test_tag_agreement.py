@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
 
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
-from skyscript_assets.lib.tags.agreement import GRADES, cohens_kappa, grade, label_agreement
+from skyscript_assets.lib.tags.agreement import GRADES, grade, label_agreement
 from skyscript_assets.lib.tags.labels import Label, Tag
 
 
@@ -13,19 +12,24 @@ def labels(*gsds: float | None) -> dict[Tag, Label]:
     return {("key", f"v{i}"): Label(gsd is not None, gsd, "said so", i + 2) for i, gsd in enumerate(gsds)}
 
 
-@pytest.mark.parametrize("quadratic", [False, True])
-def test_kappa_is_that_of_scikit_learn(quadratic: bool) -> None:
+def test_kappas_are_those_of_cohens_formula() -> None:
     rng = np.random.default_rng(1)
     first = rng.integers(0, 7, 200)
     second = np.clip(first + rng.integers(-1, 2, 200), 0, 6)
-    expected = cohen_kappa_score(first, second, labels=range(7), weights="quadratic" if quadratic else None)
-    assert cohens_kappa(first, second, 7, quadratic=quadratic) == pytest.approx(expected)
+    steps = np.array([None, *GSD_STEPS_M], object)
+    found = label_agreement(labels(*steps[first]), labels(*steps[second]))
+    seen = (first > 0).mean() * (second > 0).mean() + (first == 0).mean() * (second == 0).mean()
+    agree = ((first > 0) == (second > 0)).mean()
+    assert found["visibility"]["kappa"] == pytest.approx((agree - seen) / (1 - seen), abs=1e-4)
+    by_chance = ((first[:, None] - second[None, :]) ** 2).mean()
+    expected = 1 - ((first - second) ** 2).mean() / by_chance
+    assert found["steps"]["quadratic_kappa"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_kappa_of_one_class_alone_is_undefined() -> None:
-    same = np.zeros(5, np.int64)
-    assert cohens_kappa(same, same, 2) is None
-    assert cohens_kappa(same[:0], same[:0], 2) is None
+    for same in (labels(None, None), {}):
+        found = label_agreement(same, same)
+        assert found["visibility"]["kappa"] is found["steps"]["quadratic_kappa"] is None
 
 
 def test_the_scale_goes_from_not_visible_over_fine_to_coarse() -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tags.features import (
-    BLOCKS,
     COOCCURRENCE_SCHEMA,
     LEAST_SIDE_M,
     TagStatistics,
@@ -64,32 +63,29 @@ def test_blocks_weigh_the_same_between_labelled_tags(tmp_path: Path, bag_of_word
     )
     tags = [("natural", "tree"), ("barrier", "city_wall"), ("barrier", "no")]
     found = tag_features(tags, 2, statistics, bag_of_words)
-    assert tuple(found.columns) == BLOCKS
-    assert found.rows.shape[0] == 3
-    for columns in found.columns.values():
-        block = found.rows[:2, columns]
+    assert list(found) == ["text", "value", "geometry", "shape", "beside"]
+    for block in found.values():
+        assert len(block) == 3
         # The mean over all pairs counts each tag with itself: half of the one distance there is.
         assert ((block[0] - block[1]) ** 2).sum() / 2 == pytest.approx(1.0)
-    assert found.without("text", "value").shape[1] == found.rows.shape[1] - 2 * 512
 
 
 def test_a_tag_that_the_vocabulary_does_not_know_is_neutral(tmp_path: Path, bag_of_words: Encode) -> None:
     statistics = vocabulary(tmp_path, [*TREES, *WALLS])
     tags = [("natural", "tree"), ("barrier", "city_wall"), ("new", "thing")]
     found = tag_features(tags, 2, statistics, bag_of_words)
-    geometry = found.rows[2, found.columns["geometry"]]
-    assert np.isfinite(found.rows).all()
+    geometry = found["geometry"][2]
+    assert all(np.isfinite(block).all() for block in found.values())
     np.testing.assert_allclose(geometry[:6], 0.0)  # kinds, count and sides: the labelled tags' mean
     assert (geometry[6:] >= 0.0).all()
-    assert (found.rows[2, found.columns["beside"]] == 0.0).all()
+    assert (found["beside"][2] == 0.0).all()
 
 
 def test_a_point_has_no_size_and_says_so(tmp_path: Path, bag_of_words: Encode) -> None:
     rows = [("highway", "stop", "a", "node", 5, None, None), *TREES, *WALLS]
     statistics = vocabulary(tmp_path, rows)
     tags = [("highway", "stop"), ("natural", "tree"), ("barrier", "city_wall")]
-    geometry = tag_features(tags, 3, statistics, bag_of_words)
-    block = geometry.rows[:, geometry.columns["geometry"]]
+    block = tag_features(tags, 3, statistics, bag_of_words)["geometry"]
     np.testing.assert_allclose(block[0, 4:6], 0.0, atol=1e-12)
     assert block[0, 6] > block[1, 6] == block[2, 6]
 
@@ -103,7 +99,7 @@ def test_the_tags_beside_count_by_their_share(tmp_path: Path, bag_of_words: Enco
     ]
     statistics = vocabulary(tmp_path, [("surface", v, "a", "line", 9, 5.0, 1.0) for v in "abc"], beside)
     found = tag_features([("surface", v) for v in "abc"], 3, statistics, bag_of_words)
-    a, b, c = found.rows[:, found.columns["beside"]]
+    a, b, c = found["beside"]
     np.testing.assert_allclose(a, 0.9 * b + 0.1 * c)
 
 
@@ -111,7 +107,7 @@ def test_shape_tells_yes_from_a_number_and_counts_namespaces(tmp_path: Path, bag
     statistics = vocabulary(tmp_path, [("lanes", "2", "a", "line", 9, 5.0, 1.0)])
     tags = [("lanes", "2"), ("bridge", "yes"), ("parking:lane:both", "no_stopping"), ("layer", "-1")]
     found = tag_features(tags, 4, statistics, bag_of_words)
-    shape = found.rows[:, found.columns["shape"]]
+    shape = found["shape"]
     yes, number, words, colons = shape[:, 0], shape[:, 7], shape[:, 9], shape[:, 10]
     assert yes.argmax() == 1
     assert sorted(np.argsort(number)[-2:].tolist()) == [0, 3]

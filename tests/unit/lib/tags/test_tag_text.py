@@ -13,11 +13,15 @@ from skyscript_assets.lib.tags.text import (
     attribute_reason,
     class_mask,
     clean_value,
-    excluded_reason,
     tag_text,
     tag_texts,
     text_reason,
 )
+
+
+def excluded_reason(key: str, value: str) -> str | None:
+    """Why the policy keeps a tag out of captions, or None where labels and the model decide."""
+    return text_reason(key, value) or attribute_reason(key)
 
 
 def test_underscores_and_colons_become_spaces() -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags import counting
 from skyscript_assets.lib.tags.counting import MAX_OTHERS, MAX_TAGS, MIN_OBJECTS, MIN_SHARE
@@ -21,14 +21,14 @@ from skyscript_assets.lib.tags.vocabulary import (
     PLANNABLE_SCHEMA,
     VOCABULARY_SCHEMA,
     count_vocabulary,
+    limits_px,
     most_frequent_tags,
-    plannable,
     plot_tag_counts,
     text_tags_by_reason,
 )
 
 Writer = Callable[..., Path]
-Chips = Callable[..., ChipSettings]
+Chips = Callable[..., SizeSettings]
 
 
 def folder(path: Path) -> Path:
@@ -123,6 +123,12 @@ def test_sql_and_python_agree_on_what_is_plannable(
             assert found.get((letter, gsd), 0) == plannable(kind, metres, gsd, chips).sum()
 
 
+def plannable(kind: str, longer_side_m: np.ndarray, gsd_m: float, chips: SizeSettings) -> np.ndarray:
+    """Whether objects of a kind have a size that suits a chip at a GSD, as the planner has it."""
+    least, most = limits_px(kind, chips)
+    return (longer_side_m >= least * gsd_m) & (longer_side_m <= most * gsd_m)
+
+
 def test_nodes_always_suit_and_areas_must_be_neither_small_nor_large(chip_settings: Chips) -> None:
     sides = np.array([0.0, 15.9, 16.0, 666.0, 667.0])
     chips = chip_settings()
@@ -185,7 +191,7 @@ def test_equal_inputs_make_equal_bytes(tmp_path: Path, write_objects_table: Writ
 
 
 def test_a_missing_broken_or_foreign_table_is_named(tmp_path: Path, chip_settings: Chips) -> None:
-    with pytest.raises(UpstreamMissingError, match="materialize osm_objects first"):
+    with pytest.raises(UpstreamMissingError, match=r"absent\.parquet does not exist: materialize its asset"):
         count_vocabulary({"a": tmp_path / "absent.parquet"}, [1.0], chip_settings(), tmp_path)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 and no more")
@@ -339,8 +345,8 @@ def test_sql_and_python_agree_on_counts_sides_and_company(
             others = [(-len(ids & carriers[other]), other) for other in carriers if other != tag]
             kept = [(n, other) for n, other in sorted(others) if -n / len(ids) >= MIN_SHARE][:MAX_OTHERS]
             expected += [(*tag, *other, pytest.approx(-n / len(ids), abs=6e-5)) for n, other in kept]
-    company = pq.read_table(out / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA)
-    assert [tuple(row.values()) for row in company.to_pylist()] == expected
+    together = pq.read_table(out / "cooccurrence.parquet", schema=COOCCURRENCE_SCHEMA)
+    assert [tuple(row.values()) for row in together.to_pylist()] == expected
 
 
 def test_tags_that_get_the_same_number_are_numbered_anew(

@@ -23,7 +23,7 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe, NoRecipe, TrainedModel
 from skyscript_assets.lib.tables import read_table, write_table
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, load_checkpoint, plot_history, write_untrained
 
@@ -54,7 +54,7 @@ def train(town, base, out: Path, settings: TrainedModel, **arguments):
 
 def accuracy(model, town) -> float:
     names = sorted(set(town.titles))
-    images = model.encode_images(town.images)
+    images = model.project_image(model.image_features(town.images))
     found = (images @ model.encode_texts([f"a satellite image of {name}" for name in names]).T).argmax(axis=1)
     return float(np.mean([names[i] == title for i, title in zip(found, town.titles, strict=True)]))
 

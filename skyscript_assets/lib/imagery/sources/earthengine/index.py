@@ -28,7 +28,7 @@ from skyscript_assets.lib.imagery.sources.earthengine.reader import SCHEME, Eart
 from skyscript_assets.lib.imagery.sources.earthengine.session import EarthEngine, has_credentials, installed
 from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Requirement, Search, SourceKind, of_variable
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Shared
 
 PREVIEW_PX = 512
 """Longer side of the thinned copy from which percentiles are taken."""
@@ -193,7 +193,7 @@ def _scaled(scene: Scene, bands: list[dict[str, Any]], source: EarthEngineSource
     return dataclasses.replace(scene, scale_low=low, scale_high=high)
 
 
-def _requirements(source: EarthEngineSource, _settings: Settings) -> list[Requirement]:
+def _requirements(source: EarthEngineSource, _shared: Shared) -> list[Requirement]:
     needed = [
         INTERNET,
         Requirement("extra earthengine", installed(), "pip install 'skyscript-assets[earthengine]'"),
@@ -209,7 +209,6 @@ def _requirements(source: EarthEngineSource, _settings: Settings) -> list[Requir
 
 KIND = SourceKind(
     settings=EarthEngineSource,
-    unseen=("project", "credentials_variable", "connections", "tries", "timeout_s"),
     index=index_earth_engine,
     open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
     requirements=_requirements,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import EnvironmentVariable, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
 
@@ -16,10 +16,10 @@ class EarthEngineSource(SourceBase):
 
     kind: Literal["earthengine"] = "earthengine"
     collection: str = Field(description="Earth Engine collection id.")
-    project: str | None = Field(
+    project: Annotated[str | None, UNSEEN] = Field(
         None, description="Google Cloud project that requests count for; default: the credentials' own."
     )
-    credentials_variable: EnvironmentVariable | None = Field(
+    credentials_variable: Annotated[EnvironmentVariable | None, UNSEEN] = Field(
         None,
         description="Environment variable with the path of a service account's key file; default: Google's application "
         "default credentials, or those of `earthengine authenticate`.",
@@ -36,9 +36,15 @@ class EarthEngineSource(SourceBase):
     )
     bands: tuple[str, str, str] = Field(("R", "G", "B"), description="Band names to show as red, green, blue.")
     scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
-    connections: int = Field(4, ge=1, le=20, description="Most requests under way at a time for one reader.")
-    tries: int = Field(6, ge=1, le=12, description="How often a request is made before it counts as failed.")
-    timeout_s: float = Field(120.0, gt=0, le=600, description="Seconds without a byte until a request has failed.")
+    connections: Annotated[int, UNSEEN] = Field(
+        4, ge=1, le=20, description="Most requests under way at a time for one reader."
+    )
+    tries: Annotated[int, UNSEEN] = Field(
+        6, ge=1, le=12, description="How often a request is made before it counts as failed."
+    )
+    timeout_s: Annotated[float, UNSEEN] = Field(
+        120.0, gt=0, le=600, description="Seconds without a byte until a request has failed."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> EarthEngineSource:

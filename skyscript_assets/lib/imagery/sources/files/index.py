@@ -28,7 +28,7 @@ from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_s
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Requirement, Search, SourceKind, check_ground, stated_facts
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Shared
 
 PREVIEW_PX = 1024
 """Longer side of the thinned copy from which footprint and percentiles are taken."""
@@ -52,7 +52,7 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
         CorruptInputError: a file is no whole GeoTIFF, COG or VRT.
         SceneError: a file cannot be used as it is; the message says what to do.
     """
-    files = _existing_files(search.key, search.source, search.settings)
+    files = _existing_files(search.key, search.source, search.shared)
     scenes: dict[str, Scene] = {}
     left_out = {"outside": 0, "without_data": 0, "duplicates": 0}
     for done, (path, when) in enumerate(files.items(), start=1):
@@ -70,7 +70,7 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
     return {"files": len(files), "scenes": len(scenes), **left_out}
 
 
-def check_files(key: str, source: FilesSource, settings: Settings) -> dict[str, Any]:
+def check_files(key: str, source: FilesSource, shared: Shared) -> dict[str, Any]:
     """Compare what a source states with the headers of all its files: GSD, date, ground.
 
     Returns:
@@ -84,7 +84,7 @@ def check_files(key: str, source: FilesSource, settings: Settings) -> dict[str, 
     """
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     gsds, outlines, times = [], [], []
-    for path, when in _existing_files(key, source, settings).items():
+    for path, when in _existing_files(key, source, shared).items():
         with warnings.catch_warnings():
             quiet_about_missing_georeference()
             with open_raster(path) as dataset:
@@ -92,17 +92,17 @@ def check_files(key: str, source: FilesSource, settings: Settings) -> dict[str, 
                 gsds.append(gsd_m)
                 outlines.append(outline)
                 times.append(when or _acquired(dataset, key, source))
-    check_ground(key, source, settings, outlines)
+    check_ground(key, source, shared, outlines)
     found = {"files": len(gsds), "finest_m": min(gsds), "coarsest_m": max(gsds)}
     dates = {"earliest": min(times).isoformat(), "latest": max(times).isoformat()}
-    return stated_facts(key, source, settings) | found | dates
+    return stated_facts(key, source, shared) | found | dates
 
 
-def files_of(source: FilesSource, settings: Settings) -> list[Path]:
+def files_of(source: FilesSource, shared: Shared) -> list[Path]:
     """The files that a source depends on, each once, sorted, existing or not; its index and what that lists, too."""
-    files = {path for pattern in source.paths for path in _matches(pattern, settings.folder)}
+    files = {path for pattern in source.paths for path in _matches(pattern, shared.folder)}
     if source.index is not None:
-        index = settings.resolve(source.index)
+        index = shared.resolve(source.index)
         listed = read_index(index, source.index_asset) if index.is_file() else []
         files |= {index, *(path for path, _ in listed)}
     return sorted(files)
@@ -119,17 +119,17 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     return [path.resolve() for match in found if (path := Path(match)).is_file()]
 
 
-def _existing_files(key: str, source: FilesSource, settings: Settings) -> dict[Path, dt.datetime | None]:
+def _existing_files(key: str, source: FilesSource, shared: Shared) -> dict[Path, dt.datetime | None]:
     """The files that a source names, sorted, all of which exist, with the time that its index gives them."""
     files: dict[Path, dt.datetime | None] = {}
     for pattern in source.paths:
-        matches = _matches(pattern, settings.folder)
+        matches = _matches(pattern, shared.folder)
         if not matches or not matches[0].is_file():
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-            raise MissingInputError(f"sources.yaml: {key}.paths: {settings.folder / Path(pattern).expanduser()} {what}")
+            raise MissingInputError(f"sources.yaml: {key}.paths: {shared.folder / Path(pattern).expanduser()} {what}")
         files |= dict.fromkeys(matches)
     if source.index is not None:
-        index = settings.resolve(source.index)
+        index = shared.resolve(source.index)
         files |= read_index(index, source.index_asset)
         for path in files:
             if not path.is_file():
@@ -214,8 +214,8 @@ def _acquired(dataset: Any, key: str, source: FilesSource) -> dt.datetime:
         raise SceneError(f"{dataset.name} {found}: state sources.yaml: {key}.datetime") from None
 
 
-def _requirements(source: FilesSource, settings: Settings) -> list[Requirement]:
-    files = files_of(source, settings)
+def _requirements(source: FilesSource, shared: Shared) -> list[Requirement]:
+    files = files_of(source, shared)
     missing = [path for path in files if not path.is_file()]
     remedy = f"{missing[0]} does not exist" if missing else "no file matches its paths"
     return [Requirement("its files on this machine", met=bool(files) and not missing, remedy=remedy)]
@@ -223,7 +223,7 @@ def _requirements(source: FilesSource, settings: Settings) -> list[Requirement]:
 
 KIND = SourceKind(
     settings=FilesSource,
-    reads=lambda source, settings: {"files": [file_stamp(path) for path in files_of(source, settings)]},
+    reads=lambda source, shared: {"files": [file_stamp(path) for path in files_of(source, shared)]},
     index=index_files,
     open_scene=lambda scene, _source, _cache: RasterReader(scene),
     check_scene=check_unchanged,

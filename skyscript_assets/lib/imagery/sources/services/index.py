@@ -184,13 +184,11 @@ def _first_tile(client: Client, scene: Scene) -> str:
 
 
 def _kind(settings: type[ServiceSource]) -> SourceKind[Any]:
-    key = ("api_key_variable", "api_key_parameter", "api_key_header")
     return SourceKind(
         settings=settings,
-        unseen=(*key, "requests_per_second", "connections", "contact", "cache_mb"),
         index=index_service,
         open_scene=TileReader,
-        requirements=lambda source, _settings: [INTERNET, *of_variable(source.api_key_variable, "the service's key")],
+        requirements=lambda source, _shared: [INTERNET, *of_variable(source.api_key_variable, "the service's key")],
         # The tiles of a WMTS are taken for the usual ones: their size is in its capabilities alone.
         reading=lambda source: Reading(getattr(source, "tile_px", 256), 0, 1, 0, source.requests_per_second),
     )

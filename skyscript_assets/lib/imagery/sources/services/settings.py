@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from skyscript_assets.lib.secrets import holds_secret
-from skyscript_assets.lib.settings.base import Colour, EnvironmentVariable, Sha256, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, Colour, EnvironmentVariable, Sha256, WebAddress
 from skyscript_assets.lib.settings.sources import SourceBase
 
 
@@ -21,19 +21,25 @@ class ServiceSource(SourceBase):
     datetime: dt.datetime | dt.date | None = Field(
         None, description="Date that stands for the images; needed where the service has no dimension TIME."
     )
-    api_key_variable: EnvironmentVariable | None = Field(
+    api_key_variable: Annotated[EnvironmentVariable | None, UNSEEN] = Field(
         None, description="Environment variable with the service's key; `{api_key}` in `url` says where it goes."
     )
-    api_key_parameter: str = Field("api-key", description="Or: the query parameter that carries the key.")
-    api_key_header: str | None = Field(None, description="Or: the HTTP header that carries the key.")
-    requests_per_second: float = Field(
+    api_key_parameter: Annotated[str, UNSEEN] = Field(
+        "api-key", description="Or: the query parameter that carries the key."
+    )
+    api_key_header: Annotated[str | None, UNSEEN] = Field(None, description="Or: the HTTP header that carries the key.")
+    requests_per_second: Annotated[float, UNSEEN] = Field(
         2.0, gt=0, le=100, description="Most requests a second to this host, all runs on this machine together."
     )
-    connections: int = Field(2, ge=1, le=8, description="Most requests under way at a time for one reader.")
-    contact: str | None = Field(
+    connections: Annotated[int, UNSEEN] = Field(
+        2, ge=1, le=8, description="Most requests under way at a time for one reader."
+    )
+    contact: Annotated[str | None, UNSEEN] = Field(
         None, pattern=r"^[\x20-\x7e]*$", max_length=100, description="Address for the service's operator to write to."
     )
-    cache_mb: int = Field(2000, ge=0, description="Megabytes of tiles kept here, so that none is asked for twice.")
+    cache_mb: Annotated[int, UNSEEN] = Field(
+        2000, ge=0, description="Megabytes of tiles kept here, so that none is asked for twice."
+    )
     absent_statuses: tuple[int, ...] = Field(
         (204, 404, 410), description="HTTP statuses by which the service says that it has no image there."
     )

@@ -49,7 +49,7 @@ from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader, joint
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.base import Shared
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 UNUSABLE_FILE = "unusable_items.json"
@@ -85,7 +85,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         SceneError: there are items, but none can be used; or too many.
         UnreachableError: a server failed on every try.
     """
-    found = find_items(search.key, search.source, search.settings.folder, search.bbox)
+    found = find_items(search.key, search.source, search.shared.folder, search.bbox)
     index = _Index(search)
     index.unusable = list(found.unusable)
     passing = len(found.items) + len(found.unusable)
@@ -113,7 +113,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     return {**counts, "unusable": len(index.unusable)}
 
 
-def check_items(key: str, source: StacSource, settings: Settings) -> dict[str, Any]:
+def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     """Compare what a source states with the items of a catalog on this machine, and their images where these are.
 
     The index leaves out what cannot be used: so one image that is as stated, or is elsewhere, will do.
@@ -127,12 +127,12 @@ def check_items(key: str, source: StacSource, settings: Settings) -> dict[str, A
         SceneError: no item has a date and an image as stated, or none lies on the ground that is stated.
     """
     if not source.is_local:
-        return stated_facts(key, source, settings)
+        return stated_facts(key, source, shared)
     try:
-        found = find_items(key, source, settings.folder, WORLD)
+        found = find_items(key, source, shared.folder, WORLD)
     except (SceneError, UnreachableError):
         # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
-        return stated_facts(key, source, settings)
+        return stated_facts(key, source, shared)
     reasons = [f"{name}: {reason}" for name, reason in found.unusable]
     for item in found.items:
         try:
@@ -143,8 +143,8 @@ def check_items(key: str, source: StacSource, settings: Settings) -> dict[str, A
     else:
         if reasons:
             raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
-    check_ground(key, source, settings, [item.claimed for item in found.items if item.claimed is not None])
-    return stated_facts(key, source, settings) | {"items": len(found.items)}
+    check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
+    return stated_facts(key, source, shared) | {"items": len(found.items)}
 
 
 def _check_image(href: str, stated: Stated, source: StacSource) -> None:
@@ -319,11 +319,10 @@ def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
 
 KIND = SourceKind(
     settings=StacSource,
-    unseen=("signing", "token", "requester_pays"),
-    reads=lambda source, settings: {"files": [file_stamp(settings.resolve(source.catalog))] if source.is_local else []},
+    reads=lambda source, shared: {"files": [file_stamp(shared.resolve(source.catalog))] if source.is_local else []},
     index=index_stac,
     open_scene=lambda scene, source, _cache: RemoteReader(scene, source),
-    requirements=lambda source, _settings: [
+    requirements=lambda source, _shared: [
         INTERNET,
         *of_variable(source.token.env if source.token else None, "a token"),
     ],

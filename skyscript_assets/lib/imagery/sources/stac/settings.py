@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
-from skyscript_assets.lib.settings.base import Model, Share, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Share, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
 
@@ -71,13 +71,13 @@ class StacSource(SourceBase):
     depth: int = Field(3, ge=1, description="Scenes wanted over any one place; further items are left out.")
     limit: int = Field(500, ge=1, description="Most scenes of a region.")
     max_items: int = Field(10_000, ge=1, description="Most items that are looked at; more end with an error.")
-    signing: SasSigning | None = Field(None, description="Signs addresses for hosts that want it.")
-    token: TokenHeader | None = Field(None, description="Sends a token to hosts that want it.")
+    signing: Annotated[SasSigning | None, UNSEEN] = Field(None, description="Signs addresses for hosts that want it.")
+    token: Annotated[TokenHeader | None, UNSEEN] = Field(None, description="Sends a token to hosts that want it.")
     gdal_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^/vsi[a-z0-9_]+/$")], ...] = Field(
         (),
         description="Virtual file systems of GDAL that addresses may name, such as /vsis3/ for s3://.",
     )
-    requester_pays: bool = Field(
+    requester_pays: Annotated[bool, UNSEEN] = Field(
         default=False,
         description="Whether you pay for what is read of requester-pays buckets on S3.",
     )

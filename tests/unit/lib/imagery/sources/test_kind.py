@@ -2,7 +2,6 @@ import dataclasses
 import datetime as dt
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.sources import Source
+from tests.workshop import shared_in
 
 FACTS: dict[str, Any] = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a"}
 
@@ -33,19 +33,13 @@ SYNTHETIC = source(kind="synthetic", datetime=dt.date(2023, 6, 1))
 REMOTE = source(kind="xyz", url="https://example.org/{z}/{x}/{y}.png", datetime=dt.date(2020, 6, 1))
 
 
-def profile(folder: Path, *boxes: BBox | None) -> Any:
-    regions = {str(number): SimpleNamespace(bbox=box) for number, box in enumerate(boxes)}
-    plant = SimpleNamespace(split=SimpleNamespace(zoom=16))
-    return SimpleNamespace(folder=folder, plant=plant, regions=regions, resolve=lambda name: folder / name)
-
-
 @pytest.fixture
 def settings() -> Settings:
     return load_settings(PACKAGED_PROFILES / "skyscript")
 
 
 def missing(source: Source, settings: Settings) -> list[str]:
-    needed = source_kind(source.kind).requirements(source, settings)
+    needed = source_kind(source.kind).requirements(source, settings.shared)
     return [requirement.remedy for requirement in needed if not requirement.met]
 
 
@@ -67,7 +61,7 @@ def test_a_source_is_indexed_by_its_kind(tmp_path: Path, write_raster: Any, text
     write_raster(tmp_path / "a.tif", textured(), tags={"TIFFTAG_DATETIME": "2019:07:02 10:30:00"})
     (tmp_path / "catalog.json").write_text('{"type": "FeatureCollection", "features": []}', encoding="utf-8")
     for described, scenes in ((FILES, 1), (STAC, 0)):
-        search = Search("here", "S", described, profile(tmp_path), (-180.0, -90.0, 180.0, 90.0), tmp_path)
+        search = Search("here", "S", described, shared_in(tmp_path), (-180.0, -90.0, 180.0, 90.0), tmp_path)
         assert source_kind(described.kind).index(search)["scenes"] == scenes
 
 
@@ -79,22 +73,22 @@ def test_only_a_painting_is_made_from_objects() -> None:
 
 
 def test_an_index_is_stale_when_a_file_that_it_read_changes(tmp_path: Path) -> None:
-    before = depends_on(STAC, profile(tmp_path))
+    before = depends_on(STAC, shared_in(tmp_path))
     (tmp_path / "catalog.json").write_text("{}", encoding="utf-8")
-    assert depends_on(STAC, profile(tmp_path)) != before
+    assert depends_on(STAC, shared_in(tmp_path)) != before
     remote = STAC.model_copy(update={"catalog": "https://example.org/stac"})
-    assert depends_on(remote, profile(tmp_path))["files"] == []
+    assert depends_on(remote, shared_in(tmp_path))["files"] == []
 
 
 def test_another_painter_makes_painted_scenes_stale_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [depends_on(described, profile(tmp_path)) for described in (SYNTHETIC, FILES, STAC, REMOTE)]
+    before = [depends_on(described, shared_in(tmp_path)) for described in (SYNTHETIC, FILES, STAC, REMOTE)]
     assert before[0]["version"] == demo_scene.PAINTER_VERSION
     changed = dataclasses.replace(demo_scene.KIND, version="another")
     monkeypatch.setattr(demo_scene, "KIND", changed)
     plugins.load.cache_clear()
-    after = [depends_on(described, profile(tmp_path)) for described in (SYNTHETIC, FILES, STAC, REMOTE)]
+    after = [depends_on(described, shared_in(tmp_path)) for described in (SYNTHETIC, FILES, STAC, REMOTE)]
     plugins.load.cache_clear()
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True, True]
 
@@ -117,7 +111,7 @@ def test_how_images_are_reached_and_chosen_makes_no_index_stale(
     tmp_path: Path, described: Source, changed: dict[str, Any], stale: bool
 ) -> None:
     other = source(**described.model_dump(exclude_unset=True) | changed)
-    assert (depends_on(other, profile(tmp_path)) != depends_on(described, profile(tmp_path))) == stale
+    assert (depends_on(other, shared_in(tmp_path)) != depends_on(described, shared_in(tmp_path))) == stale
 
 
 # --------------------------------------------------------------------------------------------------------- requirements
@@ -125,9 +119,9 @@ def test_how_images_are_reached_and_chosen_makes_no_index_stale(
 
 def test_a_painted_source_needs_nothing() -> None:
     demo = load_settings(PACKAGED_PROFILES / "demo")
-    assert [source_kind(source.kind).requirements(source, demo) for source in demo.sources.values()] == [[]] * len(
-        demo.sources
-    )
+    assert [source_kind(source.kind).requirements(source, demo.shared) for source in demo.sources.values()] == [
+        []
+    ] * len(demo.sources)
 
 
 def test_files_must_be_there(settings: Settings, tmp_path: Path) -> None:
@@ -178,14 +172,14 @@ def rasters(tmp_path: Path, write_raster: Any, textured: Any) -> Path:
 
 
 def test_a_remote_or_painted_source_tells_what_it_states(tmp_path: Path) -> None:
-    assert check_source("R", REMOTE, profile(tmp_path)) == {"gsd_m": 0.5, "extent": None, "datetime": "2020-06-01"}
+    assert check_source("R", REMOTE, shared_in(tmp_path)) == {"gsd_m": 0.5, "extent": None, "datetime": "2020-06-01"}
     painted = SYNTHETIC.model_copy(update={"extent": HERE})
-    facts = check_source("P", painted, profile(tmp_path))
+    facts = check_source("P", painted, shared_in(tmp_path))
     assert facts == {"gsd_m": 0.5, "extent": HERE.model_dump(), "datetime": "2023-06-01"}
 
 
 def test_files_are_counted_measured_and_dated(rasters: Path) -> None:
-    facts = check_source("F", FILES.model_copy(update={"extent": HERE}), profile(rasters, HERE))
+    facts = check_source("F", FILES.model_copy(update={"extent": HERE}), shared_in(rasters, HERE))
     assert json.loads(json.dumps(facts)) == facts
     assert (facts["gsd_m"], facts["files"]) == (0.5, 2)
     assert facts["finest_m"] == facts["coarsest_m"] == pytest.approx(0.5, rel=0.01)
@@ -197,23 +191,23 @@ def test_a_gsd_that_one_file_contradicts_is_refused_as_by_the_index(rasters: Pat
     with pytest.raises(
         SceneError, match=r"a.tif has pixels of 0.5 m on the ground, but .*F.gsd_m says 5: correct"
     ) as told:
-        check_source("F", wrong, profile(rasters))
+        check_source("F", wrong, shared_in(rasters))
     with pytest.raises(SceneError) as index_told:
-        source_kind("files").index(Search("here", "F", wrong, profile(rasters), HERE.bounds, rasters))
+        source_kind("files").index(Search("here", "F", wrong, shared_in(rasters), HERE.bounds, rasters))
     assert str(told.value) == str(index_told.value)
 
 
 def test_a_date_must_be_known(tmp_path: Path, write_raster: Any, textured: Any) -> None:
     write_raster(tmp_path / "a.tif", textured())
     with pytest.raises(SceneError, match=r"a.tif has no TIFFTAG_DATETIME: state sources.yaml: F.datetime"):
-        check_source("F", FILES, profile(tmp_path))
+        check_source("F", FILES, shared_in(tmp_path))
     dated = source(kind="files", paths=["*.tif"], datetime="2020-06-01")
-    assert check_source("F", dated, profile(tmp_path))["earliest"].startswith("2020-06-01")
+    assert check_source("F", dated, shared_in(tmp_path))["earliest"].startswith("2020-06-01")
 
 
 def test_an_extent_without_any_file_is_refused(rasters: Path) -> None:
     with pytest.raises(SceneError, match=r"no image of source F .*47\.40.* lies in sources.yaml: F.extent: correct"):
-        check_source("F", FILES.model_copy(update={"extent": ELSEWHERE}), profile(rasters, HERE))
+        check_source("F", FILES.model_copy(update={"extent": ELSEWHERE}), shared_in(rasters, HERE))
 
 
 @pytest.mark.parametrize(
@@ -233,9 +227,9 @@ def test_a_file_must_lie_in_a_region_where_that_is_stated(
     described = FILES.model_copy(update={"extent": extent})
     if refused:
         with pytest.raises(SceneError, match=r"F.extent and the bbox of a region in regions.yaml: correct"):
-            check_source("F", described, profile(rasters, *boxes))
+            check_source("F", described, shared_in(rasters, *boxes))
     else:
-        assert check_source("F", described, profile(rasters, *boxes))["files"] == 2
+        assert check_source("F", described, shared_in(rasters, *boxes))["files"] == 2
 
 
 def items(folder: Path, *hrefs: str) -> None:
@@ -256,16 +250,16 @@ def items(folder: Path, *hrefs: str) -> None:
 
 def test_a_catalog_here_needs_one_image_as_stated(rasters: Path) -> None:
     items(rasters, "a.tif", "b.tif", "gone.tif")
-    assert check_source("S", STAC, profile(rasters))["items"] == 3
+    assert check_source("S", STAC, shared_in(rasters))["items"] == 3
     wrong = STAC.model_copy(update={"gsd_m": 5.0})
     with pytest.raises(SceneError, match=r"source S: none of 3 items can be used; a: .*S.gsd_m says 5: correct it"):
-        check_source("S", wrong, profile(rasters))
+        check_source("S", wrong, shared_in(rasters))
     with pytest.raises(SceneError, match=r"no image of source S .* lies in sources.yaml: S.extent"):
-        check_source("S", STAC.model_copy(update={"extent": ELSEWHERE}), profile(rasters))
+        check_source("S", STAC.model_copy(update={"extent": ELSEWHERE}), shared_in(rasters))
 
 
 def test_images_elsewhere_are_not_asked_for(rasters: Path) -> None:
     items(rasters, "https://images.invalid/a.tif")
-    assert check_source("S", STAC.model_copy(update={"gsd_m": 5.0}), profile(rasters))["items"] == 1
+    assert check_source("S", STAC.model_copy(update={"gsd_m": 5.0}), shared_in(rasters))["items"] == 1
     remote = STAC.model_copy(update={"catalog": "https://stac.invalid"})
-    assert check_source("S", remote, profile(rasters)) == {"gsd_m": 0.5, "extent": None}
+    assert check_source("S", remote, shared_in(rasters)) == {"gsd_m": 0.5, "extent": None}

@@ -2,7 +2,6 @@ import datetime as dt
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from skyscript_assets.lib.imagery.sources.files import index as files_module
 from skyscript_assets.lib.imagery.sources.files.index import check_unchanged, files_of, index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Search
-from skyscript_assets.lib.settings.load import Settings
+from tests.workshop import shared_in
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 Factory = Callable[..., Path]
@@ -29,11 +28,6 @@ def files_source(*paths: str, **fields: Any) -> FilesSource:
     return FilesSource.model_validate(known | {"paths": paths or ("*.tif",)} | fields)
 
 
-def profile(folder: Path) -> Settings:
-    """The only fact of a profile that indexing reads is its folder."""
-    return SimpleNamespace(folder=folder)  # type: ignore[return-value]
-
-
 def counts(**known: int) -> dict[str, Any]:
     """What an index counts; nothing but what is named."""
     return dict.fromkeys(("files", "scenes", "outside", "without_data", "duplicates"), 0) | known
@@ -42,7 +36,7 @@ def counts(**known: int) -> dict[str, Any]:
 def index(folder: Path, source: FilesSource, bbox: tuple[float, float, float, float] = WORLD) -> dict[str, Any]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    return index_files(Search("here", "S", source, profile(folder), bbox, out))
+    return index_files(Search("here", "S", source, shared_in(folder), bbox, out))
 
 
 def scenes(folder: Path) -> list[Scene]:
@@ -84,7 +78,7 @@ def test_paths_and_globs_start_at_the_settings_folder_and_each_file_counts_once(
         write_raster(tmp_path / name, textured(seed=seed))
     (tmp_path / "deep/c.txt").write_text("")
     source = files_source("a.tif", "**/*.tif", "deep/b[1].tif", str(tmp_path / "*.tif"), f"../{tmp_path.name}/a.tif")
-    assert files_of(source, profile(tmp_path)) == [tmp_path / "a.tif", tmp_path / "deep/b[1].tif"]
+    assert files_of(source, shared_in(tmp_path)) == [tmp_path / "a.tif", tmp_path / "deep/b[1].tif"]
     assert index(tmp_path, source)["scenes"] == 2
 
 
@@ -93,13 +87,13 @@ def test_a_path_may_start_at_home(tmp_path: Path, write_raster: Factory, texture
     (tmp_path / "home").mkdir()
     image = write_raster(tmp_path / "home/a.tif", textured())
     for pattern in ("~/a.tif", "~/*.tif"):
-        assert files_of(files_source(pattern), profile(tmp_path)) == [image]
+        assert files_of(files_source(pattern), shared_in(tmp_path)) == [image]
     with pytest.raises(MissingInputError, match=f"{tmp_path}/home/b.tif does not exist"):
         index(tmp_path, files_source("~/b.tif"))
 
 
 def test_the_files_of_a_source_can_be_listed_before_they_exist(tmp_path: Path) -> None:
-    assert files_of(files_source("later.tif", "*.tif"), profile(tmp_path)) == [tmp_path / "later.tif"]
+    assert files_of(files_source("later.tif", "*.tif"), shared_in(tmp_path)) == [tmp_path / "later.tif"]
 
 
 def test_only_files_that_overlap_the_region_become_scenes(

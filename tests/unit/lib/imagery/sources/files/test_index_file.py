@@ -2,7 +2,6 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import geopandas
@@ -15,6 +14,7 @@ from skyscript_assets.lib.imagery.sources.files.index import KIND, index_files
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Search
+from tests.workshop import shared_in
 
 WHEN = dt.datetime(2021, 5, 1, 9, tzinfo=dt.UTC)
 
@@ -75,7 +75,7 @@ def test_scenes_take_path_and_time_from_the_index(
     write_index(tmp_path / "i.json", [{"path": "a.tif", "datetime": "2021-05-01T09:00:00Z"}, {"path": "b.tif"}])
     facts = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a", "index": "i.json"}
     source = FilesSource.model_validate(facts)
-    profile: Any = SimpleNamespace(folder=tmp_path, resolve=lambda name: tmp_path / name)
+    profile = shared_in(tmp_path)
     index_files(Search("here", "S", source, profile, (-180, -90, 180, 90), tmp_path))
     times = {scene.path.name: scene.datetime for scene in read_scenes(tmp_path)}
     assert times == {"a.tif": WHEN, "b.tif": dt.datetime(2019, 7, 2, 10, 30, tzinfo=dt.UTC)}

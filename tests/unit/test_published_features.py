@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from skyscript_assets.lib.benchmarks.published_features import evaluate_published_features
+from benchmarks.published_features import evaluate_published_features
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 
 

@@ -7,20 +7,11 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from skyscript_assets.lib.chips.grids import Grid
-from skyscript_assets.lib.chips.place import (
-    NOTHING,
-    OUTSIDE,
-    TWO_CELLS,
-    TWO_SPLITS,
-    cells_of,
-    judge,
-    place,
-    splits_of,
-    tiles_of,
-)
 from skyscript_assets.lib.chips.sampling import object_codes
-from skyscript_assets.lib.geometry import SPLITS, cell_of, cells_of_bounds, split_of_bounds, split_of_cell
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.chips.tiles import NOTHING, OUTSIDE, TWO_CELLS, TWO_SPLITS, judge, place, tiles_of
+from skyscript_assets.lib.geometry import cells_of_bounds
+from skyscript_assets.lib.settings.plant import PlanSettings
+from tests.splits import split_of_bounds
 
 ZOOM = 15
 SIDE = 6000
@@ -35,21 +26,7 @@ GRID = Grid(
     mercator=False,
     to_crs=Transformer.from_crs(4326, 32632, always_xy=True),
 )
-CHIPS = ChipSettings(snapshot="s", quota=1)
-
-
-@settings(deadline=None)
-@given(st.floats(-180, 180), st.floats(-90, 90), st.integers(0, 20))
-def test_cells_of_arrays_are_those_of_single_places(lon: float, lat: float, zoom: int) -> None:
-    x, y = cells_of(np.array([lon]), np.array([lat]), zoom)
-    assert (int(x[0]), int(y[0])) == cell_of(lon, lat, zoom)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), min_size=1, max_size=20))
-def test_splits_of_arrays_are_those_of_single_cells(cells: list[tuple[int, int]]) -> None:
-    x, y = np.array(cells).T
-    assert [SPLITS[i] for i in splits_of(x, y)] == [split_of_cell(*cell) for cell in cells]
+PLAN = PlanSettings(snapshot="s", quota=1)
 
 
 @settings(deadline=None)
@@ -84,14 +61,14 @@ boxes = st.tuples(st.floats(0, SIDE - 1), st.floats(0, SIDE - 1), st.floats(0, 9
 def test_a_place_keeps_the_anchor_inside_the_tile_and_the_tile_on_the_scene(
     box: tuple[float, float, float, float], area: bool, seed: int, rule: str, shift: float, context: float
 ) -> None:
-    chips = CHIPS.model_copy(update={"seed": seed, "rule": rule, "shift": shift, "context": context})
+    plan = PLAN.model_copy(update={"seed": seed, "rule": rule, "shift": shift, "context": context})
     x, y, width, height = box
     extent = (width, height) if area else (0.0, 0.0)
-    tiles = tiles_of(np.array([[x, y, x + extent[0], y + extent[1]]]), np.array([area]), chips)
+    tiles = tiles_of(np.array([[x, y, x + extent[0], y + extent[1]]]), np.array([area]), plan)
     if not tiles.fits[0]:
         return
     codes = object_codes(pa.chunked_array([["a7" if area else "n7"]]))
-    windows, wrong = place(GRID, tiles, codes, chips, ZOOM)
+    windows, wrong = place(GRID, tiles, codes, plan, ZOOM)
     if wrong[0] == OUTSIDE:
         return
     assert (windows[0, 2:] - windows[0, :2] == tiles.sizes[0]).all()
@@ -101,9 +78,9 @@ def test_a_place_keeps_the_anchor_inside_the_tile_and_the_tile_on_the_scene(
     assert windows[0].max() <= SIDE
     assert wrong[0] == judge(GRID, windows, ZOOM)[0]
     if area:
-        least = chips.min_tile_px
+        least = plan.min_tile_px
         assert (tiles.sizes[0] >= least).all()
-        assert (tiles.sizes[0] <= chips.max_tile_px).all()
+        assert (tiles.sizes[0] <= plan.max_tile_px).all()
         if rule == "focus":
             assert tiles.sizes[0].max() <= 2 * tiles.sizes[0].min() + 1
             assert (tiles.anchors == tiles.held).all()
@@ -112,9 +89,9 @@ def test_a_place_keeps_the_anchor_inside_the_tile_and_the_tile_on_the_scene(
 def test_a_chip_that_can_stay_in_its_cell_does() -> None:
     rng = np.random.default_rng(3)
     points = rng.uniform(200, SIDE - 200, (3000, 2))
-    tiles = tiles_of(np.tile(points, 2), np.zeros(3000, dtype=np.bool_), CHIPS)
+    tiles = tiles_of(np.tile(points, 2), np.zeros(3000, dtype=np.bool_), PLAN)
     codes = object_codes(pa.chunked_array([[f"n{i}" for i in range(3000)]]))
-    _, wrong = place(GRID, tiles, codes, CHIPS, ZOOM)
+    _, wrong = place(GRID, tiles, codes, PLAN, ZOOM)
     unmoved = judge(GRID, np.concatenate([tiles.centred, tiles.centred + tiles.sizes], axis=1), ZOOM)
     assert (wrong <= unmoved).all()
     assert (wrong != NOTHING).sum() < 0.3 * (unmoved != NOTHING).sum()
@@ -122,9 +99,9 @@ def test_a_chip_that_can_stay_in_its_cell_does() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
 def test_without_a_shift_the_object_is_in_the_middle_and_with_one_it_is_not(shift: float) -> None:
-    tiles = tiles_of(np.array([[3000.5, 3000.5, 3000.5, 3000.5]] * 200), np.zeros(200, dtype=np.bool_), CHIPS)
+    tiles = tiles_of(np.array([[3000.5, 3000.5, 3000.5, 3000.5]] * 200), np.zeros(200, dtype=np.bool_), PLAN)
     codes = object_codes(pa.chunked_array([[f"n{i}" for i in range(200)]]))
-    windows, _ = place(GRID, tiles, codes, CHIPS.model_copy(update={"shift": shift}), 4)
+    windows, _ = place(GRID, tiles, codes, PLAN.model_copy(update={"shift": shift}), 4)
     moved = (windows[:, :2] - tiles.centred) / tiles.sizes
     assert np.abs(moved).max() <= shift
     assert moved.std() == pytest.approx(shift / 3**0.5, abs=0.03)

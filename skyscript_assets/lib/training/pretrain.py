@@ -13,8 +13,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +23,16 @@ from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.pairs.features import as_box
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
-from skyscript_assets.lib.training.batches import TrainingPairs, codes_of, deal_batches, require_enough, select_pairs
+from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss
+from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,41 +40,44 @@ if TYPE_CHECKING:
 MAX_VAL_PAIRS = 5000
 """Pairs the validation loss is taken on after each epoch (the paper sets 5,000 aside)."""
 
+IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "focus_box")
+
+Batch = tuple[int | None, IntArray]
+"""Epoch, from 1 (None: the plain views), and numbers of pairs."""
+
 BATCHES_AHEAD = 2
 _STATE = "state.pt"
 
 
-class _Images:
-    """Images of pairs, read and made into views by threads, batches ahead of their use."""
+class _Split:
+    """The pairs of a split: captions, and images that threads make into views ahead of their use."""
 
-    def __init__(self, pairs: TrainingPairs, chips_root: Path, size: int, seed: int) -> None:
-        self._chip_ids: list[Any] = pairs.column("chip_id")
-        self._shards: list[Any] = pairs.column("image_shard")
-        self._offsets: list[Any] = pairs.column("image_offset")
-        self._lengths: list[Any] = pairs.column("image_length")
-        self._boxes: list[Any] = pairs.column("focus_box")
+    def __init__(
+        self, pairs: TrainingPairs, recipe: ClipRecipe, chips_root: Path, size: int, seed: int, threads: int
+    ) -> None:
+        self.captions = pairs.captions(recipe.column, recipe.prefix)
+        self.codes = codes_of(self.captions)
+        self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS))
+        self._offsets, self._lengths, self._boxes = places
         self._root, self._size, self._seed = chips_root, size, seed
+        self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
 
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
         data = read_member(self._root / self._shards[pair], self._offsets[pair], self._lengths[pair])
-        image = decode_image(data, f"{self._shards[pair]}: {self._chip_ids[pair]}")
-        focus = as_box(self._boxes[pair])
+        image = decode_image(data, f"{self._shards[pair]}: {self.chip_ids[pair]}")
         if epoch is None:
-            return plain_view(image, focus, self._size)
-        return augmented_view(image, focus, self._size, view_rng(self._seed, self._chip_ids[pair], epoch))
+            return plain_view(image, self._boxes[pair], self._size)
+        return augmented_view(image, self._boxes[pair], self._size, view_rng(self._seed, self.chip_ids[pair], epoch))
 
-    def batches(
-        self, batches: Iterator[tuple[int | None, IntArray]], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[int | None, IntArray, UInt8Array]]:
-        """(epoch, pairs, pixels (N, size, size, 3)) of each batch."""
-        ahead: list[tuple[int | None, IntArray, list[Future[UInt8Array]]]] = []
-        for epoch, batch in itertools.chain(batches, itertools.repeat((None, np.empty(0, np.int64)), BATCHES_AHEAD)):
-            ahead.append((epoch, batch, [pool.submit(self.view, int(pair), epoch) for pair in batch]))
-            if len(ahead) > BATCHES_AHEAD:
-                first_epoch, first, futures = ahead.pop(0)
-                if futures:
-                    yield first_epoch, first, np.stack([future.result() for future in futures])
+    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[int | None, list[str], UInt8Array]]:
+        """(epoch, captions, pixels (N, size, size, 3)) of each batch."""
+        asked, given = itertools.tee(batches)
+        pairs = ((int(pair), epoch) for epoch, batch in asked for pair in batch)
+        views = in_order(lambda pair: self.view(*pair), pairs, threads=self._threads, ahead=self._ahead)
+        for epoch, batch in given:
+            pixels = np.stack(list(itertools.islice(views, len(batch))))
+            yield epoch, [self.captions[pair] for pair in batch], pixels
 
 
 def train_clip(
@@ -109,42 +112,24 @@ def train_clip(
     recipe = settings.recipe
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
-    train, val = select_pairs(manifest_path, settings, "train"), select_pairs(manifest_path, settings, "val")
-    captions = train.captions(recipe.column, recipe.prefix)
-    require_enough(train, captions, recipe.batch_size, settings.title)
+    train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
-        run = _Run(base, recipe, settings.seed, train, val, chips_root, out / _STATE, pool)
-        run.resume(_identity(base_digest, settings, train, captions))
-        history = run.to_the_end(progress)
+    places = (recipe, chips_root, base.image_size, settings.seed, threads or min(16, os.cpu_count() or 1))
+    run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
+    run.resume(_identity(base_digest, settings, run.train))
+    history = run.to_the_end(progress)
     base.network.eval()
     base.weights_changed()
-    train_losses = [row["loss"] for row in history if row["split"] == "train"]
-    val_losses = [row["loss"] for row in history if row["split"] == "val"]
-    last_epoch = history[-1]["epoch"]
-    summary = TrainingSummary(
-        recipe=recipe.kind,
-        pairs=len(train),
-        captions=len(set(captions)),
-        cells=train.cells,
-        val_pairs=len(val),
-        steps=run.total,
-        epochs=last_epoch,
-        best_epoch=last_epoch,
-        first_loss=train_losses[0],
-        train_loss=float(np.mean([r["loss"] for r in history if r["split"] == "train" and r["epoch"] == last_epoch])),
-        val_loss=val_losses[-1] if val_losses else None,
-        logit_scale=float(base.network.logit_scale.detach().exp()),
-    )
+    summary = TrainingSummary.of(recipe.kind, train, val, history, history[-1]["epoch"], base)
     save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
     (out / _STATE).unlink(missing_ok=True)
     return summary
 
 
-def _identity(base_digest: str, settings: TrainedModel, train: TrainingPairs, captions: list[str]) -> str:
+def _identity(base_digest: str, settings: TrainedModel, train: _Split) -> str:
     """Digest of what a run depends on: a state of another run is not continued."""
     digest = hashlib.sha256(json.dumps([base_digest, settings.model_dump(mode="json")], sort_keys=True).encode())
-    for chip_id, caption in zip(train.column("chip_id"), captions, strict=True):
+    for chip_id, caption in zip(train.chip_ids, train.captions, strict=True):
         digest.update(f"{chip_id}\x1f{caption}\x1e".encode())
     return digest.hexdigest()
 
@@ -153,27 +138,14 @@ class _Run:
     """One training run: network, optimiser, schedule, and the state that survives a kill."""
 
     def __init__(
-        self,
-        base: ClipModel,
-        recipe: ClipRecipe,
-        seed: int,
-        train: TrainingPairs,
-        val: TrainingPairs,
-        chips_root: Path,
-        state_path: Path,
-        pool: ThreadPoolExecutor,
+        self, base: ClipModel, recipe: ClipRecipe, seed: int, train: _Split, val: _Split, state_path: Path
     ) -> None:
         import torch
         from open_clip_train.scheduler import cosine_lr
 
-        self._base, self._recipe, self._seed, self._pool = base, recipe, seed, pool
-        self._captions = train.captions(recipe.column, recipe.prefix)
-        self._codes = codes_of(self._captions)
-        self._images = _Images(train, chips_root, base.image_size, seed)
-        self._val_captions = val.captions(recipe.column, recipe.prefix)
-        self._val_images = _Images(val, chips_root, base.image_size, seed)
-        self._state_path = state_path
-        self._per_epoch = len(self._codes) // recipe.batch_size
+        self._base, self._recipe, self._seed = base, recipe, seed
+        self.train, self._val, self._state_path = train, val, state_path
+        self._per_epoch = len(train.codes) // recipe.batch_size
         self.total = min(self._per_epoch * recipe.epochs, recipe.max_steps or self._per_epoch * recipe.epochs)
         self._optimiser = adamw(
             dict(base.network.named_parameters()), recipe.lr, recipe.weight_decay, recipe.betas, recipe.eps
@@ -226,8 +198,8 @@ class _Run:
 
     def to_the_end(self, progress: Progress) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""
-        for epoch, batch, pixels in self._images.batches(self._order(), self._pool):
-            self._take_step(epoch or 0, batch, pixels)
+        for epoch, captions, pixels in self.train.batches(self._order()):
+            self._take_step(epoch or 0, captions, pixels)
             if self._step % self._per_epoch == 0 or self._step == self.total:
                 self._validate(epoch or 0)
             if self._step % self._recipe.checkpoint_steps == 0 and self._step < self.total:
@@ -235,23 +207,23 @@ class _Run:
             progress(self._step, self.total, "steps")
         return self._history
 
-    def _order(self) -> Iterator[tuple[int | None, IntArray]]:
+    def _order(self) -> Iterator[Batch]:
         """(epoch from 1, pairs) of every step that is left."""
         first = self._step // self._per_epoch
         left = itertools.chain.from_iterable(self._epoch(epoch + 1) for epoch in range(first, self._recipe.epochs))
         return itertools.islice(left, self._step - first * self._per_epoch, self.total - first * self._per_epoch)
 
-    def _epoch(self, epoch: int) -> Iterator[tuple[int | None, IntArray]]:
-        batches = deal_batches(self._codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
+    def _epoch(self, epoch: int) -> Iterator[Batch]:
+        batches = deal_batches(self.train.codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
         return ((epoch, batch) for batch in batches)
 
-    def _take_step(self, epoch: int, batch: IntArray, pixels: UInt8Array) -> None:
+    def _take_step(self, epoch: int, captions: list[str], pixels: UInt8Array) -> None:
         import torch
 
         network, device = self._base.network, self._base.device
         lr = self._schedule(self._step)
         network.train()
-        tokens = self._base.tokens([self._captions[pair] for pair in batch])
+        tokens = self._base.tokens(captions)
         # Dropout and stochastic depth draw from a seed of their own at each step: a continued run draws the same.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(unit_hash("dropout", self._seed, self._step) * 2**53))
@@ -277,17 +249,14 @@ class _Run:
         """Append the mean loss of plain views of the validation pairs, in the same batches each time."""
         import torch
 
-        pairs = min(MAX_VAL_PAIRS, len(self._val_captions))
+        pairs = min(MAX_VAL_PAIRS, len(self._val.codes))
         size = min(pairs, self._recipe.batch_size)
         if size < 2:
             return
         self._base.network.eval()
-        rng = np.random.default_rng(0)
-        dealt = deal_batches(codes_of(self._val_captions), size, rng)[: pairs // size]
-        order: Iterator[tuple[int | None, IntArray]] = ((None, batch) for batch in dealt)
+        dealt = deal_batches(self._val.codes, size, np.random.default_rng(0))[: pairs // size]
         losses = []
         with torch.no_grad():
-            for _, batch, pixels in self._val_images.batches(order, self._pool):
-                tokens = self._base.tokens([self._val_captions[pair] for pair in batch])
-                losses.append(self._loss(self._base.pixels(pixels), tokens).item())
+            for _, captions, pixels in self._val.batches((None, batch) for batch in dealt):
+                losses.append(self._loss(self._base.pixels(pixels), self._base.tokens(captions)).item())
         self._history.append(history_row(self._step, epoch, "val", float(np.mean(losses)), self._history[-1]["lr"]))

@@ -1,10 +1,8 @@
-"""The evaluator against published figures: embeddings that others computed and published, scored by our metrics.
+"""Zero-shot accuracy from embeddings that others published, for the measurement and the tests of our metrics.
 
 A file holds `images` [n, E], `labels` [n] and one array of class embeddings `text_<prompt>` [classes, E] for each
 prompt. Where the figures come out as published, prompts, normalisation and accuracy are computed as in the literature.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from skyscript_assets.lib.benchmarks.evaluate import normalised
 from skyscript_assets.lib.benchmarks.metrics import top1_credit
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.towers.model import normalised
 
 TEXT_PREFIX = "text_"
 
@@ -58,10 +56,10 @@ def evaluate_published_features(path: Path) -> PublishedFigures:
         raise CorruptInputError(f"{path} is not a whole safetensors file ({error})") from None
     texts = {name.removeprefix(TEXT_PREFIX): arrays[name] for name in sorted(arrays) if name.startswith(TEXT_PREFIX)}
     _check(path, arrays, texts)
-    images, labels = normalised(arrays["images"]), arrays["labels"]
-    prompts = {name: normalised(text) for name, text in texts.items()}
+    images, labels = _unit(arrays["images"]), arrays["labels"]
+    prompts = {name: _unit(text) for name, text in texts.items()}
     by_prompt = {name: _top1(images, text, labels) for name, text in prompts.items()}
-    mean = normalised(np.mean(list(prompts.values()), axis=0))
+    mean = _unit(np.mean(list(prompts.values()), axis=0))
     return PublishedFigures(
         images=len(images),
         classes=len(mean),
@@ -69,6 +67,10 @@ def evaluate_published_features(path: Path) -> PublishedFigures:
         mean_of_prompts=float(np.mean(list(by_prompt.values()))),
         mean_prompt=_top1(images, mean, labels),
     )
+
+
+def _unit(rows: NDArray[np.generic]) -> NDArray[np.float32]:
+    return normalised(rows.astype(np.float32))
 
 
 def _top1(images: NDArray[np.float32], texts: NDArray[np.float32], labels: NDArray[np.integer]) -> float:

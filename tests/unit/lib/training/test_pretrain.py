@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from skyscript_assets.lib.errors import SettingsError, TooLittleDataError, UpstreamMissingError
 from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe, TrainedModel
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.towers.model import load_base
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, load_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw
-from skyscript_assets.lib.training.train import train_clip
+from skyscript_assets.lib.training.pretrain import train_clip
 
 
 def recipe(**fields: object) -> TrainedModel:
@@ -61,7 +61,7 @@ def test_the_trained_model_is_read_back(whole, tiny_base):
     model = load_checkpoint(out, tiny_base, {})
     names = sorted(set(town.titles))
     texts = model.encode_texts([f"a satellite image of {name}" for name in names])
-    found = (model.encode_images(town.images) @ texts.T).argmax(axis=1)
+    found = (model.project_image(model.image_features(town.images)) @ texts.T).argmax(axis=1)
     assert np.mean([names[i] == title for i, title in zip(found, town.titles, strict=True)]) > 0.6
 
 

@@ -11,16 +11,20 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, PlanSummary, write_plan
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import OUTCOME_SCHEMA, REPORT_SCHEMA, plot_plan, short_tags
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, UpstreamMissingError
-from skyscript_assets.lib.geometry import cell_of, split_of_bounds, split_of_cell
+from skyscript_assets.lib.chips.planning import write_plan
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.geometry import cell_of, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
+from skyscript_assets.lib.progress import silent
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.settings.sources import SceneChoice
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
+from tests.splits import split_of_bounds
 
-CHIPS = ChipSettings(snapshot="test", quota=1000)
+PLAN = PlanSettings(snapshot="test", quota=1000)
 OBJECTS = pa.schema(
     [
         ("object_id", pa.string()),
@@ -97,9 +101,23 @@ class Plan:
         ]
         pq.write_table(pa.Table.from_pylist(rows), self.folder / "snapshot.parquet")
 
-    def write(self, chips: ChipSettings = CHIPS, bbox: Any = WORLD, zoom: int = ZOOM, **more: Any) -> PlanSummary:
+    def overlap(self, **owners: str) -> None:
+        rows = [{"object_id": object_id, "owner": region} for object_id, region in owners.items()]
+        write_table(self.folder / "overlap.parquet", rows_to_table(rows, OVERLAP_SCHEMA))
+
+    def write(
+        self,
+        plan: PlanSettings = PLAN,
+        zoom: int = ZOOM,
+        choice: SceneChoice | None = None,
+        progress: Any = silent,
+        **ground: Any,
+    ) -> PlanSummary:
         here = self.folder
-        return write_plan("r", "S-1", bbox, here / "objects.parquet", here, here, chips, zoom, here, **more)
+        known = {"region": "r", "source": "S-1", "bbox": WORLD, "gsd_m": GSD}
+        inputs = PlanInputs(here / "objects.parquet", here / "overlap.parquet", here, here)
+        rules = PlanRules(plan, zoom, choice or SceneChoice())
+        return write_plan(Ground(**known | ground), inputs, rules, here, progress)
 
     def rows(self) -> list[dict[str, Any]]:
         return read_table(self.folder / "plan.parquet", PLAN_SCHEMA).to_pylist()
@@ -113,6 +131,7 @@ class Plan:
 def plan(tmp_path: Path) -> Plan:
     made = Plan(tmp_path)
     made.snapshot(EVERYTHING)
+    made.overlap()
     write_scenes(tmp_path, [scene()])
     return made
 
@@ -192,10 +211,10 @@ def test_a_house_is_whole_in_its_chip_with_context_and_off_its_centre(plan: Plan
     row = plan.only()
     x0, y0, x1, y1 = row["focus_box"]
     assert row["chip_id"].startswith("a1_S-1_20210605_")
-    assert row["width"] == CHIPS.min_tile_px
+    assert row["width"] == PLAN.min_tile_px
     assert abs(x1 - x0 - 60) <= 2
     assert abs(y1 - y0 - 80) <= 2
-    assert row["height"] == pytest.approx(80 * CHIPS.context, abs=3)
+    assert row["height"] == pytest.approx(80 * PLAN.context, abs=3)
     assert abs((x0 + x1) - row["width"]) > 2 or abs((y0 + y1) - row["height"]) > 2
     assert row["stratum"] == "building=yes"
     assert row["gsd_m"] == GSD
@@ -213,10 +232,10 @@ def test_a_point_and_a_line_get_a_square_of_fixed_size_around_them(plan: Plan) -
     plan.objects(TREE, PATH)
     plan.write()
     tree, path = plan.rows()
-    assert {row["width"] for row in (tree, path)} | {row["height"] for row in (tree, path)} == {CHIPS.point_tile_px}
+    assert {row["width"] for row in (tree, path)} | {row["height"] for row in (tree, path)} == {PLAN.point_tile_px}
     x0, y0, x1, y1 = tree["focus_box"]
     assert (x1 - x0, y1 - y0) == (1, 1)
-    assert abs(x0 - 80) <= CHIPS.shift * 160 >= abs(y0 - 80)
+    assert abs(x0 - 80) <= PLAN.shift * 160 >= abs(y0 - 80)
     x0, _, x1, _ = path["focus_box"]
     assert x1 - x0 == pytest.approx(160, abs=1) or x1 == 160 or x0 == 0
 
@@ -307,7 +326,7 @@ def test_the_paper_rule_takes_the_box_as_it_is(plan: Plan) -> None:
         ("a2", ground(shapely.box(X - 20, Y - 75, X + 20, Y + 75)), {"building": "yes"}),
         TREE,
     )
-    summary = plan.write(CHIPS.model_copy(update={"rule": "paper"}))
+    summary = plan.write(PLAN.model_copy(update={"rule": "paper"}))
     house, tree = plan.rows()
     assert house["width"] == pytest.approx(120, abs=2)
     assert house["height"] == pytest.approx(150, abs=2)
@@ -409,7 +428,8 @@ def test_web_mercator_is_kept_with_its_gsd_on_the_ground(plan: Plan, tmp_path: P
 def test_objects_of_another_region_or_outside_the_box_are_not_planned(plan: Plan) -> None:
     plan.objects(HOUSE, TREE, ("n2", ground(shapely.Point(X + 900, Y)), {"natural": "tree"}))
     bbox = tuple(shapely.bounds(ground(shapely.box(X - 50, Y - 50, X + 50, Y + 50))).tolist())
-    summary = plan.write(bbox=bbox, owned_elsewhere=pa.array(["a1"]))
+    plan.overlap(a1="earlier")
+    summary = plan.write(bbox=bbox)
     assert plan.only()["object_id"] == "n1"
     assert (summary.objects, summary.elsewhere, summary.drawn) == (3, 2, 1)
 
@@ -418,7 +438,7 @@ def test_the_report_tells_wanted_against_achieved(plan: Plan, tmp_path: Path) ->
     plan.objects(*many(100))
     quota = 20
     plan.snapshot({tag: (gsd, 100) for tag, (gsd, _) in EVERYTHING.items()}, gsds=(0.52, 3.0))
-    summary = plan.write(CHIPS.model_copy(update={"quota": quota}))
+    summary = plan.write(PLAN.model_copy(update={"quota": quota}), gsd_m=0.52)
     rows = read_table(tmp_path / "report.parquet", REPORT_SCHEMA).to_pylist()
     planned = plan.rows()
     assert [(row["key"], row["gsd_m"], row["n_plannable"], row["wanted"]) for row in rows] == [
@@ -628,14 +648,37 @@ def test_in_web_mercator_an_object_is_seen_at_the_resolution_of_its_own_latitude
 
 def test_a_region_that_the_snapshot_does_not_know_is_drawn_by_its_own_counts(plan: Plan) -> None:
     plan.objects(*many(400))
-    quota = CHIPS.model_copy(update={"quota": 40})
-    here = plan.folder
-    known = write_plan("other", "S-1", WORLD, here / "objects.parquet", here, here, quota, ZOOM, here)
+    quota = PLAN.model_copy(update={"quota": 40})
+    known = plan.write(quota, region="other")
     assert 3 * 20 < known.drawn < 3 * 65
-    rows = read_table(here / "report.parquet", REPORT_SCHEMA).to_pylist()
+    rows = read_table(plan.folder / "report.parquet", REPORT_SCHEMA).to_pylist()
     assert {(row["key"], row["n_plannable"], row["wanted"]) for row in rows} == {
         (key, 400, 40) for key in ("building", "highway", "natural")
     }
+
+
+def test_a_snapshot_that_was_frozen_before_the_gsd_was_corrected_is_refused(plan: Plan) -> None:
+    plan.objects(HOUSE, TREE)
+    plan.snapshot(EVERYTHING, gsds=(0.3, 1.0))
+    remedy = r"'test' was counted at 0.3 m, 1 m and not at 0.5 m.*S-1.*plan\.snapshot.*skyscript run .*_snapshot"
+    with pytest.raises(SettingsError, match=remedy):
+        plan.write()
+    assert not (plan.folder / "plan.parquet").exists()
+    plan.snapshot(EVERYTHING, gsds=(0.3, 0.5, 1.0))
+    assert plan.write().planned == 2
+
+
+def test_a_gsd_at_which_there_was_nothing_to_count_is_no_reason_to_refuse(plan: Plan) -> None:
+    plan.objects(TREE)
+    plan.snapshot(EVERYTHING, gsds=(0.3,))
+    assert plan.write(gsd_m=0.7).planned == 1, "no tree is seen at 0.7 m, so none was counted"
+    with pytest.raises(SettingsError, match="not at 0.6 m"):
+        plan.write(gsd_m=0.6)
+
+
+def test_a_region_that_the_snapshot_does_not_know_needs_none_of_its_gsds(plan: Plan) -> None:
+    plan.objects(HOUSE)
+    assert plan.write(region="other", gsd_m=0.7).planned == 1
 
 
 def test_plans_are_nested_in_the_quota(plan: Plan) -> None:
@@ -643,7 +686,7 @@ def test_plans_are_nested_in_the_quota(plan: Plan) -> None:
     plan.snapshot({tag: (gsd, 100) for tag, (gsd, _) in EVERYTHING.items()})
     chips = []
     for quota in (20, 50, 1000):
-        plan.write(CHIPS.model_copy(update={"quota": quota}))
+        plan.write(PLAN.model_copy(update={"quota": quota}))
         chips.append({row["chip_id"] for row in plan.rows()})
     assert chips[0] < chips[1] < chips[2]
 

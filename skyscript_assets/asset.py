@@ -1,0 +1,193 @@
+"""`@asset`: one declaration from which an asset of Dagster, its lineage, its checks and its state follow.
+
+The assets themselves are declared in `skyscript_assets.assets`. A body is given what its `config` made of the settings
+and nothing else of them; how it is run against the store is told in `provenance`, its partitions in `partitions`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+import pyarrow as pa
+
+from skyscript_assets import checks, metadata
+from skyscript_assets.checks import Check
+from skyscript_assets.lib.errors import CheckFailedError, SkyScriptError
+from skyscript_assets.lib.progress import broadcast
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.storage import OutputKey
+from skyscript_assets.partitions import Partition, Scheme, Upstream, dependency, partition_of
+from skyscript_assets.provenance import Run
+from skyscript_assets.resources import Plant
+
+OWNER = "team:skyscript"
+
+Counts = Mapping[str, Any]
+Build = Callable[[Run[Any]], Counts]
+Preview = Callable[[Run[Any]], Mapping[str, dg.MetadataValue]]
+
+
+class Rebuild(dg.Config):
+    """Launchpad config of every asset.
+
+    Attributes:
+        force: Make the output again although nothing it is made from has changed.
+        retry: Try again those items of a current output that failed, and keep the others.
+    """
+
+    force: bool = False
+    retry: bool = False
+
+
+def _no_config(settings: Settings, partition: Partition) -> None:  # noqa: ARG001
+    return None
+
+
+def _needs_all(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
+    return True
+
+
+def _previews_nothing(run: Run[Any]) -> Mapping[str, dg.MetadataValue]:  # noqa: ARG001
+    return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One asset of the plant; there is one object for each.
+
+    Attributes:
+        name: Asset key.
+        scheme: Partition scheme.
+        build: Body: reads the inputs of its run, writes into `run.out`, returns counts.
+        upstream: Assets it is made from.
+        group: Dagster group.
+        kinds: Dagster kinds, shown as icons.
+        code_version: Raised when the same inputs would give another output.
+        tables: Parquet files it writes, with their columns; the first one is the main table.
+        columns_from: Columns of the main table that are taken over as they are, by the asset that they come from.
+        config: Everything outside the store that shapes the output: settings, digests of the user's files. What it
+            returns is all that body and preview get of the settings; fields marked `UNSEEN` make nothing stale.
+        needs: Which of the upstream partitions that the schemes tell a partition really uses.
+        preview: Metadata shown in the UI, made from the finished folder.
+        unique: Column of the main table that must hold no value twice.
+        empty: What the check `rows` says of a main table without rows.
+        more_checks: Checks besides those of its tables.
+        pool: Dagster concurrency pool.
+        retries: How often a failure that may pass is retried.
+        unversioned: Files that are no part of the data version: a list of failures, pictures of the rest.
+        frozen_as: Name under which an output stays as it is, whatever becomes of its inputs.
+    """
+
+    name: str
+    scheme: Scheme
+    build: Build
+    group: str
+    kinds: frozenset[str]
+    upstream: tuple[str | Upstream, ...] = ()
+    code_version: str = "1"
+    tables: Mapping[str, pa.Schema] = field(default_factory=dict)
+    columns_from: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    config: Callable[[Settings, Partition], Any] = _no_config
+    needs: Callable[[Settings, Partition, OutputKey], bool] = _needs_all
+    preview: Preview = _previews_nothing
+    unique: str | None = None
+    empty: Literal["fails", "warns", "passes"] = "fails"
+    more_checks: tuple[Check, ...] = ()
+    pool: str | None = None
+    retries: int = 0
+    unversioned: frozenset[str] = frozenset()
+    frozen_as: Callable[[Settings], str] | None = None
+
+    @property
+    def description(self) -> str:
+        """The body's docstring."""
+        return " ".join((self.build.__doc__ or "").split())
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What an output is checked for by looking at it alone."""
+        return (*checks.of_tables(self.tables, self.unique, self.empty), *self.more_checks)
+
+    def key(self, settings: Settings, partition: Partition) -> OutputKey:
+        """Name of an output in the store: the partition keys, or the name it is frozen under."""
+        return OutputKey(self.name, (self.frozen_as(settings),) if self.frozen_as else partition)
+
+    def refuse_broken(self, key: OutputKey, folder: Path, counts: Counts) -> None:
+        """Judge what was made by the blocking checks.
+
+        Raises:
+            CheckFailedError: one failed.
+        """
+        for check in self.checks:
+            if check.blocking:
+                passed, evidence = check.judge(folder, counts)
+                if not passed:
+                    raise CheckFailedError(
+                        f"{key} failed its check {check.name} ({check.description} Found: {dict(evidence)}) and was "
+                        "not put in place; what it is made from must be mended first",
+                        check.name,
+                        evidence,
+                    )
+
+
+def asset(scheme: Scheme, *, group: str, kinds: Sequence[str], **options: Any) -> Callable[[Build], Stage]:
+    """Declare the decorated body as an asset named after it; options are the fields of `Stage`."""
+
+    def declare(build: Build) -> Stage:
+        return Stage(name=build.__name__, scheme=scheme, build=build, group=group, kinds=frozenset(kinds), **options)
+
+    return declare
+
+
+def definition(
+    stage: Stage,
+    stages: Mapping[str, Stage],
+    settings: Settings,
+    partitions: Mapping[Scheme, dg.PartitionsDefinition | None],
+) -> dg.AssetsDefinition:
+    """The Dagster asset of a stage: it runs the body against the store, shows what was made, and judges it."""
+
+    @dg.asset(
+        name=stage.name,
+        deps=[dependency(stage, upstream, stages, settings) for upstream in stage.upstream],
+        partitions_def=partitions[stage.scheme],
+        group_name=stage.group,
+        kinds=set(stage.kinds),
+        owners=[OWNER],
+        description=stage.description,
+        code_version=stage.code_version,
+        metadata={**metadata.column_schemas(stage.tables), **metadata.code_reference(stage.build)},
+        check_specs=checks.specs(stage),
+        pool=stage.pool,
+        retry_policy=dg.RetryPolicy(max_retries=stage.retries, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+        if stage.retries
+        else None,
+    )
+    def made(context: dg.AssetExecutionContext, config: Rebuild, plant: Plant) -> Iterator[Any]:
+        partition = partition_of(stage.scheme, context.partition_key if context.has_partition_key else None)
+        outputs = plant.outputs(stages)
+        progress = broadcast(metadata.log_progress(context.log))
+        try:
+            outcome = outputs.materialize(stage, partition, force=config.force, retry=config.retry, progress=progress)
+        except SkyScriptError as error:
+            # An error raised on purpose ends the step with its one message and is not tried again.
+            if isinstance(error, CheckFailedError):
+                verdict = checks.Verdict(passed=False, evidence=error.evidence)
+                yield checks.result(error.check, verdict, partition, warn=False)
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        record = outcome.record
+        shown = {
+            **metadata.counts(record.counts),
+            **stage.preview(outcome.run),
+            **metadata.column_lineage(stage.columns_from),
+            "reused": outcome.reused,
+            "size": dg.MetadataValue.text(f"{record.size_bytes / 1e6:,.1f} MB"),
+            "folder": dg.MetadataValue.path(str(outcome.run.out)),
+            "inputs": dg.MetadataValue.json({**record.made_from["inputs"], "missing": list(outcome.run.missing)}),
+        }
+        yield dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(record.data_version))
+        yield from checks.results(outputs, stage, partition, outcome)
+
+    return made

@@ -1,0 +1,249 @@
+"""What can be seen around the focus object of a chip, by overlay of the objects of its region.
+
+An object counts where its overlap with the chip can be seen, and is more prominent the more of the chip that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from pyproj import Transformer
+
+from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.captions.phrases import may_be_said
+from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
+from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.registration.shift import NO_SHIFT, move
+from skyscript_assets.lib.tables import read_table
+
+MIN_OVERLAP_PX = 8.0
+"""Least longer side of the overlap of a surrounding object with the chip, pixels; points count always."""
+
+LINE_WIDTH_PX = 4.0
+"""Width that a line is given when objects are ranked by the share of the chip they take, pixels."""
+
+POINT_AREA_PX = 64.0
+"""Area that a point is given in that ranking, square pixels."""
+
+TagSet = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects that have a tag that may be said, and all focus objects, in the order of `objects.parquet`.
+
+    `rows` leads from an id to its place in the arrays; `geometry` is in degrees; `dimension` is 0 for points, 1 for
+    lines, 2 for areas; `longer_side_m` that of the box, metres; `pairs` are the tags that may be said at some GSD.
+    """
+
+    ids: list[str]
+    rows: Mapping[str, int]
+    geometry: npt.NDArray[np.object_]
+    dimension: IntArray
+    longer_side_m: FloatArray
+    pairs: TagPairs
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What can be seen of the objects at one GSD.
+
+    `sets` are the distinct sets of visible tags that may be said, the empty one first; `set_of` is the number of each
+    object's set; `candidates` are rows of the objects large enough to surround another, and `tree` finds them.
+    """
+
+    sets: list[TagSet]
+    set_of: IntArray
+    candidates: IntArray
+    tree: shapely.STRtree
+
+
+class Near(NamedTuple):
+    """The objects of one tag set around a chip, shown by the largest of them.
+
+    `object` is its row, `box` that of its overlap with the chip (x0, y0, x1, y1) in chip pixels, half open.
+    """
+
+    object: int
+    box: list[int]
+
+
+def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects:
+    """Read tags of all objects, and the geometry of those that are needed.
+
+    Args:
+        path: `objects.parquet` of the region.
+        snapshot: Its tags alone may be said.
+        focus_ids: Objects that are kept whatever their tags are.
+
+    Raises:
+        UpstreamMissingError: there is no such table.
+        CorruptInputError: it lacks a focus object, or a geometry is broken.
+    """
+    table = read_table(path, columns=["object_id", "tags", "bbox"])
+    pairs = match_tags(table["tags"], snapshot)
+    sayable = np.array([may_be_said(k, v) for k, v in zip(snapshot.keys, snapshot.values, strict=True)], dtype=np.bool_)
+    pairs = pairs.where(sayable[pairs.tags])
+    needed = pc.is_in(table["object_id"], value_set=pa.array(sorted(focus_ids), pa.string())).to_numpy().copy()
+    if needed.sum() != len(focus_ids):
+        raise CorruptInputError(
+            f"{path} lacks objects that the plan names: materialize chip_plan and image_chips again"
+        )
+    needed[pairs.objects] = True
+    kept = np.flatnonzero(needed)
+    place = np.cumsum(needed) - 1
+    ids = table["object_id"].take(kept).to_pylist()
+    try:
+        geometry = shapely.from_wkb(read_table(path, columns=["geometry"])["geometry"].take(kept).to_numpy())
+    except shapely.errors.GEOSException as error:
+        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    return Objects(
+        ids=ids,
+        rows={object_id: row for row, object_id in enumerate(ids)},
+        geometry=geometry,
+        dimension=shapely.get_dimensions(geometry).astype(np.int64),
+        longer_side_m=longer_sides_m(table["bbox"])[kept],
+        pairs=TagPairs(place[pairs.objects], pairs.tags),
+    )
+
+
+def visible(objects: Objects, snapshot: Snapshot, gsd_m: float) -> Visible:
+    """What can be seen of the objects at a GSD in metres."""
+    shown = snapshot.visible(gsd_m)
+    pairs = objects.pairs.where(shown[objects.pairs.tags])
+    tags: list[list[int]] = [[] for _ in objects.ids]
+    for row, tag in zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True):
+        tags[row].append(tag)
+    numbers: dict[tuple[int, ...], int] = {(): 0}
+    set_of = np.array([numbers.setdefault(tuple(own), len(numbers)) for own in tags], dtype=np.int64)
+    large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * gsd_m)
+    candidates = np.flatnonzero(large & (set_of > 0))
+    return Visible(
+        sets=[_joined((snapshot.keys[tag], snapshot.values[tag]) for tag in own) for own in numbers],
+        set_of=set_of,
+        candidates=candidates,
+        tree=shapely.STRtree(objects.geometry[candidates]),
+    )
+
+
+def _joined(tags: Iterable[tuple[str, str]]) -> TagSet:
+    """Tags with each key once: the values of one key become a list, as OSM writes it."""
+    values: dict[str, list[str]] = {}
+    for key, value in tags:
+        values.setdefault(key, []).append(value)
+    return tuple((key, ";".join(listed)) for key, listed in values.items())
+
+
+def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, limit: int) -> list[list[Near]]:
+    """What lies around each chip's focus object, the most prominent tag set first, at most `limit` sets a chip.
+
+    A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
+    out.
+
+    Args:
+        chips: Rows of a plan, of one CRS and moved alike against OSM.
+        objects: The objects of the region, the focus objects among them.
+        seen: What can be seen of them at the GSD of these chips.
+        limit: Sets of a chip at most.
+    """
+    focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
+    number, found, boxes, taken = _overlay(chips, objects, seen, seen.set_of[focus])
+    ranked = _ranked(number, seen.set_of[found], taken, found)
+    answer: list[list[Near]] = [[] for _ in chips]
+    for chip, *near in zip(*(column[ranked].tolist() for column in (number, found, boxes)), strict=True):
+        if len(answer[chip]) < limit:
+            answer[chip].append(Near(*near))
+    return answer
+
+
+def _overlay(
+    chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, own_sets: IntArray
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """Where candidates lie in chips and can be seen; tag sets equal to the chip's own are left out.
+
+    Returns:
+        Number of the chip, row of the object, box in chip pixels, and square pixels taken, of each overlap.
+    """
+    transforms = np.array([chip["transform"] for chip in chips])
+    sizes = np.array([(chip["width"], chip["height"]) for chip in chips])
+    corner, step = transforms[:, [2, 5]], transforms[:, [0, 4]]
+    opposite = corner + sizes * step
+    frames = np.concatenate([np.minimum(corner, opposite), np.maximum(corner, opposite)], axis=1)
+    to_crs = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
+    shift = tuple(chips[0]["osm_shift_m"] or NO_SHIFT)
+    back = (-shift[0], -shift[1])
+    outlines = shapely.transform(_outlines(frames, to_crs), lambda p: move(p, back))
+    near, which = seen.tree.query(outlines, predicate="intersects")
+    found = seen.candidates[which]
+    other = seen.set_of[found] != own_sets[near]
+    near, found = near[other], found[other]
+
+    used, place = np.unique(found, return_inverse=True)
+    projected = shapely.transform(
+        objects.geometry[used], lambda p: np.column_stack(to_crs.transform(*move(p, shift).T))
+    )
+    pieces = _clip(projected[place], frames[near])
+    bounds = shapely.bounds(pieces).reshape(-1, 4)
+    # Rows grow southward: a piece's north-western corner is its first pixel.
+    boxes = np.round((bounds[:, [0, 3, 2, 1]] - np.tile(corner[near], 2)) / np.tile(step[near], 2), PIXEL_DECIMALS)
+    dimension, pixel = objects.dimension[found], step[near, 0]
+    taken = np.select(
+        [dimension == 2, dimension == 1],
+        [shapely.area(pieces) / pixel**2, shapely.length(pieces) / pixel * LINE_WIDTH_PX],
+        POINT_AREA_PX,
+    )
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
+    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (longer >= MIN_OVERLAP_PX))
+    boxes, size = boxes[shown], sizes[near[shown]]
+    first = np.clip(np.floor(boxes[:, :2]), 0, size - 1)
+    last = np.clip(np.ceil(boxes[:, 2:]), first + 1, size)
+    return near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown]
+
+
+def _outlines(frames: FloatArray, to_crs: Transformer) -> npt.NDArray[np.object_]:
+    """Chips (xmin, ymin, xmax, ymax), [n, 4], of a CRS as polygons in degrees."""
+    lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
+    return np.asarray(shapely.polygons(np.stack([lon, lat], axis=-1)))
+
+
+def _clip(geometry: npt.NDArray[np.object_], frames: FloatArray) -> npt.NDArray[np.object_]:
+    """Each geometry's piece in its frame (xmin, ymin, xmax, ymax), None where it leaves the CRS's domain."""
+    bounds = shapely.bounds(geometry).reshape(-1, 4)
+    finite = np.isfinite(bounds).all(axis=1)
+    inside = ((bounds[:, :2] >= frames[:, :2]) & (bounds[:, 2:] <= frames[:, 2:])).all(axis=1)
+    pieces = geometry.copy()
+    pieces[~finite] = None
+    across = np.flatnonzero(finite & ~inside)
+    # One call for each: shapely's clip takes one frame at a time and is still four times as fast as its intersection.
+    pieces[across] = [shapely.clip_by_rect(geometry[i], *frames[i].tolist()) for i in across]
+    return pieces
+
+
+def _ranked(chip: IntArray, tag_set: IntArray, taken: FloatArray, objects: IntArray) -> IntArray:
+    """One entry for each tag set around each chip, its largest object's, by chip and falling share.
+
+    Args:
+        chip: Number of the chip of each overlap.
+        tag_set: Number of its object's tag set.
+        taken: Square pixels of the chip that it takes.
+        objects: Row of its object.
+
+    Returns:
+        Indices into these arrays.
+    """
+    by_size = np.lexsort((objects, -taken))
+    pairs = np.column_stack([chip, tag_set])[by_size]
+    _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    total = np.bincount(group.ravel(), weights=taken[by_size], minlength=len(first))
+    largest = by_size[first]
+    order = np.lexsort((tag_set[largest], -total, chip[largest]))
+    return np.asarray(largest[order])

@@ -1,0 +1,216 @@
+"""Placing: each drawn object gets its chip on the best scene that holds the whole tile.
+
+`imagery.choice` orders the scenes over each object, `grids` knows a scene's pixels, `tiles` finds a tile its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import shapely
+
+from skyscript_assets.lib.arrays import FloatArray, HashArray, IntArray
+from skyscript_assets.lib.chips.grids import Grid, grids
+from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_SCHEMA, PlanRules
+from skyscript_assets.lib.chips.tiles import TWO_CELLS, TWO_SPLITS, place, tiles_of
+from skyscript_assets.lib.geometry import SPLITS, cells_of, splits_of
+from skyscript_assets.lib.imagery.choice import DAY_S, REFUSALS, Candidates
+from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.progress import Progress
+from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift
+from skyscript_assets.lib.tables import BBOX_TYPE
+
+TextArray = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The drawn objects with their geometry, all arrays of one length.
+
+    `index` leads to an object's row among all that were read, `kinds` are node, line or area. `points` [n, 2] is the
+    longitude and latitude that the tile has in its middle before the shift: the point, the box's centre or the vertex;
+    NaN where no vertex lies in the region.
+    """
+
+    index: IntArray
+    ids: list[str]
+    codes: HashArray
+    kinds: TextArray
+    geometry: npt.NDArray[np.object_]
+    points: FloatArray
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Chips that found their place, by scene and object.
+
+    Attributes:
+        members: Each one's object in `Focus`, [chips].
+        bands: Its band of GSDs, [chips].
+        rows: Its row of the plan; the stratum is left open.
+        scenes: Scenes that have a chip.
+        resampled: Chips that are not on their scene's own pixels.
+        reasons: Why there is no chip of an object, "" where there is; [objects].
+    """
+
+    members: IntArray
+    bands: IntArray
+    rows: pa.Table
+    scenes: int
+    resampled: int
+    reasons: TextArray
+
+
+def place_chips(
+    scenes: Sequence[Scene],
+    shifts: Mapping[str, Shift],
+    offered: Candidates,
+    bands: IntArray,
+    focus: Focus,
+    rules: PlanRules,
+    progress: Progress,
+) -> Placed:
+    """Place the chips of all objects, in rounds: each tries its best scene, those without a place there the next best.
+
+    With several dates an object goes on after a success, past scenes too near in time to those it has.
+
+    Args:
+        scenes: The scenes.
+        shifts: What OSM is moved by on each scene that has a shift to be applied.
+        offered: The scenes that may show each object.
+        bands: Band of GSDs of each of these entries.
+        focus: The objects.
+        rules: Sizes, split and dates.
+        progress: Told of the objects that are decided.
+
+    Raises:
+        SceneError: a scene's CRS cannot be read.
+    """
+    dates_wanted, apart_s = rules.choice.dates, rules.choice.min_days_apart * DAY_S
+    taken = np.array([scene.datetime.timestamp() for scene in scenes])
+    turn, end = (np.searchsorted(offered.objects, np.arange(len(focus.ids)), side=side) for side in ("left", "right"))
+    dates = np.full((len(focus.ids), dates_wanted), np.nan)
+    reasons: TextArray = np.array(REFUSALS, dtype="<U8")[offered.refused]
+    none = np.zeros(0, dtype=np.int64)
+    members, at, scene_of, tables, resampled = [none], [none], [none], [PLAN_SCHEMA.empty_table()], 0
+    active = np.flatnonzero(turn < end)
+    while len(active):
+        offer = offered.scenes[turn[active]]
+        near = (np.abs(dates[active] - taken[offer][:, None]) < apart_s).any(axis=1)
+        outcome = np.full(len(focus.ids), "outside", dtype=reasons.dtype)
+        for scene, mine in _by_scene(offer[~near], active[~near]):
+            shift = shifts.get(scenes[scene].scene_id, NO_SHIFT)
+            for grid, inside in grids(scenes[scene], focus.points[mine], shift):
+                placed, rows = _cut(scenes[scene], grid, focus, mine[inside], rules, outcome)
+                members.append(placed)
+                at.append(turn[placed])
+                scene_of.append(np.full(len(placed), scene, dtype=np.int64))
+                tables.append(rows)
+                resampled += len(placed) if grid.resampled else 0
+        done = active[outcome[active] == ""]
+        dates[done, (~np.isnan(dates[done])).sum(axis=1)] = taken[offered.scenes[turn[done]]]
+        told = active[reasons[active] != ""]
+        reasons[told] = outcome[told]
+        # Another scene has much the same pixels, and the same splits below it.
+        over = np.isin(outcome[active], ("size", "split")) | ~np.isnan(dates[active]).any(axis=1)
+        turn[active] += 1
+        active = active[~over & (turn[active] < end[active])]
+        progress(len(focus.ids) - len(active), len(focus.ids), "objects")
+    who, where = np.concatenate(members), np.concatenate(scene_of)
+    order = np.lexsort((who, where))
+    return Placed(
+        members=who[order],
+        bands=bands[np.concatenate(at)[order]],
+        rows=pa.concat_tables(tables).take(order).combine_chunks(),
+        scenes=len(np.unique(where)),
+        resampled=resampled,
+        reasons=reasons,
+    )
+
+
+def _by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """The members of each scene, in the order of the scenes."""
+    order = np.argsort(scenes, kind="stable")
+    found, first = np.unique(scenes[order], return_index=True)
+    yield from zip(found.tolist(), np.split(members[order], first[1:]), strict=False)
+
+
+def _cut(
+    scene: Scene, grid: Grid, focus: Focus, members: IntArray, rules: PlanRules, outcome: TextArray
+) -> tuple[IntArray, pa.Table]:
+    """Place the chips of some objects on a grid; sets their `outcome`, "" where a chip has its place.
+
+    Returns:
+        The members with a chip, and their rows of the plan; the stratum is left open.
+    """
+    boxes = _pixel_boxes(grid, focus, members)
+    finite = np.isfinite(boxes).all(axis=1)
+    tiles = tiles_of(boxes[finite], focus.kinds[members[finite]] == "area", rules.plan)
+    members = members[finite]
+    outcome[members[~tiles.fits]] = "size"
+    members, tiles = members[tiles.fits], tiles.where(tiles.fits)
+    windows, wrong = place(grid, tiles, focus.codes[members], rules.plan, rules.zoom)
+    outcome[members[wrong == TWO_SPLITS]] = "split"
+    good = wrong <= TWO_CELLS
+    members, windows, held = members[good], windows[good], tiles.held[good]
+    outcome[members] = ""
+    bounds = grid.bounds(windows)
+    lon, lat = (bounds[:, 0] + bounds[:, 2]) / 2, (bounds[:, 1] + bounds[:, 3]) / 2
+    x, y = cells_of(lon, lat, rules.zoom)
+    ids = [focus.ids[member] for member in members]
+    name = f"{scene.source}_{scene.datetime:%Y%m%d}"
+    digests = [_digest(scene.scene_id, grid.crs, *window) for window in windows.tolist()]
+    same = {"region": scene.region, "source": scene.source, "scene_id": scene.scene_id, "crs": grid.crs}
+    columns: dict[str, Any] = {
+        **{key: pa.repeat(value, len(ids)) for key, value in same.items()},
+        "chip_id": [f"{object_id}_{name}_{digest}" for object_id, digest in zip(ids, digests, strict=True)],
+        "object_id": ids,
+        "transform": [grid.transform(column, row) for column, row in windows[:, :2].tolist()],
+        "width": pa.array(windows[:, 2] - windows[:, 0], pa.int32()),
+        "height": pa.array(windows[:, 3] - windows[:, 1], pa.int32()),
+        "gsd_m": grid.gsds_at(lat),
+        "bbox": pa.StructArray.from_arrays(list(bounds.T), fields=list(BBOX_TYPE)),
+        "focus_box": _focus_boxes(grid, focus, members, held, windows).tolist(),
+        "stratum": pa.nulls(len(ids), pa.string()),
+        "cell": [f"{column}/{row}" for column, row in zip(x.tolist(), y.tolist(), strict=True)],
+        "osm_shift_m": [grid.shift] * len(ids),
+        "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
+    }
+    return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.blake2b("|".join(map(str, facts)).encode(), digest_size=4).hexdigest()
+
+
+def _pixel_boxes(grid: Grid, focus: Focus, members: IntArray) -> FloatArray:
+    """Boxes (x0, y0, x1, y1) in pixels, [n, 4]: an area's own, else the point or the vertex without extent."""
+    points = grid.pixels(focus.points[members])
+    boxes = np.concatenate([points, points], axis=1)
+    areas = np.flatnonzero(focus.kinds[members] == "area")
+    boxes[areas] = shapely.bounds(shapely.transform(focus.geometry[members[areas]], grid.pixels)).reshape(-1, 4)
+    return np.round(boxes, PIXEL_DECIMALS)
+
+
+def _focus_boxes(grid: Grid, focus: Focus, members: IntArray, held: IntArray, windows: IntArray) -> IntArray:
+    """The objects' boxes inside their chips, [n, 4] in chip pixels; of a line, the box of what of it is in the chip."""
+    boxes = held.copy()
+    lines = np.flatnonzero(focus.kinds[members] == "line")
+    shown = shapely.intersection(
+        shapely.transform(focus.geometry[members[lines]], grid.pixels),
+        shapely.box(*windows[lines].T.astype(np.float64)),
+    )
+    bounds = shapely.bounds(shown).reshape(-1, 4)
+    some = lines[np.isfinite(bounds).all(axis=1)]
+    bounds = bounds[np.isfinite(bounds).all(axis=1)]
+    boxes[some] = np.concatenate([np.floor(bounds[:, :2]), np.ceil(bounds[:, 2:])], axis=1).astype(np.int64)
+    boxes = np.clip(boxes - np.tile(windows[:, :2], 2), 0, np.tile(windows[:, 2:] - windows[:, :2], 2))
+    boxes[:, :2] = np.minimum(boxes[:, :2], np.tile(windows[:, 2:] - windows[:, :2], 1) - 1)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    return boxes

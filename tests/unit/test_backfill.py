@@ -1,0 +1,146 @@
+"""The walk over the levels, with two small stages in place of the plant's."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from skyscript_assets import backfill, partitions
+from skyscript_assets.asset import Counts, asset, definition
+from skyscript_assets.assets import LEVELS, STAGES, Level
+from skyscript_assets.lib.errors import SceneError, SkyScriptError
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.storage import Store
+from skyscript_assets.partitions import Scheme, partitions_of
+from skyscript_assets.provenance import Run
+from skyscript_assets.resources import Plant
+
+made: list[str] = []
+broken: set[str] = set()
+
+
+@asset(Scheme.REGION, group="g", kinds=[])
+def first(run: Run[Any]) -> Counts:
+    """First."""
+    (region,) = run.partition
+    made.append(f"first/{region}" + (" again" if run.retry else ""))
+    if region in broken:
+        raise SceneError(f"{region} is broken")
+    (run.out / "x").write_text(region)
+    return {"failed": 0 if run.retry else 1}
+
+
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("first",))
+def second(run: Run[Any]) -> Counts:
+    """Second."""
+    made.append("second")
+    (run.out / "y").write_text("y")
+    return {}
+
+
+SMALL = {stage.name: stage for stage in (first, second)}
+STEPS = ["helsinki", "kotka", "gather"]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(PACKAGED_PROFILES / "demo")
+
+
+@pytest.fixture
+def walk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings
+) -> Iterator[Callable[..., list[backfill.StepResult]]]:
+    """Walks over the small stages."""
+    levels = (Level("regions", "First.", (first,)), Level("gather", "Second.", (second,)))
+    monkeypatch.setattr(backfill, "LEVELS", levels)
+    monkeypatch.setattr(backfill, "STAGES", SMALL)
+    made.clear()
+    broken.clear()
+    by_scheme = partitions.definitions(settings)
+    defs = dg.Definitions(
+        assets=[definition(stage, SMALL, settings, by_scheme) for stage in SMALL.values()],
+        jobs=[dg.define_asset_job(level.name, [stage.name for stage in level.stages]) for level in levels],
+        resources={"plant": Plant(settings_folder=str(PACKAGED_PROFILES / "demo"), data=str(tmp_path))},
+        executor=dg.in_process_executor,
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield lambda **options: list(backfill.run_all(defs, settings, Store(tmp_path), instance, **options))
+
+
+def test_every_partition_runs_once_level_by_level(walk: Callable[..., list[backfill.StepResult]]) -> None:
+    results = walk()
+    assert [result.step.title for result in results] == STEPS
+    assert all(result.ran and result.error is None and result.seconds for result in results)
+    assert made == ["first/helsinki", "first/kotka", "second"]
+    assert not any(result.ran for result in walk())
+    assert len(made) == 3
+
+
+def test_a_level_that_failed_ends_the_walk_after_its_other_partitions(
+    walk: Callable[..., list[backfill.StepResult]],
+) -> None:
+    broken.add("helsinki")
+    results = walk()
+    assert [(result.step.title, result.error) for result in results] == [
+        ("helsinki", "first: helsinki is broken"),
+        ("kotka", None),
+    ]
+    broken.clear()
+    assert [result.ran for result in walk()] == [True, False, True]
+
+
+def test_only_what_failed_is_tried_again(
+    walk: Callable[..., list[backfill.StepResult]], settings: Settings, tmp_path: Path
+) -> None:
+    walk()
+    steps = backfill.retry_steps((), settings, Store(tmp_path))
+    assert [step.title for step in steps] == STEPS[:2]
+    walk(steps=steps, retry=True)
+    assert made[3:] == ["first/helsinki again", "first/kotka again"]
+    assert backfill.retry_steps((), settings, Store(tmp_path)) == []
+
+
+def test_what_was_never_made_cannot_be_tried_again(
+    walk: Callable[..., list[backfill.StepResult]], settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(SkyScriptError, match="skyscript run first/kotka"):
+        backfill.retry_steps(("first/kotka",), settings, Store(tmp_path))
+
+
+def test_an_output_that_the_instance_does_not_know_is_recorded_without_being_made(
+    walk: Callable[..., list[backfill.StepResult]], settings: Settings, tmp_path: Path
+) -> None:
+    walk()
+    step = backfill.step_named("first/kotka", settings)
+    with dg.DagsterInstance.ephemeral() as empty:
+        assert not backfill.is_current(step, settings, Store(tmp_path), empty)
+
+
+def test_steps_of_the_plant_come_in_the_order_of_its_levels(settings: Settings) -> None:
+    steps = backfill.steps_of(settings)
+    order = [LEVELS.index(step.level) for step in steps]
+    assert order == sorted(order)
+    assert len(steps) == sum(len(partitions_of(level.scheme, settings)) for level in LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nonsense", "there is no asset"),
+        ("image_chips/mars/SYN1", "there are image_chips/"),
+        ("osm_objects", "there are"),
+    ],
+)
+def test_a_name_that_is_no_output_is_refused_with_what_there_is(settings: Settings, name: str, message: str) -> None:
+    with pytest.raises(SkyScriptError, match=message):
+        backfill.step_named(name, settings)
+
+
+def test_names_may_be_written_with_either_separator(settings: Settings) -> None:
+    (pair, *_) = partitions_of(STAGES["image_chips"].scheme, settings)
+    slash, bar = (backfill.step_named(f"image_chips/{mark.join(pair)}", settings) for mark in "/|")
+    assert slash == bar
+    assert slash.stages == (STAGES["image_chips"],)

@@ -1,0 +1,34 @@
+from skyscript_assets.assets import LEVELS, STAGES
+from skyscript_assets.definitions import defs
+from skyscript_assets.jobs import all_jobs
+from skyscript_assets.schedules import missing_pairs
+
+
+def test_every_level_is_a_job_over_its_assets_and_says_what_for() -> None:
+    jobs = {job.name: job for job in all_jobs()}
+    assert list(jobs) == [level.name for level in LEVELS]
+    for level in LEVELS:
+        assert jobs[level.name].description == level.description != ""
+        resolved = defs.resolve_job_def(level.name)
+        assert {key.to_user_string() for key in resolved.asset_layer.selected_asset_keys} == {
+            stage.name for stage in level.stages
+        }
+
+
+def test_a_level_has_one_partition_scheme_and_every_stage_one_level() -> None:
+    for level in LEVELS:
+        assert {stage.scheme for stage in level.stages} == {level.scheme}
+    assert sum(len(level.stages) for level in LEVELS) == len(STAGES)
+
+
+def test_a_stage_stands_behind_everything_that_it_is_made_from() -> None:
+    order = list(STAGES)
+    for stage in STAGES.values():
+        for upstream in stage.upstream:
+            name = upstream if isinstance(upstream, str) else upstream.asset
+            assert order.index(name) < order.index(stage.name), f"{stage.name} is before {name}"
+
+
+def test_the_schedule_is_described_and_off() -> None:
+    assert missing_pairs.description
+    assert missing_pairs.default_status.value == "STOPPED"
