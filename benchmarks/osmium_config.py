@@ -1,6 +1,4 @@
-"""The rules of `lib.osm.areas` as a configuration of `osmium export`."""
-
-from __future__ import annotations
+"""Our rules of areas in the words of `osmium export`, for the measurement and the tests that compare with it."""
 
 from typing import Any
 
