@@ -10,7 +10,7 @@ from skyscript_assets.asset import Stage
 from skyscript_assets.assets.benchmarks import benchmark_data, benchmark_scores, scoreboard
 from skyscript_assets.assets.captions import caption_rules, captions
 from skyscript_assets.assets.chips import chip_plan, image_chips
-from skyscript_assets.assets.imagery import scene_index, scene_offsets
+from skyscript_assets.assets.imagery import image_sources, scene_index, scene_offsets
 from skyscript_assets.assets.model import chip_features, clip_scores, pretrained_weights, trained_checkpoint
 from skyscript_assets.assets.osm import osm_extract, osm_objects, region_overlap
 from skyscript_assets.assets.shards import caption_shards, training_manifest
@@ -35,11 +35,12 @@ class Level:
 REGIONS = Level("regions", "Extracts and their objects, a region a run.", (osm_extract, osm_objects, region_overlap))
 TAGS = Level(
     "tags",
-    "Labels, rules and weights; the vocabulary of all regions, its groundability, and the snapshot that plans use.",
+    "What people and sources state; the vocabulary of all regions, its groundability, the snapshot that plans use.",
     (
         tag_labels,
         caption_rules,
         pretrained_weights,
+        image_sources,
         tag_vocabulary,
         tag_groundability,
         sampling_snapshot,

@@ -1,4 +1,4 @@
-"""The scenes that a source has over a region, and how they lie against OSM: `scene_index`, `scene_offsets`."""
+"""What sources state, their scenes, how these lie against OSM: `image_sources`, `scene_index`, `scene_offsets`."""
 
 from __future__ import annotations
 
@@ -12,39 +12,76 @@ import pyarrow as pa
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
+from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
-from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
+from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.storage import OutputKey
+from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 
+SOURCES_SCHEMA = pa.schema([("source", pa.string()), ("gsd_m", pa.float64())])
 
-class SceneConfig(Model):
-    """What the scenes of a source depend on beside region and code, as its kind tells."""
+
+class SourceConfig(Model):
+    """A source, and what its scenes depend on beside region and code, as its kind tells."""
 
     source: Annotated[SourceBase, UNSEEN]
     shared: Annotated[Shared, UNSEEN]
     depends_on: dict[str, Any]
 
+    @classmethod
+    def of(cls, settings: Settings, key: str) -> SourceConfig:
+        """A source of the settings."""
+        source = settings.sources[key]
+        depends_on = source_kind(source.kind).depends_on(source, settings.shared)
+        return cls(source=source, shared=settings.shared, depends_on=depends_on)
 
-def _scene_config(settings: Settings, partition: Partition) -> SceneConfig:
-    source = settings.sources[partition[1]]
-    depends_on = source_kind(source.kind).depends_on(source, settings.shared)
-    return SceneConfig(source=source, shared=settings.shared, depends_on=depends_on)
+
+class SourcesConfig(Model):
+    """Every source, and the boxes of the regions that their images are to reach."""
+
+    sources: dict[str, SourceConfig]
+    boxes: tuple[BBox | None, ...]
+
+
+def _every_source(settings: Settings, partition: Partition) -> SourcesConfig:  # noqa: ARG001
+    sources = {key: SourceConfig.of(settings, key) for key in settings.sources}
+    return SourcesConfig(sources=sources, boxes=settings.shared.boxes)
+
+
+@asset(
+    Scheme.SINGLE,
+    group="imagery",
+    kinds=["parquet"],
+    tables={"sources.parquet": SOURCES_SCHEMA},
+    unique="source",
+    config=_every_source,
+    preview=lambda run: {"sources": metadata.parquet_rows(run.out / "sources.parquet", limit=50)},
+)
+def image_sources(run: Run[SourcesConfig]) -> Counts:
+    """What sources state, checked against the images that are on this machine, before counts are frozen with it."""
+    facts = {key: check_source(key, read.source, read.shared) for key, read in run.config.sources.items()}
+    rows = [{"source": key, "gsd_m": read.source.gsd_m} for key, read in run.config.sources.items()]
+    write_table(run.out / "sources.parquet", rows_to_table(rows, SOURCES_SCHEMA))
+    return facts
+
+
+def _scene_config(settings: Settings, partition: Partition) -> SourceConfig:
+    return SourceConfig.of(settings, partition[1])
 
 
 def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
     return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
 
 
-def _scene_preview(run: Run[SceneConfig]) -> dict[str, dg.MetadataValue]:
+def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
     shown = {"scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns)}
     if (run.out / "painting.json").exists():
@@ -71,7 +108,7 @@ def _scene_preview(run: Run[SceneConfig]) -> dict[str, dg.MetadataValue]:
     pool="imagery",
     retries=3,
 )
-def scene_index(run: Run[SceneConfig]) -> Counts:
+def scene_index(run: Run[SourceConfig]) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
     region, key = run.partition
     source = run.config.source

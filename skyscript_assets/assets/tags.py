@@ -13,10 +13,9 @@ from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.models import Base, PackagedWeights
 from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
-from skyscript_assets.lib.tags.agreement import DISAGREEMENT_SCHEMA
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import (
-    DOUBTFUL_SCHEMA,
     GROUNDABILITY_SCHEMA,
     LabelFiles,
     decide_groundability,
@@ -24,7 +23,7 @@ from skyscript_assets.lib.tags.groundability import (
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
-from skyscript_assets.lib.tags.validation import FIGURES_SCHEMA, figure_rows
+from skyscript_assets.lib.tags.validation import figure_rows
 from skyscript_assets.lib.tags.vocabulary import (
     COOCCURRENCE_SCHEMA,
     PLANNABLE_SCHEMA,
@@ -55,16 +54,14 @@ def tag_labels(run: Run[dict[str, GivenFile]]) -> Counts:
 
 
 class VocabularyConfig(Model):
-    """What the vocabulary reads: sizes of objects that suit a chip at each GSD, metres."""
+    """What the vocabulary reads: sizes of objects that suit a chip."""
 
-    gsds_m: tuple[float, ...]
     sizes: SizeSettings
     rare_below: int
 
 
 def _vocabulary_config(settings: Settings, partition: Partition) -> VocabularyConfig:  # noqa: ARG001
-    gsds = tuple(sorted({source.gsd_m for source in settings.sources.values()}))
-    return VocabularyConfig(gsds_m=gsds, sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below)
+    return VocabularyConfig(sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below)
 
 
 def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValue]:
@@ -80,7 +77,7 @@ def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValu
     Scheme.SINGLE,
     group="tags",
     kinds=["duckdb", "parquet"],
-    upstream=("osm_objects",),
+    upstream=("osm_objects", "image_sources"),
     code_version="2",
     tables={
         "vocabulary.parquet": VOCABULARY_SCHEMA,
@@ -93,10 +90,9 @@ def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValu
 def tag_vocabulary(run: Run[VocabularyConfig]) -> Counts:
     """How often every key=value occurs, by region and kind, how large its objects are, which come together."""
     objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
+    gsds_m = read_table(run.input("image_sources") / "sources.parquet")["gsd_m"].to_pylist()
     config = run.config
-    return vars(
-        count_vocabulary(objects, config.gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress)
-    )
+    return vars(count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress))
 
 
 class GroundabilityConfig(Model):
@@ -108,25 +104,24 @@ class GroundabilityConfig(Model):
 
 
 def _groundability_config(settings: Settings, partition: Partition) -> GroundabilityConfig:  # noqa: ARG001
-    return GroundabilityConfig(tags=settings.plant.tags, weights=settings.weights, bases=settings.bases)
+    tags = settings.plant.tags
+    weights = {key: known for key, known in settings.weights.items() if key == tags.encoder}
+    bases = {key: known for key, known in settings.bases.items() if key == tags.encoder}
+    return GroundabilityConfig(tags=tags, weights=weights, bases=bases)
 
 
 def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.MetadataValue]:
     report = read_report(run.out)
     tables = {
-        "label next": (report["label_next"], DOUBTFUL_SCHEMA),
-        "cross-validation": (figure_rows(report), FIGURES_SCHEMA),
-        "disagreements": ((report["agreement"] or {}).get("disagreements", []), DISAGREEMENT_SCHEMA),
+        "label next": report["label_next"],
+        "cross-validation": figure_rows(report),
+        "disagreements": (report["agreement"] or {}).get("disagreements", []),
     }
     return {
         "decisions": metadata.drawn(
             lambda path: plot_groundability(run.out, path), "Decisions, and the model on unseen keys"
         ),
-        **{
-            name: metadata.rows(pa.Table.from_pylist(found, schema), limit=30)
-            for name, (found, schema) in tables.items()
-            if found
-        },
+        **{name: metadata.rows(pa.Table.from_pylist(found), limit=30) for name, found in tables.items() if found},
         "report": dg.MetadataValue.json(report),
         "preview": metadata.parquet_rows(run.out / "groundability.parquet"),
     }

@@ -13,6 +13,7 @@ import email.utils
 import functools
 import http.client
 import logging
+import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +54,7 @@ CONNECTIONS = 16
 """Connections that are kept open to one host."""
 
 _CHUNK_BYTES = 1 << 18
+_WEB = re.compile("https?://", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -143,14 +145,7 @@ def persist(
 
 
 def request(
-    url: str,
-    *,
-    limit: int,
-    signer: Signer | None = None,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
-    check: Callable[[Answer], None] | None = None,
+    url: str, *, limit: int, signer: Signer | None = None, check: Callable[[Answer], None] | None = None, **how: Any
 ) -> Answer:
     """Ask a server, again and later each time while it or the network fails for now.
 
@@ -158,10 +153,8 @@ def request(
         url: Address, http or https.
         limit: Most bytes of the body that are accepted, after decompression.
         signer: Credentials for the hosts that they are meant for; renewed once where they are refused.
-        method: GET or POST.
-        headers: Further headers.
-        body: Body of a POST.
         check: Raises CorruptInputError for an answer that is not what was asked for.
+        how: Further arguments of `opened`.
 
     Returns:
         The answer, status 200 to 299.
@@ -177,7 +170,7 @@ def request(
     def attempt(*, renew: bool = False) -> Answer:
         nonlocal renewed
         try:
-            answer = ask(url, limit=limit, signer=signer, renew=renew, method=method, headers=headers, body=body)
+            answer = ask(url, limit=limit, signer=signer, renew=renew, **how)
             check_status(url, answer.status, answer.headers)
         except RefusedError as error:
             # Tokens expire between two requests: once they are asked for anew.
@@ -243,7 +236,7 @@ def opened(
         PassingError: the server or the network failed for now.
     """
     for _ in range(MAX_REDIRECTS + 1):
-        if not url.startswith(("http://", "https://")):
+        if not _WEB.match(url):
             raise SettingsError(f"{shown(url)} cannot be asked: give an http or https address")
         signed, credentials = signer.sign(url, renew=renew) if signer is not None else (url, {})
         with _sent(method, signed, {**(headers or {}), **credentials}, body, stall_s or STALL_S) as response:
@@ -252,7 +245,7 @@ def opened(
                 return
             response.read(_CHUNK_BYTES)  # so that the connection can be used again
         target = urljoin(url, response.headers["location"])
-        if not target.startswith(("http://", "https://")):
+        if not _WEB.match(target):
             raise RefusedError(f"{shown(url)} redirects to {shown(target)}, which is neither http nor https")
         if response.status == 303 or (response.status in (301, 302) and method == "POST"):
             method, body = "GET", None
@@ -321,7 +314,7 @@ def _failure(url: str, error: Any) -> Exception:
     from urllib3 import exceptions
 
     match error:
-        case exceptions.LocationParseError():
+        case exceptions.LocationValueError():
             return SettingsError(f"{shown(url)} is no address that can be asked")
         case exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return UnreachableError(

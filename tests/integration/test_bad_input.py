@@ -235,9 +235,9 @@ def test_a_source_whose_files_lie_elsewhere_is_explicitly_empty(extracted: Site)
     extracted.write_raster(**extracted.raster, transform=transform)
     workshop = extracted.workshop()
     extracted.make(workshop, "scene_index/here/OWN")
-    manifest = workshop.store.record(OutputKey("scene_index", ("here", "OWN")))
-    assert manifest is not None
-    assert (manifest.counts["scenes"], manifest.counts["outside"]) == (0, 1)
+    record = workshop.store.record(OutputKey("scene_index", ("here", "OWN")))
+    assert record is not None
+    assert (record.counts["scenes"], record.counts["outside"]) == (0, 1)
 
 
 # ----------------------------------------------------------------------- settings, disk, order of the runs
@@ -352,13 +352,11 @@ def test_a_file_where_an_output_should_be(site: Site) -> None:
     )
 
 
-def test_a_manifest_that_is_none(extracted: Site) -> None:
-    manifest = extracted.data / "osm_extract/here/output.json"
-    manifest.write_text(manifest.read_text("utf-8")[:50], "utf-8")
+def test_a_record_that_is_none(extracted: Site) -> None:
+    record = extracted.data / "osm_extract/here/output.json"
+    record.write_text(record.read_text("utf-8")[:50], "utf-8")
     before = contents(extracted.data)
-    with pytest.raises(
-        SkyScriptError, match=rf"^{manifest} is not a manifest \(.*\); delete its folder and run again$"
-    ):
+    with pytest.raises(SkyScriptError, match=rf"^{record} is not a record \(.*\); delete its folder and run again$"):
         extracted.run(extracted.workshop(), "osm_objects/here")
     assert contents(extracted.data) == before
 

@@ -39,7 +39,7 @@ from skyscript_assets.lib.osm.origin import read_of_region
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.storage import Manifest, OutputKey, Store
+from skyscript_assets.lib.storage import OutputKey, OutputRecord, Store
 from skyscript_assets.provenance import Outputs
 from tests.serving import serving
 from tests.workshop import demo_files, shared_in, write_profile
@@ -130,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         end = start + self.server.cuts.pop(0) if self.server.cuts else len(data)
+        self.close_connection = self.close_connection or end < len(data)
         body = data[start:end] + (self.server.surplus if end >= len(data) else b"")
         if self.server.chunked:
             headers = {"Transfer-Encoding": "chunked", **headers, "Content-Length": ""}
@@ -693,7 +694,7 @@ class Plant:
         self.folder, self.url = folder, url
         self.store = Store(folder / "data")
 
-    def make(self, **region: Any) -> Manifest:
+    def make(self, **region: Any) -> OutputRecord:
         """Make the extract again whether or not it is current; counts how often as it goes."""
         files = demo_files()
         files["regions"] = {"regions": {"here": {"title": "Here", "url": self.url, **region}}}

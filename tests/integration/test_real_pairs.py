@@ -49,20 +49,20 @@ class Pairs(Workshop):
         steps = [step for step in backfill.steps_of(self.settings) if step.level.name in levels]
         return list(backfill.run_all(self.defs, self.settings, self.store, self.instance, steps=steps))
 
-    def folder(self, asset: str, *parts: str) -> Path:
-        return self.store.folder(OutputKey(asset, parts))
+    def folder(self, asset: str, *partition: str) -> Path:
+        return self.store.folder(OutputKey(asset, partition))
 
-    def counts(self, asset: str, *parts: str) -> dict[str, Any]:
-        manifest = self.store.record(OutputKey(asset, parts))
-        assert manifest is not None
-        return dict(manifest.counts)
+    def counts(self, asset: str, *partition: str) -> dict[str, Any]:
+        record = self.store.record(OutputKey(asset, partition))
+        assert record is not None
+        return dict(record.counts)
 
-    def rows(self, asset: str, *parts: str, table: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = read_table(self.folder(asset, *parts) / table).to_pylist()
+    def rows(self, asset: str, *partition: str, table: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = read_table(self.folder(asset, *partition) / table).to_pylist()
         return rows
 
-    def image(self, chip: dict[str, Any], *parts: str) -> NDArray[np.uint8]:
-        data = read_member(self.folder("image_chips", *parts) / chip["shard"], chip["offset"], chip["length"])
+    def image(self, chip: dict[str, Any], *partition: str) -> NDArray[np.uint8]:
+        data = read_member(self.folder("image_chips", *partition) / chip["shard"], chip["offset"], chip["length"])
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
         return image
 

@@ -20,7 +20,7 @@ from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
-PARTS = ("kotka", "ORTHO")
+PARTITION = ("kotka", "ORTHO")
 NAME = "image_chips/kotka/ORTHO"
 
 
@@ -28,8 +28,8 @@ class Bench(Workshop):
     """A profile with one source of one file, whose scene table and plan are put into the store as they are."""
 
     def put(self, asset: str, write: Callable[[Path], Any]) -> None:
-        stage, key = STAGES[asset], OutputKey(asset, PARTS)
-        made_from = Outputs(STAGES, self.settings, self.store).provenance(stage, PARTS)
+        stage, key = STAGES[asset], OutputKey(asset, PARTITION)
+        made_from = Outputs(STAGES, self.settings, self.store).provenance(stage, PARTITION)
         with self.store.writing(key, made_from.fingerprint) as out:
             write(out)
             self.store.complete(key, fingerprint=made_from.fingerprint, made_from=made_from.made_from, counts={})
@@ -42,7 +42,7 @@ class Bench(Workshop):
 
     @property
     def folder(self) -> Path:
-        return self.store.folder(OutputKey("image_chips", PARTS))
+        return self.store.folder(OutputKey("image_chips", PARTITION))
 
     def run(self, *, retry: bool = False) -> backfill.StepResult:
         step = backfill.step_named(NAME, self.settings)
@@ -90,33 +90,33 @@ def test_only_what_failed_is_cut_again_and_the_rest_keeps_its_bytes(bench: Bench
     assert bench.run().error is None
     before = {path.name: path.read_bytes() for path in bench.folder.glob("part-*.tar")}
     failed = bench.failures()
-    first = bench.store.record(OutputKey("image_chips", PARTS))
+    first = bench.store.record(OutputKey("image_chips", PARTITION))
     assert first is not None
     assert 0 < len(failed) == first.counts["failed"] < 36
     assert {row["reason"] for row in failed} == {"unreadable"}
     assert (bench.folder / "rejected.jpg").stat().st_size > 0
     # Nothing is mended: the same fail again, and nothing downstream becomes stale by it.
     assert bench.run(retry=True).error is None
-    again = bench.store.record(OutputKey("image_chips", PARTS))
+    again = bench.store.record(OutputKey("image_chips", PARTITION))
     assert again is not None
     assert again.data_version == first.data_version
     assert {row["attempts"] for row in bench.failures()} == {2}
     (bench.profile.parent / "ortho.tif").write_bytes(whole)
     (step,) = backfill.retry_steps([], bench.settings, bench.store)
-    assert (step.only, step.partition) == ("image_chips", PARTS)
+    assert (step.only, step.partition) == ("image_chips", PARTITION)
     result = bench.run(retry=True)
     assert (result.ran, result.error) == (True, None)
     assert bench.failures() == []
-    manifest = bench.store.record(OutputKey("image_chips", PARTS))
-    assert manifest is not None
-    assert manifest.counts["recovered"] == len(failed)
+    record = bench.store.record(OutputKey("image_chips", PARTITION))
+    assert record is not None
+    assert record.counts["recovered"] == len(failed)
     assert {path.name: path.read_bytes() for path in bench.folder.glob("part-*.tar") if path.name in before} == before
     ids = {row["chip_id"] for row in failed}
     shards = {row["shard"] for row in bench.chips() if row["chip_id"] in ids}
     assert shards == {f"part-{len(before):05d}.tar"}
     assert [row["chip_id"] for row in bench.chips()] == [
         row["chip_id"]
-        for row in pq.read_table(bench.store.folder(OutputKey("chip_plan", PARTS)) / "plan.parquet").to_pylist()
+        for row in pq.read_table(bench.store.folder(OutputKey("chip_plan", PARTITION)) / "plan.parquet").to_pylist()
     ]
     # A current output of which nothing failed is left alone.
     stamp = (bench.folder / "chips.parquet").stat().st_mtime_ns

@@ -19,7 +19,7 @@ from tests.workshop import demo_files, write_profile
 
 pytestmark = pytest.mark.integration
 
-PARTS = ("here", "TILES")
+PARTITION = ("here", "TILES")
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
-def run(settings: Settings, store: Store, stage: str, parts: tuple[str, ...] = PARTS) -> None:
-    Outputs(STAGES, settings, store).materialize(STAGES[stage], parts)
+def run(settings: Settings, store: Store, stage: str, partition: tuple[str, ...] = PARTITION) -> None:
+    Outputs(STAGES, settings, store).materialize(STAGES[stage], partition)
 
 
 def put_plan(
     store: Store, write_chip_plan: Callable[..., Any], windows: list[tuple[Scene, int, int, int, int]]
 ) -> None:
-    key = OutputKey("chip_plan", PARTS)
+    key = OutputKey("chip_plan", PARTITION)
     with store.writing(key, "by hand") as out:
         write_chip_plan(out, windows, region="here", source="TILES")
         store.complete(key, fingerprint="by hand", made_from={}, counts={})
@@ -85,25 +85,25 @@ def test_a_retry_asks_for_tiles_of_what_failed_alone(
     settings = settings_with()
     run(settings, store, "osm_extract", ("here",))
     run(settings, store, "scene_index")
-    (scene,) = read_scenes(store.folder(OutputKey("scene_index", PARTS)))
+    (scene,) = read_scenes(store.folder(OutputKey("scene_index", PARTITION)))
     put_plan(store, write_chip_plan, [(scene, 20 + 170 * k, 30 + 170 * k, 120, 120) for k in range(4)])
     server.tiles.clear()
     last = (scene.access["first"][0] + 2, scene.access["first"][1] + 2)
     server.faults[last] = (500, {}, b"oops")
     server.faults[tuple(scene.access["probe"])] = (500, {}, b"oops")
     run(settings, store, "image_chips")
-    manifest = store.record(OutputKey("image_chips", PARTS))
-    assert manifest is not None
-    assert 0 < manifest.counts["failed"] <= 2
+    record = store.record(OutputKey("image_chips", PARTITION))
+    assert record is not None
+    assert 0 < record.counts["failed"] <= 2
     before, faults = len(server.tiles), set(server.faults)
     server.faults.clear()
-    Outputs(STAGES, settings, store).materialize(STAGES["image_chips"], PARTS, retry=True)
+    Outputs(STAGES, settings, store).materialize(STAGES["image_chips"], PARTITION, retry=True)
     # Only tiles under the chips that had failed, at most four each; none that was kept.
     assert faults & set(server.tiles[before:])
-    assert len(server.tiles) - before <= 4 * manifest.counts["failed"]
-    chips = read_table(store.folder(OutputKey("image_chips", PARTS)) / "chips.parquet").to_pylist()
+    assert len(server.tiles) - before <= 4 * record.counts["failed"]
+    chips = read_table(store.folder(OutputKey("image_chips", PARTITION)) / "chips.parquet").to_pylist()
     assert [chip["status"] for chip in chips] == ["ok"] * 4
-    names = {path.name for path in store.folder(OutputKey("image_chips", PARTS)).iterdir()}
+    names = {path.name for path in store.folder(OutputKey("image_chips", PARTITION)).iterdir()}
     tables = {"chips.parquet", "failures.parquet", "output.json", "accepted.jpg", "rejected.jpg"}
     assert names == {*tables, "part-00000.tar", "part-00001.tar", "part-00002.tar"}
 
@@ -116,7 +116,7 @@ def test_how_a_service_is_asked_makes_nothing_stale_and_what_it_is_asked_for_doe
     run(settings, store, "scene_index")
 
     def state(**facts: Any) -> State:
-        return Outputs(STAGES, settings_with(**facts), store).state(STAGES["scene_index"], PARTS)
+        return Outputs(STAGES, settings_with(**facts), store).state(STAGES["scene_index"], PARTITION)
 
     assert state(requests_per_second=5, contact="me@example.org", cache_mb=10, connections=1) is State.CURRENT
     assert state(api_key_variable="SOME_KEY") is State.CURRENT

@@ -40,7 +40,6 @@ from skyscript_assets.lib.imagery.sources.stac.index import index_stac
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
 from tests.workshop import Workshop, shared_in, tiny_files, write_profile
@@ -931,6 +930,7 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     for name in (
         "osm_extract",
         "osm_objects",
+        "region_overlap",
         "tag_labels",
         "pretrained_weights",
         "tag_vocabulary",
@@ -940,9 +940,8 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
         "chip_plan",
         "image_chips",
     ):
-        parts = {"osm_extract": ("kotka",), "osm_objects": ("kotka",)}.get(name, ())
-        parts = ("kotka", "AIR") if STAGES[name].scheme is Scheme.REGION_SOURCE else parts
-        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], parts)
+        partition = ("kotka", "AIR")[: len(STAGES[name].scheme.dimensions)]
+        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], partition)
     assert made["scene_index"].record.counts["scenes"] == 1
     assert made["scene_index"].record.counts["unusable"] == 1
     assert made["image_chips"].record.counts["ok"] > 10

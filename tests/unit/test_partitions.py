@@ -42,7 +42,7 @@ def test_overlap_reads_earlier_regions_that_may_share_the_ground(
 def test_a_partition_reads_equal_keys_and_gathers_the_others(tmp_path: Path) -> None:
     settings = profile(tmp_path)
     plan = inputs_of(chip_plan, STAGES, settings, ("kotka", "SYN1"))
-    assert {key.partition for key in plan} == {("kotka",), ("kotka", "SYN1"), (settings.plant.chips.snapshot,)}
+    assert {key.partition for key in plan} == {("kotka",), ("kotka", "SYN1"), (settings.plant.plan.snapshot,)}
     assert OutputKey("scene_offsets", ("kotka", "SYN1")) not in plan, "offsets are not applied"
     vocabulary = inputs_of(STAGES["tag_vocabulary"], STAGES, settings, ())
     assert {key.partition for key in vocabulary if key.asset == "osm_objects"} == {("helsinki",), ("kotka",)}

@@ -305,14 +305,11 @@ def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.n
     Raises:
         CorruptInputError: a name is no class of the benchmark.
     """
-    index = {name: i for i, name in enumerate(classes)}
-    matrix = np.zeros((len(truth), len(classes)), dtype=bool)
-    for row, names in enumerate(truth):
-        for name in names:
-            if name not in index:
-                raise CorruptInputError(f"item {row} has the unknown class {name!r}: materialize benchmark_data again")
-            matrix[row, index[name]] = True
-    return matrix
+    unknown = {name for names in truth for name in names} - set(classes)
+    if unknown:
+        raise CorruptInputError(f"items have the unknown class {min(unknown)!r}: materialize benchmark_data again")
+    shown = [[name in names for name in classes] for names in truth]
+    return np.array(shown, dtype=bool).reshape(len(truth), len(classes))
 
 
 def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:

@@ -101,9 +101,9 @@ def _words(text: str) -> str:
 
 def _value_words(key: str, value: str, rules: CaptionRules) -> str:
     """A value in words: lists are joined by "and", numbers get their key's unit, hex colours a name."""
-    parts = [_words(part) for part in value.split(";")]
-    distinct = list(dict.fromkeys(part for part in parts if part))[:MAX_LIST]
-    return " and ".join(_measure(part, rules.units.get(key)) for part in distinct)
+    listed = map(_words, value.split(";"))
+    distinct = list(dict.fromkeys(words for words in listed if words))[:MAX_LIST]
+    return " and ".join(_measure(words, rules.units.get(key)) for words in distinct)
 
 
 def _measure(text: str, unit: str | None) -> str:

@@ -8,8 +8,8 @@ invalid pixels left out of the mean. What becomes of the pixels belongs to calle
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -94,15 +94,18 @@ class SceneReader(abc.ABC):
         self._to_scene: tuple[float, ...] = tuple((~self._transform)[:6])
         self._crs_of: dict[str, Any] = {}
 
-    @abc.abstractmethod
     def __enter__(self) -> Self:
-        """Open the image."""
+        with contextlib.ExitStack() as stack:
+            self.open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @abc.abstractmethod
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Open the image, until the stack is closed."""
 
     @property
     @abc.abstractmethod

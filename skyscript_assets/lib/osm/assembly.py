@@ -79,9 +79,9 @@ def ways_text(ways: Objects, places: NDArray[np.int32], rows: IntArray, *, own: 
     return _lines("w", ids, " Tarea=yes N" if own else " N", nodes)
 
 
-def _lines(*parts: str | pa.StringArray) -> bytes:
-    """Lines of text, each made of the same parts."""
-    lines = pc.binary_join_element_wise(*parts, "\n", "")
+def _lines(*columns: str | pa.StringArray) -> bytes:
+    """Lines of text, each made of the same columns."""
+    lines = pc.binary_join_element_wise(*columns, "\n", "")
     (joined,) = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines), "")
     return bytes(joined.as_buffer())
 

@@ -1,6 +1,6 @@
 """Lengths, areas and Hilbert order of many geometries at once, on the WGS 84 ellipsoid.
 
-Geometries are given as paths: the places of all lines and rings as runs.
+Geometries are given as paths: the places of all lines and rings as ragged arrays (`lib.osm.ragged`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.geometry import WGS84_RADIUS_M
 from skyscript_assets.lib.osm.ragged import sums
-
-SEMI_MAJOR_M = 6_378_137.0
-"""Semi-major axis of WGS 84, metres."""
 
 ECCENTRICITY_SQUARED = 6.694_379_990_14e-3
 """First eccentricity of WGS 84, squared."""
 
 HILBERT_ORDER = 28
-"""Levels of the Hilbert curve over the whole world: cells of about 0.15 m at the equator."""
+"""Order of the Hilbert curve over the whole world: cells of about 0.15 m at the equator."""
 
-_LEVELS = 4
-"""Levels of the curve that are looked up at once."""
+_AT_ONCE = 4
+"""Orders of the curve that are looked up at once."""
 
 
 def path_lengths_m(places: FloatArray, offsets: IntArray) -> FloatArray:
@@ -50,7 +48,7 @@ def path_lengths_m(places: FloatArray, offsets: IntArray) -> FloatArray:
     np.hypot(east, north, out=metres[1:])
     # The step from one path to the next is none.
     metres[offsets[:-1][offsets[:-1] < len(places)]] = 0.0
-    return SEMI_MAJOR_M * sums(metres, offsets)
+    return WGS84_RADIUS_M * sums(metres, offsets)
 
 
 def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
@@ -84,14 +82,14 @@ def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
     if len(x) > 1:
         # The step from one ring to the next starts or ends at a first place, which is zero.
         cross[1:] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    return SEMI_MAJOR_M**2 / 2.0 * sums(cross, offsets)
+    return WGS84_RADIUS_M**2 / 2.0 * sums(cross, offsets)
 
 
 def hilbert_index(longitudes: FloatArray, latitudes: FloatArray) -> NDArray[np.uint64]:
     """Place of points along a Hilbert curve over the whole world, so that neighbours in a table are near on the ground.
 
-    The curve is the same for every table. Conversion level by level (Warren, Hacker's Delight, 2nd ed., 16-2), four
-    levels in one look-up.
+    The curve is the same for every table. Conversion order by order (Warren, Hacker's Delight, 2nd ed., 16-2), four
+    in one look-up.
 
     Args:
         longitudes: [n] degrees.
@@ -105,10 +103,10 @@ def hilbert_index(longitudes: FloatArray, latitudes: FloatArray) -> NDArray[np.u
     y = np.clip((latitudes + 90.0) * (side / 180.0), 0, side - 1).astype(np.int64)
     index = np.zeros(len(x), np.uint64)
     turned = np.zeros(len(x), np.int64)
-    mask = (1 << _LEVELS) - 1
-    for shift in range(HILBERT_ORDER - _LEVELS, -1, -_LEVELS):
-        cell = turned << 2 * _LEVELS | (x >> shift & mask) << _LEVELS | (y >> shift & mask)
-        index = index << np.uint64(2 * _LEVELS) | _STEPS[cell]
+    mask = (1 << _AT_ONCE) - 1
+    for shift in range(HILBERT_ORDER - _AT_ONCE, -1, -_AT_ONCE):
+        cell = turned << 2 * _AT_ONCE | (x >> shift & mask) << _AT_ONCE | (y >> shift & mask)
+        index = index << np.uint64(2 * _AT_ONCE) | _STEPS[cell]
         turned = _TURNS[cell]
     return index
 
@@ -118,10 +116,10 @@ def _tables() -> tuple[NDArray[np.uint64], IntArray]:
 
     Bit 0 of a way tells that x and y change places, bit 1 that both run backwards.
     """
-    side = 1 << _LEVELS
+    side = 1 << _AT_ONCE
     way, x, y = (axis.ravel() for axis in np.meshgrid(np.arange(4), np.arange(side), np.arange(side), indexing="ij"))
     step = np.zeros(len(way), np.uint64)
-    for bit in range(_LEVELS - 1, -1, -1):
+    for bit in range(_AT_ONCE - 1, -1, -1):
         back = way >> 1
         right, upper = (x >> bit & 1) ^ back, (y >> bit & 1) ^ back
         right, upper = np.where(way & 1, upper, right), np.where(way & 1, right, upper)

@@ -216,8 +216,8 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
     origin = _downloaded(address, target, progress, earlier)
     md5_url = region.md5_url
     if md5_url is None and region.sha256 is None:
-        parts = urlsplit(address)
-        md5_url = urlunsplit(parts._replace(path=f"{parts.path}.md5"))
+        split = urlsplit(address)
+        md5_url = urlunsplit(split._replace(path=f"{split.path}.md5"))
     try:
         return _checked(region, origin, target, md5_url)
     except DigestMismatchError:

@@ -1,6 +1,6 @@
-"""Runs: values of many objects one behind the other, and the offsets at which each object's begin.
+"""Ragged arrays: the lists of n objects one behind the other, and `offsets` [n + 1], where each begins.
 
-`offsets` has one entry more than there are objects; runs follow each other without gaps and may be empty.
+The last offset is the end of the last list. Lists follow each other without gaps and may be empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 
 
 def offsets_of(counts: IntArray) -> IntArray:
-    """Where each of n runs begins, and the end of the last: [n + 1]."""
+    """Offsets of n lists by their lengths: [n + 1]."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
@@ -28,12 +28,12 @@ def ranges(starts: IntArray, counts: IntArray) -> IntArray:
 
 
 def kept_offsets(marks: BoolArray, offsets: IntArray) -> IntArray:
-    """Offsets of the runs that remain where only the marked values are kept."""
+    """Offsets of the lists that remain where only the marked values are kept."""
     return offsets_of(marks.astype(np.int64))[offsets]
 
 
 def any_of(marks: BoolArray, offsets: IntArray) -> BoolArray:
-    """[n] whether any value of each run is marked."""
+    """[n] whether any value of each list is marked."""
     answer = np.zeros(len(offsets) - 1, np.bool_)
     some = offsets[1:] > offsets[:-1]
     if some.any():
@@ -42,7 +42,7 @@ def any_of(marks: BoolArray, offsets: IntArray) -> BoolArray:
 
 
 def sums(values: FloatArray, offsets: IntArray) -> FloatArray:
-    """[n] sum of each run."""
+    """[n] sum of each list."""
     answer = np.zeros(len(offsets) - 1)
     some = offsets[1:] > offsets[:-1]
     if some.any():
@@ -51,7 +51,7 @@ def sums(values: FloatArray, offsets: IntArray) -> FloatArray:
 
 
 def closed(places: NDArray[np.int32], offsets: IntArray) -> BoolArray:
-    """[n] whether each run ends at the place where it begins."""
+    """[n] whether each list ends at the place where it begins."""
     answer = np.zeros(len(offsets) - 1, np.bool_)
     some = np.flatnonzero(offsets[1:] > offsets[:-1])
     answer[some] = (places[offsets[some]] == places[offsets[some + 1] - 1]).all(axis=1)

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
-from skyscript_assets.lib.files import replacing, write_json
+from skyscript_assets.lib.files import digest, replacing, write_json
 from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
@@ -33,7 +34,6 @@ BATCH_CHIPS = 64
 """Chips that are given to the tower together, and decoded meanwhile."""
 
 THREADS = 2
-_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -102,25 +102,19 @@ def write_chip_features(
         CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
     """
     chips = _accepted_chips(chips_folder, plan_folder)
-    parts = out / _PARTS
-    parts.mkdir(exist_ok=True)
-    identity = f"{model.tower_digest}/{views}/{seed}".encode()
-    paths, resumed = [], 0
+    parts, resumed = Parts(out), 0
     for start in range(0, len(chips), PART_CHIPS):
         part = chips[start : start + PART_CHIPS]
-        path = parts / f"part-{start // PART_CHIPS:05d}.parquet"
-        paths.append(path)
-        if _is_whole(path, identity, part):
+        made_from = digest([model.tower_digest, views, seed, [chip.chip_id for chip in part]])
+        if parts.keep(start // PART_CHIPS, made_from):
             resumed += len(part)
         else:
             table = _part_table(part, model, views, seed, start, len(chips), progress)
-            write_table(path, table.replace_schema_metadata({b"identity": identity}))
+            parts.finish(start // PART_CHIPS, made_from, table)
         progress(start + len(part), len(chips), "chips")
-    dim = _join_parts(paths, model, out)
+    dim = _join(parts, model, out / "features.parquet")
     write_json(out / "tower.json", {"tower": model.tower_digest, "dim": dim})
-    for path in sorted(parts.iterdir()):
-        path.unlink()
-    parts.rmdir()
+    parts.clear()
     return FeatureSummary(len(chips), views, dim, model.tower_digest, resumed)
 
 
@@ -139,20 +133,6 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
         _Chip(row["chip_id"], chips_folder / row["shard"], row["offset"], row["length"], box)
         for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
     ]
-
-
-def _is_whole(path: Path, identity: bytes, chips: Sequence[_Chip]) -> bool:
-    """Whether a killed run left this part whole, of the same tower, views, seed and chips."""
-    if not path.is_file():
-        return False
-    try:
-        table = pq.read_table(path, columns=["chip_id", "view"])
-    except (pa.ArrowInvalid, OSError):
-        return False
-    if (table.schema.metadata or {}).get(b"identity") != identity:
-        return False
-    found: list[str] = table.filter(pc.equal(table["view"], 0))["chip_id"].to_pylist()
-    return found == [chip.chip_id for chip in chips]
 
 
 def _part_table(
@@ -177,17 +157,15 @@ def _part_table(
     )
 
 
-def _join_parts(paths: Sequence[Path], model: ClipModel, out: Path) -> int:
-    """Join the parts into `features.parquet`, one row group a part, and return the features' dimension."""
-    tables = (pq.read_table(path).replace_schema_metadata(None) for path in paths)
+def _join(parts: Parts, model: ClipModel, path: Path) -> int:
+    """Join the tables of the parts, one row group each, and return the features' dimension."""
+    tables = parts.tables()
     first = next(tables, None)
     if first is None:
         blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
         first = feature_schema(model.image_features(blank).shape[1]).empty_table()
-    path = out / "features.parquet"
     with replacing(path) as temporary, pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
-        for table in tables:
+        for table in itertools.chain([first], tables):
             writer.write_table(table)
     return int(first.schema.field("features").type.list_size)
 

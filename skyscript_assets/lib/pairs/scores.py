@@ -76,6 +76,5 @@ def write_scores(
         schema=SCORE_SCHEMA,
     )
     write_table(out / "scores.parquet", table)
-    if not count:
-        return ScoreSummary(0, 0, scorer, None, None, None)
-    return ScoreSummary(count, len(set(texts)), scorer, float(scores.mean()), float(scores.min()), float(scores.max()))
+    figures = (float(scores.mean()), float(scores.min()), float(scores.max())) if count else (None, None, None)
+    return ScoreSummary(count, len(set(texts)), scorer, *figures)

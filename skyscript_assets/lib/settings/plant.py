@@ -10,14 +10,18 @@ from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Posit
 
 
 class TagSettings(Model):
-    """Vocabulary and groundability."""
+    """Vocabulary and groundability; unseen by the latter is what other stages read and hand on."""
 
-    labels: str = Field("tag_labels.csv", description="Labels of tags: a packaged file's name, or a path.")
-    overrides: str | None = Field(None, description="A CSV of the same layout whose rows win over labels and model.")
-    first_pass: str | None = Field(
+    labels: Annotated[str, UNSEEN] = Field(
+        "tag_labels.csv", description="Labels of tags: a packaged file's name, or a path."
+    )
+    overrides: Annotated[str | None, UNSEEN] = Field(
+        None, description="A CSV of the same layout whose rows win over labels and model."
+    )
+    first_pass: Annotated[str | None, UNSEEN] = Field(
         "tag_labels_first.csv", description="Labels of a first pass; its agreement with the second is reported."
     )
-    second_pass: str | None = Field(
+    second_pass: Annotated[str | None, UNSEEN] = Field(
         "tag_labels_second.csv", description="Labels of a second pass that did not see the first."
     )
     encoder: str = Field(
@@ -25,7 +29,9 @@ class TagSettings(Model):
         description="What embeds tags: a sentence encoder under `weights`, or an open_clip model under `bases`.",
     )
     min_count: int = Field(2, ge=1, description="Tags seen less often get no decision of the model and stay out.")
-    rare_below: int = Field(5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary.")
+    rare_below: Annotated[int, UNSEEN] = Field(
+        5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary."
+    )
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray
@@ -19,9 +18,6 @@ from skyscript_assets.lib.tags.labels import Label, Tag
 
 GRADES: tuple[str, ...] = ("not visible", *(f"{step:g}" for step in GSD_STEPS_M))
 """The ordered scale on which two passes are compared."""
-
-DISAGREEMENT_SCHEMA = pa.schema([(name, pa.string()) for name in ("tag", "first", "second")])
-"""A tag on which two passes differ, and what each said."""
 
 
 def grade(label: Label) -> int:

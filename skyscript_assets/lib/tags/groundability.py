@@ -59,17 +59,6 @@ THREADS = 1
 DOUBTFUL = 30
 """Tags that the report names for labelling next."""
 
-DOUBTFUL_SCHEMA = pa.schema(
-    [
-        ("tag", pa.string()),
-        ("n", pa.int64()),
-        ("p_visible", pa.float64()),
-        ("coarsest_gsd_m", pa.float64()),
-        ("doubt", pa.float64()),
-    ]
-)
-"""One of them: objects, the model's decision, and its doubt in bits."""
-
 
 @dataclass(frozen=True)
 class LabelFiles:

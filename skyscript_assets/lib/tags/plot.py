@@ -14,12 +14,9 @@ from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.groundability import DECIDERS, GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA, REPORT_FILE
 
-DOUBTFUL = 15
-"""Tags named in the panel of the most doubtful."""
-
 
 def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
-    """Draw six panels: decisions, model beside baselines, precision and recall, calibration, confusion, doubtful tags.
+    """Draw four panels: decisions, precision and recall, calibration, confusion.
 
     Args:
         groundability_folder: Output of `groundability.decide_groundability`.
@@ -36,14 +33,12 @@ def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
     report = read_report(groundability_folder)
     found = Counter(zip(table["decided_by"].to_pylist(), table["coarsest_gsd_m"].to_pylist(), strict=True))
     with mpl.rc_context({"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 7, "legend.frameon": False}):
-        figure = Figure(figsize=(13.0, 7.4), dpi=90, layout="constrained")
-        panels = figure.subplots(2, 3).flat
+        figure = Figure(figsize=(9.0, 7.4), dpi=90, layout="constrained")
+        panels = figure.subplots(2, 2).flat
         _decisions(panels[0], found)
-        _baselines(panels[1], report)
-        _precision_recall(panels[2], report)
-        _reliability(panels[3], report["calibration"])
-        _confusion(panels[4], report["confusion"])
-        _label_next(panels[5], report["label_next"])
+        _precision_recall(panels[1], report)
+        _reliability(panels[2], report["calibration"])
+        _confusion(panels[3], report["confusion"])
         for panel in panels:
             panel.spines[["top", "right"]].set_visible(False)
         figure.savefig(png_path, metadata={"Software": None})
@@ -80,29 +75,6 @@ def _decisions(panel: Any, found: Counter[tuple[str, float | None]]) -> None:
     panel.legend(loc="upper left")
 
 
-def _baselines(panel: Any, report: Any) -> None:
-    stage_1, stage_2 = report["stage_1"]["unseen_keys"], report["stage_2"]["unseen_keys"]
-    intervals = report["intervals"]
-    bars: list[tuple[str, float, list[float] | None]] = [
-        ("I: F1, policy then model", stage_1["decision"]["f1"], intervals["f1"]),
-        ("model alone", stage_1["model"]["f1"], None),
-        ("policy alone", stage_1["policy"]["f1"], None),
-        ("all yes", stage_1["all_yes"]["f1"], None),
-        ("II: exact, model", stage_2["model"]["exact"], intervals["exact"]),
-        ("middle step", stage_2["middle_step"]["exact"], None),
-        ("II: within one, model", stage_2["model"]["within_one_step"], intervals["within_one_step"]),
-        ("middle step", stage_2["middle_step"]["within_one_step"], None),
-    ]
-    for place, (_, value, interval) in enumerate(bars):
-        panel.barh(place, value, color="0.75" if interval is None else "C0")
-        if interval is not None:
-            panel.plot(interval, [place, place], color="black", linewidth=1)
-        panel.text(0.02, place, f"{value:.2f}", va="center", fontsize=7)
-    panel.set_yticks(range(len(bars)), [name for name, _, _ in bars])
-    panel.set(xlim=(0.0, 1.0), title="Unseen keys: model and baselines, 95 % intervals")
-    panel.invert_yaxis()
-
-
 def _precision_recall(panel: Any, report: Any) -> None:
     points = report["precision_recall"]
     panel.plot(
@@ -136,11 +108,3 @@ def _confusion(panel: Any, confusion: Any) -> None:
     names = ["no", *confusion["grades"][1:]]
     ConfusionMatrixDisplay(table, display_labels=names).plot(cmap="Blues", ax=panel, colorbar=False)
     panel.set(xlabel="decision on the unseen key: coarsest GSD, m", ylabel="label", title="Both stages")
-
-
-def _label_next(panel: Any, doubtful: Any) -> None:
-    shown = doubtful[:DOUBTFUL]
-    panel.barh(range(len(shown)), [row["n"] for row in shown], color="C1")
-    panel.set_yticks(range(len(shown)), [f"{row['tag'][:34]}  {row['p_visible']:.2f}" for row in shown])
-    panel.invert_yaxis()
-    panel.set(xlabel="objects", title="Label next: objects times doubt")

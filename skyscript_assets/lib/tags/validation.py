@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
@@ -39,18 +38,6 @@ RESAMPLES = 1000
 
 CURVE: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Thresholds of the precision-recall curve."""
-
-FIGURES_SCHEMA = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("labels held out", pa.string()),
-        ("decided by", pa.string()),
-        ("figure", pa.string()),
-        ("value", pa.float64()),
-        ("deviation", pa.float64()),
-    ]
-)
-"""A figure of the report as a row."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +180,7 @@ def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, se
 
 
 def figure_rows(report: Figures) -> list[Figures]:
-    """The figures of both stages as rows of `FIGURES_SCHEMA`, from a report that holds `cross_validate`'s answer."""
+    """The main figures of both stages as rows of a table, from a report that holds `cross_validate`'s answer."""
     return [
         {
             "stage": stage,

@@ -186,12 +186,12 @@ class ClipModel:
         if self._trunk is None:
             self._trunk = self._inference_trunk()
         batch = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
-        parts = []
+        found = []
         with torch.inference_mode():
             for start in range(0, len(images), batch):
                 x = self.pixels(self.preprocess(images[start : start + batch]))
-                parts.append(self._trunk(x).float().cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+                found.append(self._trunk(x).float().cpu().numpy())
+        return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
     def _inference_trunk(self) -> Callable[[Tensor], Tensor]:
         trunk = getattr(self.network.visual, "trunk", None)
@@ -231,15 +231,15 @@ class ClipModel:
         import torch
 
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        parts = []
+        found = []
         with torch.inference_mode(), self.text_head.taken_off():
             for start in range(0, len(distinct), TEXT_BATCH):
                 tokens = self.tokens(distinct[start : start + TEXT_BATCH])
-                parts.append(self.network.encode_text(tokens).float().cpu().numpy())
-        if not parts:
+                found.append(self.network.encode_text(tokens).float().cpu().numpy())
+        if not found:
             return np.empty((0, 0), np.float32)
         row = {text: i for i, text in enumerate(distinct)}
-        features: Float32Array = np.concatenate(parts)[[row[text] for text in texts]]
+        features: Float32Array = np.concatenate(found)[[row[text] for text in texts]]
         return features
 
     def project_text(self, features: Float32Array) -> Float32Array:

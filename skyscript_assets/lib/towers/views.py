@@ -83,23 +83,23 @@ def centre_box(width: int, height: int, focus: Sequence[int] | None = None) -> B
 
 
 def _slide(start: int, length: int, limit: int, low: int, high: int) -> int:
-    """The start nearest to the given one whose window shows the focus interval (its middle, where it is too long)."""
+    """The start nearest to the given one whose crop shows the focus interval (its middle, where it is too long)."""
     first, last = _start_range(length, limit, low, high)
     return min(max(start, first), last)
 
 
 def _start_range(length: int, limit: int, low: int, high: int) -> tuple[int, int]:
-    """First and last start of a window of `length` in [0, limit) that holds [low, high), or lies within it."""
+    """First and last start of a crop of `length` in [0, limit) that holds [low, high), or lies within it."""
     low, high = max(0, low), min(limit, high)
     if high - low <= length:
         return max(0, high - length), min(low, limit - length)
-    # The focus is longer than the window: stay inside it, and keep its middle.
+    # The focus is longer than the crop: stay inside it, and keep its middle.
     middle = (low + high) // 2
     return max(low, middle - length + 1), min(high - length, middle)
 
 
 def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.random.Generator) -> Box:
-    """A random crop (paper's scale and ratio) that holds the focus box, or the part around its middle that fits.
+    """A random crop (paper's scale and ratio) that holds the focus box, or what fits around its middle.
 
     Args:
         width: Width of the chip, pixels.
@@ -136,8 +136,8 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     values are clipped once at the end; torchvision clips after each step.
     """
     brightness, contrast, saturation = rng.uniform(1.0 - JITTER, 1.0 + JITTER, size=3)
-    levels = np.array(image.convert("L").histogram(), dtype=np.float64)
-    mean_grey = brightness * float(levels @ np.arange(256)) / float(levels.sum())
+    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
+    mean_grey = brightness * float(counts @ np.arange(256)) / float(counts.sum())
     blend = saturation * np.eye(3) + (1.0 - saturation) * np.array(LUMA)
     matrix = np.empty((3, 4))
     matrix[:, :3] = brightness * contrast * blend

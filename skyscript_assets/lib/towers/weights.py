@@ -99,23 +99,17 @@ def write_weights(
     entries: dict[str, Any] = {}
     for name, packaged in sorted(weights.items()):
         path = locate_weights(packaged)
-        companions = {
-            other.name: file_sha256(other) for other in sorted(path.parent.iterdir()) if _is_companion(other, path)
-        }
+        beside = (other for other in sorted(path.parent.iterdir()) if other.is_file() and other != path)
         entries[name] = {
             "package": packaged.package,
             "file": packaged.file,
             "sha256": packaged.sha256,
             "size_bytes": path.stat().st_size,
-            "companions": companions,
+            "companions": {one.name: file_sha256(one) for one in beside if one.suffix in COMPANION_SUFFIXES},
         }
     record = {"weights": entries, "bases": {name: _base_record(base) for name, base in sorted(bases.items())}}
     files.write_text(out / "weights.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
     return WeightsSummary(len(entries), len(bases), sum(entry["size_bytes"] for entry in entries.values()))
-
-
-def _is_companion(other: Path, weights: Path) -> bool:
-    return other.is_file() and other != weights and other.suffix in COMPANION_SUFFIXES
 
 
 def _base_record(base: JointBase | OpenClipBase) -> dict[str, Any]:

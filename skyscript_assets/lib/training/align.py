@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.pairs.features import ChipFeatures, read_chip_features
+from skyscript_assets.lib.pairs.features import read_chip_features
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.towers.model import ClipModel
@@ -156,10 +156,18 @@ def train_alignment(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"
         )
     train, val = select_pairs(manifest_path, settings, ["title", *_columns(recipe)], recipe.batch_size)
-    dealt = np.arange(len(train))
+    told = train
     if recipe.shuffle_captions:
-        dealt = np.random.default_rng([settings.seed, 0]).permutation(dealt)
-    trainer = _Trainer(base, recipe, settings.seed, *_gather(train, val, dealt, features, base, recipe))
+        dealt = np.random.default_rng([settings.seed, 0]).permutation(len(train))
+        told = replace(train, table=train.table.take(dealt))
+    kind = _Statements if recipe.column == "statements" else _Captions
+    images = _images(pa.concat_tables([train.table, val.table]), features, base.tower_digest)
+    said = (kind(told, recipe), kind(val, recipe))
+    splits = [
+        _Split(of_split, captions, base.text_features(captions.texts))
+        for of_split, captions in zip(np.split(images, [len(train)]), said, strict=True)
+    ]
+    trainer = _Trainer(base, recipe, settings.seed, *splits)
     base_digest = base.digest
     best_epoch, history = trainer.run(progress)
     base.weights_changed()
@@ -174,32 +182,14 @@ def _columns(recipe: AlignRecipe) -> tuple[str, ...]:
     return several.get(recipe.column, (recipe.column,))
 
 
-def _gather(
-    train: TrainingPairs,
-    val: TrainingPairs,
-    dealt: IntArray,
-    folders: Mapping[tuple[str, str], Path],
-    base: ClipModel,
-    recipe: AlignRecipe,
-) -> tuple[_Split, _Split]:
-    """Both splits with their features; each training pair has the captions of the pair that `dealt` names."""
-    both = pa.concat_tables([train.table, val.table]).group_by(["region", "source"]).aggregate([])
+def _images(pairs: pa.Table, folders: Mapping[tuple[str, str], Path], tower: str) -> NDArray[np.float16]:
+    """Features of the pairs' chips, (N, views, D), with the views that all partitions have."""
+    present = pairs.group_by(["region", "source"]).aggregate([])
     known = {}
-    for key in sorted(zip(both["region"].to_pylist(), both["source"].to_pylist(), strict=True)):
+    for key in sorted(zip(present["region"].to_pylist(), present["source"].to_pylist(), strict=True)):
         if key not in folders:
             raise UpstreamMissingError(f"chip_features {'/'.join(key)} does not exist, but the manifest has its pairs")
-        known[key] = read_chip_features(folders[key], base.tower_digest)
-    kind = _Statements if recipe.column == "statements" else _Captions
-    told = replace(train, table=train.table.take(dealt))
-    first, second = (
-        _Split(_images(pairs.table, known), said, base.text_features(said.texts))
-        for pairs, said in ((train, kind(told, recipe)), (val, kind(val, recipe)))
-    )
-    return first, second
-
-
-def _images(pairs: pa.Table, known: Mapping[tuple[str, str], ChipFeatures]) -> NDArray[np.float16]:
-    """Features of the pairs' chips, (N, views, D), with the views that all partitions have."""
+        known[key] = read_chip_features(folders[key], tower)
     _, views, dim = np.min([found.features.shape for found in known.values()], axis=0)
     images = np.empty((len(pairs), views, dim), np.float16)
     for (region, source), found in known.items():

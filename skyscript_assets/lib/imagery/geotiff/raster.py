@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +105,9 @@ def check_blocks(dataset: Any, name: str) -> None:
     """
     rows, columns = dataset.block_shapes[0]
     interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
-    if rows * columns * interleaved * np.dtype(_numpy_type(dataset)).itemsize > MAX_BLOCK_BYTES:
+    # Complex integers have no numpy type, and are at most as large as complex64.
+    kinds = [name if name in np.sctypeDict else "complex64" for name in dataset.dtypes]
+    if rows * columns * interleaved * max(np.dtype(kind).itemsize for kind in kinds) > MAX_BLOCK_BYTES:
         raise SceneError(
             f"{name} is stored in blocks of {columns} x {rows} pixels, too large to read in windows: "
             "tile it with `gdal_translate -of COG`"
@@ -197,7 +198,6 @@ class RasterReader(SceneReader):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        self._stack = contextlib.ExitStack()
         self._image: OpenImage | None = None
         self._stored: TiffBlocks | None = None
         self._alpha: int | None = None
@@ -205,7 +205,7 @@ class RasterReader(SceneReader):
         self._cell = (0, 0)
         self._identity: tuple[object, ...] = ()
 
-    def __enter__(self) -> Self:
+    def open(self, stack: contextlib.ExitStack) -> None:
         """Open the image.
 
         Raises:
@@ -213,17 +213,12 @@ class RasterReader(SceneReader):
             CorruptInputError: it cannot be opened.
             SceneError: it is not the image that was indexed, or its blocks are too large.
         """
-        dataset = self._stack.enter_context(open_raster(self.scene.path))
-        image = OpenImage(self.scene.where, (dataset,), self.scene.bands)
-        try:
-            check_is_indexed(image, self.scene)
-        except SceneError:
-            self._stack.close()
-            raise
-        self._image = image
+        dataset = stack.enter_context(open_raster(self.scene.path))
+        self._image = OpenImage(self.scene.where, (dataset,), self.scene.bands)
+        check_is_indexed(self._image, self.scene)
         file = os.open(self.scene.path, os.O_RDONLY)
-        self._stack.callback(os.close, file)
-        self._stack.enter_context(BLOCKS.used())
+        stack.callback(os.close, file)
+        stack.enter_context(BLOCKS.used())
         about = os.fstat(file)
         shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
         self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
@@ -237,13 +232,6 @@ class RasterReader(SceneReader):
         kinds = [kind.name for kind in dataset.colorinterp]
         self._alpha = kinds.index("alpha") if "alpha" in kinds else None
         self._shown = sorted({band - 1 for band in (*_colour_bands(dataset), *self.scene.bands)})
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._image = self._stored = None
-        self._stack.close()
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -365,11 +353,3 @@ def _colour_bands(dataset: Any) -> list[int]:
     from rasterio.enums import ColorInterp
 
     return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
-
-
-def _numpy_type(dataset: Any) -> str:
-    """The largest numpy type among a dataset's bands; complex integers have none and are as large as complex64."""
-    return max(
-        (name if name in np.sctypeDict else "complex64" for name in dataset.dtypes),
-        key=lambda name: np.dtype(name).itemsize,
-    )

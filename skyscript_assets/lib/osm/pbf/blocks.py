@@ -37,7 +37,7 @@ _NOTHING = memoryview(b"")
 
 @dataclass(frozen=True)
 class Tags:
-    """Tags of n objects, one run of keys and values behind the other.
+    """Tags of n objects, ragged arrays of keys and values.
 
     Attributes:
         offsets: [n + 1] where each object's tags begin.
@@ -151,14 +151,14 @@ class _Groups:
     """Groups of one kind from several blocks.
 
     Attributes:
-        parts: [parts] content of each group.
-        blocks: [parts] the block it is from.
+        contents: [n] content of each group.
+        blocks: [n] the block it is from.
         strings: Strings of all blocks.
-        first_string: [parts] place in `strings` of the first string of the group's block.
-        strings_of: [parts] how many strings the block has.
+        first_string: [n] place in `strings` of the first string of the group's block.
+        strings_of: [n] how many strings the block has.
     """
 
-    parts: list[memoryview]
+    contents: list[memoryview]
     blocks: list[Block]
     strings: pa.StringArray
     first_string: IntArray
@@ -167,24 +167,24 @@ class _Groups:
     @staticmethod
     def of(blocks: Iterable[Block], kind: Kind) -> _Groups:
         """The groups of one kind."""
-        pairs = [(part, block) for block in blocks for found, part in block.groups if found == kind]
+        pairs = [(content, block) for block in blocks for found, content in block.groups if found == kind]
         tables = {id(block): block.strings for _, block in pairs}
         strings, firsts = _strings(list(tables.values()))
         place = {key: i for i, key in enumerate(tables)}
         rows = np.array([place[id(block)] for _, block in pairs], np.int64)
         return _Groups(
-            [part for part, _ in pairs],
+            [content for content, _ in pairs],
             [block for _, block in pairs],
             strings,
             firsts[:-1][rows],
             np.diff(firsts)[rows],
         )
 
-    def string_places(self, numbers: IntArray, part: IntArray) -> IntArray:
+    def string_places(self, numbers: IntArray, group: IntArray) -> IntArray:
         """Place in `strings` of string numbers of groups."""
-        if np.any((numbers < 0) | (numbers >= self.strings_of[part])):
+        if np.any((numbers < 0) | (numbers >= self.strings_of[group])):
             raise ValueError("an object has a string that its block lacks")
-        return 2 * (self.first_string[part] + numbers)
+        return 2 * (self.first_string[group] + numbers)
 
 
 def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, IntArray]:
@@ -218,25 +218,25 @@ def nodes_of(blocks: Sequence[Block]) -> Nodes:
         ValueError: they are not OSM data, or mix dense and plain nodes.
     """
     dense, plain = _Groups.of(blocks, "dense"), _Groups.of(blocks, "nodes")
-    if not plain.parts:
+    if not plain.contents:
         return _dense_nodes(dense)
-    if dense.parts:
+    if dense.contents:
         raise ValueError("it mixes dense and plain nodes")
     return _plain_nodes(plain)
 
 
 def _dense_nodes(groups: _Groups) -> Nodes:
     """DenseNodes: a column for each attribute (osmformat.proto)."""
-    columns = [_one_message(group) for group in groups.parts]
-    infos = [dict(fields(part.get(5, _NOTHING))) for part in columns]
-    ids, offsets = deltas([part.get(1, _NOTHING) for part in columns])
-    part = np.repeat(np.arange(len(columns), dtype=np.int64), np.diff(offsets))
-    lat, lon = (_same(deltas([part.get(n, _NOTHING) for part in columns]), offsets) for n in (8, 9))
-    versions = _optional(column([_run(info.get(1)) for info in infos]), offsets)
-    stamps = _optional(deltas([_run(info.get(2)) for info in infos]), offsets)
-    pairs, pair_offsets = column([part.get(10, _NOTHING) for part in columns])
+    columns = [_one_message(content) for content in groups.contents]
+    infos = [dict(fields(message.get(5, _NOTHING))) for message in columns]
+    ids, offsets = deltas([message.get(1, _NOTHING) for message in columns])
+    group = np.repeat(np.arange(len(columns), dtype=np.int64), np.diff(offsets))
+    lat, lon = (_same(deltas([message.get(n, _NOTHING) for message in columns]), offsets) for n in (8, 9))
+    versions = _optional(column([_content(info.get(1)) for info in infos]), offsets)
+    stamps = _optional(deltas([_content(info.get(2)) for info in infos]), offsets)
+    pairs, pair_offsets = column([message.get(10, _NOTHING) for message in columns])
     tags, rows = _dense_tags(groups, pairs, pair_offsets, offsets)
-    return Nodes(ids, _places(groups, part, lon, lat), _tagged(groups, ids, versions, stamps, part, rows, tags), rows)
+    return Nodes(ids, _places(groups, group, lon, lat), _tagged(groups, ids, versions, stamps, group, rows, tags), rows)
 
 
 def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offsets: IntArray) -> tuple[Tags, IntArray]:
@@ -246,7 +246,7 @@ def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offset
     """
     ends = np.flatnonzero(pairs == 0)
     group = np.searchsorted(pair_offsets, ends, side="right") - 1
-    seen = np.bincount(group, minlength=len(groups.parts))
+    seen = np.bincount(group, minlength=len(groups.contents))
     if np.any((seen != np.diff(offsets)) & (np.diff(pair_offsets) != 0)):
         raise ValueError("it has tags for other nodes than it holds")
     # The nodes that have an end in `pairs`: all of the groups that have one.
@@ -262,12 +262,12 @@ def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offset
 
 def _plain_nodes(groups: _Groups) -> Nodes:
     """Node messages, as few programs write them today."""
-    messages = Messages.of(groups.parts)
+    messages = Messages.of(groups.contents)
     ids = signed(messages.number(1))
     lat, lon = signed(messages.number(8)), signed(messages.number(9))
     objects = _objects(groups, messages, ids)
     rows = np.flatnonzero(np.diff(objects.tags.offsets))
-    return Nodes(ids, _places(groups, messages.part, lon, lat), objects.at(rows), rows)
+    return Nodes(ids, _places(groups, messages.group, lon, lat), objects.at(rows), rows)
 
 
 def ways_of(blocks: Iterable[Block]) -> Objects:
@@ -277,8 +277,8 @@ def ways_of(blocks: Iterable[Block]) -> Objects:
         ValueError: they are not OSM data.
     """
     groups = _Groups.of(blocks, "ways")
-    messages = Messages.of(groups.parts)
-    steps, offsets = messages.run(8)
+    messages = Messages.of(groups.contents)
+    steps, offsets = messages.packed(8)
     objects = _objects(groups, messages, messages.number(1))
     return replace(objects, refs=running(signed(steps), offsets), ref_offsets=offsets)
 
@@ -290,45 +290,45 @@ def relations_of(blocks: Iterable[Block]) -> Objects:
         ValueError: they are not OSM data.
     """
     groups = _Groups.of(blocks, "relations")
-    messages = Messages.of(groups.parts)
+    messages = Messages.of(groups.contents)
     objects = _objects(groups, messages, messages.number(1))
-    steps, offsets = messages.run(9)
+    steps, offsets = messages.packed(9)
     members = running(signed(steps), offsets)
-    kinds, kind_offsets = messages.run(10)
-    roles, role_offsets = messages.run(8)
+    kinds, kind_offsets = messages.packed(10)
+    roles, role_offsets = messages.packed(8)
     if not (np.array_equal(offsets, kind_offsets) and np.array_equal(offsets, role_offsets)):
         raise ValueError("a relation has more members than roles")
-    roles = groups.string_places(roles, np.repeat(messages.part, np.diff(offsets)))
+    roles = groups.string_places(roles, np.repeat(messages.group, np.diff(offsets)))
     ways = kinds == _WAY_MEMBER
     return replace(objects, refs=members[ways], ref_offsets=kept_offsets(ways, offsets), roles=roles[ways])
 
 
 def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> Objects:
     """What all kinds of messages share: id, tags, version and time."""
-    keys, offsets = messages.run(2)
-    values, value_offsets = messages.run(3)
+    keys, offsets = messages.packed(2)
+    values, value_offsets = messages.packed(3)
     if not np.array_equal(offsets, value_offsets):
         raise ValueError("an object has more keys than values")
-    part = np.repeat(messages.part, np.diff(offsets))
-    tags = Tags(offsets, groups.string_places(keys, part), groups.string_places(values, part), groups.strings)
+    group = np.repeat(messages.group, np.diff(offsets))
+    tags = Tags(offsets, groups.string_places(keys, group), groups.string_places(values, group), groups.strings)
     info = messages.inner(4)
-    stamps = info.number(2) * _per_part(groups, messages.part, "date_granularity_ms")
+    stamps = info.number(2) * _per_group(groups, messages.group, "date_granularity_ms")
     return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids)))
 
 
 def _tagged(
-    groups: _Groups, ids: IntArray, versions: IntArray, stamps: IntArray, part: IntArray, rows: IntArray, tags: Tags
+    groups: _Groups, ids: IntArray, versions: IntArray, stamps: IntArray, group: IntArray, rows: IntArray, tags: Tags
 ) -> Objects:
-    stamps_ms = stamps[rows] * _per_part(groups, part[rows], "date_granularity_ms")
+    stamps_ms = stamps[rows] * _per_group(groups, group[rows], "date_granularity_ms")
     return Objects(ids[rows], versions[rows], stamps_ms, tags, *_no_refs(len(rows)))
 
 
-def _places(groups: _Groups, part: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:
+def _places(groups: _Groups, group: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:
     """[n, 2] longitude and latitude, 1e-7 degrees (osmformat.proto: offset + granularity * value, in nanodegrees)."""
     if any(block.granularity != NANODEGREES or block.offsets_deg9 != (0, 0) for block in groups.blocks):
-        scale = _per_part(groups, part, "granularity")
-        east = np.array([block.offsets_deg9[0] for block in groups.blocks], np.int64)[part]
-        north = np.array([block.offsets_deg9[1] for block in groups.blocks], np.int64)[part]
+        scale = _per_group(groups, group, "granularity")
+        east = np.array([block.offsets_deg9[0] for block in groups.blocks], np.int64)[group]
+        north = np.array([block.offsets_deg9[1] for block in groups.blocks], np.int64)[group]
         lon, lat = (east + scale * lon) // NANODEGREES, (north + scale * lat) // NANODEGREES
     inside = (np.abs(lon) <= MAX_LONGITUDE) & (np.abs(lat) <= MAX_LATITUDE)
     places = np.stack((lon, lat), axis=1)
@@ -336,8 +336,8 @@ def _places(groups: _Groups, part: IntArray, lon: IntArray, lat: IntArray) -> ND
     return places.astype(np.int32)
 
 
-def _per_part(groups: _Groups, part: IntArray, name: str) -> IntArray:
-    return np.array([getattr(block, name) for block in groups.blocks], np.int64)[part]
+def _per_group(groups: _Groups, group: IntArray, name: str) -> IntArray:
+    return np.array([getattr(block, name) for block in groups.blocks], np.int64)[group]
 
 
 def _no_refs(n: int) -> tuple[IntArray, IntArray, IntArray]:
@@ -346,11 +346,11 @@ def _no_refs(n: int) -> tuple[IntArray, IntArray, IntArray]:
 
 def _one_message(group: memoryview) -> dict[int, memoryview]:
     """The columns of the one DenseNodes message of a group."""
-    (message,) = (_run(value) for _, value in fields(group))
-    return {number: _run(value) for number, value in fields(message)}
+    (message,) = (_content(value) for _, value in fields(group))
+    return {number: _content(value) for number, value in fields(message)}
 
 
-def _run(value: int | memoryview | None) -> memoryview:
+def _content(value: int | memoryview | None) -> memoryview:
     return value if isinstance(value, memoryview) else _NOTHING
 
 

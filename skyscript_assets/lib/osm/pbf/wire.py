@@ -9,7 +9,7 @@ Format: protobuf.dev, "Encoding".
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,25 +105,25 @@ def signed(values: IntArray) -> IntArray:
 
 
 def running(steps: IntArray, offsets: IntArray) -> IntArray:
-    """Numbers of several runs, each the sum of the steps of its run so far; `offsets` tells where runs begin."""
+    """A ragged array of sums: each number is the sum of the steps of its list so far."""
     sums = np.cumsum(steps)
     before = np.concatenate((np.zeros(1, np.int64), sums))[offsets[:-1]]
     return sums - np.repeat(before, np.diff(offsets))
 
 
-def column(parts: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
-    """Packed numbers of several fields, and where each field's begin."""
-    numbers = Varints.of(b"".join(parts))
-    ends = np.cumsum([len(part) for part in parts])
+def column(contents: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
+    """Packed numbers of several fields as a ragged array: the numbers, and the offset of each field's."""
+    numbers = Varints.of(b"".join(contents))
+    ends = np.cumsum([len(content) for content in contents])
     offsets = np.concatenate((np.zeros(1, np.int64), np.searchsorted(numbers.stops, ends, side="right")))
     if len(ends) and np.any(np.concatenate((np.zeros(1, np.int64), numbers.stops))[offsets[1:]] != ends):
         raise ValueError("its numbers are cut off")
     return numbers.values, offsets
 
 
-def deltas(parts: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
-    """Delta encoded numbers of several fields, and where each field's begin."""
-    values, offsets = column(parts)
+def deltas(contents: Sequence[memoryview]) -> tuple[IntArray, IntArray]:
+    """Delta encoded numbers of several fields as a ragged array."""
+    values, offsets = column(contents)
     return running(signed(values), offsets), offsets
 
 
@@ -133,10 +133,10 @@ def chained(begins: IntArray, ends: IntArray, borders: IntArray) -> tuple[IntArr
     Args:
         begins: [m] byte at which each candidate begins, rising.
         ends: [m] byte behind it.
-        borders: [parts + 1] bytes at which parts begin, and the end of the last; no item reaches over a border.
+        borders: [stretches + 1] bytes at which stretches begin, and the end of the last; no item reaches over a border.
 
     Returns:
-        The candidates that make up the chain, in order, and how many of them lie in each part: [parts].
+        The candidates that make up the chain, in order, and how many of them lie in each stretch: [stretches].
 
     Raises:
         ValueError: the chain breaks off, or passes over a border.
@@ -149,7 +149,7 @@ def chained(begins: IntArray, ends: IntArray, borders: IntArray) -> tuple[IntArr
     jump = np.append(follows, [finished, broken])
     rows = np.searchsorted(begins, borders[:1]) if borders[-1] > borders[0] else np.zeros(0, np.int64)
     if len(rows) and (count == 0 or begins[rows[0] % count] != borders[0]):
-        raise ValueError("a part does not begin with an item")
+        raise ValueError("a group does not begin with an item")
     while len(rows):
         # The rows so far are the first 2^k items, and a jump goes 2^k items ahead.
         ahead = jump[rows]
@@ -161,31 +161,31 @@ def chained(begins: IntArray, ends: IntArray, borders: IntArray) -> tuple[IntArr
         jump = jump[jump]
     counts = np.diff(np.searchsorted(begins[rows], borders))
     if np.any(np.append(begins[rows], borders[-1])[np.searchsorted(begins[rows], borders)] != borders):
-        raise ValueError("an item is longer than its part")
+        raise ValueError("an item is longer than its group")
     return rows, counts
 
 
+@dataclass
 class Messages:
     """Messages that hold nothing but varints and runs of varints, such as Way and Info, many side by side.
 
     Attributes:
-        part: [n] which group a message is from.
+        numbers: The varints of all.
+        index: Which of them begins at each byte.
+        first: [n] varint at which each message begins.
+        last: [n] varint behind it.
+        group: [n] which group each is from.
     """
 
-    def __init__(
-        self, numbers: Varints, index: NDArray[np.int32], first: IntArray, last: IntArray, part: IntArray
-    ) -> None:
-        """Messages in a run of varints.
+    numbers: Varints
+    index: NDArray[np.int32]
+    first: IntArray
+    last: IntArray
+    group: IntArray
+    _found: dict[int, tuple[IntArray, IntArray, IntArray]] = field(default_factory=dict, init=False)
 
-        Args:
-            numbers: The run.
-            index: Which varint begins at each byte of the run.
-            first: [n] varint at which each message begins.
-            last: [n] varint behind it.
-            part: [n] which group each is from.
-        """
-        self._numbers, self._index, self._first, self._last, self.part = numbers, index, first, last, part
-        self._found: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
+    def __post_init__(self) -> None:
+        """Note where the fields of all messages are."""
         self._scan()
 
     @staticmethod
@@ -206,23 +206,23 @@ class Messages:
         begins = np.where(tags > 0, numbers.stops[tags - 1], 0)
         borders = offsets_of(np.array([len(group) for group in groups], np.int64))
         rows, counts = chained(begins, ends, borders)
-        part = np.repeat(np.arange(len(groups), dtype=np.int64), counts)
-        return Messages(numbers, index, tags[rows] + 2, index[ends[rows]].astype(np.int64), part)
+        group = np.repeat(np.arange(len(groups), dtype=np.int64), counts)
+        return Messages(numbers, index, tags[rows] + 2, index[ends[rows]].astype(np.int64), group)
 
     def __len__(self) -> int:
-        return len(self._first)
+        return len(self.first)
 
     def _scan(self) -> None:
         """Note the fields of all messages: first the first field of each, then the second, and so on."""
-        values = self._numbers.values
+        values = self.numbers.values
         seen: dict[int, list[tuple[IntArray, IntArray, IntArray]]] = {}
-        rows = np.flatnonzero(self._first < self._last)
-        at = self._first[rows]
+        rows = np.flatnonzero(self.first < self.last)
+        at = self.first[rows]
         while len(rows):
-            if np.any(at + 2 > self._last[rows]):
+            if np.any(at + 2 > self.last[rows]):
                 raise ValueError("an object is cut off")
             first, last = self._extent(at)
-            if np.any(last > self._last[rows]):
+            if np.any(last > self.last[rows]):
                 raise ValueError("a field is longer than its object")
             field = values[at] >> 3
             if field.min() == field.max():
@@ -231,7 +231,7 @@ class Messages:
                 for number in np.unique(field).tolist():
                     of = field == number
                     seen.setdefault(number, []).append((rows[of], first[of], last[of]))
-            going = last < self._last[rows]
+            going = last < self.last[rows]
             rows, at = (rows, last) if going.all() else (rows[going], last[going])
         for number, found in seen.items():
             row, first, last = (np.concatenate(columns) for columns in zip(*found, strict=True))
@@ -239,18 +239,18 @@ class Messages:
 
     def _extent(self, at: IntArray) -> tuple[IntArray, IntArray]:
         """First varint of the content of each field, and the one behind it; `at` are the fields' tags."""
-        wire = self._numbers.values[at] & 7
+        wire = self.numbers.values[at] & 7
         runs = wire == 2
         if np.any(~runs & (wire != 0)):
             raise ValueError("an object has a field of a type that the format does not use")
         last = at + 2
         if not runs.any():
             return at + 1, last
-        length, begin = self._numbers.values[at[runs] + 1], self._numbers.stops[at[runs] + 1]
-        if np.any((length < 0) | (length > len(self._index) - 1 - begin)):
+        length, begin = self.numbers.values[at[runs] + 1], self.numbers.stops[at[runs] + 1]
+        if np.any((length < 0) | (length > len(self.index) - 1 - begin)):
             raise ValueError("a field is longer than its object")
-        last[runs] = self._index[begin + length]
-        if np.any(self._numbers.stops[last[runs] - 1] != begin + length):
+        last[runs] = self.index[begin + length]
+        if np.any(self.numbers.stops[last[runs] - 1] != begin + length):
             raise ValueError("a field ends inside a number")
         return at + 1 + runs, last
 
@@ -259,20 +259,20 @@ class Messages:
         answer = np.full(len(self), default, np.int64)
         if field in self._found:
             rows, first, _ = self._found[field]
-            answer[rows] = self._numbers.values[first]
+            answer[rows] = self.numbers.values[first]
         return answer
 
-    def run(self, field: int) -> tuple[IntArray, IntArray]:
-        """Packed numbers of each message, one run behind the other, and where each message's begin: [n + 1]."""
+    def packed(self, field: int) -> tuple[IntArray, IntArray]:
+        """Packed numbers of each message as a ragged array: the numbers, and the offset of each message's: [n + 1]."""
         first, count = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         if field in self._found:
             rows, firsts, lasts = self._found[field]
             first[rows], count[rows] = firsts, lasts - firsts
-        return self._numbers.values[ranges(first, count)], offsets_of(count)
+        return self.numbers.values[ranges(first, count)], offsets_of(count)
 
     def inner(self, field: int) -> Messages:
         """[n] the message in a field of each; an empty one where there is none."""
         first, last = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         if field in self._found:
             rows, first[rows], last[rows] = self._found[field]
-        return Messages(self._numbers, self._index, first, last, self.part)
+        return Messages(self.numbers, self.index, first, last, self.group)

@@ -49,9 +49,10 @@ def test_attempts_are_counted_and_the_first_time_stays() -> None:
 
 
 def test_messages_are_one_bounded_line_without_secrets() -> None:
-    assert failed(OSError("https://host/a.tif?sig=SECRET\nfailed"), NOON).error == "https://host/a.tif failed"
-    assert failed(OSError(), NOON).error == "OSError"
-    assert len(failed(OSError("x" * 10_000), NOON).error) == MAX_ERROR_LENGTH
+    told = failed(OSError("https://host/a.tif?sig=SECRET\nfailed"), "s", NOON)
+    assert told["error"] == "https://host/a.tif failed"
+    assert failed(OSError(), "s", NOON)["error"] == "OSError"
+    assert len(failed(OSError("x" * 10_000), "s", NOON)["error"]) == MAX_ERROR_LENGTH
 
 
 def test_failures_come_back_as_they_were_written(tmp_path: Path) -> None:

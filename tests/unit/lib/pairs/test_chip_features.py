@@ -82,15 +82,19 @@ def test_a_killed_run_continues_to_the_same_bytes(town, joint_model, out: Path, 
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_parts_of_another_seed_or_broken_ones_are_made_anew(town, joint_model, out: Path, small_parts):
+@pytest.mark.parametrize(("seed", "kept"), [(1, 0), (0, 5)])
+def test_parts_of_another_seed_or_broken_ones_are_made_anew(
+    town, joint_model, out: Path, small_parts, seed: int, kept: int
+):
     def killed(done: int, total: int, unit: str) -> None:
         if done > 10:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_chip_features(town.chips, town.plan, joint_model, 2, 0, out, killed)
-    (out / "parts" / "part-00000.parquet").write_bytes(b"half a file")
-    assert write_chip_features(town.chips, town.plan, joint_model, 2, 1, out).resumed_chips == 0
+    (out / ".part-00000.parquet").write_bytes(b"half a file")
+    assert write_chip_features(town.chips, town.plan, joint_model, 2, seed, out).resumed_chips == kept
+    assert sorted(path.name for path in out.iterdir()) == ["features.parquet", "tower.json"]
 
 
 def test_an_empty_partition_has_an_empty_table(town, joint_model: ClipModel, out: Path):

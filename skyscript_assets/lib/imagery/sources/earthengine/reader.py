@@ -6,8 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +53,9 @@ class EarthEngineReader(SceneReader):
     def __init__(self, scene: Scene, source: EarthEngineSource) -> None:
         super().__init__(scene)
         self._source = source
-        self._stack = contextlib.ExitStack()
         self._coming: dict[Window, Future[Pixels]] = {}
 
-    def __enter__(self) -> Self:
+    def open(self, stack: contextlib.ExitStack) -> None:
         """Connect.
 
         Raises:
@@ -66,14 +64,8 @@ class EarthEngineReader(SceneReader):
         """
         self._engine = EarthEngine(self._source, self.scene.source)
         self._pool = ThreadPoolExecutor(self._source.connections, thread_name_prefix="earthengine")
-        self._stack.callback(self._pool.shutdown, cancel_futures=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._coming.clear()
-        self._stack.close()
+        stack.callback(self._coming.clear)
+        stack.callback(self._pool.shutdown, cancel_futures=True)
 
     @property
     def block_shape(self) -> tuple[int, int]:

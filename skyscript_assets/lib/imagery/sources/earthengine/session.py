@@ -19,7 +19,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     SkyScriptError,
 )
-from skyscript_assets.lib.http import CREDENTIAL_STATUSES, PASSING_STATUSES, PassingError, fails_for_now, persist
+from skyscript_assets.lib.http import CREDENTIAL_STATUSES, PASSING_STATUSES, PassingError, ask, fails_for_now, persist
 from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 from skyscript_assets.lib.secrets import told
 
@@ -31,6 +31,9 @@ OVERLOADED = (
     "resource exhausted",
 )
 """What Earth Engine says where the project asks too much (https://developers.google.com/earth-engine/guides/usage)."""
+
+MAX_ANSWER_BYTES = 64 << 20
+"""Largest answer that is read; pixels are at most 48 MB (see `reader.MAX_REQUEST_BYTES`)."""
 
 TOO_LONG = ("computation timed out", "memory limit exceeded", "capacity exceeded")
 """What it says where one computation takes too much."""
@@ -84,11 +87,11 @@ class EarthEngine:
                 self.call(lambda: self._initialize(credentials, project))
                 _connected[:] = [name]
 
-    def call(self, ask: Callable[[], T]) -> T:
+    def call(self, make: Callable[[], T]) -> T:
         """Make a request through Google's client, again and later each time while it may still succeed.
 
         Args:
-            ask: Makes the request.
+            make: Makes the request.
 
         Raises:
             MissingInputError: the credentials or the project are refused.
@@ -99,7 +102,7 @@ class EarthEngine:
 
         def attempt() -> T:
             try:
-                return ask()
+                return make()
             except (SkyScriptError, PassingError):
                 raise
             except Exception as error:  # noqa: BLE001 - the client passes on what google-auth and others raise
@@ -136,12 +139,10 @@ class EarthEngine:
     def _initialize(self, credentials: Any, project: str) -> None:
         import ee
 
-        from skyscript_assets.lib.imagery.sources.earthengine.transport import Transport
-
         # Retries are made here, where they are bounded and a used-up quota is told from a broken request.
         ee.data.setMaxRetries(0)
         ee.data.setUserAgent("skyscript-assets")
-        transport = Transport(self._source.timeout_s)
+        transport = _Transport(self._source.timeout_s)
         ee.Initialize(credentials, url=self._source.url, project=project, http_transport=transport)
 
     def _credentials(self) -> tuple[Any, str]:
@@ -192,3 +193,23 @@ class EarthEngine:
             f"key file in an environment variable (sources.yaml: {self._key}.credentials_variable), and state "
             f"{self._key}.project"
         )
+
+
+class _Transport:
+    """What Google's client sends its requests with: the interface of httplib2 over the project's own requests."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+
+    def request(
+        self, uri: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **_: Any
+    ) -> tuple[Any, bytes]:
+        """Make a request, once."""
+        import httplib2
+
+        how: dict[str, Any] = {"method": method, "body": body, "headers": headers, "stall_s": self._timeout_s}
+        answer = ask(uri, limit=MAX_ANSWER_BYTES, **how)
+        return httplib2.Response({**answer.headers, "status": str(answer.status)}), answer.body
+
+    def close(self) -> None:
+        """Nothing to do: connections are shared by the process."""

@@ -11,8 +11,6 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -49,30 +47,21 @@ class TileReader(SceneReader):
         super().__init__(scene)
         self._source, self._folder = source, cache
         self._address = TileAddress(scene)
-        self._stack = contextlib.ExitStack()
         self._recent: Cache[Pixels | None] = Cache(max(4, RECENT_BYTES // (4 * math.prod(self.block_shape))))
         self._failed: dict[Place, str] = {}
         self._failed_in_a_row = 0
 
-    def __enter__(self) -> Self:
+    def open(self, stack: contextlib.ExitStack) -> None:
         """Make ready; nothing is asked yet.
 
         Raises:
             SettingsError: the key of the service is missing.
         """
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(shared_folder(self._folder))
-            self._client = Client(self._source, self.scene.source, folder)
-            self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
-            stack.callback(self._cache.prune)
-            stack.enter_context(self._recent.used())
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        folder = stack.enter_context(shared_folder(self._folder))
+        self._client = Client(self._source, self.scene.source, folder)
+        self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
+        stack.callback(self._cache.prune)
+        stack.enter_context(self._recent.used())
 
     @property
     def block_shape(self) -> tuple[int, int]:

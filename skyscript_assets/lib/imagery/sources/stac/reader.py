@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, check_is_indexed
@@ -34,30 +33,24 @@ class RemoteReader(RasterReader):
         self._failure: CorruptInputError | None = None
         self._windows: frozenset[Window] = frozenset()
 
-    def __enter__(self) -> Self:
+    def open(self, stack: contextlib.ExitStack) -> None:
         """Get the beginning of the files, unless this process has them.
 
         Raises:
             SceneError: they are not those that were indexed, or the settings no longer allow them.
             UnreachableError: their server failed on every try.
         """
+        self._opened_now = stack.enter_context(contextlib.ExitStack())
         try:
             self._files = tuple(open_href(href, self._source) for href in self.scene.hrefs)
         except CorruptInputError as error:
             self._failure = error
-            return self
+            return
         if joint_fingerprint(self._files) != self.scene.fingerprint:
             raise SceneError(
                 f"{self.scene.where} has changed since it was indexed as scene {self.scene.scene_id}: materialize "
                 "scene_index and chip_plan again"
             )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._windows = frozenset()
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -68,24 +61,20 @@ class RemoteReader(RasterReader):
         """Fetch the blocks under some windows together; what fails there fails again, alone, when it is read."""
         if self._failure is None and windows:
             with contextlib.suppress(CorruptInputError):
-                self._open(frozenset(windows))
+                self._fetch(frozenset(windows))
 
     def read_inside(self, window: Window) -> Pixels:
         """Pixels of a window of the image, as it is stored."""
         if self._failure is not None:
             raise self._failure
         if window not in self._windows:
-            self._open(frozenset([window]))
+            self._fetch(frozenset([window]))
         return self.read_plainly(window)
 
-    def _open(self, windows: frozenset[Window]) -> None:
-        self._image, self._windows = None, frozenset()
-        self._stack.close()
-        try:
-            datasets: list[Any] = [self._stack.enter_context(file.open(sorted(windows))) for file in self._files]
-            image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands)
-            check_is_indexed(image, self.scene)
-        except BaseException:
-            self._stack.close()
-            raise
-        self._image, self._windows = image, windows
+    def _fetch(self, windows: frozenset[Window]) -> None:
+        self._windows = frozenset()
+        self._opened_now.close()
+        datasets: list[Any] = [self._opened_now.enter_context(file.open(sorted(windows))) for file in self._files]
+        self._image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands)
+        check_is_indexed(self._image, self.scene)
+        self._windows = windows
