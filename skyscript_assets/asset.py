@@ -72,7 +72,8 @@ class Stage:
         needs: Which of the upstream partitions that the schemes tell a partition really uses.
         preview: Metadata shown in the UI, made from the finished folder.
         unique: Column of the main table that must hold no value twice.
-        may_be_empty: Whether no rows is a proper result.
+        may_be_empty: Whether no rows is a proper result, of which a check warns.
+        mostly_empty: Whether no rows is the rule, and no check asks for them.
         more_checks: Checks besides those of its tables.
         pool: Dagster concurrency pool.
         retries: How often a failure that may pass is retried.
@@ -94,6 +95,7 @@ class Stage:
     preview: Preview = _previews_nothing
     unique: str | None = None
     may_be_empty: bool = False
+    mostly_empty: bool = False
     more_checks: tuple[Check, ...] = ()
     pool: str | None = None
     retries: int = 0
@@ -108,7 +110,10 @@ class Stage:
     @property
     def checks(self) -> tuple[Check, ...]:
         """What an output is checked for by looking at it alone."""
-        return (*checks.of_tables(self.tables, self.unique, may_be_empty=self.may_be_empty), *self.more_checks)
+        of_tables = checks.of_tables(
+            self.tables, self.unique, may_be_empty=self.may_be_empty, mostly_empty=self.mostly_empty
+        )
+        return (*of_tables, *self.more_checks)
 
     def key(self, settings: Settings, partition: Partition) -> OutputKey:
         """Name of an output in the store: the partition keys, or the name it is frozen under."""
