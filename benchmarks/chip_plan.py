@@ -22,11 +22,13 @@ import shapely
 from measuring import WORLD, objects_of, options_of, parser_of, print_head, print_row
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.plan import write_plan
+from skyscript_assets.lib.chips.plan import Ground, PlanInputs, PlanRules
+from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.geometry import utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.vocabulary import count_vocabulary
@@ -68,9 +70,9 @@ def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
     return len(scenes)
 
 
-def make_snapshot(objects: Path, gsd_m: float, chips: ChipSettings, out: Path) -> None:
+def make_snapshot(objects: Path, gsd_m: float, sizes: PlanSettings, out: Path) -> None:
     """A sampling snapshot of the labelled tags."""
-    count_vocabulary({REGION: objects}, [gsd_m], chips, out)
+    count_vocabulary({REGION: objects}, [gsd_m], sizes, out)
     labels = read_labels(PACKAGED_PROFILES / "tag_labels.csv")
     tags = {tag: label.coarsest_gsd_m for tag, label in labels.items() if label.coarsest_gsd_m is not None}
     rows = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), gsd in tags.items()]
@@ -96,15 +98,22 @@ def main() -> None:
         out = Path(folder)
         objects = objects_of(options.extract, out)
         rows = pq.read_metadata(objects).num_rows
-        chips = ChipSettings(snapshot="benchmark", quota=options.quota)
+        wanted = PlanSettings(snapshot="benchmark", quota=options.quota)
+        write_table(out / OVERLAP_FILE, OVERLAP_SCHEMA.empty_table())
         scenes = make_scenes(objects, options.gsd_m, options.dates, out)
-        make_snapshot(objects, options.gsd_m, chips, out)
+        make_snapshot(objects, options.gsd_m, wanted, out)
+        ground = Ground(REGION, SOURCE, WORLD, options.gsd_m)
+        inputs = PlanInputs(objects, out / OVERLAP_FILE, out, out)
         print_head(*columns)
         for quota, repeats in ((options.quota, 3), (10 * rows, 1)):
-            settings, seconds = chips.model_copy(update={"quota": quota}), []
+            ground, inputs = (
+                Ground(REGION, SOURCE, WORLD, options.gsd_m),
+                PlanInputs(objects, out / OVERLAP_FILE, out, out),
+            )
+            rules, seconds = PlanRules(wanted.model_copy(update={"quota": quota}), ZOOM), []
             for _ in range(repeats):
                 started = time.perf_counter()
-                plan = write_plan(REGION, SOURCE, WORLD, objects, out, out, settings, ZOOM, out)
+                plan = write_plan(ground, inputs, rules, out)
                 seconds.append(time.perf_counter() - started)
             median, drawn = statistics.median(seconds), "all" if quota > rows else quota
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

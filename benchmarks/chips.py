@@ -111,9 +111,9 @@ OURS = """
 import resource
 import rasterio, pyarrow, simplejpeg
 import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.geotiff.predictor
-from skyscript_assets.lib.chips.cut import cut_chips
+from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.settings.plant import ChipSettings
-settings = ChipSettings(snapshot="s", quota=1, jpeg_quality=90)
+settings = ChipSettings(jpeg_quality=90)
 peak = []
 def progress(done, total, unit):
     if done * 10 // total > len(peak):
@@ -121,15 +121,16 @@ def progress(done, total, unit):
 """
 
 CUT = """
-cut_chips(work, work, settings, out, progress, workers=workers)
+cut_chips(CutInputs(work, work), settings, out, progress, workers=workers)
 print("peaks", peak)
 """
 
 BLOCKS = """
 import rasterio, simplejpeg
 import skyscript_assets.lib.imagery.geotiff.predictor
-from rasterio.windows import Window
+from rasterio.windows import Window as RasterWindow
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
+from skyscript_assets.lib.imagery.reader import Window
 from skyscript_assets.lib.imagery.scenes import read_scenes
 blocks = sorted({(r, c) for x, y, w, h in windows for r in range(y // 512, (y + h - 1) // 512 + 1)
                  for c in range(x // 512, (x + w - 1) // 512 + 1)})
@@ -141,7 +142,7 @@ DECODE_GDAL = """
 with rasterio.Env(GDAL_NUM_THREADS=1), rasterio.open(path) as dataset:
     side = dataset.width
     for r, c in blocks:
-        dataset.read([1, 2, 3], window=Window(c * 512, r * 512, min(512, side - c * 512), min(512, side - r * 512)))
+        dataset.read([1, 2, 3], window=RasterWindow(c * 512, r * 512, *(min(512, side - n * 512) for n in (c, r))))
 """
 
 DECODE_OURS = """
@@ -152,7 +153,7 @@ for r, c in blocks:
 ENCODE = """
 for window in windows:
     begun = time.perf_counter()
-    rgb = reader.read_inside(*window).rgb
+    rgb = reader.read_inside(Window(*window)).rgb
     started += time.perf_counter() - begun
     simplejpeg.encode_jpeg(rgb, 90, colorspace="RGB", colorsubsampling="420")
 """

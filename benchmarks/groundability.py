@@ -10,7 +10,7 @@ it holds the labels that were known when the model was designed, no choice can h
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tags.embedding import load_encoder
-from skyscript_assets.lib.tags.features import BLOCKS, TagFeatures, TagStatistics, read_statistics, tag_features
+from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.model import decided_steps, kernel
 from skyscript_assets.lib.tags.validation import (
@@ -36,6 +36,7 @@ from skyscript_assets.lib.tags.validation import (
 )
 from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, count_vocabulary
 
+BLOCKS = ("text", "value", "geometry", "shape", "beside")
 FEATURES: dict[str, tuple[str, ...]] = {
     "all features": BLOCKS,
     "text alone (tag and value)": ("text", "value"),
@@ -62,8 +63,8 @@ def main() -> None:
     truth = Truth.of(labels)
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
-    encoder = load_encoder(PROFILE.plant.tags.encoder, PROFILE.weights, PROFILE.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.folder), encoder.encode)
+    encode = load_encoder(PROFILE.plant.tags.encoder, PROFILE.weights, PROFILE.bases)
+    features = tag_features(list(labels), len(labels), _statistics(options.folder), encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "
@@ -77,7 +78,7 @@ def main() -> None:
             _print_figures(name, [_of_model(truth, counted, said) for said in runs])
             if name == "all features":
                 whole = runs
-        similar = kernel(features.rows, features.rows)
+        similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
         for share in SHARES:
             figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
             _print_figures(f"all features, labels of {share:.0%} of the keys", figures)
@@ -94,15 +95,13 @@ def _statistics(folder: Path) -> TagStatistics:
         scratch = Path(name)
         regions = {path.name.split(".")[0].lower(): path for path in extracts_in(folder)}
         objects = {region: objects_of(path, scratch / region) for region, path in regions.items()}
-        count_vocabulary(objects, [1.0], ChipSettings(snapshot="benchmark", quota=1), scratch)
+        count_vocabulary(objects, [1.0], SizeSettings(), scratch)
         return read_statistics(scratch)
 
 
-def _rows(features: TagFeatures, blocks: Sequence[str]) -> NDArray[np.float64]:
+def _rows(features: Mapping[str, NDArray[np.float64]], blocks: Sequence[str]) -> NDArray[np.float64]:
     """Some blocks, scaled so that their sum weighs as much as all of them do."""
-    left_out = [name for name in BLOCKS if name not in blocks]
-    rows = features.without(*left_out) if left_out else features.rows
-    return rows * np.sqrt(len(BLOCKS) / len(blocks))
+    return np.hstack([features[name] for name in BLOCKS if name in blocks]) * np.sqrt(len(BLOCKS) / len(blocks))
 
 
 def _figures(

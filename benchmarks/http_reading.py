@@ -22,7 +22,7 @@ import numpy as np
 from measuring import TIMED, in_turn, options_of, parser_of, print_head, print_row, run_apart, scene_of, write_cog
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 
 CHIP_PX = 224
 CLUSTER_PX = 700
@@ -84,10 +84,10 @@ with rasterio.Env(**options), rasterio.open(url) as dataset:
 OURS = """
 from affine import Affine
 from skyscript_assets.lib.chips.cut import BATCH
-from skyscript_assets.lib.imagery.sources.access import open_scene
-from skyscript_assets.lib.imagery.reader import Window
+from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import read_scenes
-from skyscript_assets.lib.settings.sources import StacSource
+from skyscript_assets.lib.imagery.sources.kind import open_scene
+from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
 """
@@ -95,7 +95,7 @@ source = StacSource.model_validate_json((folder / "source.json").read_text())
 READ_OURS = """
 def batch(part):
     grid = Affine(*scene.transform)
-    asked = [Window(scene.crs, tuple((grid @ Affine.translation(c, r))[:6]), s, s) for c, r, s in part]
+    asked = [GeoBox(scene.crs, tuple((grid @ Affine.translation(c, r))[:6]), s, s) for c, r, s in part]
     with open_scene(scene, source) as reader:
         found = dict(reader.read_many(asked))
     return [np.moveaxis(found[index].rgb, -1, 0) for index in range(len(part))]

@@ -19,16 +19,17 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
-from skyscript_assets.lib.imagery.sources.access import index_scenes
 
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
+from skyscript_assets.lib.imagery.sources.kind import Search, source_kind
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.regions import Region
-from skyscript_assets.lib.settings.sources import FilesSource, Source
+from skyscript_assets.lib.settings.sources import SourceBase
 
 Result = TypeVar("Result")
 PROFILE = load_settings(PACKAGED_PROFILES / "demo")
@@ -143,7 +144,7 @@ def objects_of(extract: Path, folder: Path, bounds: Bounds | None = None) -> Pat
     """`objects.parquet` of an extract, made in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     box = BBox(**dict(zip(("west", "south", "east", "north"), bounds, strict=True))) if bounds else None
-    stage_extract("here", Region(title="here", path=str(extract.resolve()), bbox=box), PROFILE, folder)
+    stage_extract("here", Region(title="here", path=str(extract.resolve()), bbox=box), PROFILE.shared, folder)
     write_objects(folder, folder)
     return folder / "objects.parquet"
 
@@ -154,10 +155,12 @@ def photograph(path: Path, gsd_m: float, folder: Path, bounds: Bounds = WORLD) -
     return scene_of(FilesSource(gsd_m=gsd_m, paths=(str(path.resolve()),), **facts), folder, bounds)
 
 
-def scene_of(source: Source, folder: Path, bounds: Bounds = WORLD, region: str = "here", **about: Any) -> Scene:
+def scene_of(
+    source: SourceBase, folder: Path, bounds: Bounds = WORLD, region: str = "here", objects: Path | None = None
+) -> Scene:
     """The one scene of a source, indexed or painted in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    index_scenes(region, "S", PROFILE.model_copy(update={"sources": {"S": source}}), bounds, folder, **about)
+    source_kind(source.kind).index(Search(region, "S", source, PROFILE.shared, bounds, folder, objects=objects))
     (scene,) = read_scenes(folder)
     return scene
 

@@ -1,14 +1,13 @@
 """What the state of a large plant costs: `skyscript status`, the checks of one run, a tick of the schedule.
 
-    python benchmarks/orchestration.py [REGIONSxSOURCES ...]
+    python benchmarks/orchestration.py
+    python benchmarks/orchestration.py --sizes 2x2 100x10
 
 A profile of so many regions, side by side, and synthetic sources, all else as in the demo, gets a store in which every
 output up to `training_manifest` is complete and current: tables of five rows, written as stages write theirs. Models,
 benchmarks and scores are missing. Prints a Markdown table: medians of CPU and wall seconds in one process, and how many
 records were opened; the smallest plant comes first and warms the process up.
 """
-
-from __future__ import annotations
 
 import datetime as dt
 import json
@@ -24,6 +23,7 @@ import dagster as dg
 import pyarrow as pa
 import yaml
 from click.testing import CliRunner
+from measuring import options_of, parser_of, print_head, print_row
 
 from skyscript_assets import checks
 from skyscript_assets.asset import Stage
@@ -137,14 +137,17 @@ def measure(folder: Path, regions: int, sources: int) -> None:
             write_output(stage, outputs, partition)
     for name, work in measures(Plant(settings_folder=str(folder / "profile"), data=str(folder / "data"))).items():
         cpu, wall, records = map(statistics.median, zip(*(timed(work) for _ in range(RUNS)), strict=True))
-        print(f"| {name} | {regions} x {sources} | {cpu:.2f} | {wall:.2f} | {records:,} |", flush=True)
+        print_row(name, f"{regions} x {sources}", f"{cpu:.2f}", f"{wall:.2f}", f"{records:,}")
 
 
 def main() -> None:
     """Print the table."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--sizes", nargs="+", default=["2x2", "10x10", "40x10"], help="regions x sources")
+    options = options_of(parser)
     sys.addaudithook(lambda event, of: opened.append(of[0]) if event == "open" and str(of[0]).endswith(MADE) else None)
-    print("| what | regions x sources | CPU s | wall s | records opened |\n|---|---|---|---|---|")
-    for size in sys.argv[1:] or ("2x2", "10x10", "40x10"):
+    print_head("what", "regions x sources", "CPU s", "wall s", "records opened")
+    for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             measure(Path(folder) / "plant", *map(int, size.split("x")))
 

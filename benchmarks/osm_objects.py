@@ -20,8 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from measuring import TIMED, Run, in_turn, options_of, parser_of, print_head, print_row, run_apart
-
-from skyscript_assets.lib.osm.areas import osmium_export_config
+from osmium_config import osmium_export_config
 
 OBJECTS, EXPORT = "osm_objects", "osmium export"
 

@@ -1,10 +1,8 @@
-"""Our metrics on embeddings that others computed and published.
+"""Zero-shot accuracy from embeddings that others published, for the measurement and the tests of our metrics.
 
 A file holds `images` [n, E], `labels` [n] and one array of class embeddings `text_<prompt>` [classes, E] for each
 prompt. Where the figures come out as published, prompts, normalisation and accuracy are computed as in the literature.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.geometry import Bounds, utm_crs
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.reader import Pixels
+from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.registration import estimate
 from skyscript_assets.lib.registration.outlines import Frame, Outlines, read_outlines
@@ -85,9 +85,9 @@ class AlteredReader(RasterReader):
         super().__init__(scene)
         self._alter = alter
 
-    def read_inside(self, column: int, row: int, width: int, height: int) -> Pixels:
+    def read_inside(self, window: Window) -> Pixels:
         """Pixels as stored, altered."""
-        return self._alter(super().read_inside(column, row, width, height), column, row)
+        return self._alter(super().read_inside(window), *window[:2])
 
 
 def degraded(read: Pixels, column: int, row: int, noise: float, blur_px: float) -> Pixels:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from measuring import PROFILE, in_turn, options_of, parser_of, print_rates
 
+from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
-from skyscript_assets.lib.towers.model import load_base
 
 USED = "batch norm and padding folded, batches of 8 (used)"
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from measuring import in_turn, objects_of, options_of, parser_of, print_head, print_row
 
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.text import tag_text, text_reason
@@ -35,7 +35,7 @@ from skyscript_assets.lib.tags.vocabulary import (
 )
 
 GSDS_M = (0.3, 1.0)
-CHIPS = ChipSettings(snapshot="benchmark", quota=1)
+CHIPS = SizeSettings()
 REGION = "region"
 
 

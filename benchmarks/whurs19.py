@@ -1,4 +1,4 @@
-"""The evaluator against published figures: WHU-RS19 zero-shot from the embeddings that RS-TransCLIP published.
+"""Our metrics against published figures: WHU-RS19 zero-shot from the embeddings that RS-TransCLIP published.
 
     python benchmarks/whurs19.py
 

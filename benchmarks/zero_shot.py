@@ -14,12 +14,12 @@ from measuring import SHARED_DATA, options_of, parser_of, print_head, print_row
 
 from skyscript_assets.definitions import plant_from_environment
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
-from skyscript_assets.lib.benchmarks.image_folder import build_image_folder
-from skyscript_assets.lib.settings.benchmarks import ImageFolderBenchmark
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.lib.towers.model import ClipModel, load_base
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 
 BENCHMARKS = {"eurosat": "EuroSAT", "ucmerced": "UC Merced"}
@@ -52,17 +52,20 @@ def main() -> None:
         for key, title in BENCHMARKS.items():
             folder, given = Path(scratch) / key, options.data.resolve() / key
             folder.mkdir()
-            facts = {"title": title, "csv": str(given / f"{key}_test.csv"), "classnames": str(given / "classnames.txt")}
-            built = build_image_folder(ImageFolderBenchmark.model_validate(facts), settings, folder)
+            csv, names = given / f"{key}_test.csv", given / "classnames.txt"
+            described = ImageFolderBenchmark(title=title, csv=str(csv), classnames=str(names))
+            built = build_image_folder(described, csv, names, folder)
             for model, encoder in encoders.items():
                 out = folder / model
                 out.mkdir()
                 recipe = settings.models[model].recipe.kind
-                found = evaluate(key, folder, encoder, recipe, cache, BOOTSTRAP, out)
-                interval = f"[{100 * (found.low or 0.0):.2f}, {100 * (found.high or 0.0):.2f}]"
-                recall, chance = 100 * (found.figures["mean_per_class_recall"] or 0.0), 100 / len(built.positives)
-                images = f"{title}, {sum(built.items.values()):,} images"
-                print_row(images, model, f"{100 * found.value:.2f}", interval, f"{recall:.2f}", f"{chance:.2f}")
+                figures = evaluate(key, folder, encoder, recipe, cache, BOOTSTRAP, out).figures
+                top1, recall = figures["top1"], figures["mean_per_class_recall"]
+                shares = (top1.value, top1.low, top1.high, recall.value, 1 / len(built.positives))
+                value, low, high, mean, chance = (f"{100 * (share or 0.0):.2f}" for share in shares)
+                print_row(
+                    f"{title}, {sum(built.items.values()):,} images", model, value, f"[{low}, {high}]", mean, chance
+                )
 
 
 if __name__ == "__main__":

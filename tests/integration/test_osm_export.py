@@ -16,7 +16,7 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.osm_objects import osmium_export_config
+from benchmarks.osmium_config import osmium_export_config
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.tables import read_table
 

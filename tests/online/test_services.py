@@ -10,10 +10,9 @@ import pytest
 import shapely
 from affine import Affine
 from pyproj import Transformer
-from skyscript_assets.lib.imagery.sources.access import index_scenes, open_scene
-from skyscript_assets.lib.imagery.sources.requirements import requirements_of
 
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.sources.kind import Search, source_kind
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 
 pytestmark = pytest.mark.online
@@ -39,15 +38,16 @@ PLACES = {
 @pytest.mark.parametrize("key", SETTINGS.sources)
 def test_a_window_of_the_first_scene_shows_something(key: str, tmp_path: Path) -> None:
     source = SETTINGS.sources[key]
-    missing = [needed.remedy for needed in requirements_of(source, SETTINGS) if not needed.met]
+    kind = source_kind(source.kind)
+    missing = [needed.remedy for needed in kind.requirements(source, SETTINGS.shared) if not needed.met]
     if missing:
         pytest.skip(f"{key} cannot be asked: {'; '.join(missing)}")
     lon, lat = PLACES[key]
     box = (lon - HALF_DEG, lat - HALF_DEG, lon + HALF_DEG, lat + HALF_DEG)
-    index_scenes("here", key, SETTINGS, box, tmp_path)
+    kind.index(Search("here", key, source, SETTINGS.shared, box, tmp_path))
     scenes = read_scenes(tmp_path)
     assert scenes, f"{key} has no scene at {lon}, {lat}"
-    with open_scene(scenes[0], source) as reader:
+    with kind.open_scene(scenes[0], source, None) as reader:
         pixels = reader.read(scenes[0].crs, grid_at(scenes[0], box), SIDE_PX, SIDE_PX)
     assert pixels.rgb.shape == (SIDE_PX, SIDE_PX, 3)
     assert pixels.valid.mean() > 0.5

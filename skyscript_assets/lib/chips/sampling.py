@@ -8,7 +8,7 @@ a rare tag. Reading the snapshot and matching its tags to objects belong here, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,20 +199,15 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     texts = pc.binary_join_element_wise(keys.filter(known), values.filter(known), _JOIN).dictionary_encode()
     objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))[known.to_numpy(zero_copy_only=False)]
     # Each distinct tag is brought into its normal spelling once.
-    found = pa.array(_tags_of(texts.dictionary.to_pylist(), snapshot), pa.list_(pa.int64())).take(texts.indices)
+    index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
+    tags_of = []
+    for text in texts.dictionary.to_pylist():
+        key, _, value = text.partition(_JOIN)
+        tags_of.append([index[key, each] for each in normal_values(value) if (key, each) in index])
+    found = pa.array(tags_of, pa.list_(pa.int64())).take(texts.indices)
     objects, matched = np.repeat(objects, found.value_lengths().to_numpy()), found.flatten().to_numpy()
     order = np.lexsort((matched, objects))
     return TagPairs(objects[order], matched[order])
-
-
-def _tags_of(texts: Sequence[str], snapshot: Snapshot) -> list[list[int]]:
-    """The snapshot's tags that each text, a key and a value as mapped, holds."""
-    index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
-    found = []
-    for text in texts:
-        key, _, value = text.partition(_JOIN)
-        found.append([index[key, each] for each in normal_values(value) if (key, each) in index])
-    return found
 
 
 def suits(
@@ -238,18 +233,14 @@ def suits(
     return suited
 
 
-def rare_tags(counts: IntArray, plan: PlanSettings) -> BoolArray:
-    """Which tags draw all their objects because they have few; shape [tags]."""
-    return counts < (plan.quota if plan.rare_below is None else plan.rare_below)
-
-
 def probabilities(counts: IntArray, plan: PlanSettings) -> FloatArray:
     """How probably each tag draws one of its n objects: min(1, quota / n), surely where it is rare; shape [tags].
 
     With `sampling: squares` it is the share of squares, which draw whole objects, for all tags that are not rare.
     """
     likely = plan.quota / np.maximum(counts, 1) if plan.sampling == "quota" else np.full(len(counts), plan.square_share)
-    return np.where(rare_tags(counts, plan), 1.0, np.minimum(1.0, likely))
+    rare = counts < (plan.quota if plan.rare_below is None else plan.rare_below)
+    return np.where(rare, 1.0, np.minimum(1.0, likely))
 
 
 def draw(

@@ -26,7 +26,7 @@ from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suffix_of, version_note
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
-from skyscript_assets.lib.osm.polygons import Ground, polygon_json, read_polygon
+from skyscript_assets.lib.osm.polygons import Ground, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.regions import Region
@@ -85,7 +85,7 @@ def stage_extract(
         version_note(target).unlink(missing_ok=True)
         raise
     # Content alone, so that an equal extract from elsewhere changes nothing.
-    ground = {} if polygon is None else {"polygon": polygon_json(polygon)}
+    ground = {} if polygon is None else {"polygon": json.loads(shapely.to_geojson(polygon))}
     write_text(out / FACTS_FILE, json.dumps(facts | ground, indent=2) + "\n")
     version_note(target).unlink(missing_ok=True)
     vertices = None if polygon is None else int(shapely.get_num_coordinates(polygon))

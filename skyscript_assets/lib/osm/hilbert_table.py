@@ -35,20 +35,14 @@ class HilbertTable:
         Args:
             path: Where the table ends.
             schema: Its columns, with `geometry` (WKB, EPSG:4326) and `bbox`.
-            scratch: Existing folder for what does not fit into memory.
+            scratch: Existing folder for what does not fit into memory; whoever made it removes it.
             borders: [buckets - 1] places on the curve where one bucket ends and the next begins, rising.
         """
         self._path, self._schema, self._borders = path, schema, borders
         self._spilled = [scratch / f"bucket-{i:05d}.arrow" for i in range(len(borders) + 1)] if len(borders) else []
-        self._sinks = [pa.ipc.new_stream(str(file), _with_key(schema)) for file in self._spilled]
+        self._keyed = schema.append(pa.field("hilbert", pa.uint64()))
+        self._sinks = [pa.ipc.new_stream(str(file), self._keyed) for file in self._spilled]
         self._kept: list[pa.Table] = []
-
-    def close(self) -> None:
-        """Remove what was spilled."""
-        for sink in self._sinks:
-            sink.close()
-        for file in self._spilled:
-            file.unlink(missing_ok=True)
 
     def add(self, table: pa.Table, keys: Keys) -> None:
         """Add rows.
@@ -97,11 +91,7 @@ class HilbertTable:
                 table = stream.read_all()
             self._spilled[number].unlink()
         else:
-            table = pa.concat_tables(self._kept or [_with_key(self._schema).empty_table()])
+            table = pa.concat_tables(self._kept or [self._keyed.empty_table()])
             self._kept = []
         order = pc.array_sort_indices(table["hilbert"].combine_chunks())
         return table.drop_columns(["hilbert"]).combine_chunks().take(order)
-
-
-def _with_key(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field("hilbert", pa.uint64()))

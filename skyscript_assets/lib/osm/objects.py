@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -213,14 +214,11 @@ class _Writing:
         """Read the extract and write both tables."""
         nodes, ways, relations = self._file.sections()
         self._total = len(nodes) + len(ways) + len(relations)
-        areas = [self._with_ways(found) for found in self._ahead(self._relations, relations, WAY_BLOCKS)]
+        found_relations = self._ahead(partial(self._file.read, relations_of), relations, WAY_BLOCKS)
+        areas = [self._with_ways(found) for found in found_relations]
         self._needed = np.unique(np.concatenate([np.zeros(0, np.int64), *(some.refs for some in areas)]))
-        with (
-            contextlib.closing(
-                HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes))
-            ) as table,
-            (self._scratch / "members.opl").open("wb") as members,
-        ):
+        table = HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes))
+        with (self._scratch / "members.opl").open("wb") as members:
             for found, rows in self._ahead(self._nodes, nodes, NODE_BLOCKS):
                 self._check_order("n", found.ids)
                 self._locations.add(found.ids, found.places)
@@ -232,10 +230,9 @@ class _Writing:
                 self._take(rows, table)
             for some in areas:
                 members.write(relations_text(some))
-            members.close()
-            for shaped in _shape_relations(areas, Path(members.name)):
-                self._take(self._rows(shaped), table)
-            table.finish(sorted(self._found.types))
+        for shaped in _shape_relations(areas, Path(members.name)):
+            self._take(self._rows(shaped), table)
+        table.finish(sorted(self._found.types))
         return self._summary()
 
     def _ahead(self, work: Callable[[range], _T], blocks: range, at_once: int) -> Iterator[_T]:
@@ -295,9 +292,6 @@ class _Writing:
                 "give an extract without copies (`osmium merge` makes one)"
             )
         self._last[letter] = int(order[-1])
-
-    def _relations(self, blocks: range) -> Objects:
-        return self._file.read(relations_of, blocks)
 
     def _with_ways(self, relations: Objects) -> Objects:
         """Relations that are areas; those without ways are noted."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,12 +94,6 @@ def polygon_digest(path: Path) -> str | None:
         return hashlib.sha256((digest + file_sha256(crs)).encode()).hexdigest()
     except OSError:
         return None
-
-
-def polygon_json(ground: Ground) -> dict[str, Any]:
-    """A polygon as a GeoJSON geometry."""
-    geometry: dict[str, Any] = json.loads(shapely.to_geojson(ground))
-    return geometry
 
 
 def _vector_ground(path: Path) -> Any:

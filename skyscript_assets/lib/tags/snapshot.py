@@ -73,11 +73,10 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
     seen = seen.sort_by([*order, ("region", "ascending"), ("gsd_m", "ascending")]).cast(SNAPSHOT_SCHEMA)
     write_table(out / TAGS_FILE, tags.combine_chunks().cast(TAGS_SCHEMA))
     write_table(out / SNAPSHOT_FILE, seen.combine_chunks())
-    by_gsd = seen.group_by("gsd_m").aggregate([("n_plannable", "sum")]).sort_by("gsd_m").to_pylist()
     return SnapshotSummary(
         tags=tags.num_rows,
         rows=seen.num_rows,
-        plannable={f"{row['gsd_m']:g}": int(row["n_plannable_sum"]) for row in by_gsd},
+        plannable={f"{row['gsd_m']:g}": row["n_plannable"] for row in tags_by_gsd(out).to_pylist()},
     )
 
 

@@ -300,15 +300,11 @@ def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
     top = counts.loc[counts.sum(axis=1).nlargest(PLOTTED_TAGS).index]
     figure = Figure(figsize=(7.0, 1.0 + 0.2 * max(4, len(top))), dpi=90, layout="constrained")
     axes = figure.subplots()
-    left = np.zeros(len(top))
-    for region, widths in top.items():
-        axes.barh(top.index, widths, left=left, label=region)
-        left += widths.to_numpy()
+    if len(top):
+        top.plot.barh(stacked=True, width=0.8, ax=axes)
     axes.set(xlabel="objects", ylabel="", title=f"The {len(top)} most frequent tags" if len(top) else "No tags")
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(top):
-        axes.legend(frameon=False, fontsize=8)
     figure.savefig(png_path, metadata={"Software": None})

@@ -236,7 +236,9 @@ def _dense_nodes(groups: _Groups) -> Nodes:
     stamps = _optional(deltas([_content(info.get(2)) for info in infos]), offsets)
     pairs, pair_offsets = column([message.get(10, _NOTHING) for message in columns])
     tags, rows = _dense_tags(groups, pairs, pair_offsets, offsets)
-    return Nodes(ids, _places(groups, group, lon, lat), _tagged(groups, ids, versions, stamps, group, rows, tags), rows)
+    stamps = stamps[rows] * _per_group(groups, group[rows], "date_granularity_ms")
+    tagged = Objects(ids[rows], versions[rows], stamps, tags, *_no_refs(len(rows)))
+    return Nodes(ids, _places(groups, group, lon, lat), tagged, rows)
 
 
 def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offsets: IntArray) -> tuple[Tags, IntArray]:
@@ -314,13 +316,6 @@ def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> Objects:
     info = messages.inner(4)
     stamps = info.number(2) * _per_group(groups, messages.group, "date_granularity_ms")
     return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids)))
-
-
-def _tagged(
-    groups: _Groups, ids: IntArray, versions: IntArray, stamps: IntArray, group: IntArray, rows: IntArray, tags: Tags
-) -> Objects:
-    stamps_ms = stamps[rows] * _per_group(groups, group[rows], "date_granularity_ms")
-    return Objects(ids[rows], versions[rows], stamps_ms, tags, *_no_refs(len(rows)))
 
 
 def _places(groups: _Groups, group: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:
