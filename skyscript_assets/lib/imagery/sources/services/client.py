@@ -12,9 +12,8 @@ import importlib.metadata
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
@@ -58,8 +57,8 @@ class Client:
     def __init__(self, source: ServiceSource, key: str, folder: Path) -> None:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
-        self._secret = read_secret(source, key)
-        self._turns = _Turns(folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn")
+        self._secret = _read_secret(source, key)
+        self._turn_file = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
         version = importlib.metadata.version("skyscript-assets")
         self._headers = {"User-Agent": f"skyscript-assets/{version} (chips of imagery with captions from OSM{contact})"}
@@ -69,7 +68,7 @@ class Client:
 
         Another host than that of the settings is given no key.
         """
-        self._turns.wait(1.0 / self._source.requests_per_second)
+        _wait_for_turn(self._turn_file, 1.0 / self._source.requests_per_second)
         if not self._secret or urlsplit(url).netloc != self._host:
             return url.replace(KEY_PLACE, ""), {}
         if KEY_PLACE in url:
@@ -118,8 +117,7 @@ class Client:
         """An address that a service sent, with a place in it for the key where the service put the key itself."""
         parts = urlsplit(address)
         head = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-        rest = address[len(head) :]
-        return head + with_place(rest, self._secret)
+        return head + with_place(address[len(head) :], self._secret)
 
     def capabilities(self, url: str, kind: str, names: tuple[str, ...]) -> Element:
         """What a service says that it offers.
@@ -156,43 +154,23 @@ class Client:
         return f"check url, layer, style and format in sources.yaml: {self._key}"
 
 
-class _Turns:
-    """When the next request to a host may be sent, kept in a file so that all threads and processes share one rate."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def wait(self, seconds: float) -> None:
-        """Wait for a turn, and take it: the next one is `seconds` later."""
-        now = time.time()
-        with self._file() as file:
-            turn = max(now, self._next(file, now))
-            file.seek(0)
-            file.truncate()
-            file.write(f"{turn + seconds:.6f}")
-        time.sleep(max(0.0, turn - now))
-
-    @contextlib.contextmanager
-    def _file(self) -> Iterator[Any]:
-        with self._path.open("a+", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            yield file
-
-    def _next(self, file: Any, now: float) -> float:
+def _wait_for_turn(path: Path, seconds: float) -> None:
+    """Wait for a turn, kept in a file so that all threads and processes share one rate; the next is `seconds` later."""
+    now = turn = time.time()
+    with path.open("a+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0)
-        try:
-            turn = float(file.read(40))
-        except ValueError:
-            return now
-        return turn if turn < now + LONGEST_QUEUE_S else now
+        with contextlib.suppress(ValueError):
+            stated = float(file.read(40))
+            turn = stated if now < stated < now + LONGEST_QUEUE_S else now
+        file.seek(0)
+        file.truncate()
+        file.write(f"{turn + seconds:.6f}")
+    time.sleep(turn - now)
 
 
-def read_secret(source: ServiceSource, key: str) -> str:
-    """The key of a service from the environment variable that its settings name; empty where it needs none.
-
-    Raises:
-        SettingsError: the variable is not set.
-    """
+def _read_secret(source: ServiceSource, key: str) -> str:
+    """The key of a service from the environment variable that its settings name; empty where it needs none."""
     if source.api_key_variable is None:
         return ""
     secret = os.environ.get(source.api_key_variable, "").strip()

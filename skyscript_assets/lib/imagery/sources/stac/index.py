@@ -85,11 +85,10 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         SceneError: there are items, but none can be used; or too many.
         UnreachableError: a server failed on every try.
     """
-    found = find_items(search.key, search.source, search.shared.folder, search.bbox)
-    index = _Index(search)
-    index.unusable = list(found.unusable)
-    passing = len(found.items) + len(found.unusable)
-    waiting = sorted(found.items, key=_preference(search.source))
+    items, unusable, seen = find_items(search.key, search.source, search.shared.folder, search.bbox)
+    index = _Index(search, unusable)
+    passing = len(items) + len(unusable)
+    waiting = sorted(items, key=lambda item: _preference(item, search.source.sort))
     done = 0
     with warnings.catch_warnings():
         quiet_about_missing_georeference()
@@ -97,7 +96,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
             for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
             done += len(wave)
-            search.progress(done, len(found.items), "items")
+            search.progress(done, len(items), "items")
     index.enough += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
@@ -109,7 +108,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         )
     write_scenes(search.out, index.scenes.values())
     left_out = {name: getattr(index, name) for name in ("enough", "outside", "without_data", "duplicates")}
-    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **left_out}
+    counts = {"items": seen, "passing": passing, "scenes": len(index.scenes), **left_out}
     return {**counts, "unusable": len(index.unusable)}
 
 
@@ -129,12 +128,12 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     if not source.is_local:
         return stated_facts(key, source, shared)
     try:
-        found = find_items(key, source, shared.folder, WORLD)
+        items, unusable, _ = find_items(key, source, shared.folder, WORLD)
     except (SceneError, UnreachableError):
         # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
         return stated_facts(key, source, shared)
-    reasons = [f"{name}: {reason}" for name, reason in found.unusable]
-    for item in found.items:
+    reasons = [f"{name}: {reason}" for name, reason in unusable]
+    for item in items:
         try:
             _check_image(item.hrefs[0], Stated(key, source.gsd_m, source.scaling, source.nodata), source)
             break
@@ -143,8 +142,8 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     else:
         if reasons:
             raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
-    check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
-    return stated_facts(key, source, shared) | {"items": len(found.items)}
+    check_ground(key, source, shared, [item.claimed for item in items if item.claimed is not None])
+    return stated_facts(key, source, shared) | {"items": len(items)}
 
 
 def _check_image(href: str, stated: Stated, source: StacSource) -> None:
@@ -157,26 +156,22 @@ def _check_image(href: str, stated: Stated, source: StacSource) -> None:
             located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
-def _preference(source: StacSource) -> Any:
-    """The key that sorts items, the preferred first."""
-
-    def key(item: Item) -> tuple[float, float, str]:
-        age = -item.datetime.timestamp()
-        if source.sort == "cloud":
-            return (1.0 if item.cloud_share is None else item.cloud_share, age, item.id)
-        return (age if source.sort == "newest" else -age, 0.0, item.id)
-
-    return key
+def _preference(item: Item, sort: str) -> tuple[float, float, str]:
+    """What items are sorted by, the preferred first."""
+    age = -item.datetime.timestamp()
+    if sort == "cloud":
+        return (1.0 if item.cloud_share is None else item.cloud_share, age, item.id)
+    return (age if sort == "newest" else -age, 0.0, item.id)
 
 
 class _Index:
     """The scenes taken so far."""
 
-    def __init__(self, search: Search[StacSource]) -> None:
+    def __init__(self, search: Search[StacSource], unusable: Sequence[tuple[str, str]]) -> None:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
-        self.unusable: list[tuple[str, str]] = []
+        self.unusable = list(unusable)
         self.enough = self.outside = self.without_data = self.duplicates = 0
 
     def wave(self, waiting: list[Item]) -> list[Item]:
@@ -184,14 +179,13 @@ class _Index:
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
             ground = [item.claimed for item in chosen if item.claimed is not None]
-            if not self._needed(waiting[0], [*self._taken, *ground]):
-                if chosen:
-                    # It may be needed yet, if one of the chosen proves unusable.
-                    break
+            if self._needed(waiting[0], [*self._taken, *ground]):
+                chosen.append(waiting.pop(0))
+            elif chosen:  # it may be needed yet, if one of these proves unusable
+                break
+            else:
                 self.enough += 1
                 waiting.pop(0)
-                continue
-            chosen.append(waiting.pop(0))
         return chosen
 
     def _needed(self, item: Item, taken: Sequence[shapely.Geometry]) -> bool:
@@ -243,7 +237,7 @@ class _Index:
             access={"item": item.id},
             fingerprint=fingerprint,
             licence=item.licence or source.licence,
-            **found.columns(),
+            **found.columns,
         )
 
 
@@ -266,28 +260,21 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
     dataset = image.datasets[0]
     factors = dataset.overviews(image.bands[0])
     longer = max(dataset.width, dataset.height)
-    large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
-    factor = factors[large[-1]] if large else factors[0] if factors else 1
+    number = max((number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX), default=0)
+    factor = factors[number] if factors else 1
     if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
         return None
     with ExitStack() as stack:
-        if factors:
-            number = large[-1] if large else 0
-            opened = [stack.enter_context(file.open_overview(number)) for file in files]
-        else:
-            whole = [Window(0, 0, dataset.width, dataset.height)]
-            opened = [stack.enter_context(file.open(whole)) for file in files]
-        return read_raw(replace(image, datasets=tuple(opened)), nodata)
+        whole = [Window(0, 0, dataset.width, dataset.height)]
+        opening = [file.open_overview(number) if factors else file.open(whole) for file in files]
+        return read_raw(replace(image, datasets=tuple(map(stack.enter_context, opening))), nodata)
 
 
 def _honest(item: Item, found: Description) -> shapely.Geometry:
-    """The ground that both the item and its image have.
-
-    Raises:
-        SceneError: the item claims ground that its image does not have.
-    """
+    """The ground that both the item and its image have; SceneError where it claims ground that the image has not."""
     claimed = item.claimed
-    if claimed is None or _spans_the_antimeridian(found.outline):
+    west, _, east, _ = found.outline.bounds
+    if claimed is None or (west, east) == (-180, 180):
         # Catalogs write footprints across the antimeridian in many ways; the image's own is right.
         return found.footprint
     share = claimed.intersection(found.outline).area / claimed.area
@@ -300,11 +287,6 @@ def _honest(item: Item, found: Description) -> shapely.Geometry:
     if footprint.is_empty:
         raise SceneError("its image has no data inside the footprint that the catalog claims")
     return footprint
-
-
-def _spans_the_antimeridian(outline: shapely.Geometry) -> bool:
-    west, _, east, _ = outline.bounds
-    return bool(west == -180 and east == 180)
 
 
 def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
