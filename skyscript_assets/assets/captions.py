@@ -40,7 +40,7 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     shown = {"preview": metadata.rows(table)}
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     told = dict(zip(table["chip_id"].to_pylist(), table["title_multi_objects"].to_pylist(), strict=True))
-    sheet = sheet_preview(chips, plan, captions=told, limit_bytes=metadata.MAX_PREVIEW_BYTES)
+    sheet = sheet_preview(chips, plan, metadata.MAX_PREVIEW_BYTES, told)
     return shown | ({"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {})
 
 
