@@ -23,7 +23,7 @@ from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.registration.shift import NO_SHIFT, move
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import read_geometry, read_table
 
 MIN_OVERLAP_PX = 8.0
 """Least longer side of the overlap of a surrounding object with the chip, pixels; points count always."""
@@ -97,10 +97,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects
     kept = np.flatnonzero(needed)
     place = np.cumsum(needed) - 1
     ids = table["object_id"].take(kept).to_pylist()
-    try:
-        geometry = shapely.from_wkb(read_table(path, columns=["geometry"])["geometry"].take(kept).to_numpy())
-    except shapely.errors.GEOSException as error:
-        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    geometry = read_geometry(path, kept)
     return Objects(
         ids=ids,
         rows={object_id: row for row, object_id in enumerate(ids)},
