@@ -931,6 +931,7 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
         "osm_extract",
         "osm_objects",
         "region_overlap",
+        "image_sources",
         "tag_labels",
         "pretrained_weights",
         "tag_vocabulary",

@@ -105,11 +105,6 @@ def test_rows_fail_where_there_are_none(tmp_path: Path, empty: str) -> None:
     )
 
 
-def test_rows_are_not_asked_for_where_there_are_mostly_none() -> None:
-    found = checks.of_tables({"table.parquet": TABLE}, None, may_be_empty=False, mostly_empty=True)
-    assert [check.name for check in found] == ["columns"]
-
-
 def test_ids_that_occur_twice_are_refused_and_the_earlier_output_stays(outputs: Any, store: Store) -> None:
     before = outputs().materialize(rows, KOTKA).record
     made.update(table=pa.table({"id": ["a", "a"], "reason": [None, None]}, TABLE), setting="y")
