@@ -186,33 +186,19 @@ def _grid(
     footprint: shapely.Geometry,
     limits: IntArray | None,
 ) -> Grid:
-    to_crs = _from_lonlat(name)
-
-    def project(lonlat: FloatArray) -> FloatArray:
-        x, y = to_crs.transform(lonlat[:, 0], lonlat[:, 1])
-        return np.column_stack([(x - origin[0]) / step[0], (y - origin[1]) / step[1]])
-
+    known = np.zeros(4, dtype=np.int64) if limits is None else limits
+    to_crs, mercator = _from_lonlat(name), _is_mercator(name)
+    grid = Grid(name, origin, step, scene.gsd_m, known, footprint, limits is None, mercator, to_crs)
     # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
     polygons = shapely.get_parts(footprint)
     west, south, east, north = shapely.bounds(polygons).T
     polygons = shapely.segmentize(polygons, np.maximum(np.maximum(east - west, north - south), 1e-9) / EDGE_PIECES)
-    polygons = shapely.transform(polygons, project)
+    polygons = shapely.transform(polygons, grid.pixels)
     if not np.isfinite(shapely.get_coordinates(polygons)).all():
         raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
     projected = shapely.union_all(shapely.buffer(shapely.make_valid(polygons), FOOTPRINT_SLACK_PX))
     shapely.prepare(projected)
-    resampled = limits is None
     if limits is None:
         bounds = shapely.bounds(projected)
-        limits = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
-    return Grid(
-        crs=name,
-        origin=origin,
-        step=step,
-        gsd_m=scene.gsd_m,
-        limits=limits,
-        footprint=projected,
-        resampled=resampled,
-        mercator=_is_mercator(name),
-        to_crs=to_crs,
-    )
+        known = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
+    return replace(grid, footprint=projected, limits=known)

@@ -56,10 +56,8 @@ def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) 
     height, width = rgb.shape[:2]
     bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)
     sums = np.zeros(len(RowSums._fields), dtype=np.int64)
-    whole = mask is None
-    _sum_rows(
-        np.ascontiguousarray(rgb), _NO_MASK if mask is None else np.ascontiguousarray(mask), whole, step, bands, sums
-    )
+    known = np.ascontiguousarray(np.ones((0, 0), dtype=np.bool_) if mask is None else mask)
+    _sum_rows(np.ascontiguousarray(rgb), known, mask is None, step, bands, sums)
     return RowSums(*sums.tolist()), bands
 
 
@@ -169,6 +167,3 @@ def bits_above_median(values: NDArray[np.float64]) -> int:
     for value in rounded:
         bits = bits << uint64(1) | uint64(value > middle)
     return int(bits)
-
-
-_NO_MASK = np.ones((0, 0), dtype=np.bool_)
