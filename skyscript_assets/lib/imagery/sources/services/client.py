@@ -5,16 +5,14 @@ How a request is made and tried again is `lib.http`; here are the rate, the key 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
@@ -59,7 +57,7 @@ class Client:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
         self._secret = read_secret(source, key)
-        self._turns = _Turns(folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn")
+        self._turn = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
         version = importlib.metadata.version("skyscript-assets")
         self._headers = {"User-Agent": f"skyscript-assets/{version} (chips of imagery with captions from OSM{contact})"}
@@ -69,7 +67,7 @@ class Client:
 
         Another host than that of the settings is given no key.
         """
-        self._turns.wait(1.0 / self._source.requests_per_second)
+        _wait_for_turn(self._turn, 1.0 / self._source.requests_per_second)
         if not self._secret or urlsplit(url).netloc != self._host:
             return url.replace(KEY_PLACE, ""), {}
         if KEY_PLACE in url:
@@ -156,35 +154,24 @@ class Client:
         return f"check url, layer, style and format in sources.yaml: {self._key}"
 
 
-class _Turns:
-    """When the next request to a host may be sent, kept in a file so that all threads and processes share one rate."""
+def _wait_for_turn(path: Path, seconds: float) -> None:
+    """Wait until the next request may be sent; the one after it may `seconds` later.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def wait(self, seconds: float) -> None:
-        """Wait for a turn, and take it: the next one is `seconds` later."""
-        now = time.time()
-        with self._file() as file:
-            turn = max(now, self._next(file, now))
-            file.seek(0)
-            file.truncate()
-            file.write(f"{turn + seconds:.6f}")
-        time.sleep(max(0.0, turn - now))
-
-    @contextlib.contextmanager
-    def _file(self) -> Iterator[Any]:
-        with self._path.open("a+", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            yield file
-
-    def _next(self, file: Any, now: float) -> float:
+    When that is stands in a file, so that all threads and processes that ask a host share one rate.
+    """
+    now = time.time()
+    with path.open("a+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0)
         try:
-            turn = float(file.read(40))
+            turn = max(now, float(file.read(40)))
         except ValueError:
-            return now
-        return turn if turn < now + LONGEST_QUEUE_S else now
+            turn = now
+        turn = turn if turn < now + LONGEST_QUEUE_S else now
+        file.seek(0)
+        file.truncate()
+        file.write(f"{turn + seconds:.6f}")
+    time.sleep(max(0.0, turn - now))
 
 
 def read_secret(source: ServiceSource, key: str) -> str:
