@@ -90,6 +90,7 @@ from skyscript_assets.lib.imagery.sources.kind import open_scene
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 (scene,) = read_scenes(folder)
 source = StacSource.model_validate_json((folder / "source.json").read_text())
+open_scene(scene, source)  # imports the kinds
 """
 
 READ_OURS = """

@@ -7,7 +7,7 @@ and nothing else of them; how it is run against the store is told in `provenance
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pyarrow as pa
@@ -72,7 +72,7 @@ class Stage:
         needs: Which of the upstream partitions that the schemes tell a partition really uses.
         preview: Metadata shown in the UI, made from the finished folder.
         unique: Column of the main table that must hold no value twice.
-        may_be_empty: Whether no rows is a proper result.
+        empty: What the check `rows` says of a main table without rows.
         more_checks: Checks besides those of its tables.
         pool: Dagster concurrency pool.
         retries: How often a failure that may pass is retried.
@@ -93,7 +93,7 @@ class Stage:
     needs: Callable[[Settings, Partition, OutputKey], bool] = _needs_all
     preview: Preview = _previews_nothing
     unique: str | None = None
-    may_be_empty: bool = False
+    empty: Literal["fails", "warns", "passes"] = "fails"
     more_checks: tuple[Check, ...] = ()
     pool: str | None = None
     retries: int = 0
@@ -108,7 +108,7 @@ class Stage:
     @property
     def checks(self) -> tuple[Check, ...]:
         """What an output is checked for by looking at it alone."""
-        return (*checks.of_tables(self.tables, self.unique, may_be_empty=self.may_be_empty), *self.more_checks)
+        return (*checks.of_tables(self.tables, self.unique, self.empty), *self.more_checks)
 
     def key(self, settings: Settings, partition: Partition) -> OutputKey:
         """Name of an output in the store: the partition keys, or the name it is frozen under."""

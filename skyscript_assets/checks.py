@@ -60,13 +60,14 @@ FRESH = "fresh"
 """The check that every stage has: it asks the store, the others look at the output alone."""
 
 
-def of_tables(tables: Mapping[str, pa.Schema], unique: str | None, *, may_be_empty: bool) -> Iterator[Check]:
-    """Checks of the tables that a stage declares; the first one is its main table."""
+def of_tables(tables: Mapping[str, pa.Schema], unique: str | None, empty: str) -> Iterator[Check]:
+    """Checks of the tables that a stage declares, see there; the first one is its main table."""
     if not tables:
         return
     main = next(iter(tables))
     yield Check("columns", "Each table has the declared columns.", lambda folder, _: _columns(folder, tables))
-    yield Check("rows", "The main table has rows.", lambda folder, _: _rows(folder / main), warn=may_be_empty)
+    if empty != "passes":
+        yield Check("rows", "The main table has rows.", lambda folder, _: _rows(folder / main), warn=empty == "warns")
     if unique is not None:
         description = f"No {unique} occurs twice."
         yield Check("unique_ids", description, lambda folder, _: _unique(folder / main, unique), blocking=True)

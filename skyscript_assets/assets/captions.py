@@ -55,7 +55,7 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     columns_from={"image_chips": ["chip_id"]},
     config=_caption_settings,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_captions_preview,
 )
 def captions(run: Run[CaptionSettings]) -> Counts:

@@ -13,6 +13,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.estimate import Estimate, estimate
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE
+from skyscript_assets.lib.chips.map import plot_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import (
     OUTCOME_SCHEMA,
@@ -92,6 +93,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
     report = read_table(run.out / REPORT_FILE)
     return {
+        "map": metadata.drawn(lambda path: plot_chips(run.out, path), "Where the chips lie"),
         "wanted and planned": metadata.drawn(lambda path: plot_plan(run.out, path), "What became of the plan"),
         "estimate": dg.MetadataValue.json(vars(estimate_of(run.config.estimate, run.store, run.partition))),
         "short tags": metadata.rows(short_tags(report)),
@@ -111,7 +113,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
     config=_plan_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_plan_preview,
 )
 def chip_plan(run: Run[PlanConfig]) -> Counts:
@@ -171,7 +173,7 @@ def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     unversioned=frozenset({FAILURES_FILE, *SHEETS}),
     config=_cut_config,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     more_checks=(checks.REJECTED_SHARE,),
     preview=_chips_preview,
     pool="imagery",

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.chips.map import plot_scenes
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
 from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
@@ -83,7 +84,10 @@ def _needs_objects_to_paint(settings: Settings, partition: Partition, key: Outpu
 
 def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
-    shown = {"scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns)}
+    shown = {
+        "map": metadata.drawn(lambda path: plot_scenes(run.out, run.region_bbox(), path), "Footprints of the scenes"),
+        "scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns),
+    }
     if (run.out / "painting.json").exists():
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
         overview = metadata.shrunk_image(run.out / "overview.jpg", "Synthetic orthophoto")
@@ -103,7 +107,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     needs=_needs_objects_to_paint,
     tables={"scenes.parquet": SCENE_SCHEMA},
     config=_scene_config,
-    may_be_empty=True,
+    empty="warns",
     preview=_scene_preview,
     pool="imagery",
     retries=3,
@@ -161,7 +165,7 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
     config=_offsets_config,
-    may_be_empty=True,
+    empty="warns",
     preview=_offsets_preview,
     pool="imagery",
     retries=2,

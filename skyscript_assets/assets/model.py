@@ -90,7 +90,7 @@ def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig
     tables={"features.parquet": FEATURE_KEYS},
     columns_from={"image_chips": ["chip_id"]},
     config=_features_config,
-    may_be_empty=True,
+    empty="warns",
     pool="training",
 )
 def chip_features(run: Run[FeaturesConfig]) -> Counts:
@@ -126,7 +126,7 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
     tables={"scores.parquet": SCORE_SCHEMA},
     columns_from={"captions": ["chip_id"]},
     config=_scores_config,
-    may_be_empty=True,
+    empty="warns",
     preview=_scores_preview,
 )
 def clip_scores(run: Run[ScoresConfig]) -> Counts:

@@ -118,7 +118,7 @@ def _regions_on_its_ground(settings: Settings) -> Mapping[str, Sequence[str]]:
     tables={OVERLAP_FILE: OVERLAP_SCHEMA},
     columns_from={"osm_objects": ["object_id"]},
     unique="object_id",
-    may_be_empty=True,
+    empty="passes",
     preview=lambda run: {"preview": metadata.parquet_rows(run.out / OVERLAP_FILE)},
 )
 def region_overlap(run: Run[None]) -> Counts:

@@ -35,7 +35,7 @@ def _shards_preview(run: Run[ShardSettings]) -> dict[str, dg.MetadataValue]:
     columns_from={"chip_plan": ["chip_id"]},
     config=_shard_settings,
     unique="chip_id",
-    may_be_empty=True,
+    empty="warns",
     preview=_shards_preview,
 )
 def caption_shards(run: Run[ShardSettings]) -> Counts:

@@ -6,31 +6,30 @@ What is painted, and how, belongs to the `painter` package; here are the files: 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from PIL import Image
 
-from skyscript_assets.demo.painter.block import Painted, paint_block
-from skyscript_assets.demo.painter.grid import Grid, make_grid
-from skyscript_assets.demo.painter.objects import Counts, read_objects
-from skyscript_assets.demo.painter.palette import SURFACE_NAMES
-from skyscript_assets.demo.painter.plan import Painting, make_painting
+from skyscript_assets.demo.painter.grid import FILE_TILE_PX, Grid, make_grid
+from skyscript_assets.demo.painter.looks import SURFACE_NAMES
 from skyscript_assets.demo.settings import SyntheticSource
+from skyscript_assets.lib.files import file_sha256, write_json
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, SourceKind
+from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from skyscript_assets.demo.painter.painting import Painting
 
 SCENE_FILE = "scene.tif"
 SURFACES_FILE = "surfaces.tif"
@@ -38,33 +37,18 @@ SURFACE_NAMES_FILE = "surfaces.json"
 REPORT_FILE = "painting.json"
 OVERVIEW_FILE = "overview.jpg"
 
-PAINTER_VERSION = "1"
+PAINTER_VERSION = "2"
 """Raised when the same input would be painted differently: painted scenes, and no others, become stale by it."""
 
-_WORKERS = 2
-_AHEAD = 3
-"""Blocks painted or waiting to be written at a time."""
-
-_OVERVIEW_PX = 1600
+_THREADS, _OVERVIEW_PX = 2, 1600
 
 
 @dataclass(frozen=True)
 class PaintingSummary:
-    """What a painting came to.
+    """What a painting came to: scene id, columns, rows, metres a pixel, `EPSG:n`, and counts.
 
-    Attributes:
-        scene_id: The scene's name.
-        width: Columns.
-        height: Rows.
-        gsd_m: Side of a pixel, metres.
-        crs: `EPSG:n`.
-        painted: Objects painted, by role.
-        omitted: Objects left out on purpose, by role.
-        displaced: Painted objects that were moved, by role.
-        unseen: Objects that an orthophoto does not show.
-        invented: Painted things that the map lacks, by kind.
-        background_crowns: Crowns on mapped and unmapped greenery that stand for no object.
-        surface_share: Share of the pixels by surface name.
+    Objects painted, left out on purpose, and painted but moved, by role; those that an orthophoto does not show; things
+    that the map lacks, by kind; crowns that stand for no object; share of the pixels by surface name.
     """
 
     scene_id: str
@@ -115,163 +99,91 @@ def paint_scene(
         CorruptInputError: it is damaged.
         OutputSchemaError: another version wrote it.
     """
+    from skyscript_assets.demo.painter.objects import read_objects
+    from skyscript_assets.demo.painter.painting import make_painting
+
     grid = make_grid(bbox, source.gsd_m, f"{region} x {key}")
     objects, counts = read_objects(objects_path, grid, source.seed, source.omit_share, source.displace_share)
     painting = make_painting(grid, objects, source, split_zoom, bbox)
-    scene_id = _scene_id(region, key, source)
+    scene_id = f"{region}_{key}_{source.datetime:%Y%m%d}"
     crowns, pixels = _paint(painting, out, scene_id, progress)
-    summary = _summary(scene_id, grid, counts, painting, crowns, pixels)
-    _write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})
-    _write_json(out / REPORT_FILE, _report(region, key, source, summary))
-    write_scenes(out, [_scene(region, key, source, grid, bbox, out / SCENE_FILE)])
+    summary = PaintingSummary(
+        scene_id=scene_id,
+        width=grid.width,
+        height=grid.height,
+        gsd_m=grid.gsd_m,
+        crs=f"EPSG:{grid.epsg}",
+        painted=dict(+counts.painted),
+        omitted=dict(+counts.omitted),
+        displaced=dict(+counts.displaced),
+        unseen=counts.unseen,
+        invented=dict(+painting.made),
+        background_crowns=crowns,
+        surface_share={name: round(int(pixels[code]) / int(pixels.sum()), 6) for code, name in SURFACE_NAMES.items()},
+    )
+    what = "A synthetic orthophoto, painted from OpenStreetMap objects; not a photograph."
+    origin = {"region": region, "source": key, "settings": source.model_dump(mode="json")}
+    report = {"what": what, "painter_version": PAINTER_VERSION} | origin | asdict(summary)
+    write_json(out / REPORT_FILE, report)
+    write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})
+    write_scenes(out, [_scene(region, key, source, grid, bbox, scene_id, out / SCENE_FILE)])
     return summary
 
 
 def _paint(painting: Painting, out: Path, scene_id: str, progress: Progress) -> tuple[int, npt.NDArray[np.int64]]:
     """Paint and write all blocks; returns the crowns and the number of pixels of every surface code."""
     import rasterio
+    from rasterio.enums import Resampling
     from rasterio.windows import Window
 
+    from skyscript_assets.demo.painter.painting import paint_block
+
     grid, crowns, pixels = painting.grid, 0, np.zeros(256, np.int64)
-    overview = _Overview(grid)
     windows = list(grid.blocks())
     with ExitStack() as stack:
         picture = stack.enter_context(rasterio.open(out / SCENE_FILE, "w", **_profile(grid, 3)))
         surfaces = stack.enter_context(rasterio.open(out / SURFACES_FILE, "w", **_profile(grid, 1)))
         picture.update_tags(TITLE=f"Synthetic orthophoto {scene_id}, painted from OpenStreetMap; not a photograph")
-        for done, (window, painted) in enumerate(_painted(painting, windows), start=1):
+        blocks = in_order(partial(paint_block, painting), windows, threads=_THREADS)
+        for done, (window, painted) in enumerate(zip(windows, blocks, strict=True), start=1):
+            colours, codes, standing = painted
             row, col, height, width = (value // grid.supersampling for value in window)
             where = Window(col, row, width, height)
-            picture.write(painted.picture, window=where)
-            surfaces.write(painted.surfaces, 1, window=where)
-            overview.add(painted.picture, row, col)
-            pixels += np.bincount(painted.surfaces.ravel(), minlength=256)
-            crowns += painted.crowns
+            picture.write(colours, window=where)
+            surfaces.write(codes, 1, window=where)
+            pixels += np.bincount(codes.ravel(), minlength=256)
+            crowns += standing
             progress(done, len(windows), "blocks")
-    overview.write(out / OVERVIEW_FILE)
+    step = max(1.0, max(grid.width, grid.height) / _OVERVIEW_PX)
+    with rasterio.open(out / SCENE_FILE) as scene:
+        shape = (3, max(1, round(grid.height / step)), max(1, round(grid.width / step)))
+        overview = scene.read(out_shape=shape, resampling=Resampling.average)
+    Image.fromarray(np.moveaxis(overview, 0, -1)).save(out / OVERVIEW_FILE, quality=85)
     return crowns, pixels
 
 
-def _painted(
-    painting: Painting, windows: list[tuple[int, int, int, int]]
-) -> Iterator[tuple[tuple[int, int, int, int], Painted]]:
-    """Paint blocks on a few threads and give them out in order, with few in memory at a time."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        waiting: list[tuple[tuple[int, int, int, int], Future[Painted]]] = []
-        for window in windows:
-            waiting.append((window, pool.submit(paint_block, painting, window)))
-            if len(waiting) >= _AHEAD:
-                first, future = waiting.pop(0)
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+_TILED = {"driver": "GTiff", "dtype": "uint8", "tiled": True, "blockxsize": FILE_TILE_PX, "blockysize": FILE_TILE_PX}
+_DEFLATED = {"compress": "deflate", "predictor": 2, "zlevel": 1, "interleave": "pixel"}
 
 
-def _profile(grid: Grid, count: int) -> dict[str, Any]:
+def _profile(grid: Grid, bands: int) -> dict[str, Any]:
     from affine import Affine
 
-    return {
-        "driver": "GTiff",
-        "width": grid.width,
-        "height": grid.height,
-        "count": count,
-        "dtype": "uint8",
-        "crs": grid.crs,
-        "transform": Affine(*grid.transform),
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "deflate",
-        "predictor": 2,
-        "zlevel": 1,
-        "interleave": "pixel",
-        "photometric": "rgb" if count == 3 else "minisblack",
-    }
+    size = {"width": grid.width, "height": grid.height, "count": bands}
+    place = {"crs": f"EPSG:{grid.epsg}", "transform": Affine(*grid.transform)}
+    return _TILED | _DEFLATED | size | place | {"photometric": "rgb" if bands == 3 else "minisblack"}
 
 
-class _Overview:
-    """A reduced picture for people, gathered block by block: every n-th pixel's neighbourhood, averaged."""
-
-    def __init__(self, grid: Grid) -> None:
-        self._step = max(1, -(-max(grid.width, grid.height) // _OVERVIEW_PX))
-        rows, cols = -(-grid.height // self._step), -(-grid.width // self._step)
-        self._sum = np.zeros((3, rows, cols), np.float64)
-        self._count = np.zeros((rows, cols), np.float64)
-
-    def add(self, picture: npt.NDArray[np.uint8], row: int, col: int) -> None:
-        step = self._step
-        row_starts, rows = _starts(row, picture.shape[1], step)
-        col_starts, cols = _starts(col, picture.shape[2], step)
-        sums = np.add.reduceat(np.add.reduceat(picture.astype(np.uint32), row_starts, axis=1), col_starts, axis=2)
-        at = np.ix_(rows, cols)
-        for channel in range(3):
-            self._sum[channel][at] += sums[channel]
-        heights = np.diff([*row_starts, picture.shape[1]])
-        widths = np.diff([*col_starts, picture.shape[2]])
-        self._count[at] += np.outer(heights, widths)
-
-    def write(self, path: Path) -> None:
-        mean = np.rint(self._sum / np.maximum(self._count, 1)).astype(np.uint8)
-        Image.fromarray(np.moveaxis(mean, 0, -1)).save(path, quality=85)
-
-
-def _starts(first: int, length: int, step: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """(where each overview pixel begins inside a block, which overview pixel it is) along one axis."""
-    pixels = np.arange(first, first + length) // step
-    starts = np.flatnonzero(np.diff(pixels, prepend=-1))
-    return starts, pixels[starts]
-
-
-def _summary(
-    scene_id: str,
-    grid: Grid,
-    counts: Counts,
-    painting: Painting,
-    crowns: int,
-    pixels: npt.NDArray[np.int64],
-) -> PaintingSummary:
-    total = int(pixels.sum())
-    return PaintingSummary(
-        scene_id=scene_id,
-        width=grid.width,
-        height=grid.height,
-        gsd_m=grid.gsd_m,
-        crs=grid.crs,
-        painted=_sorted(counts.painted),
-        omitted=_sorted(counts.omitted),
-        displaced=_sorted(counts.displaced),
-        unseen=counts.unseen,
-        invented=_sorted(painting.invented),
-        background_crowns=crowns,
-        surface_share={name: round(int(pixels[code]) / total, 6) for code, name in SURFACE_NAMES.items()},
-    )
-
-
-def _sorted(counts: dict[str, int]) -> dict[str, int]:
-    return {name: int(counts[name]) for name in sorted(counts) if counts[name]}
-
-
-def _report(region: str, key: str, source: SyntheticSource, summary: PaintingSummary) -> dict[str, Any]:
-    return {
-        "what": "A synthetic orthophoto, painted from OpenStreetMap objects; not a photograph.",
-        "painter_version": PAINTER_VERSION,
-        "region": region,
-        "source": key,
-        "settings": source.model_dump(mode="json"),
-        **asdict(summary),
-    }
-
-
-def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, bbox: Bounds, picture: Path) -> Scene:
+def _scene(
+    region: str, key: str, source: SyntheticSource, grid: Grid, bbox: Bounds, scene_id: str, picture: Path
+) -> Scene:
     """The scene; its footprint is the region's box, since the canvas beyond it lacks the objects of the neighbours."""
     when = source.datetime
     if not isinstance(when, dt.datetime):
         when = dt.datetime(when.year, when.month, when.day, 10, tzinfo=dt.UTC)
     when = when.replace(tzinfo=dt.UTC) if when.tzinfo is None else when.astimezone(dt.UTC)
-    with picture.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Scene(
-        scene_id=_scene_id(region, key, source),
+        scene_id=scene_id,
         region=region,
         source=key,
         kind=source.kind,
@@ -279,24 +191,16 @@ def _scene(region: str, key: str, source: SyntheticSource, grid: Grid, bbox: Bou
         footprint=shapely.box(*bbox),
         cloud_share=0.0,
         gsd_m=grid.gsd_m,
-        crs=grid.crs,
+        crs=f"EPSG:{grid.epsg}",
         transform=grid.transform,
         width=grid.width,
         height=grid.height,
         hrefs=(picture.name,),
-        fingerprint=digest,
+        fingerprint=file_sha256(picture),
         licence=source.licence,
         attribution=source.attribution,
         synthetic=True,
     )
-
-
-def _scene_id(region: str, key: str, source: SyntheticSource) -> str:
-    return f"{region}_{key}_{source.datetime:%Y%m%d}"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
 
 
 def _index(search: Search[SyntheticSource]) -> dict[str, Any]:

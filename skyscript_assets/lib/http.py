@@ -290,8 +290,8 @@ def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
     """Send one request and translate what urllib3 raises; a body that was read leaves the connection open."""
     import urllib3
 
-    sent = urllib3.HTTPHeaderDict({"User-Agent": "skyscript-assets", "Accept-Encoding": "identity"})
-    sent.update(headers)
+    sent = {"user-agent": "skyscript-assets", "accept-encoding": "identity"}
+    sent |= {name.lower(): value for name, value in headers.items()}
     try:
         response = _pool(_proxy_for(url)).urlopen(
             method,

@@ -1,6 +1,6 @@
 """The synthetic painter: OSM objects become an orthophoto that is painted, no photograph, and called synthetic.
 
-Objects are sorted into layers of styled polygons (`plan`), and blocks of the canvas are painted one by one (`block`):
-an albedo, a height and a surface class per pixel, lit by a sun (`light`) and seen by a camera (`sensor`). It knows
-nothing of captions, labels or chips.
+Objects become shapes with looks in layers (`layers`); layer after layer is laid onto a canvas of albedo, height and
+surface, crowns are stamped on it, the sun lights it, a camera sees it (`painting`, by the strokes of `kernels`). The
+painter knows nothing of captions, labels or chips.
 """

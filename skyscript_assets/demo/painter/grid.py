@@ -14,32 +14,22 @@ import numpy.typing as npt
 import shapely
 from pyproj import Transformer
 
+from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import Bounds, utm_crs
 
-BLOCK_PX = 1536
-"""Side of a block without its margins, about, in painted pixels."""
+BLOCK_PX, FILE_TILE_PX, MAX_PIXELS = 1536, 256, 400_000_000
+"""Side of a block without margins, about; side of the files' tiles; most painted pixels that a painting may have."""
 
-FILE_TILE_PX = 256
-"""Side of the tiles of the finished files, pixels; every one is written once."""
-
-MAX_PIXELS = 400_000_000
-"""Most pixels that a painting may have, those of supersampling included."""
-
-MAX_SUPERSAMPLING = 4
+Geometries = npt.NDArray[np.object_]
+Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A window of painted pixels: the part that is kept, and margins from which shadows and crowns reach into it.
+    """A window of painted pixels of `pixel_m` metres: a core (rows, columns) that is kept, and margins around it.
 
-    Attributes:
-        row: First row with margins, painted pixels; may be negative.
-        col: First column with margins.
-        height: Rows with margins.
-        width: Columns with margins.
-        core: The part that is kept, as (rows, columns) of the block.
-        pixel_m: Side of a painted pixel, metres.
+    With margins, from which shadows and crowns reach into the core, it begins at `row` and `col`, perhaps below 0.
     """
 
     row: int
@@ -50,43 +40,18 @@ class Block:
     pixel_m: float
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns) with margins."""
-        return self.height, self.width
-
-    @property
-    def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Affine (a, b, c, d, e, f) from pixel corners of the block to local metres."""
-        p = self.pixel_m
-        return (p, 0.0, self.col * p, 0.0, p, self.row * p)
-
-    @property
     def bounds(self) -> Bounds:
         """(least x, least y, greatest x, greatest y) in local metres, with margins."""
         p = self.pixel_m
         return self.col * p, self.row * p, (self.col + self.width) * p, (self.row + self.height) * p
 
-    def xs(self) -> npt.NDArray[np.float32]:
-        """Local x of the columns' centres, metres."""
-        return ((np.arange(self.width) + (self.col + 0.5)) * self.pixel_m).astype(np.float32)
-
-    def ys(self) -> npt.NDArray[np.float32]:
-        """Local y of the rows' centres, metres."""
-        return ((np.arange(self.height) + (self.row + 0.5)) * self.pixel_m).astype(np.float32)
-
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of a painting.
+    """The pixels of a painting, in the WGS 84 UTM zone of its centre (`epsg`).
 
-    Attributes:
-        epsg: Code of its CRS, the WGS 84 UTM zone of the region's centre.
-        gsd_m: Side of a pixel of the finished image, metres.
-        supersampling: Painted pixels along the side of a finished one.
-        left: Easting of the western edge.
-        top: Northing of the northern edge.
-        width: Finished columns.
-        height: Finished rows.
+    A finished pixel of `gsd_m` metres is painted as `supersampling` pixels a side; `left` and `top` are easting and
+    northing of the north-western corner, `width` and `height` finished columns and rows.
     """
 
     epsg: int
@@ -103,39 +68,26 @@ class Grid:
         return self.gsd_m / self.supersampling
 
     @property
-    def crs(self) -> str:
-        """The CRS as `EPSG:n`."""
-        return f"EPSG:{self.epsg}"
-
-    @property
     def size_m(self) -> tuple[float, float]:
         """(width, height) in metres."""
         return self.width * self.gsd_m, self.height * self.gsd_m
-
-    @property
-    def area_km2(self) -> float:
-        """Ground covered, square kilometres."""
-        return self.size_m[0] * self.size_m[1] / 1e6
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
         """Affine (a, b, c, d, e, f) from corners of finished pixels to the CRS."""
         return (self.gsd_m, 0.0, self.left, 0.0, -self.gsd_m, self.top)
 
-    def to_local(self, geometries: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    def to_local(self, geometries: Geometries) -> Geometries:
         """Geometries in EPSG:4326 as local metres, x to the east and y to the south."""
         transformer = Transformer.from_crs(4326, self.epsg, always_xy=True)
 
-        def project(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        def project(lonlat: FloatArray) -> FloatArray:
             east, north = transformer.transform(lonlat[:, 0], lonlat[:, 1])
             return np.column_stack([np.asarray(east) - self.left, self.top - np.asarray(north)])
 
-        projected: npt.NDArray[np.object_] = shapely.transform(geometries, project)
-        return projected
+        return np.asarray(shapely.transform(geometries, project))
 
-    def to_degrees(
-        self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def to_degrees(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Longitudes and latitudes of places in local metres."""
         transformer = Transformer.from_crs(self.epsg, 4326, always_xy=True)
         longitude, latitude = transformer.transform(self.left + x, self.top - y)
@@ -143,52 +95,40 @@ class Grid:
 
     def footprint(self) -> shapely.Polygon:
         """The canvas in EPSG:4326."""
-        width, height = self.size_m
-        x, y = np.array([0, width, width, 0, 0.0]), np.array([0, 0, height, height, 0.0])
-        return shapely.Polygon(np.column_stack(self.to_degrees(x, y)))
+        corners = shapely.get_coordinates(shapely.box(0, 0, *self.size_m))
+        return shapely.Polygon(np.column_stack(self.to_degrees(*corners.T)))
 
-    def blocks(self) -> Iterator[tuple[int, int, int, int]]:
-        """The blocks without margins as (row, column, height, width) in painted pixels, row by row."""
-        rows, cols = self.height * self.supersampling, self.width * self.supersampling
-        tall, wide = self._block_side(rows), self._block_side(cols)
-        for row in range(0, rows, tall):
-            for col in range(0, cols, wide):
-                yield row, col, min(tall, rows - row), min(wide, cols - col)
+    def blocks(self) -> Iterator[Window]:
+        """The blocks without margins as (row, column, height, width) in painted pixels, row by row.
 
-    def _block_side(self, pixels: int) -> int:
-        """An even division of a side into blocks whose edges are edges of the file's tiles."""
-        step = FILE_TILE_PX * self.supersampling
-        return -(-pixels // (-(-pixels // BLOCK_PX) * step)) * step
-
-
-def supersampling_of(gsd_m: float) -> int:
-    """Painted pixels along a finished one: pixels of more than half a metre are painted finer and averaged."""
-    return min(MAX_SUPERSAMPLING, max(1, math.ceil(gsd_m / 0.5 - 1e-9)))
+        Sides are divided evenly; edges of blocks are edges of the file's tiles.
+        """
+        tile, sides = FILE_TILE_PX * self.supersampling, []
+        for pixels in (self.height * self.supersampling, self.width * self.supersampling):
+            side = -(-pixels // (-(-pixels // BLOCK_PX) * tile)) * tile
+            sides.append([(first, min(side, pixels - first)) for first in range(0, pixels, side)])
+        for row, height in sides[0]:
+            for col, width in sides[1]:
+                yield row, col, height, width
 
 
 def make_grid(bbox: Bounds, gsd_m: float, where: str) -> Grid:
-    """The canvas that covers a box in degrees, its corner on a multiple of the pixel.
-
-    Args:
-        bbox: (west, south, east, north), EPSG:4326.
-        gsd_m: Side of a finished pixel, metres.
-        where: Region and source, for the message.
+    """The canvas that covers a box (west, south, east, north) in EPSG:4326, its corner on a multiple of the pixel.
 
     Raises:
-        SceneError: the box is empty, or the painting would be too large.
+        SceneError: the box is empty, or the painting would be too large; it names the place, `where`.
     """
     west, south, east, north = bbox
     if not (west < east and south < north):
         raise SceneError(f"{where}: there is no ground to paint in the box {bbox}; check the region's bbox")
-    crs = utm_crs((west + east) / 2, (south + north) / 2)
-    epsg = int(crs.to_epsg() or 0)
-    transformer = Transformer.from_crs(4326, crs, always_xy=True)
+    epsg = int(utm_crs((west + east) / 2, (south + north) / 2).to_epsg() or 0)
+    transformer = Transformer.from_crs(4326, epsg, always_xy=True)
     xmin, ymin, xmax, ymax = transformer.transform_bounds(west, south, east, north, densify_pts=21)
     if not np.isfinite([xmin, ymin, xmax, ymax]).all():
         raise SceneError(f"{where}: the box {bbox} does not fit into a UTM zone; split the region")
     left, top = math.floor(xmin / gsd_m) * gsd_m, math.ceil(ymax / gsd_m) * gsd_m
     width, height = math.ceil((xmax - left) / gsd_m - 1e-6), math.ceil((top - ymin) / gsd_m - 1e-6)
-    factor = supersampling_of(gsd_m)
+    factor = min(4, max(1, math.ceil(gsd_m / 0.5 - 1e-9)))  # pixels of more than half a metre are painted finer
     if width * height * factor**2 > MAX_PIXELS:
         raise SceneError(
             f"{where}: a painting of {width} x {height} pixels at {gsd_m} m is too large "

@@ -1,332 +1,178 @@
-"""Areas of ground: which material an area is made of, and the coarse maps that say what lies between mapped areas."""
+"""What lies on the ground: areas, roads, railways, fences and streams, with the marks and the cars on them."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import shapely
-from scipy import ndimage
 
-from skyscript_assets.demo.painter.grid import Block, Grid
-from skyscript_assets.demo.painter.layers import LayerBuilder, Style, burn
-from skyscript_assets.demo.painter.noise import F32, CoarseField, lattice, rng_of, spectral_tile
+from skyscript_assets.demo.painter.fields import rng_of
+from skyscript_assets.demo.painter.kernels import URBAN
+from skyscript_assets.demo.painter.layers import DECK_M, GROUND, THINGS, Studio, built
+from skyscript_assets.demo.painter.looks import MATERIALS, RGB, Look, Surface, area_material, by_word, cover_of, plain
 from skyscript_assets.demo.painter.objects import MapObject
-from skyscript_assets.demo.painter.palette import MATERIAL_INDEX, MATERIALS, RGB, Surface
-from skyscript_assets.demo.painter.shapes import frames_of
+from skyscript_assets.demo.painter.props import add_cars
+from skyscript_assets.demo.painter.shapes import Frame, beside, frame_of, line_parts, stations
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.osm.meaning import Tags, is_yes, layer_of
+from skyscript_assets.lib.osm.meaning import layer_of, number
+from skyscript_assets.lib.osm.roads import is_motor_road, road_class, road_width_m
 
-PAVED_SURFACES: dict[str, str] = {
-    "asphalt": "parking",
-    "paved": "square",
-    "chipseal": "parking",
-    "concrete": "platform",
-    "concrete:plates": "platform",
-    "paving_stones": "square",
-    "sett": "square",
-    "cobblestone": "square",
-    "gravel": "gravel",
-    "fine_gravel": "gravel",
-    "compacted": "gravel",
-    "pebblestone": "gravel",
-    "unpaved": "gravel",
-    "dirt": "dirt",
-    "ground": "dirt",
-    "earth": "dirt",
-    "sand": "sand",
-    "grass": "grass",
-    "wood": "deck",
-}
-"""Material of a paved area by its `surface`."""
+_CROPS: tuple[RGB, ...] = ((140, 146, 92), (176, 164, 116), (104, 124, 72), (122, 134, 82), (150, 134, 112))
+"""Colours of fields: unripe and ripe grain, green crops, bare soil."""
 
-_NATURAL = {
-    ("natural", "wood"): "wood",
-    ("landuse", "forest"): "wood",
-    ("natural", "scrub"): "scrub",
-    ("natural", "shrubbery"): "scrub",
-    ("natural", "heath"): "heath",
-    ("natural", "moor"): "heath",
-    ("natural", "fell"): "heath",
-    ("natural", "tundra"): "heath",
-    ("natural", "grassland"): "meadow",
-    ("natural", "wetland"): "wetland",
-    ("natural", "mud"): "dirt",
-    ("natural", "sand"): "sand",
-    ("natural", "beach"): "sand",
-    ("natural", "dune"): "sand",
-    ("natural", "bare_rock"): "rock",
-    ("natural", "rock"): "rock",
-    ("natural", "stone"): "rock",
-    ("natural", "scree"): "gravel",
-    ("natural", "shingle"): "gravel",
-    ("natural", "water"): "water",
-    ("natural", "bay"): "water",
-    ("waterway", "riverbank"): "water",
-    ("waterway", "dock"): "water",
-    ("water", "river"): "water",
-    ("landuse", "reservoir"): "water",
-    ("landuse", "basin"): "water",
-    ("landuse", "pond"): "water",
-    ("landuse", "salt_pond"): "water",
-    ("landuse", "grass"): "grass",
-    ("landuse", "village_green"): "grass",
-    ("landuse", "recreation_ground"): "grass",
-    ("landuse", "greenfield"): "rough",
-    ("landuse", "brownfield"): "soil",
-    ("landuse", "meadow"): "meadow",
-    ("landuse", "farmland"): "farmland",
-    ("landuse", "farm"): "farmland",
-    ("landuse", "vineyard"): "farmland",
-    ("landuse", "plant_nursery"): "farmland",
-    ("landuse", "orchard"): "orchard",
-    ("landuse", "allotments"): "allotments",
-    ("landuse", "flowerbed"): "flowerbed",
-    ("landuse", "farmyard"): "farmyard",
-    ("landuse", "cemetery"): "cemetery",
-    ("amenity", "grave_yard"): "cemetery",
-    ("landuse", "construction"): "construction",
-    ("landuse", "landfill"): "construction",
-    ("landuse", "quarry"): "quarry",
-    ("landuse", "railway"): "soil",
-    ("leisure", "park"): "park",
-    ("leisure", "garden"): "park",
-    ("leisure", "nature_reserve"): "",
-    ("leisure", "golf_course"): "grass",
-    ("golf", "fairway"): "turf",
-    ("golf", "green"): "turf",
-    ("golf", "tee"): "turf",
-    ("golf", "bunker"): "sand",
-    ("golf", "rough"): "meadow",
-    ("golf", "water_hazard"): "water",
-    ("leisure", "common"): "grass",
-    ("leisure", "dog_park"): "grass",
-    ("leisure", "swimming_area"): "water",
-}
-_MADE = {
-    ("leisure", "swimming_pool"): "pool",
-    ("amenity", "fountain"): "pool",
-    ("leisure", "playground"): "playground",
-    ("leisure", "fitness_station"): "playground",
-    ("leisure", "slipway"): "platform",
-    ("leisure", "bandstand"): "platform",
-    ("amenity", "parking"): "parking",
-    ("amenity", "parking_space"): "parking",
-    ("amenity", "bicycle_parking"): "square",
-    ("amenity", "motorcycle_parking"): "parking",
-    ("amenity", "fuel"): "parking",
-    ("amenity", "bus_station"): "parking",
-    ("amenity", "taxi"): "parking",
-    ("amenity", "marketplace"): "square",
-    ("place", "square"): "square",
-    ("railway", "platform"): "platform",
-    ("highway", "platform"): "platform",
-    ("public_transport", "platform"): "platform",
-    ("man_made", "pier"): "deck",
-    ("man_made", "breakwater"): "rock",
-    ("man_made", "groyne"): "rock",
-    ("man_made", "bridge"): "platform",
-    ("man_made", "wastewater_plant"): "works",
-    ("power", "substation"): "gravel",
-    ("aeroway", "apron"): "platform",
-    ("aeroway", "runway"): "parking",
-    ("aeroway", "taxiway"): "parking",
-    ("aeroway", "helipad"): "platform",
-}
-_PITCHES = {
-    "tennis": "clay",
-    "soccer": "turf",
-    "football": "turf",
-    "american_football": "turf",
-    "rugby": "turf",
-    "cricket": "turf",
-    "baseball": "turf",
-    "athletics": "tartan",
-    "running": "tartan",
-    "basketball": "hard_court",
-    "handball": "hard_court",
-    "multi": "artificial",
-    "padel": "hard_court",
-    "skateboard": "hard_court",
-    "roller_skating": "hard_court",
-    "field_hockey": "artificial",
-    "hockey": "gravel_court",
-    "ice_hockey": "gravel_court",
-    "beachvolleyball": "sand_court",
-    "volleyball": "sand_court",
-    "equestrian": "sand_court",
-    "horse_racing": "sand_court",
-    "boules": "gravel_court",
-}
-_PITCH_SURFACES = {
-    "grass": "turf",
-    "artificial_turf": "artificial",
-    "tartan": "tartan",
-    "clay": "clay",
-    "sand": "sand_court",
-    "gravel": "gravel_court",
-    "fine_gravel": "gravel_court",
-    "asphalt": "hard_court",
-    "concrete": "hard_court",
-    "acrylic": "hard_court",
-}
-_KEYS = (
-    "golf",
-    "leisure",
-    "amenity",
-    "natural",
-    "landuse",
-    "waterway",
-    "water",
-    "railway",
-    "highway",
-    "public_transport",
-    "man_made",
-    "power",
-    "aeroway",
-    "place",
+_USUAL = by_word(
+    {
+        "dirt": "track bridleway path",
+        "paving": "pedestrian steps",
+        "concrete": "platform pier",
+        "rock": "breakwater groyne",
+    }
 )
-_MADE_FIRST_ORDER = {"place": -3.0, "highway": 2.0, "railway": 3.0, "public_transport": 3.0, "man_made": -2.0}
+"""Materials of classes of ways that are not of asphalt."""
+
+_MARKED = {"motorway", "trunk", "primary", "secondary", "tertiary"}
+_WHITE = (228, 227, 222)
 
 
-def pitch_material(tags: Tags) -> str:
-    """Material of a sports pitch: by its surface, else by its sport, else turf."""
-    surface = _PITCH_SURFACES.get(tags.get("surface", ""))
-    return surface or _PITCHES.get(tags.get("sport", "").split(";")[0], "turf")
-
-
-def area_material(tags: Tags) -> tuple[str, bool, float] | None:
-    """(material, whether people made it, so that its edges are crisp, painting order), or None."""
-    if tags.get("leisure") in {"pitch", "track"} or (
-        tags.get("leisure") == "stadium" and "building" not in tags and "sport" in tags
-    ):
-        return ("tartan" if tags.get("leisure") == "track" else pitch_material(tags)), True, 1.0
-    if is_yes(tags, "highway") and tags.get("highway") not in {"platform", "proposed", "construction", "elevator"}:
-        return _highway_area(tags)
-    if is_yes(tags, "area:highway"):
-        return ("asphalt" if tags["area:highway"] not in {"footway", "cycleway", "path"} else "paving"), True, 2.0
-    for key in _KEYS:
-        made = _MADE.get((key, tags.get(key, "")))
-        if made is not None:
-            surface = PAVED_SURFACES.get(tags.get("surface", "")) if made in {"parking", "square"} else None
-            return surface or made, True, _MADE_FIRST_ORDER.get(key, 0.0)
-        natural = _NATURAL.get((key, tags.get(key, "")))
-        if natural:
-            return _leaves(natural, tags), False, 1.0 if natural == "water" else 0.0
-    return None
-
-
-def _highway_area(tags: Tags) -> tuple[str, bool, float]:
-    """Squares, footways and service areas mapped as ground plans."""
-    motor = tags["highway"] in {"service", "residential", "unclassified", "living_street", "tertiary", "secondary"}
-    surface = PAVED_SURFACES.get(tags.get("surface", ""))
-    return surface or ("parking" if motor else "square"), True, 2.0
-
-
-def _leaves(material: str, tags: Tags) -> str:
-    """A wood by its kind of leaves."""
-    if material != "wood":
-        return material
-    return {"needleleaved": "conifers", "broadleaved": "broadleaves"}.get(tags.get("leaf_type", ""), "wood")
-
-
-_CROPS: tuple[RGB, ...] = (
-    (140, 146, 92),
-    (176, 164, 116),
-    (104, 124, 72),
-    (122, 134, 82),
-    (150, 134, 112),
-    (168, 160, 106),
-    (118, 126, 84),
-)
-"""Colours of fields: unripe and ripe grain, green crops, bare soil, stubble."""
-
-
-def add_area(item: MapObject, ground: LayerBuilder, built: LayerBuilder, seed: int) -> str | None:
-    """Add an area to the layer it belongs to and return the name of its material."""
-    found = area_material(item.tags)
-    if found is None:
-        return None
-    name, made, order = found
-    surface = int(MATERIALS[MATERIAL_INDEX[name]].surface)
-    level = max(0, layer_of(item.tags))
-    tone = 0.92 + 0.16 * unit_hash("area tone", seed, item.object_id)
-    angle, period, stripes, colour = 0.0, 0.0, 0.0, None
-    if name in {"farmland", "turf", "orchard"}:
-        frame = frames_of(np.array([item.geometry], dtype=object))
-        angle = math.atan2(frame.uy[0], frame.ux[0])
-        period, stripes = {"farmland": (1.6, 0.06), "turf": (8.0, 0.035), "orchard": (5.0, 0.05)}[name]
+def add_area(studio: Studio, item: MapObject) -> None:
+    """Add an area to the ground, or to made ground where its edges are crisp, and what is on it; small ones on top."""
+    name = area_material(item.tags) or "grass"
+    look, level, frame = MATERIALS[name], max(0, layer_of(item.tags)), frame_of(item.geometry)
+    chance = unit_hash("area", studio.seed, item.object_id)
     if name == "farmland":
-        colour = _CROPS[int(unit_hash("crop", seed, item.object_id) * len(_CROPS))]
-    style = Style(
-        MATERIAL_INDEX[name], tone, level, 5.5 * level if made else 0.0, colour, 1.0, surface, angle, period, stripes
-    )
-    size = math.log1p(shapely.area(item.geometry)) / 100.0
-    (built if made else ground).add(item.geometry, 100.0 * level + order - size, style)
-    return name
+        red, green, blue = _CROPS[int(unit_hash("crop", studio.seed, item.object_id) * len(_CROPS))]
+        look = replace(look, a=(red, green, blue), b=(red * 1.08, green * 1.06, blue * 1.04))
+    crisp = look.surface in {Surface.PAVED, Surface.PITCH} or name == "pool"
+    rows = (float(np.arctan2(frame.uy, frame.ux)), *look.rows[1:])
+    look = replace(look, tone=0.92 + 0.16 * chance, height_m=DECK_M * level if crisp else 0.0, rows=rows)
+    studio.add(built(level) if crisp else GROUND, [item.geometry], look, -np.log1p(item.geometry.area))
+    if look.surface == Surface.PITCH:
+        lines = shapely.intersection(_pitch_lines(item, name, frame), shapely.buffer(item.geometry, -0.2))
+        studio.stroke(built(level, marks=1), lines, 0.3, plain(_WHITE, look.height_m, None, 0.65))
+    elif item.tags.get("amenity") == "parking":
+        _add_bays(studio, item, frame, level)
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """Coarse maps of the canvas, each a field in 0..1.
-
-    Attributes:
-        urban: How densely it is built.
-        settled: Whether people live or work nearby: gardens and yards instead of wild growth.
-        works: Whether it is industrial or commercial ground.
-        shore: In and beside water: near 1 at the shore, near 0 far out.
-        vigour: Broad noise, mean 0: lush or dry.
-        growth: Broad noise, mean 0: where trees gather.
-    """
-
-    urban: CoarseField
-    settled: CoarseField
-    works: CoarseField
-    shore: CoarseField
-    vigour: CoarseField
-    growth: CoarseField
-
-
-_COARSE_M = 3.0
-_COARSE_MARGIN_M = 150.0
+def _pitch_lines(item: MapObject, material: str, frame: Frame) -> list[shapely.Geometry]:
+    """Line markings by what a pitch is made of, fitted into the smallest rectangle around it."""
+    a, b = frame.a, frame.b
+    if material == "tartan":
+        return [shapely.boundary(shapely.buffer(item.geometry, -1.22 * lane)) for lane in range(1, 5)]
+    if a < 7:
+        return []
+    if material == "clay":  # ITF: courts of 23.77 x 10.97 m, as many side by side as there is room for
+        courts = max(1, int(2 * a // 17.0)) if b > 11.5 else 1
+        sides = ((11.89, 5.49), (11.89, 4.12), (6.4, 4.12), (6.4, 0.0), (0.0, 5.9))
+        boxes = [(v, u) if courts > 1 else (u, v) for u, v in sides]
+        middles = 17.0 * (np.arange(courts) - (courts - 1) / 2)
+        return [_box(frame, middle - u, middle + u, v) for middle in middles for u, v in boxes]
+    # Laws of the Game, law 1: areas of 16.5 and 5.5 m, circle of 9.15 m; smaller on small pitches and other courts
+    u, v = max(1.0, a - 2.0), max(1.0, b - 2.0)
+    scale = min(1.0, u / 50.0, v / 30.0)
+    circle = shapely.boundary(shapely.buffer(shapely.Point(frame.x, frame.y), 9.15 * scale, quad_segs=12))
+    ends = [(end * u, end * (u - d * scale), w * scale) for end in (-1, 1) for d, w in ((16.5, 20.16), (5.5, 9.16))]
+    return [circle, *(_box(frame, *sides) for sides in [(-u, 0.0, v), (0.0, u, v), *ends])]
 
 
-def make_surroundings(
-    grid: Grid, buildings: list[shapely.Geometry], zones: list[MapObject], water: list[shapely.Geometry], seed: int
-) -> Surroundings:
-    """The coarse maps of a canvas, 3 m a node."""
-    rows, cols, start = lattice(grid.size_m, _COARSE_M, _COARSE_MARGIN_M)
-    window = Block(
-        int(start / _COARSE_M), int(start / _COARSE_M), rows, cols, (slice(0, rows), slice(0, cols)), _COARSE_M
-    )
-
-    def mask(geometries: list[shapely.Geometry]) -> F32:
-        return (burn(np.array(geometries, dtype=object), window) > 0).astype(np.float32)
-
-    def field(values: F32) -> CoarseField:
-        return CoarseField(values.astype(np.float32), start + _COARSE_M / 2, start + _COARSE_M / 2, _COARSE_M)
-
-    def blur(values: F32, metres: float) -> F32:
-        blurred: F32 = ndimage.gaussian_filter(values, metres / _COARSE_M, truncate=3)
-        return blurred
-
-    cover = mask(buildings)
-    homes = [zone.geometry for zone in zones]
-    works = [z.geometry for z in zones if z.tags.get("landuse") in {"industrial", "retail", "port", "depot"}]
-    wet = mask(water)
-    settled = np.clip(blur(cover, 25.0) * 14.0, 0, 1)
-    size = 1 << max(7, math.ceil(math.log2(max(rows, cols))))
-    return Surroundings(
-        urban=field(np.clip((blur(cover, 30.0) - 0.17) / 0.12, 0, 1)),
-        settled=field(np.maximum(settled, blur(mask(homes), 6.0))),
-        works=field(blur(mask(works), 5.0)),
-        shore=field(np.clip(1.6 * (1 - blur(wet, 9.0)), 0, 1)),
-        vigour=field(spectral_tile(rng_of(seed, "vigour"), size, 4.0, 40.0)[:rows, :cols]),
-        growth=field(spectral_tile(rng_of(seed, "growth"), size, 5.0, 30.0)[:rows, :cols]),
-    )
+def _box(frame: Frame, u0: float, u1: float, v: float) -> shapely.Geometry:
+    return shapely.LinearRing(frame.on_ground([u0, u1, u1, u0], [-v, -v, v, v]))
 
 
-def water_areas(areas: list[tuple[str, shapely.Geometry]]) -> list[shapely.Geometry]:
-    """Those of (material, geometry) that are water."""
-    return [geometry for name, geometry in areas if MATERIALS[MATERIAL_INDEX[name]].surface == Surface.WATER]
+def _add_bays(studio: Studio, item: MapObject, frame: Frame, level: int) -> None:
+    """Bays of 5 m at both sides of aisles of 6 m along a parking ground, some of them taken."""
+    rows = np.arange(-frame.b + 2.7, frame.b - 2.4, 16.3)
+    rows, along = np.concatenate([rows, rows + 11.2]), np.arange(-frame.a + 1.6, frame.a - 1.2, 2.54)
+    places = frame.on_ground(*np.meshgrid(along, rows[rows < frame.b - 2.4]))
+    places = places[shapely.contains_xy(shapely.buffer(item.geometry, -1.4), *places.T)]
+    ux, uy = -frame.uy * np.ones(len(places)), frame.ux * np.ones(len(places))
+    for side in (-1.27, 1.27):
+        x, y = (places + side * np.array([frame.ux, frame.uy])).T
+        studio.dashes(built(level, marks=1), (x, y, ux, uy), 2.5, 0.26, plain(_WHITE, DECK_M * level, None, 0.5))
+    rng = rng_of(studio.seed, "parked", item.object_id)
+    taken = rng.random(len(places)) < 0.3 + 0.5 * unit_hash("occupancy", studio.seed, item.object_id)
+    turn, (x, y) = np.where(rng.random(len(places)) < 0.5, 1.0, -1.0), (places + rng.normal(0, 0.12, places.shape)).T
+    add_cars(studio, rng, x[taken], y[taken], (ux * turn)[taken], (uy * turn)[taken])
+
+
+def road_look(studio: Studio, item: MapObject, name: str, rank: int) -> Look:
+    """Material of a road, path or platform by its surface, else its class; streets have one tone."""
+    firm, street = item.tags.get("tracktype") == "grade1", item.tags.get("name") or item.tags.get("ref") or name
+    material = "asphalt" if firm else cover_of(item.tags, _USUAL.get(name, "asphalt"))
+    surface = Surface.ROAD if rank >= 20 or name == "track" else Surface.PAVED if rank >= 17 else Surface.PATH
+    tone = (1.0 if surface == Surface.ROAD else 1.1) * (0.86 + 0.26 * unit_hash("street", studio.seed, street))
+    return replace(MATERIALS[material], surface=surface, tone=tone)
+
+
+def add_road(studio: Studio, item: MapObject) -> None:
+    """Add a road or path: verge or pavement, kerb, body, lane marks; a bridge has edges."""
+    lines, level, (name, road) = line_parts(item.geometry), max(0, layer_of(item.tags)), road_class(item.tags)
+    if not lines:
+        return
+    width = road_width_m(item.tags, road)
+    look = replace(road_look(studio, item, name, road.rank), height_m=DECK_M * level)
+    bands = [(0.0, look, float(road.rank))]
+    if level:
+        bands.append((1.4, replace(MATERIALS["concrete"], height_m=look.height_m + 0.6), road.rank - 0.5))
+    elif road.rank >= 22:
+        middle = shapely.line_interpolate_point(lines[0], 0.5, normalized=True)
+        bands.append((0.7, MATERIALS["concrete"], 1.0))
+        if studio.fields.value(URBAN, middle.x, middle.y) > 0.5:
+            bands.append((5.6, MATERIALS["paving"], -30.0))
+        else:
+            studio.add(GROUND, shapely.buffer(lines, width / 2 + 3.5), MATERIALS["grass"], 0.5)
+    for wider_m, band, order in bands:
+        strips = shapely.buffer(lines, (width + wider_m) / 2, quad_segs=3, cap_style="flat" if level else "round")
+        studio.add(built(level), strips, band, order)
+    if is_motor_road(item.tags):
+        studio.roads.extend((line, width, level) for line in lines)
+    lanes, white = int(number(item.tags, "lanes", 1, 10) or 2), plain(_WHITE, DECK_M * level, None, 0.75)
+    for line in lines if name in _MARKED and width >= 6.0 else []:
+        for lane in range(1, lanes):
+            at = stations(beside(line, width * (lane / lanes - 0.5)), 9.0, 4.0)
+            studio.dashes(built(level, marks=1), at, 1.6, 0.3, white)
+        if width >= 9.0:
+            edges = [beside(line, side * width) for side in (-0.46, 0.46)]
+            studio.stroke(built(level, marks=1), edges, 0.2, white)
+
+
+def add_crossings(studio: Studio, points: list[shapely.Point]) -> None:
+    """Zebra stripes where a marked crossing lies on a motor road, across its whole width."""
+    tree = shapely.STRtree([line for line, _, _ in studio.roads])
+    for node, road in tree.query_nearest(points, max_distance=1.5, all_matches=False).T:
+        point, (line, width, level) = points[node], studio.roads[road]
+        at = shapely.line_locate_point(line, point)
+        back, ahead = shapely.get_coordinates(shapely.line_interpolate_point(line, [max(0.0, at - 1.0), at + 1.0]))
+        ux, uy = (ahead - back) / max(np.hypot(*(ahead - back)), 1e-6)
+        across = np.arange(-width / 2 + 0.5, width / 2 - 0.2, 1.1)
+        stripes = point.x - uy * across, point.y + ux * across, ux, uy
+        studio.dashes(built(level, marks=1), stripes, 1.5, 0.54, plain(_WHITE, DECK_M * level, None, 0.85))
+
+
+def add_rail(studio: Studio, item: MapObject) -> None:
+    """Add a track: ballast, sleepers, rails; a tram has rails in the street alone."""
+    lines, level = line_parts(item.geometry), max(0, layer_of(item.tags))
+    tram, height = item.tags["railway"] == "tram", DECK_M * level
+    if not tram:
+        studio.add(built(level), shapely.buffer(lines, 2.2), replace(MATERIALS["ballast"], height_m=height), 10.0)
+        studio.add(GROUND, shapely.buffer(lines, 5.5), MATERIALS["soil"], 0.6)
+    sleepers = plain((150, 145, 138) if tram else (96, 84, 74), height, Surface.RAIL, 0.28 if tram else 0.4)
+    studio.stroke(built(level, marks=1), lines, 2.5, sleepers)
+    rails = [beside(line, side) for line in lines for side in (-0.76, 0.76)]
+    studio.stroke(built(level, marks=1), rails, 0.3, plain((173, 168, 163), height, None, 0.55))
+
+
+def add_barrier(studio: Studio, item: MapObject) -> None:
+    """Add a hedge, wall or fence along a line or around an area."""
+    kind, height = item.tags.get("barrier", ""), number(item.tags, "height", 0.1, 12.0)
+    width, look = 0.5 if "wall" in kind else 0.3, plain((138, 132, 124), height or 1.2)
+    if kind == "hedge":
+        width, look = 1.1, plain((70, 92, 50), height or 1.6, Surface.TREES)
+    studio.stroke(THINGS, line_parts(item.geometry), width, look)
+
+
+def add_stream(studio: Studio, item: MapObject) -> None:
+    """Add a waterway that is mapped as a line."""
+    usual = {"river": 14.0, "canal": 9.0, "stream": 2.2}.get(item.tags["waterway"], 1.3)
+    width = number(item.tags, "width", 0.5, 200.0) or usual
+    studio.add(GROUND, shapely.buffer(line_parts(item.geometry), width / 2), MATERIALS["water"], 2.0)

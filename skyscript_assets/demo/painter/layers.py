@@ -1,190 +1,155 @@
-"""Layers: styled polygons in painter's order, and their rasters block by block."""
+"""Layers: shapes with looks, sorted by stages of painting, and their rasters block by block."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
-from skyscript_assets.demo.painter.grid import Block
-from skyscript_assets.demo.painter.noise import F32
-from skyscript_assets.demo.painter.palette import RGB, srgb_to_linear
+from skyscript_assets.demo.painter import kernels as k
+from skyscript_assets.demo.painter.grid import Block, Geometries
+from skyscript_assets.demo.painter.kernels import F64, I32
+from skyscript_assets.demo.painter.looks import F32, MATERIALS, Look, Season, srgb_to_linear
+from skyscript_assets.demo.painter.shapes import segments
 from skyscript_assets.lib.geometry import Bounds
 
-Polygons = npt.NDArray[np.object_]
+if TYPE_CHECKING:
+    from skyscript_assets.demo.painter.fields import Fields
+
+Stage = tuple[int, int, int]
+GROUND, ROOFS, THINGS = (0, 0, 0), (2, 0, 0), (3, 0, 0)
+"""Stages of painting: what grows and lies, then made ground and its marks level by level, roofs, small things."""
+
+DECK_M = 5.5
+"""Height of a bridge above what it crosses, per level."""
 
 _BURNING = threading.Lock()
 """Rasterio swaps the warning filters of the whole process while it burns, which only one thread at a time may do."""
 
-_CLIP_FROM = 40
-"""Polygons of more vertices are clipped to a block before they are burnt."""
+
+def built(level: int, marks: int = 0) -> Stage:
+    """The stage of roads, squares and pitches on a level of OSM's `layer`, or (1) of the marks on them."""
+    return 1, level, marks
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one polygon is painted; what a layer does not use stays at its default.
+class Shape(NamedTuple):
+    """A polygon, its place in the order of its stage, its look; a building's row of `k.lay`'s roofs, and walls."""
 
-    Attributes:
-        material: Index of its material.
-        tone: Factor on the brightness.
-        level: OSM's layer, for bridges.
-        height_m: Height of its top above the ground.
-        colour: Its own sRGB colour in place of the material's.
-        opacity: Share of its colour in the pixels it covers.
-        surface: Class it gives to the pixels, 0 to leave what is there.
-        angle: Direction of rows, radians from x to y.
-        period_m: Distance of rows, 0 for none.
-        stripes: Relative strength of rows.
-    """
+    order: float
+    polygon: shapely.Geometry
+    look: Look
+    roof: tuple[float, ...] = ()
+    walls: F64 = np.zeros((0, 4))
 
-    material: int = -1
-    tone: float = 1.0
-    level: int = 0
-    height_m: float = 0.0
-    colour: RGB | None = None
-    opacity: float = 1.0
-    surface: int = 0
-    angle: float = 0.0
-    period_m: float = 0.0
-    stripes: float = 0.0
+
+_UNMAPPED = [Shape(0.0, shapely.Polygon(), MATERIALS[name]) for name in ("yard", "garden", "rough")]
+"""What lies where nothing is mapped (`k.settle`): the first shapes of the ground."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Polygons in the order they are painted, with their styles as columns.
+    """Polygons in painting order, with rows of looks and roofs, and the walls of these (`k.lay`)."""
 
-    Attributes:
-        polygons: Local metres.
-        material: int; -1 where a colour stands for itself.
-        tone: float32.
-        level: int.
-        height_m: float32.
-        colour: (n, 3) linear float32, NaN where the material decides.
-        opacity: float32.
-        surface: uint8.
-        rows: (n, 4) float32: cosine and sine of the rows' normal over their distance, strength, distance.
-        tree: Spatial index of the polygons.
-    """
-
-    polygons: Polygons
-    material: npt.NDArray[np.int32]
-    tone: F32
-    level: npt.NDArray[np.int32]
-    height_m: F32
-    colour: F32
-    opacity: F32
-    surface: npt.NDArray[np.uint8]
-    rows: F32
+    polygons: Geometries
+    looks: F32
+    roofs: F64
+    walls: F64
     tree: shapely.STRtree
 
-    def inside(self, bounds: Bounds) -> npt.NDArray[np.intp]:
+    def inside(self, bounds: Bounds) -> list[int]:
         """Numbers of the polygons that touch a box, in painting order."""
-        found: npt.NDArray[np.intp] = np.sort(self.tree.query(shapely.box(*bounds)))
-        return found
+        return sorted(self.tree.query(shapely.box(*bounds)).tolist())
+
+
+def make_layer(shapes: Sequence[Shape], season: Season, pixel_m: float) -> Layer:
+    """Freeze shapes, in order; plants are tinted, rows that pixels of `pixel_m` metres cannot show fade."""
+    n, looks = len(shapes), [shape.look for shape in shapes]
+    table = np.zeros((n, k.COLUMNS), np.float32)
+    for row, look in zip(table, looks, strict=True):
+        angle, period, strength = look.rows
+        strength *= min(1.0, max(0.0, period / (2.5 * pixel_m) - 1.0))
+        row[k.GRAIN : k.ROW_X] = look.grain, look.patch, look.opacity, look.height_m, look.surface or 0
+        row[k.ROW_X :] = -np.sin(angle) / period, np.cos(angle) / period, strength, period, *look.crowns
+    ends, shape = np.reshape([(look.a, look.b) for look in looks], (n, 2, 3)), (n, 1, 1)
+    green, tone = (np.reshape([getattr(look, of) for look in looks], shape) for of in ("green", "tone"))
+    first, second = np.moveaxis(srgb_to_linear(season.tint(ends, green)) * tone, 1, 0)
+    table[:, :3], table[:, 3:6] = first, second - first
+    polygons = np.array([shape.polygon for shape in shapes], dtype=object)
+    walls = np.cumsum([0, *(len(shape.walls) for shape in shapes)])
+    roofs = [(*shape.roof, walls[n], walls[n + 1]) for n, shape in enumerate(shapes) if shape.roof]
+    joined = np.concatenate([np.zeros((0, 4)), *(shape.walls for shape in shapes)])
+    return Layer(polygons, table, np.reshape(roofs, (-1, 10)) * 1.0, joined, shapely.STRtree(polygons))
 
 
 @dataclass
-class LayerBuilder:
-    """Gathers polygons with a place in the painting order, then freezes them into a layer."""
+class Studio:
+    """Where the objects of a painting become shapes, and trees: rows of `k.scatter`'s crowns.
 
-    _polygons: list[shapely.Geometry] = field(default_factory=list)
-    _orders: list[float] = field(default_factory=list)
-    _styles: list[Style] = field(default_factory=list)
+    `fields` are the coarse maps, `roads` (line, width, level) of motor roads; `made` counts what the map lacks.
+    """
 
-    def add(self, polygon: shapely.Geometry, order: float, style: Style) -> None:
-        """Add a polygon; a greater order is painted later, among equals the first comes first."""
-        self._polygons.append(polygon)
-        self._orders.append(order)
-        self._styles.append(style)
+    pixel_m: float
+    seed: int
+    fields: Fields
+    shapes: defaultdict[Stage, list[Shape]] = field(default_factory=lambda: defaultdict(list))
+    trees: list[tuple[float, ...]] = field(default_factory=list)
+    roads: list[tuple[shapely.Geometry, float, int]] = field(default_factory=list)
+    made: Counter[str] = field(default_factory=Counter)
 
-    def add_all(self, polygons: Iterable[shapely.Geometry], order: float, style: Style) -> None:
-        """Add several polygons of one style."""
-        for polygon in polygons:
-            self.add(polygon, order, style)
+    def add(self, stage: Stage, polygons: Iterable[shapely.Geometry], look: Look, order: float = 0.0) -> None:
+        """Add polygons of one look; those of a greater order are painted later."""
+        self.shapes[stage].extend(Shape(order, polygon, look) for polygon in polygons)
 
-    def widen(self, metres: float) -> None:
-        """Widen all polygons and thin out their colour by as much, so that no line falls between pixels."""
-        if metres <= 0 or not self._polygons:
-            return
-        before = np.array(self._polygons, dtype=object)
-        after = shapely.buffer(before, metres, quad_segs=1, join_style="mitre")
-        shares = shapely.area(before) / np.maximum(shapely.area(after), 1e-9)
-        self._polygons = list(after)
-        self._styles = [
-            replace(style, opacity=style.opacity * float(share))
-            for style, share in zip(self._styles, shares, strict=True)
-        ]
+    def stroke(self, stage: Stage, lines: Iterable[shapely.Geometry], width_m: float, look: Look) -> None:
+        """Add lines as bands of a width; where pixels are larger they are wider and fainter."""
+        width = max(width_m, self.pixel_m)
+        bands = shapely.buffer(list(lines), width / 2, quad_segs=2, cap_style="flat")
+        self.add(stage, bands, replace(look, opacity=look.opacity * width_m / width))
 
-    def freeze(self, bounds: Bounds) -> Layer:
-        """The layer, clipped to a box in local metres."""
-        polygons = np.array(self._polygons, dtype=object)
-        if len(polygons):
-            large = shapely.get_num_coordinates(polygons) > _CLIP_FROM
-            polygons[large] = clip(polygons[large], bounds)
-        seen = shapely.intersects(polygons, shapely.box(*bounds)) & ~shapely.is_empty(polygons)
-        order = np.argsort(np.array(self._orders)[seen], kind="stable")
-        styles = [self._styles[index] for index in np.flatnonzero(seen)[order]]
-        return _layer(polygons[seen][order], styles)
+    def dashes(self, stage: Stage, at: tuple[F64, F64, F64, F64], half_m: float, width_m: float, look: Look) -> None:
+        """Add straight lines by their middles and directions (x, y, ux, uy)."""
+        self.stroke(stage, segments(*at, half_m), width_m, look)
+
+    def layers(self, season: Season, bounds: Bounds) -> dict[Stage, Layer]:
+        """All shapes as layers in painting order, cut to a box in local metres."""
+        layers = {}
+        for stage in sorted({GROUND, *self.shapes}):
+            shapes = sorted(self.shapes[stage], key=lambda shape: shape.order)
+            polygons = clip(np.array([shape.polygon for shape in shapes], dtype=object), bounds)
+            seen = [shapes[n]._replace(polygon=polygons[n]) for n in np.flatnonzero(~shapely.is_empty(polygons))]
+            unmapped = _UNMAPPED if stage == GROUND else []
+            layers[stage] = make_layer([*unmapped, *seen], season, self.pixel_m)
+        return layers
 
 
-def clip(polygons: Polygons, bounds: Bounds) -> Polygons:
+def clip(polygons: Geometries, bounds: Bounds) -> Geometries:
     """Polygons cut to a box; what cannot be cut as it stands is made valid first."""
     try:
-        clipped: Polygons = shapely.clip_by_rect(polygons, *bounds)
+        return np.asarray(shapely.clip_by_rect(polygons, *bounds))
     except shapely.errors.GEOSException:
-        clipped = shapely.clip_by_rect(shapely.make_valid(polygons), *bounds)
-    return clipped
+        return np.asarray(shapely.clip_by_rect(shapely.make_valid(polygons), *bounds))
 
 
-def burn(polygons: Polygons, block: Block) -> npt.NDArray[np.int32]:
+def burn(polygons: Geometries, block: Block) -> I32:
     """The number (from 1) of the last polygon over each pixel's centre, 0 where there is none."""
     from affine import Affine
     from rasterio.features import rasterize
 
-    large = shapely.get_num_coordinates(polygons) > _CLIP_FROM
+    (x0, y0, x1, y1), p = block.bounds, block.pixel_m
+    large = shapely.get_num_coordinates(polygons) > 40  # more than these are cut to the block first
     if large.any():
         polygons = polygons.copy()
-        x0, y0, x1, y1 = block.bounds
-        p = block.pixel_m
         polygons[large] = clip(polygons[large], (x0 - p, y0 - p, x1 + p, y1 + p))
-    kept = [
-        (polygon, number)
-        for number, polygon in enumerate(polygons, start=1)
-        if not polygon.is_empty and polygon.geom_type in {"Polygon", "MultiPolygon", "GeometryCollection"}
-    ]
+    areas = {"Polygon", "MultiPolygon", "GeometryCollection"}
+    kept = [(area, n) for n, area in enumerate(polygons, 1) if not area.is_empty and area.geom_type in areas]
     if not kept:
-        return np.zeros(block.shape, np.int32)
+        return np.zeros((block.height, block.width), np.int32)
     with _BURNING:
-        burnt: npt.NDArray[np.int32] = rasterize(
-            kept, out_shape=block.shape, transform=Affine(*block.transform), fill=0, dtype="int32"
-        )
+        shape, transform = (block.height, block.width), Affine(p, 0.0, x0, 0.0, p, y0)
+        burnt: I32 = rasterize(kept, shape, transform=transform, fill=0, dtype="int32")
     return burnt
-
-
-def _layer(polygons: Polygons, styles: Sequence[Style]) -> Layer:
-    n = len(styles)
-    colour = np.full((n, 3), np.nan, np.float32)
-    for index, style in enumerate(styles):
-        if style.colour is not None:
-            colour[index] = srgb_to_linear(style.colour)
-    angle = np.array([style.angle for style in styles], np.float32)
-    period = np.array([style.period_m for style in styles], np.float32)
-    inverse = np.divide(1.0, period, out=np.zeros(n, np.float32), where=period > 0)
-    stripes = np.array([style.stripes for style in styles], np.float32)
-    rows = np.stack([-np.sin(angle) * inverse, np.cos(angle) * inverse, stripes, period], axis=1)
-    return Layer(
-        polygons=polygons,
-        material=np.array([style.material for style in styles], np.int32),
-        tone=np.array([style.tone for style in styles], np.float32),
-        level=np.array([style.level for style in styles], np.int32),
-        height_m=np.array([style.height_m for style in styles], np.float32),
-        colour=colour,
-        opacity=np.array([style.opacity for style in styles], np.float32),
-        surface=np.array([style.surface for style in styles], np.uint8),
-        rows=rows.astype(np.float32),
-        tree=shapely.STRtree(polygons),
-    )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
 from skyscript_assets.demo.painter.grid import Grid
 from skyscript_assets.demo.painter.layers import clip
+from skyscript_assets.demo.painter.looks import RGB, Surface, area_material, by_word
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import Tags, is_hidden, is_yes
@@ -23,32 +23,18 @@ REACH_M = 120.0
 """Objects this far outside the canvas are still looked at: their shadows or crowns may fall onto it."""
 
 _SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary())])
-"""What the painter reads of `objects.parquet`."""
-
 _FAR_DEG = 0.05
-"""How far beyond the canvas an object is kept whole, degrees."""
+"""How far beyond the canvas an object is kept whole, degrees: a projection's zone ends somewhere."""
 
 
 @dataclass(frozen=True)
 class MapObject:
-    """An object of the extract on the canvas.
-
-    Attributes:
-        object_id: As in `objects.parquet`.
-        tags: Its tags.
-        geometry: Local metres, moved where the painting displaces it.
-        role: The part it plays, see `role_of`.
-    """
+    """An object: id and tags of the extract, geometry in local metres (perhaps moved), and its role (`role_of`)."""
 
     object_id: str
     tags: Tags
     geometry: shapely.Geometry
     role: str
-
-    @property
-    def is_area(self) -> bool:
-        """Whether it has a ground plan."""
-        return self.geometry.geom_type in {"Polygon", "MultiPolygon"}
 
 
 @dataclass
@@ -61,31 +47,12 @@ class Counts:
     unseen: int = 0
 
 
-def role_of(object_id: str, tags: Tags) -> str | None:
-    """The part an object plays in the painting, or None where an orthophoto does not show it.
-
-    Roles: building, road, rail, area (any ground with a material), zone (land use that only says what kind of ground is
-    between other things), coastline, stream, barrier, tree, tree_row, crossing, power_line, thing (small, by point).
-    """
-    if not tags or is_hidden(tags):
-        return None
-    kind = "area" if object_id[0] in "ar" else "line" if object_id[0] == "w" else "node"
-    if kind == "area":
-        return _area_role(tags)
-    return _line_role(tags) if kind == "line" else _node_role(tags)
-
-
 def read_objects(
     path: Path, grid: Grid, seed: int, omit_share: float, displace_share: float
 ) -> tuple[list[MapObject], Counts]:
-    """Read the objects that may show on a canvas, sorted by id; leave some out and move some.
+    """Read the objects that may show on a canvas, sorted by id; leave some out and move some by 3 to 9 metres.
 
-    Args:
-        path: `objects.parquet`.
-        grid: The canvas.
-        seed: Seed of the painting; with the object's id it decides what is left out or moved.
-        omit_share: Share of visible objects left out.
-        displace_share: Share of visible objects moved by 3 to 9 metres.
+    Only what touches the canvas is counted. Seed and id decide what is left out or moved.
 
     Raises:
         UpstreamMissingError: the table does not exist.
@@ -97,126 +64,109 @@ def read_objects(
         geometries = shapely.from_wkb(np.array(table["geometry"].to_pylist(), dtype=object))
     except shapely.errors.GEOSException as error:
         raise CorruptInputError(f"{path}: a geometry is not WKB ({error}); make the objects again") from error
-    counts = Counts()
-    degrees = shapely.buffer(grid.footprint(), 2 * REACH_M / 111_000.0 / max(0.05, _cosine(grid)))
+    canvas = grid.footprint()
+    degrees = shapely.buffer(canvas, 2 * REACH_M / 111_000.0 / max(0.05, math.cos(math.radians(canvas.centroid.y))))
     near = np.flatnonzero(shapely.intersects(geometries, degrees))
-    local = grid.to_local(_cut(geometries[near], shapely.bounds(degrees)))
+    limits = shapely.bounds(degrees) + np.array([-_FAR_DEG, -_FAR_DEG, _FAR_DEG, _FAR_DEG])
+    kept = geometries[near]
+    far = ~shapely.within(kept, shapely.box(*limits))
+    kept[far] = clip(kept[far], tuple(limits))
+    local = grid.to_local(kept)
+    touched = shapely.intersects(local, shapely.box(0, 0, *grid.size_m))
     ids, tags = table["object_id"].take(near).to_pylist(), table["tags"].take(near).to_pylist()
-    width, height = grid.size_m
-    touched = shapely.intersects(local, shapely.box(0, 0, width, height))
-    objects = []
-    for object_id, pairs, geometry, inside in zip(ids, tags, local, touched, strict=True):
-        item = _decide(
-            object_id, dict(pairs or ()), geometry, (seed, omit_share, displace_share), counts, inside=inside
-        )
-        if item is not None:
-            objects.append(item)
+    objects, counts = [], Counts()
+    for name, pairs, geometry, inside in zip(ids, tags, local, touched, strict=True):
+        role = role_of(name, dict(pairs or ()))
+        may_change = role != "coastline"  # A gap would turn land into sea.
+        if role is None:
+            counts.unseen += int(inside)
+        elif may_change and unit_hash("omit", seed, name) < omit_share:
+            counts.omitted[role] += int(inside)
+        else:
+            counts.painted[role] += int(inside)
+            moved = may_change and unit_hash("displace", seed, name) < displace_share
+            counts.displaced[role] += int(moved and inside)
+            place = _displaced(geometry, seed, name) if moved else geometry
+            objects.append(MapObject(name, dict(pairs), place, role))
     return objects, counts
 
 
-def _decide(
-    object_id: str,
-    tags: Tags,
-    geometry: shapely.Geometry,
-    chance: tuple[int, float, float],
-    counts: Counts,
-    *,
-    inside: bool,
-) -> MapObject | None:
-    """One object as it is painted; only those that touch the canvas are counted."""
-    seed, omit_share, displace_share = chance
-    role = role_of(object_id, tags)
-    if role is None:
-        counts.unseen += int(inside)
+def _displaced(geometry: shapely.Geometry, seed: int, name: str) -> shapely.Geometry:
+    angle = 2 * math.pi * unit_hash("angle", seed, name)
+    shift = (3 + 6 * unit_hash("metres", seed, name)) * np.array([math.cos(angle), math.sin(angle)])
+    return shapely.transform(geometry, lambda xy: xy + shift)
+
+
+_ZONES = {
+    *("residential", "commercial", "retail", "industrial", "civil", "institutional", "port", "depot"),
+    *("school", "university", "college", "hospital", "kindergarten", "clinic"),
+}
+_UNSEEN_ROADS = {"proposed", "construction", "corridor", "elevator", "trail", "razed", "abandoned", "no"}
+_BUILT_AREAS = {"storage_tank", "silo", "gasometer", "water_tower", "tower", "canopy", "chimney", "works"}
+_LINES = (
+    ("natural", {"coastline"}, "coastline"),
+    ("railway", {"platform"}, "road"),
+    ("railway", {"rail", "tram", "light_rail", "narrow_gauge", "subway", "preserved", "disused", "abandoned"}, "rail"),
+    ("waterway", {"river", "canal", "stream", "ditch", "drain"}, "stream"),
+    ("natural", {"tree_row"}, "tree_row"),
+    ("man_made", {"pier", "breakwater", "groyne"}, "road"),
+)
+"""Roles of lines that are neither roads nor barriers: key, values, role."""
+
+
+Prop = tuple[float, float, RGB, Surface | None]
+"""How a node looks: a square of half a side or, from 2.5 m, a disc; its height in metres, colour and surface."""
+
+_PROPS: dict[Prop, str] = {
+    (0.17, 8.0, (140, 138, 132), None): "highway=street_lamp man_made=flagpole power=pole",
+    (2.0, 28.0, (160, 145, 136), Surface.BUILDING): "man_made=tower man_made=chimney power=tower",
+    (5.0, 12.0, (198, 198, 193), Surface.BUILDING): "man_made=water_tower man_made=storage_tank man_made=silo",
+    (2.6, 0.5, (140, 172, 178), Surface.WATER): "amenity=fountain",
+    (1.9, 2.8, (122, 116, 110), Surface.BUILDING): "amenity=shelter amenity=kiosk building=yes building=hut",
+    (0.9, 1.4, (140, 138, 132), None): "amenity=recycling historic=memorial natural=stone natural=rock barrier=block",
+}
+_PROP_OF = by_word(_PROPS)
+
+
+def prop_of(tags: Tags) -> Prop | None:
+    """What a node looks like, None where it is not seen."""
+    pairs = (f"{key}={value}" for key, value in sorted(tags.items()))
+    return next((_PROP_OF[pair] for pair in pairs if pair in _PROP_OF), None)
+
+
+def role_of(object_id: str, tags: Tags) -> str | None:
+    """The part an object plays in the painting, or None where an orthophoto does not show it.
+
+    Roles: building, road, rail, area (any ground with a material), zone (land use that only says what kind of ground is
+    between other things), coastline, stream, barrier, tree, tree_row, crossing, thing (small, by point).
+    """
+    if not tags or is_hidden(tags):
         return None
-    if role == "coastline":  # A gap would turn land into sea.
-        omit_share = displace_share = 0.0
-    if unit_hash("omit", seed, object_id) < omit_share:
-        counts.omitted[role] += int(inside)
-        return None
-    counts.painted[role] += int(inside)
-    if unit_hash("displace", seed, object_id) < displace_share:
-        counts.displaced[role] += int(inside)
-        angle, distance = (
-            2 * math.pi * unit_hash("angle", seed, object_id),
-            3 + 6 * unit_hash("metres", seed, object_id),
-        )
-        shift = np.array([math.cos(angle), math.sin(angle)]) * distance
-        geometry = shapely.transform(geometry, lambda xy: xy + shift)
-    return MapObject(object_id, tags, geometry, role)
-
-
-def _cut(geometries: npt.NDArray[np.object_], bounds: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
-    """Cut what reaches far beyond the canvas: a projection's zone ends somewhere."""
-    west, south, east, north = bounds
-    box = (west - _FAR_DEG, south - _FAR_DEG, east + _FAR_DEG, north + _FAR_DEG)
-    far = ~shapely.within(geometries, shapely.box(*box))
-    geometries[far] = clip(geometries[far], box)
-    return geometries
-
-
-def _cosine(grid: Grid) -> float:
-    return math.cos(math.radians(grid.footprint().centroid.y))
-
-
-_ZONES = {"residential", "commercial", "retail", "industrial", "civil", "institutional", "port", "depot"}
-_ZONE_AMENITIES = {"school", "university", "college", "hospital", "kindergarten", "clinic"}
+    if object_id[0] in "ar":
+        return _area_role(tags)
+    return _line_role(tags) if object_id[0] == "w" else _node_role(tags)
 
 
 def _area_role(tags: Tags) -> str | None:
-    from skyscript_assets.demo.painter.ground import area_material
-
-    if is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in BUILT_AREAS:
-        return "building"
-    if tags.get("amenity") == "shelter":
+    built = is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in _BUILT_AREAS
+    if built or tags.get("amenity") == "shelter":
         return "building"
     if area_material(tags) is not None:
         return "area"
-    if tags.get("landuse") in _ZONES or tags.get("amenity") in _ZONE_AMENITIES:
-        return "zone"
-    if is_yes(tags, "barrier"):
-        return "barrier"
-    return None
-
-
-BUILT_AREAS = {"storage_tank", "silo", "gasometer", "water_tower", "tower", "canopy", "chimney", "works", "bunker_silo"}
-"""Values of `man_made` that are built like a house when they have a ground plan."""
-
-_UNSEEN_ROADS = {"proposed", "construction", "corridor", "elevator", "trail", "razed", "abandoned", "no", "platform"}
-_RAILS = {"rail", "tram", "light_rail", "narrow_gauge", "subway", "preserved", "disused", "abandoned", "siding"}
-_STREAMS = {"river", "canal", "stream", "ditch", "drain"}
+    zone = tags.get("landuse") in _ZONES or tags.get("amenity") in _ZONES
+    return "zone" if zone else "barrier" if is_yes(tags, "barrier") else None
 
 
 def _line_role(tags: Tags) -> str | None:
-    if tags.get("natural") == "coastline":
-        return "coastline"
-    if tags.get("highway") == "platform" or tags.get("railway") == "platform":
-        return "road"
     if is_yes(tags, "highway") and tags["highway"] not in _UNSEEN_ROADS:
         return "road"
-    simple = (
-        ("railway", _RAILS, "rail"),
-        ("waterway", _STREAMS, "stream"),
-        ("natural", {"tree_row"}, "tree_row"),
-        ("man_made", {"pier", "breakwater", "groyne"}, "road"),
-        ("power", {"line", "minor_line"}, "power_line"),
-    )
-    for key, values, role in simple:
-        if tags.get(key) in values:
-            return role
-    return "barrier" if is_yes(tags, "barrier") else None
+    found = (role for key, values, role in _LINES if tags.get(key) in values)
+    return next(found, "barrier" if is_yes(tags, "barrier") else None)
 
 
 def _node_role(tags: Tags) -> str | None:
-    from skyscript_assets.demo.painter.props import POINT_THINGS
-
     if tags.get("natural") == "tree":
         return "tree"
-    if is_yes(tags, "building") and tags["building"] != "entrance":
-        return "thing"
     if tags.get("highway") == "crossing" and tags.get("crossing") not in {"unmarked", "no"}:
         return "crossing"
-    return "thing" if any((key, tags.get(key)) in POINT_THINGS for key in _POINT_KEYS) else None
-
-
-_POINT_KEYS = ("amenity", "highway", "man_made", "power", "natural", "leisure", "historic", "barrier", "aeroway")
+    return "thing" if prop_of(tags) else None

@@ -1,201 +1,101 @@
-"""Small things with a height: vehicles, boats, tanks, poles, stones, kiosks, fittings on roofs."""
+"""Small things with a height: trees, poles, tanks, huts, cars; and those, with sheds, that the map lacks."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import shapely
 
-from skyscript_assets.demo.painter.layers import LayerBuilder, Style
-from skyscript_assets.demo.painter.objects import MapObject
-from skyscript_assets.demo.painter.palette import RGB, Surface
-from skyscript_assets.demo.painter.shapes import F64, rectangles
+from skyscript_assets.demo.painter.fields import rng_of
+from skyscript_assets.demo.painter.grid import Grid
+from skyscript_assets.demo.painter.kernels import F64, SETTLED
+from skyscript_assets.demo.painter.layers import THINGS, Studio
+from skyscript_assets.demo.painter.looks import Surface, plain
+from skyscript_assets.demo.painter.objects import MapObject, prop_of
+from skyscript_assets.demo.painter.shapes import line_parts, rectangles, stations
+from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import number
 
+MAX_CROWN_M = 12.0
+"""Greatest diameter of a crown."""
 
-@dataclass(frozen=True)
-class PointThing:
-    """A thing mapped as a point: half sides in metres, height, colour, whether it is round, the class it gives."""
+SHARES: dict[str, float] = {"car": 0.5, "tree": 0.35, "shed": 0.15}
+"""How the invented objects divide into kinds; one that finds no place in six tries is not painted."""
 
-    half_m: tuple[float, float]
-    height_m: float
-    colour: RGB
-    round: bool = False
-    surface: int = 0
+_SOFT = {None, Surface.TREES, Surface.GRASS, Surface.SAND, Surface.BARE}
+"""Surfaces where trees grow and sheds are built."""
 
-
-POINT_THINGS: dict[tuple[str, str | None], PointThing] = {
-    ("highway", "street_lamp"): PointThing((0.17, 0.17), 7.0, (150, 150, 148)),
-    ("man_made", "flagpole"): PointThing((0.17, 0.17), 9.0, (225, 225, 222)),
-    ("man_made", "utility_pole"): PointThing((0.2, 0.2), 9.0, (110, 96, 82)),
-    ("power", "pole"): PointThing((0.2, 0.2), 10.0, (110, 96, 82)),
-    ("man_made", "mast"): PointThing((0.6, 0.6), 28.0, (170, 168, 165)),
-    ("man_made", "tower"): PointThing((2.0, 2.0), 26.0, (165, 160, 155), surface=int(Surface.BUILDING)),
-    ("man_made", "water_tower"): PointThing(
-        (6.0, 6.0), 30.0, (188, 186, 180), round=True, surface=int(Surface.BUILDING)
-    ),
-    ("man_made", "chimney"): PointThing((1.6, 1.6), 34.0, (150, 110, 95), round=True, surface=int(Surface.BUILDING)),
-    ("man_made", "storage_tank"): PointThing(
-        (5.0, 5.0), 8.0, (206, 206, 202), round=True, surface=int(Surface.BUILDING)
-    ),
-    ("man_made", "silo"): PointThing((3.0, 3.0), 14.0, (186, 186, 182), round=True, surface=int(Surface.BUILDING)),
-    ("man_made", "street_cabinet"): PointThing((0.6, 0.3), 1.3, (120, 126, 120)),
-    ("man_made", "advertising"): PointThing((0.6, 0.6), 3.0, (120, 120, 118), round=True),
-    ("amenity", "fountain"): PointThing((2.6, 2.6), 0.5, (140, 172, 178), round=True, surface=int(Surface.WATER)),
-    ("amenity", "shelter"): PointThing((2.2, 1.3), 2.5, (120, 122, 124)),
-    ("amenity", "kiosk"): PointThing((2.0, 1.6), 3.0, (130, 124, 116)),
-    ("amenity", "charging_station"): PointThing((0.4, 0.3), 1.6, (210, 214, 214)),
-    ("amenity", "recycling"): PointThing((2.2, 0.7), 1.6, (70, 100, 78)),
-    ("historic", "monument"): PointThing((1.6, 1.6), 6.0, (150, 146, 140)),
-    ("historic", "memorial"): PointThing((0.7, 0.7), 2.4, (120, 118, 114)),
-    ("natural", "stone"): PointThing((0.8, 0.7), 0.9, (150, 146, 140), round=True),
-    ("natural", "rock"): PointThing((1.5, 1.2), 1.3, (146, 140, 133), round=True),
-    ("barrier", "block"): PointThing((0.6, 0.4), 0.8, (176, 172, 165)),
-    ("power", "transformer"): PointThing((1.4, 1.1), 2.2, (140, 146, 140)),
-}
-_HOUSE = PointThing((2.6, 2.2), 3.2, (118, 108, 102), surface=int(Surface.BUILDING))
-
-CAR_COLOURS: tuple[RGB, ...] = (
-    (222, 223, 222),
-    (232, 232, 230),
-    (184, 187, 190),
-    (168, 170, 173),
-    (120, 122, 126),
-    (74, 76, 80),
-    (48, 49, 53),
-    (52, 54, 58),
-    (132, 48, 44),
-    (62, 82, 118),
-    (92, 104, 112),
-    (150, 142, 126),
-)
-_GLASS: RGB = (54, 62, 70)
+_GLASS = (54, 62, 70)
+_PAINTS = ((226, 226, 225), (178, 181, 184), (121, 123, 127), (54, 56, 60), (132, 48, 44), (62, 82, 118))
+_CAR = ((0.0, 2.2, 0.9, 0.95), (-0.2, 1.45, 0.8, 1.4), (-0.3, 0.85, 0.72, 1.45))
+"""Body, windscreens and roof of a car: middle ahead of its own, half length, half width, height."""
 
 
-def add_thing(item: MapObject, things: LayerBuilder) -> None:
-    """Add what a point object shows; a power tower is a lattice on a square base."""
-    point, tags = item.geometry, item.tags
-    if tags.get("power") == "tower":
-        _add_pylon(point, things)
-        return
-    thing = next((POINT_THINGS[pair] for pair in tags.items() if pair in POINT_THINGS), _HOUSE)
-    height = number(tags, "height", 0.3, 120.0) or thing.height_m
-    if thing.round:
-        shape = shapely.buffer(point, (thing.half_m[0] + thing.half_m[1]) / 2, quad_segs=6)
-    else:
-        shape = rectangles(point.x, point.y, 1.0, 0.0, *thing.half_m)[0]
-    things.add(shape, 1.0, Style(-1, 1.0, 0, height, thing.colour, 1.0, thing.surface))
-    if tags.get("amenity") == "fountain":
-        things.add(shapely.buffer(point, 0.5), 1.1, Style(-1, 1.0, 0, 1.2, (220, 228, 230), 0.9, thing.surface))
+def add_trees(studio: Studio, item: MapObject) -> None:
+    """Add a mapped tree or a row of trees every 7 m: by tags, else by a hash of its name."""
+    lines = line_parts(item.geometry)
+    rows = [np.column_stack(stations(line, 7.0, 0.5)[:2]) for line in lines]
+    for n, (x, y) in enumerate(np.concatenate(rows) if lines else shapely.get_coordinates(item.geometry)):
+        chance = {what: unit_hash(what, studio.seed, item.object_id, n) for what in ("conifer", "size", "leaves")}
+        conifer = {"needleleaved": True, "broadleaved": False}.get(item.tags.get("leaf_type", ""))
+        conifer = chance["conifer"] < 0.22 if conifer is None else conifer
+        crown = number(item.tags, "diameter_crown", 0.5, MAX_CROWN_M)
+        radius = crown / 2 if crown else (1.3 if conifer else 1.6) * (1 + chance["size"] * (1.0 if conifer else 1.6))
+        height = number(item.tags, "height", 1.0, 45.0) or (radius * 5.0 if conifer else 3.0 + radius * 2.4)
+        studio.trees.append((float(x), float(y), radius, height, float(conifer), chance["leaves"]))
 
 
-POINT_THINGS[("power", "tower")] = PointThing((3.0, 3.0), 30.0, (150, 152, 152))
+def add_thing(studio: Studio, item: MapObject) -> None:
+    """Add what a point object shows."""
+    prop = prop_of(item.tags)
+    assert prop is not None, "only what is seen is a thing"
+    half, height, colour, surface = prop
+    disc = shapely.buffer(item.geometry, half, cap_style="square" if half < 2.5 else "round")
+    studio.add(THINGS, [disc], plain(colour, number(item.tags, "height", 0.3, 120.0) or height, surface))
 
 
-def _add_pylon(point: shapely.Point, things: LayerBuilder) -> None:
-    """Four legs, diagonals and two cross-arms."""
-    steel = Style(-1, 1.0, 0, 9.0, (142, 144, 144), 0.75)
-    corners = np.array([(-3, -3), (3, -3), (3, 3), (-3, 3)]) + np.array([point.x, point.y])
-    for first, second in ((0, 2), (1, 3), (0, 1), (1, 2), (2, 3), (3, 0)):
-        things.add(shapely.buffer(shapely.LineString([corners[first], corners[second]]), 0.17), 2.0, steel)
-    arm = Style(-1, 1.0, 0, 26.0, (158, 160, 160), 0.9)
-    for offset in (-0.5, 0.5):
-        things.add(rectangles(point.x, point.y + offset, 1.0, 0.0, 6.0, 0.2)[0], 2.1, arm)
+def add_cars(studio: Studio, rng: np.random.Generator, x: F64, y: F64, ux: F64, uy: F64) -> None:
+    """Add cars at places, heading along unit vectors."""
+    paints, sizes = rng.integers(0, len(_PAINTS), len(x)), rng.uniform(0.92, 1.15, len(x))
+    for part, (ahead, length, width, height) in enumerate(_CAR):
+        boxes = rectangles(x + ahead * ux, y + ahead * uy, ux, uy, length * sizes, width)
+        for box, paint in zip(shapely.buffer(shapely.buffer(boxes, -0.25), 0.25, quad_segs=2), paints, strict=True):
+            studio.add(THINGS, [box], plain(_GLASS if part == 1 else _PAINTS[paint], height), float(part))
+    studio.made["car"] += len(x)
 
 
-def add_power_line(item: MapObject, marks: LayerBuilder) -> None:
-    """Faint wires: three for a line, one for a minor line."""
-    wires = (-5.0, 0.0, 5.0) if item.tags["power"] == "line" else (0.0,)
-    for offset in wires:
-        wire = item.geometry if offset == 0 else shapely.offset_curve(item.geometry, offset)
-        if not wire.is_empty:
-            marks.add(shapely.buffer(wire, 0.15, quad_segs=1), 9.0, Style(-1, 1.0, 9, 0.0, (150, 152, 154), 0.30))
+def invent(studio: Studio, grid: Grid, per_km2: float) -> list[MapObject]:
+    """Add cars to all that the map knows, and return trees and sheds as objects like those of the map.
 
-
-def add_cars(things: LayerBuilder, rng: np.random.Generator, x: F64, y: F64, ux: F64, uy: F64) -> None:
-    """Cars at places, heading along unit vectors: body, windscreens, roof."""
-    n = len(x)
-    if n == 0:
-        return
-    half = rng.uniform(2.0, 2.4, n)
-    van = rng.random(n) < 0.1
-    half = np.where(van, half + 0.5, half)
-    height = np.where(van, 2.1, 1.45)
-    colours = [CAR_COLOURS[index] for index in rng.integers(0, len(CAR_COLOURS), n)]
-    body = rectangles(x, y, ux, uy, half, 0.90)
-    body = shapely.buffer(shapely.buffer(body, -0.3), 0.3, quad_segs=2)
-    cabin = rectangles(x - ux * 0.2, y - uy * 0.2, ux, uy, half * 0.66, 0.80)
-    top = rectangles(x - ux * 0.3, y - uy * 0.3, ux, uy, np.where(van, half * 0.6, half * 0.36), 0.72)
-    for index in range(n):
-        red, green, blue = colours[index]
-        h = float(height[index])
-        things.add(body[index], 3.0, Style(-1, 1.0, 0, h * 0.65, (red, green, blue)))
-        things.add(cabin[index], 3.1, Style(-1, 1.0, 0, h, _GLASS))
-        things.add(top[index], 3.2, Style(-1, 1.05, 0, h, (red, green, blue)))
-
-
-def add_truck(things: LayerBuilder, rng: np.random.Generator, x: float, y: float, ux: float, uy: float) -> None:
-    """A lorry or a bus: a long pale box and a cab."""
-    half = float(rng.uniform(3.8, 6.2))
-    shade = float(rng.integers(150, 232))
-    box = rectangles(x - ux, y - uy, ux, uy, half, 1.25)[0]
-    cab = rectangles(x + ux * (half + 0.3), y + uy * (half + 0.3), ux, uy, 1.1, 1.2)[0]
-    things.add(box, 3.0, Style(-1, 1.0, 0, 3.4, (shade, shade, shade - 3)))
-    things.add(cab, 3.1, Style(-1, 1.0, 0, 2.8, CAR_COLOURS[int(rng.integers(0, len(CAR_COLOURS)))]))
-
-
-def add_boat(things: LayerBuilder, rng: np.random.Generator, x: float, y: float) -> None:
-    """A small boat with a pointed bow, a deck and its cabin."""
-    angle, half = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(2.2, 5.5))
-    ux, uy = float(np.cos(angle)), float(np.sin(angle))
-    outline = np.array([(-1, -0.28), (0.35, -0.32), (1, 0), (0.35, 0.32), (-1, 0.28)]) * half
-    hull = np.column_stack([x + outline[:, 0] * ux - outline[:, 1] * uy, y + outline[:, 0] * uy + outline[:, 1] * ux])
-    things.add(shapely.Polygon(hull), 3.0, Style(-1, 1.0, 0, 0.9, (226, 226, 222)))
-    cabin = rectangles(x - ux * half * 0.15, y - uy * half * 0.15, ux, uy, half * 0.3, half * 0.17)[0]
-    things.add(cabin, 3.1, Style(-1, 1.0, 0, 1.8, (120, 128, 136)))
-
-
-def add_shed(things: LayerBuilder, rng: np.random.Generator, x: float, y: float) -> None:
-    """A garden shed that no map knows: a small house of two roof halves."""
-    angle = float(rng.uniform(0, np.pi))
-    ux, uy = float(np.cos(angle)), float(np.sin(angle))
-    a, b = float(rng.uniform(1.3, 2.4)), float(rng.uniform(1.0, 1.6))
-    shade = rng.uniform(0.7, 1.15)
-    for side in (-1, 1):
-        half = rectangles(x - side * uy * b / 2, y + side * ux * b / 2, ux, uy, a, b / 2)[0]
-        tone = float(shade * (1.0 + 0.12 * side))
-        style = Style(-1, tone, 0, 2.5 - 0.1 * side, (122, 110, 103), 1.0, int(Surface.BUILDING))
-        things.add(half, 3.0, style)
-
-
-def add_fittings(
-    things: LayerBuilder,
-    places: F64,
-    axis: tuple[float, float],
-    height_m: float,
-    rng: np.random.Generator,
-    *,
-    flat: bool,
-) -> None:
-    """Chimneys on pitched roofs; vents, shafts and machines on flat ones, square to the building's axis.
-
-    Args:
-        things: Layer that gets them.
-        places: (n, 2) local metres.
-        axis: Unit vector along the building.
-        height_m: Height of the roof.
-        rng: Where chance comes from.
-        flat: Whether the roof is flat.
+    They are to be painted as such; `per_km2` are wanted per square kilometre, the studio counts those that are made.
     """
-    for index, (x, y) in enumerate(places):
-        if flat:
-            half = float(rng.uniform(1.4, 3.2)) if index % 7 == 0 else float(rng.uniform(0.35, 0.9))
-            rise, shade = (2.2 if half > 1.3 else 0.8), float(rng.integers(92, 176))
-            colour = (shade, shade - 1, shade - 3)
-        else:
-            half, rise = float(rng.uniform(0.32, 0.48)), 0.9
-            shade = float(rng.integers(80, 130))
-            colour = (shade, shade - 12, shade - 18)
-        box = rectangles(x, y, *axis, half, half * float(rng.uniform(0.5, 1.0)))[0]
-        things.add(box, 4.0, Style(-1, 1.0, 0, height_m + rise, colour))
+    wanted = {kind: round(per_km2 * grid.size_m[0] * grid.size_m[1] / 1e6 * share) for kind, share in SHARES.items()}
+    shapes = [shape for stage in studio.shapes if stage != THINGS for shape in studio.shapes[stage]]
+    taken = shapely.STRtree([shape.polygon for shape in shapes if shape.look.surface not in _SOFT])
+    rng, made = rng_of(studio.seed, "inventions"), list[MapObject]()
+    for kind, distance in (("tree", 2.5), ("shed", 3.5)):
+        spots = rng.uniform((0, 0), grid.size_m, (6 * wanted[kind], 2))
+        free = np.ones(len(spots), bool)
+        free[taken.query(shapely.points(spots), predicate="dwithin", distance=distance)[0]] = False
+        if kind == "shed":
+            free &= np.array([studio.fields.value(SETTLED, *spot) > 0.4 for spot in spots], bool)
+        for x, y in spots[free][: wanted[kind]]:
+            angle, sides, name = rng.uniform(0, np.pi), rng.uniform((1.3, 1.0), (2.4, 1.6)), f"invented/{len(made)}"
+            plan = rectangles(x, y, np.cos(angle), np.sin(angle), *sides)[0]
+            shed = MapObject(name, {"building": "shed", "roof:shape": "gabled"}, plan, "building")
+            made.append(shed if kind == "shed" else MapObject(name, {"natural": "tree"}, shapely.Point(x, y), "tree"))
+            studio.made[kind] += 1
+    _add_traffic(studio, grid, wanted["car"])
+    return made
+
+
+def _add_traffic(studio: Studio, grid: Grid, wanted: int) -> None:
+    """Cars on the right-hand side of motor roads on the ground."""
+    rng, spots = rng_of(studio.seed, "cars"), [np.zeros((0, 5))]
+    for line, width, level in studio.roads:
+        at = np.column_stack(stations(line, 13.0, float(rng.uniform(3, 13))))
+        inside = ((at[:, :2] > 0) & (at[:, :2] < grid.size_m)).all(axis=1) & (level == 0)
+        spots.append(np.column_stack([at, np.full(len(at), width)])[inside])
+    x, y, ux, uy, width = rng.permutation(np.concatenate(spots))[:wanted].T
+    turn, side = np.where(rng.random(len(x)) < 0.5, 1.0, -1.0), np.abs(0.22 * width + rng.normal(0, 0.12, len(x)))
+    # y grows southward, so that (-uy, ux) points to the right of the heading.
+    add_cars(studio, rng, x - turn * uy * side, y + turn * ux * side, turn * ux, turn * uy)

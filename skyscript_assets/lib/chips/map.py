@@ -55,9 +55,8 @@ def plot_chips(plan: Path, path: Path) -> None:
     import geopandas
 
     table = read_table(plan / PLAN_FILE, PLAN_SCHEMA, ["bbox", "stratum", "split"])
-    west, south, east, north = (pc.struct_field(table["bbox"], i).to_numpy() for i in range(4))
-    places = geopandas.points_from_xy((west + east) / 2, (south + north) / 2, crs=4326)
-    chips = geopandas.GeoDataFrame(table.select(["split", "stratum"]).to_pandas(), geometry=places)
+    boxes = shapely.box(*(pc.struct_field(table["bbox"], i).to_numpy() for i in range(4)))
+    chips = geopandas.GeoDataFrame(table.drop("bbox").to_pandas(), geometry=shapely.centroid(boxes), crs=4326)
     frequent = chips["stratum"].value_counts().index[: COLOURS - 1]
     chips["stratum"] = chips["stratum"].where(chips["stratum"].isin(frequent), "others")
     with _map(path, 2) as panels:

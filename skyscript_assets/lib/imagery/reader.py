@@ -137,7 +137,8 @@ class SceneReader(abc.ABC):
             SceneError: the box covers more than `MAX_READ_PIXELS` pixels of the scene.
         """
         box = GeoBox(crs, transform, width, height)
-        return self._read(box, self._aligned(box))
+        place = self._aligned(box)
+        return self._read(box, place, self._window(box, place))
 
     def read_many(self, boxes: Sequence[GeoBox]) -> Iterator[tuple[int, Pixels | CorruptInputError]]:
         """Read boxes in the order of the image's blocks, so that each block is decoded once.
@@ -153,20 +154,29 @@ class SceneReader(abc.ABC):
             self.expect([window for index in ahead if (window := windows[index]) is not None])
             for index in ahead:
                 try:
-                    yield index, self._read(boxes[index], places[index])
+                    yield index, self._read(boxes[index], places[index], windows[index])
                 except CorruptInputError as error:
                     yield index, error
 
-    def _read(self, box: GeoBox, aligned: tuple[int, int] | None) -> Pixels:
-        return self._read_resampled(box) if aligned is None else self._read_aligned(box, *aligned)
-
-    def _read_inside(self, window: Window) -> Pixels:
+    def _read(self, box: GeoBox, place: tuple[int, int] | None, window: Window | None) -> Pixels:
+        """The pixels of a box from those of the window that it reads."""
+        if window is None:
+            return Pixels(*_blank(box))
         if window.width * window.height > MAX_READ_PIXELS:
             raise SceneError(
                 f"a window covers {window.width} x {window.height} pixels of {self.scene.where}, more than "
                 f"{MAX_READ_PIXELS} in all: plan its chips nearer to the image's own GSD"
             )
-        return self.read_inside(window)
+        pixels = self.read_inside(window)
+        if place is None:
+            return self._resampled(box, window, pixels)
+        if window[2:] == box[2:]:
+            return pixels
+        rgb, valid = _blank(box)
+        top, left = window.row - place[1], window.column - place[0]
+        inside = (slice(top, top + window.height), slice(left, left + window.width))
+        rgb[inside], valid[inside] = pixels.rgb, pixels.valid
+        return Pixels(rgb, valid)
 
     def _aligned(self, box: GeoBox) -> tuple[int, int] | None:
         """(column, row) of a box's upper left pixel where it lies on the scene's grid, else None."""
@@ -195,46 +205,29 @@ class SceneReader(abc.ABC):
         top, bottom = max(0, top), min(self.scene.height, bottom)
         return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None
 
-    def _read_aligned(self, box: GeoBox, column: int, row: int) -> Pixels:
-        """A box on the scene's grid whose upper left pixel is (column, row) of the scene."""
-        window = self._window(box, (column, row))
-        if window is not None and window[2:] == box[2:]:
-            return self._read_inside(window)
-        rgb = np.zeros((box.height, box.width, 3), dtype=np.uint8)
-        valid = np.zeros((box.height, box.width), dtype=bool)
-        if window is not None:
-            pixels = self._read_inside(window)
-            top, left = window.row - row, window.column - column
-            place = (slice(top, top + window.height), slice(left, left + window.width))
-            rgb[place], valid[place] = pixels.rgb, pixels.valid
-        return Pixels(rgb, valid)
-
-    def _read_resampled(self, box: GeoBox) -> Pixels:
-        """A box that is not on the scene's grid: what lies under it is read plainly, then warped with its mask."""
+    def _resampled(self, box: GeoBox, window: Window, pixels: Pixels) -> Pixels:
+        """The pixels of a window, warped with their mask to a box that is not on the scene's grid."""
         import rasterio
         from affine import Affine
         from rasterio.warp import Resampling, reproject
 
         target = np.zeros((4, box.height, box.width), dtype=np.uint8)
-        under = self._under(box)
-        if under is not None:
-            turned = self._turned(box)
-            source = self._read_inside(under)
-            alpha = np.where(source.valid, np.uint8(255), np.uint8(0))
-            try:
-                reproject(
-                    np.concatenate([np.moveaxis(source.rgb, -1, 0), alpha[np.newaxis]]),
-                    target,
-                    src_transform=Affine.translation(-turned, 0) @ self._transform @ Affine.translation(*under[:2]),
-                    src_crs=self._crs(self.scene.crs),
-                    src_alpha=4,
-                    dst_transform=Affine(*box.transform),
-                    dst_crs=self._crs(box.crs),
-                    dst_alpha=4,
-                    resampling=Resampling.bilinear,
-                )
-            except rasterio.errors.RasterioError as error:
-                raise CorruptInputError(f"{self.scene.where} cannot be warped to {box.crs} ({error})") from error
+        alpha = np.where(pixels.valid, np.uint8(255), np.uint8(0))
+        turned, corner = Affine.translation(-self._turned(box), 0), Affine.translation(window.column, window.row)
+        try:
+            reproject(
+                np.concatenate([np.moveaxis(pixels.rgb, -1, 0), alpha[np.newaxis]]),
+                target,
+                src_transform=turned @ self._transform @ corner,
+                src_crs=self._crs(self.scene.crs),
+                src_alpha=4,
+                dst_transform=Affine(*box.transform),
+                dst_crs=self._crs(box.crs),
+                dst_alpha=4,
+                resampling=Resampling.bilinear,
+            )
+        except rasterio.errors.RasterioError as error:
+            raise CorruptInputError(f"{self.scene.where} cannot be warped to {box.crs} ({error})") from error
         valid = target[3] >= VALID_ALPHA
         rgb = np.ascontiguousarray(np.moveaxis(target[:3], 0, -1))
         rgb[~valid] = 0
@@ -297,6 +290,11 @@ class SceneReader(abc.ABC):
             except (rasterio.errors.CRSError, ValueError) as error:
                 raise SceneError(f"a box on scene {self.scene.scene_id} states no readable CRS ({error})") from error
         return self._crs_of[text]
+
+
+def _blank(box: GeoBox) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """RGB and validity of a box without data."""
+    return np.zeros((box.height, box.width, 3), dtype=np.uint8), np.zeros((box.height, box.width), dtype=bool)
 
 
 def _whole_shift(to_scene: Sequence[float], width: int, height: int) -> tuple[int, int] | None:

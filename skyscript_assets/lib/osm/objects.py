@@ -398,6 +398,4 @@ def _is_in(ids: IntArray, wanted: IntArray) -> BoolArray:
     """Which ids are among the wanted ones, which are sorted."""
     if len(wanted) == 0:
         return np.zeros(len(ids), np.bool_)
-    place = np.searchsorted(wanted, ids)
-    place[place == len(wanted)] = 0
-    return np.asarray(wanted[place] == ids, np.bool_)
+    return np.asarray(wanted.take(np.searchsorted(wanted, ids), mode="clip") == ids, np.bool_)

@@ -98,11 +98,6 @@ class Resolution:
         """Side of a window that is read, pixels matched on."""
         return self.window_px + 2 * self.radius_px
 
-    @property
-    def tolerance_px(self) -> float:
-        """Shifts agree that differ by no more than this, pixels matched on."""
-        return max(TOLERANCE_PX, TOLERANCE_M / self.pixel_m)
-
 
 @dataclass(frozen=True)
 class SceneOffset:
@@ -238,7 +233,7 @@ def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSett
                     surfaces.append(fit)
     if len(surfaces) < MIN_WINDOWS:
         return SceneOffset(scene.scene_id, "too-few-objects", unknown.resolution_m, windows_tried=len(frames))
-    agreed = consensus(np.stack(surfaces), resolution.tolerance_px)
+    agreed = consensus(np.stack(surfaces), max(TOLERANCE_PX, TOLERANCE_M / resolution.pixel_m))
     return _verdict(scene, resolution, matched, len(frames), agreed, settings.min_confidence)
 
 

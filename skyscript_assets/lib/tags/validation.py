@@ -148,27 +148,26 @@ def _median(steps: IntArray) -> int:
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
-def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, seeds: int = SEEDS) -> Figures:
+def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float) -> Figures:
     """Figures of both stages, of their baselines and of the calibration, for the report.
 
     Args:
         rows: (N, D) features of the labelled tags.
         truth: Their labels.
         threshold: Least probability at which a tag is called visible.
-        seeds: Assignments of keys to folds.
 
     Returns:
         JSON values, rounded. Figures are means over the assignments, `deviation` is between them; curves and tables
         are of the first assignment.
     """
     similar = kernel(rows, rows)
-    runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(seeds)]
+    runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(SEEDS)]
     singles = [hold_out(similar, truth, assign_folds(["=".join(tag) for tag in truth.tags], 0))]
     protocols = {"unseen_keys": runs, "known_keys": singles}
     first = runs[0]
     return {
         "folds": FOLDS,
-        "fold_assignments": seeds,
+        "fold_assignments": SEEDS,
         "threshold": threshold,
         "stage_1": {name: _stage_1(truth, said, threshold) for name, said in protocols.items()},
         "stage_2": {name: _stage_2(truth, said) for name, said in protocols.items()},

@@ -76,8 +76,8 @@ most often on the same objects, and the share of the tag's objects that carry th
 RARE_BELOW = 5
 """Tags on fewer objects are rare, unless the caller says otherwise."""
 
-MEMORY_LIMIT = "2GB"
-"""What DuckDB may hold; beyond, it spills to a temporary folder."""
+MEMORY_LIMIT, THREADS = "2GB", 2
+"""What DuckDB may hold, beyond which it spills to a temporary folder, and its threads."""
 
 PLOTTED_TAGS = 30
 
@@ -130,7 +130,6 @@ def count_vocabulary(
     chips: SizeSettings,
     out: Path,
     rare_below: int = RARE_BELOW,
-    threads: int = 2,
     progress: Progress = silent,
 ) -> VocabularySummary:
     """Count the tags of all regions into `vocabulary.parquet`, `plannable.parquet` and `cooccurrence.parquet`.
@@ -141,7 +140,6 @@ def count_vocabulary(
         chips: Limits of an object's size.
         out: Existing folder that receives the files.
         rare_below: Tags on fewer objects are marked rare.
-        threads: Threads of DuckDB.
         progress: Told when the counting and the tags that come together are done.
 
     Raises:
@@ -150,7 +148,7 @@ def count_vocabulary(
         OutputSchemaError: it lacks a column.
     """
     gsds = sorted({float(gsd) for gsd in gsds_m})
-    with open_counter(objects, threads) as counter:
+    with open_counter(objects) as counter:
         vocabulary, counts, tags = count_tags(counter, gsds, chips, rare_below)
         progress(1, 2, "steps")
         together = counter.cooccurrences()
@@ -175,12 +173,11 @@ def count_vocabulary(
 
 
 @contextmanager
-def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagCounter]:
+def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
     """A counter over the tables of regions, of bounded memory.
 
     Args:
         objects: `objects.parquet` of each region.
-        threads: Threads of DuckDB.
 
     Raises:
         UpstreamMissingError: a region's table does not exist.
@@ -191,7 +188,7 @@ def open_counter(objects: Mapping[str, Path], threads: int = 2) -> Iterator[TagC
         check_table(path, COUNTED_SCHEMA)
     with tempfile.TemporaryDirectory(prefix="vocabulary-") as spill:
         config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": threads,
+            "threads": THREADS,
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": spill,
             # What comes out is sorted; keeping the order of what goes in would take memory and threads.

@@ -7,7 +7,6 @@ on; a server that fails for now ends the index, so that no scene is lost to a ba
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,8 +26,8 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
     describe,
     located,
     nodata_of,
-    quiet_about_missing_georeference,
     scene_id,
+    unwarned,
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
@@ -91,25 +90,23 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     passing = len(found.items) + len(found.unusable)
     waiting = sorted(found.items, key=_preference(search.source))
     done = 0
-    with warnings.catch_warnings():
-        quiet_about_missing_georeference()
+    with unwarned():
         while wave := index.wave(waiting):
             for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
             done += len(wave)
             search.progress(done, len(found.items), "items")
-    index.enough += len(waiting)
+    index.left_out["enough"] += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
-    if index.unusable and not (index.scenes or index.outside or index.without_data):
+    if index.unusable and not (index.scenes or index.left_out["outside"] or index.left_out["without_data"]):
         name, reason = index.unusable[0]
         count = len(index.unusable)
         raise SceneError(
             f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
         )
     write_scenes(search.out, index.scenes.values())
-    left_out = {name: getattr(index, name) for name in ("enough", "outside", "without_data", "duplicates")}
-    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **left_out}
+    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **index.left_out}
     return {**counts, "unusable": len(index.unusable)}
 
 
@@ -151,10 +148,8 @@ def _check_image(href: str, stated: Stated, source: StacSource) -> None:
     """Check the header of an image on this machine."""
     if href.startswith("/vsi") or urlsplit(href).scheme not in ("", "file"):
         return
-    with warnings.catch_warnings():
-        quiet_about_missing_georeference()
-        with open_href(href, source).open(()) as dataset:
-            located(OpenImage(href, (dataset,), source.band_numbers), stated)
+    with unwarned(), open_href(href, source).open() as dataset:
+        located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
 def _preference(source: StacSource) -> Any:
@@ -177,7 +172,7 @@ class _Index:
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
         self.unusable: list[tuple[str, str]] = []
-        self.enough = self.outside = self.without_data = self.duplicates = 0
+        self.left_out = dict.fromkeys(("enough", "outside", "without_data", "duplicates"), 0)
 
     def wave(self, waiting: list[Item]) -> list[Item]:
         """The next items to open, removed from those that wait: as many as are surely needed if all can be used."""
@@ -188,7 +183,7 @@ class _Index:
                 if chosen:
                     # It may be needed yet, if one of the chosen proves unusable.
                     break
-                self.enough += 1
+                self.left_out["enough"] += 1
                 waiting.pop(0)
                 continue
             chosen.append(waiting.pop(0))
@@ -217,11 +212,11 @@ class _Index:
         if isinstance(scene, str):
             self.unusable.append((item.id, scene))
         elif scene is None:
-            self.without_data += 1
+            self.left_out["without_data"] += 1
         elif scene.scene_id in self.scenes:
-            self.duplicates += 1
+            self.left_out["duplicates"] += 1
         elif not scene.footprint.intersects(self._ground):
-            self.outside += 1
+            self.left_out["outside"] += 1
         else:
             self.scenes[scene.scene_id] = scene
             self._taken.append(scene.footprint)
@@ -250,7 +245,7 @@ class _Index:
 def _described(files: Sequence[ImageFile], stated: Stated, source: StacSource) -> Description | None:
     """The facts of an image; the headers alone, and one overview, are fetched."""
     with ExitStack() as stack:
-        datasets = tuple(stack.enter_context(file.open(())) for file in files)
+        datasets = tuple(stack.enter_context(file.open()) for file in files)
         image = OpenImage(files[0].name, datasets, source.band_numbers)
         grids = {(dataset.crs, dataset.transform, dataset.width, dataset.height) for dataset in datasets}
         if len(grids) > 1:
@@ -267,17 +262,14 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
     factors = dataset.overviews(image.bands[0])
     longer = max(dataset.width, dataset.height)
     large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
-    factor = factors[large[-1]] if large else factors[0] if factors else 1
+    number = large[-1] if large else 0 if factors else None
+    factor = 1 if number is None else factors[number]
     if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
         return None
+    whole = Window(0, 0, dataset.width, dataset.height)
     with ExitStack() as stack:
-        if factors:
-            number = large[-1] if large else 0
-            opened = [stack.enter_context(file.open_overview(number)) for file in files]
-        else:
-            whole = [Window(0, 0, dataset.width, dataset.height)]
-            opened = [stack.enter_context(file.open(whole)) for file in files]
-        return read_raw(replace(image, datasets=tuple(opened)), nodata)
+        opened = tuple(stack.enter_context(file.open([whole], number)) for file in files)
+        return read_raw(replace(image, datasets=opened), nodata)
 
 
 def _honest(item: Item, found: Description) -> shapely.Geometry:
@@ -287,7 +279,8 @@ def _honest(item: Item, found: Description) -> shapely.Geometry:
         SceneError: the item claims ground that its image does not have.
     """
     claimed = item.claimed
-    if claimed is None or _spans_the_antimeridian(found.outline):
+    west, _, east, _ = found.outline.bounds
+    if claimed is None or (west == -180 and east == 180):
         # Catalogs write footprints across the antimeridian in many ways; the image's own is right.
         return found.footprint
     share = claimed.intersection(found.outline).area / claimed.area
@@ -300,11 +293,6 @@ def _honest(item: Item, found: Description) -> shapely.Geometry:
     if footprint.is_empty:
         raise SceneError("its image has no data inside the footprint that the catalog claims")
     return footprint
-
-
-def _spans_the_antimeridian(outline: shapely.Geometry) -> bool:
-    west, _, east, _ = outline.bounds
-    return bool(west == -180 and east == 180)
 
 
 def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
