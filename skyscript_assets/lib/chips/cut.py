@@ -104,19 +104,14 @@ class CutInputs:
 
 @dataclass(frozen=True)
 class ChipSummary:
-    """Counts of one cutting.
+    """Counts of one cutting: chips planned, accepted and, by reason, rejected, tar parts and their bytes.
 
     Attributes:
-        planned: Chips in the plan.
-        ok: Accepted chips.
-        rejected: Reason -> rejected chips, those that could not be read among them.
-        failed: Chips that could not be read and are among the failures.
-        parts: Tar parts.
-        parts_kept: Of these, whole parts that an earlier, killed run had left, or that a retry did not touch.
+        failed: Rejected chips that could not be read and are among the failures.
+        parts_kept: Whole parts that an earlier, killed run had left, or that a retry did not touch.
         copied: Chips taken over from the output that is replaced.
         retried: Chips tried again that had failed before.
         recovered: Of these, read this time.
-        bytes: Size of all tar parts.
     """
 
     planned: int

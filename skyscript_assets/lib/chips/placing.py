@@ -50,12 +50,9 @@ class Focus:
 class Placed:
     """Chips that found their place, by scene and object.
 
-    Attributes:
-        members: Each one's object in `Focus`, [chips].
-        bands: Its band of GSDs, [chips].
-        rows: Its row of the plan; the stratum is left open.
-        resampled: Chips that are not on their scene's own pixels.
-        reasons: Why there is no chip of an object, "" where there is; [objects].
+    Of each chip `members` is the object in `Focus`, `bands` the band of GSDs and `rows` the row of the plan, with the
+    stratum left open. `resampled` counts those that are not on their scene's own pixels. `reasons` tells of each object
+    why it has no chip, "" where it has one.
     """
 
     members: IntArray

@@ -60,16 +60,9 @@ _NEEDED_SCHEMA = pa.schema(
 class _Objects:
     """The objects centred on the region's own ground that no other region plans, in the order of `objects.parquet`.
 
-    Attributes:
-        total: Rows of that table.
-        rows: Rows of these objects in it.
-        ids: Object ids.
-        codes: Their hash codes.
-        kinds: node, line or area.
-        longer_side_m: Longer side of their boxes, metres.
-        centres: Longitude and latitude of their boxes' centres, [n, 2].
-        edited_s: Time of the last edit, seconds since 1970, NaN where unknown.
-        tags: The snapshot's tags on them.
+    That table has `total` rows, of which theirs are `rows`. `kinds` are node, line or area; `longer_side_m` is that of
+    an object's box, `centres` [n, 2] the longitude and latitude of its middle; `edited_s` is the time of the last edit
+    in seconds since 1970, NaN where unknown; `tags` are those of the snapshot.
     """
 
     total: int
