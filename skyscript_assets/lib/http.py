@@ -320,9 +320,7 @@ def _failure(url: str, error: Any) -> Exception:
             return UnreachableError(
                 f"{shown(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
             )
-        case exceptions.IncompleteRead() | exceptions.InvalidChunkLength():
-            return _broken("the body ends before the length that the server announced")
-        case exceptions.ProtocolError() if any(isinstance(arg, http.client.IncompleteRead) for arg in error.args):
+        case _ if any(isinstance(part, http.client.IncompleteRead) for part in (error, *error.args)):
             return _broken("the body ends before the length that the server announced")
         case exceptions.DecodeError():
             return _broken("the body is compressed in a broken way")

@@ -174,10 +174,8 @@ def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:
 
 def _first_tile(client: Client, scene: Scene) -> str:
     """Fetch the tile at the centre."""
-    address = TileAddress(scene)
-    column, row = scene.access["probe"]
     try:
-        pixels = fetch_tile(client, address, column, row).pixels
+        _, pixels = fetch_tile(client, TileAddress(scene), *scene.access["probe"])
     except CorruptInputError as error:
         raise CorruptInputError(f"the first tile of the service {error}") from error
     return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"

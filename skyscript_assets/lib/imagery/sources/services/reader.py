@@ -130,15 +130,15 @@ class TileReader(SceneReader):
     def _fetch(self, place: Place) -> Pixels | None:
         """Ask for a tile and keep it; one that cannot be had is remembered as failed."""
         try:
-            tile = fetch_tile(self._client, self._address, *place)
+            data, pixels = fetch_tile(self._client, self._address, *place)
         except (UnreachableError, CorruptInputError) as error:
             self._failed_in_a_row += 1
             self._check_service(str(error))
             self._failed[place] = str(error)
             return None
         self._failed_in_a_row = 0
-        self._cache.write(*place, tile.data)
-        return tile.pixels
+        self._cache.write(*place, data)
+        return pixels
 
     def _check_service(self, problem: str) -> None:
         """Find out whether a tile or the whole service has failed."""

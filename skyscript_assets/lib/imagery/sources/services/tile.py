@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.reader import Pixels
@@ -61,20 +60,12 @@ class TileAddress:
         return ",".join(repr(round(side, 9)) for side in sides)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A tile that was fetched: the bytes as they came (none where there is no image), and its pixels."""
-
-    data: bytes
-    pixels: Pixels | None
-
-
 DAMAGED_TRIES = 2
 """How often a tile is asked for that comes damaged: cut images and error pages often pass."""
 
 
-def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> Tile:
-    """Ask for a tile and decode it.
+def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> tuple[bytes, Pixels | None]:
+    """Ask for a tile and decode it: its bytes as they came (none where there is no image), and its pixels.
 
     Raises:
         MissingInputError: the service refuses.
@@ -85,9 +76,9 @@ def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> T
     for _ in range(DAMAGED_TRIES):
         answer = client.get(url)
         if answer is None:
-            return Tile(b"", None)
+            return b"", None
         try:
-            return Tile(answer.body, address.decode(answer.body))
+            return answer.body, address.decode(answer.body)
         except CorruptInputError as error:
             problem = f"{error}{client.quoted(answer)}"
     raise CorruptInputError(f"{shown(url)}: tile {column}, {row} {problem}")

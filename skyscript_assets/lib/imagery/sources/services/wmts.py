@@ -48,7 +48,9 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         UnreachableError: it gives no answer.
         CorruptInputError: its answer is no list of capabilities.
     """
-    url = source.url if source.url.partition("?")[0].endswith(".xml") else _capabilities_url(source.url)
+    url = source.url
+    if not url.partition("?")[0].endswith(".xml"):
+        url = with_query(url, {"SERVICE": "WMTS", "REQUEST": "GetCapabilities", "VERSION": "1.0.0"})
     capabilities = client.capabilities(url, "WMTS", ("Capabilities",))
     layers = {text_at(layer, "Identifier"): layer for layer in capabilities.iterfind("Contents/Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
@@ -66,10 +68,6 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     for name, value in (values | {"TileMatrixSet": matrix_set, "TileMatrix": best.name}).items():
         template = template.replace(f"{{{name}}}", quote(value, safe=":"))
     return ServedLayer(best, client.keyless(template), _ground(layer), moment)
-
-
-def _capabilities_url(url: str) -> str:
-    return with_query(url, {"SERVICE": "WMTS", "REQUEST": "GetCapabilities", "VERSION": "1.0.0"})
 
 
 def _ground(layer: Element) -> shapely.Geometry:
@@ -97,9 +95,14 @@ def _grids(
     described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
     some = False
     for name in names:
-        crs = _metric_crs(described[name]) if name in described else None
-        for matrix in described[name].iterfind("TileMatrix") if crs is not None else ():
-            grid = _grid(matrix, links[name], crs, _swaps(described[name], crs), ground)
+        stated = text_at(described[name], "SupportedCRS") if name in described else ""
+        crs = _metric_crs(stated)
+        if crs is None:
+            continue
+        # In URNs coordinates have the order of the CRS (OGC 07-092r3): corners may be stated as (north, east).
+        swaps = not stated.startswith("EPSG:") and is_northing_first(crs)
+        for matrix in described[name].iterfind("TileMatrix"):
+            grid = _grid(matrix, links[name], crs, swaps, ground)
             if grid is not None:
                 some = True
                 yield name, grid
@@ -110,27 +113,21 @@ def _grids(
         )
 
 
-def _metric_crs(described: Element) -> CRS | None:
-    """The CRS of a matrix set where it is projected; others have no square pixels."""
-    code = _code(described)
+def _metric_crs(name: str) -> CRS | None:
+    """The CRS of a matrix set where it is projected; others have no square pixels.
+
+    Args:
+        name: `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`.
+    """
+    match = re.search(r"EPSG[:/].*?(\d+)$", name)
+    if match is None:
+        return None
     try:
         # 900913 is what Web Mercator was called before it had a code.
-        crs = CRS.from_user_input("EPSG:3857" if code in ("900913", "3785") else f"EPSG:{code}" if code else code)
+        crs = CRS.from_epsg(3857 if match[1] in ("900913", "3785") else int(match[1]))
     except CRSError:
         return None
     return crs if crs.is_projected else None
-
-
-def _code(described: Element) -> str:
-    """The EPSG code in `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`."""
-    match = re.search(r"EPSG[:/].*?(\d+)$", text_at(described, "SupportedCRS"))
-    return match[1] if match else ""
-
-
-def _swaps(described: Element, crs: CRS | None) -> bool:
-    """Whether corners are stated as (north, east): in URNs coordinates have the order of the CRS (OGC 07-092r3)."""
-    name = text_at(described, "SupportedCRS")
-    return crs is not None and not name.startswith("EPSG:") and is_northing_first(crs)
 
 
 def is_northing_first(crs: CRS) -> bool:
@@ -138,10 +135,8 @@ def is_northing_first(crs: CRS) -> bool:
     return bool(crs.axis_info) and crs.axis_info[0].direction in ("north", "south")
 
 
-def _grid(matrix: Element, link: Element, crs: CRS | None, swaps: bool, ground: shapely.Geometry) -> TileGrid | None:
+def _grid(matrix: Element, link: Element, crs: CRS, swaps: bool, ground: shapely.Geometry) -> TileGrid | None:
     """One matrix, None where its numbers are none."""
-    if crs is None:
-        return None
     try:
         first, second = (float(number) for number in text_at(matrix, "TopLeftCorner").split())
         tile = (int(text_at(matrix, "TileWidth")), int(text_at(matrix, "TileHeight")))

@@ -10,7 +10,7 @@ import datetime as dt
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
@@ -53,22 +53,9 @@ class Item:
     licence: str | None = None
 
 
-@dataclass
-class Found:
-    """Items of a catalog over a region.
-
-    Attributes:
-        seen: Items that were looked at.
-        items: Those that pass.
-        unusable: (id, reason) of those that pass but lack something.
-    """
-
-    seen: int = 0
-    items: list[Item] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-
-
-def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Found:
+def find_items(
+    key: str, source: StacSource, folder: Path, bbox: Bounds
+) -> tuple[list[Item], list[tuple[str, str]], int]:
     """The items of a source over a region.
 
     Args:
@@ -76,6 +63,9 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         source: Its settings.
         folder: Folder that a relative path of a catalog on this machine starts at.
         bbox: (west, south, east, north) of the region in degrees.
+
+    Returns:
+        The items that pass, (id, reason) of those that pass but lack something, and how many were looked at.
 
     Raises:
         MissingInputError: the catalog on this machine does not exist.
@@ -85,22 +75,21 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         UnreachableError: the server failed on every try.
     """
     documents = _Documents(source, folder)
-    found = Found()
-    region = shapely.box(*bbox)
-    for item, base in _all_items(documents, source, bbox):
-        found.seen += 1
-        if found.seen > source.max_items:
+    region, seen = shapely.box(*bbox), 0
+    items: list[Item] = []
+    unusable: list[tuple[str, str]] = []
+    for seen, (item, base) in enumerate(_all_items(documents, source, bbox), start=1):
+        if seen > source.max_items:
             raise SceneError(
                 f"sources.yaml: {key} has more than {source.max_items} items over the region: narrow since, until, "
                 "months, max_cloud_share or properties, or raise max_items"
             )
-        name = str(item.get("id", ""))[:200]
         try:
             if _passes(item, source, region):
-                found.items.append(_item(item, base, source))
+                items.append(_item(item, base, source))
         except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
-            found.unusable.append((name, str(error)))
-    return found
+            unusable.append((_id(item), str(error)))
+    return items, unusable, seen
 
 
 class _Documents:
@@ -108,7 +97,7 @@ class _Documents:
 
     def __init__(self, source: StacSource, folder: Path) -> None:
         self._signer: Signer | None = signer_of(source)
-        self.local = urlsplit(source.catalog).scheme not in ("http", "https")
+        self.local = source.is_local
         self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
 
     def json(self, url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -301,16 +290,19 @@ def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
     properties = item["properties"]
     stated = item.get("assets")
     assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    hrefs = [without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets]
     licence = properties.get("license")
     return Item(
-        id=str(item.get("id", ""))[:200],
+        id=_id(item),
         datetime=_time(item),
         claimed=_claimed(item),
         cloud_share=_cloud(properties),
-        hrefs=tuple(hrefs),
+        hrefs=tuple(without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets),
         licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
     )
+
+
+def _id(item: Mapping[str, Any]) -> str:
+    return str(item.get("id", ""))[:200]
 
 
 def _asset_href(assets: Mapping[str, Any], name: str) -> str:
