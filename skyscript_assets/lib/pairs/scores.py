@@ -67,6 +67,6 @@ def write_scores(
         schema=SCORE_SCHEMA,
     )
     write_table(out / "scores.parquet", table)
-    figures = {"mean": np.mean, "lowest": np.min, "highest": np.max}
-    of_scores = {name: float(figure(scores)) if count else None for name, figure in figures.items()}
-    return {"pairs": count, "captions": len(set(texts)), "scorer": scorer} | of_scores
+    figures = np.array([scores.mean(), scores.min(), scores.max()]).tolist() if count else [None] * 3
+    told = {"pairs": count, "captions": len(set(texts)), "scorer": scorer}
+    return told | dict(zip(("mean", "lowest", "highest"), figures, strict=True))
