@@ -4,8 +4,8 @@ A file holds `images` [n, E], `labels` [n] and one array of class embeddings `te
 prompt. Where the figures come out as published, prompts, normalisation and accuracy are computed as in the literature.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,11 @@ from skyscript_assets.lib.towers.model import normalised
 TEXT_PREFIX = "text_"
 
 
-@dataclass(frozen=True)
-class PublishedFigures:
-    """Top-1 accuracies from a file of published embeddings, as shares in 0..1.
+class PublishedFigures(NamedTuple):
+    """Numbers of images and classes, and top-1 accuracies as shares in 0..1.
 
-    Attributes:
-        images: Number of images.
-        classes: Number of classes.
-        by_prompt: Accuracy with each prompt's class embeddings, by the prompt's name.
-        mean_of_prompts: Mean of those accuracies: the paper's protocol.
-        mean_prompt: Accuracy with the normalised mean of the prompts' class embeddings.
+    `by_prompt` is of each prompt's class embeddings, `mean_of_prompts` the mean of those (the paper's protocol),
+    `mean_prompt` of the normalised mean of the embeddings.
     """
 
     images: int
@@ -85,9 +80,6 @@ def _check(path: Path, arrays: dict[str, NDArray[np.generic]], texts: dict[str, 
     shapes = {text.shape for text in texts.values()}
     fits = images.ndim == 2 and labels.shape == images.shape[:1] and labels.dtype.kind in "iu" and len(shapes) == 1
     shape = shapes.pop()
-    if not fits or len(shape) != 2 or shape[1] != images.shape[1] or not _in_range(labels, shape[0]):
+    fits = fits and bool(labels.size) and len(shape) == 2 and shape[1] == images.shape[1]
+    if not fits or set(labels.tolist()) - set(range(shape[0])):
         raise CorruptInputError(f"{path}: images, labels and text embeddings do not fit each other")
-
-
-def _in_range(labels: NDArray[np.generic], classes: int) -> bool:
-    return bool(len(labels)) and bool(np.isin(labels, np.arange(classes)).all())

@@ -6,11 +6,14 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from skyscript_assets.assets import STAGES
 from skyscript_assets.definitions import build_defs
 from skyscript_assets.lib.settings.base import BBox, Shared
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.regions import GEOFABRIK
 from skyscript_assets.lib.storage import Store
+from skyscript_assets.partitions import Partition, inputs_of
+from skyscript_assets.provenance import Outcome, Outputs
 from skyscript_assets.resources import Plant
 
 
@@ -23,6 +26,13 @@ class Workshop:
         self.plant = Plant(settings_folder=str(profile), data=str(data))
         self.store = Store(data)
         self.defs = build_defs(self.settings, self.plant)
+
+    def make(self, asset: str, partition: Partition = ()) -> Outcome:
+        """Materialize a partition of an asset after everything that it is made from."""
+        stage = STAGES[asset]
+        for key in inputs_of(stage, STAGES, self.settings, partition):
+            self.make(key.asset, () if STAGES[key.asset].frozen_as else key.partition)
+        return Outputs(STAGES, self.settings, self.store).materialize(stage, partition)
 
 
 def shared_in(folder: Path, *boxes: BBox | None, mirror: str = GEOFABRIK) -> Shared:

@@ -8,9 +8,10 @@ import dagster as dg
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
-from skyscript_assets.lib.captions.rules import read_rules
+from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
+from skyscript_assets.lib.settings.base import read_yaml
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import read_table
@@ -26,7 +27,7 @@ def _rules_file(settings: Settings, partition: Partition) -> GivenFile:  # noqa:
 def caption_rules(run: Run[GivenFile]) -> Counts:
     """The rules that turn tags into phrases, as given by the settings."""
     path = run.config.path
-    read_rules(path)
+    read_yaml(path, CaptionRules)
     shutil.copyfile(path, run.out / "caption_rules.yaml")
     return {"bytes": path.stat().st_size}
 
@@ -40,7 +41,7 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     shown = {"preview": metadata.rows(table)}
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     told = dict(zip(table["chip_id"].to_pylist(), table["title_multi_objects"].to_pylist(), strict=True))
-    sheet = sheet_preview(chips, plan, captions=told, limit_bytes=metadata.MAX_PREVIEW_BYTES)
+    sheet = sheet_preview(chips, plan, metadata.MAX_PREVIEW_BYTES, told)
     return shown | ({"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {})
 
 

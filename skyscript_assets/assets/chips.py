@@ -24,7 +24,7 @@ from skyscript_assets.lib.chips.plan_report import (
     short_tags,
 )
 from skyscript_assets.lib.chips.planning import write_plan
-from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
+from skyscript_assets.lib.chips.sheet import SHEETS, sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.choice import data_time
 from skyscript_assets.lib.imagery.sources.kind import open_scene
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE
@@ -152,8 +152,8 @@ def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
 def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "status", "reason", "shard", "width", "height", "sharpness", "contrast", "attribution"]
     shown = {"preview": metadata.parquet_rows(run.out / "chips.parquet", columns)}
-    for name, sheet in (("contact sheet", sheet_preview), ("rejected chips", reject_preview)):
-        picture = sheet(run.out, run.input("chip_plan"), limit_bytes=metadata.MAX_PREVIEW_BYTES)
+    for name, rejected in (("contact sheet", False), ("rejected chips", True)):
+        picture = sheet_preview(run.out, run.input("chip_plan"), metadata.MAX_PREVIEW_BYTES, rejected=rejected)
         if picture:
             shown[name] = metadata.image_bytes(picture, name.capitalize(), "jpeg")
     return shown | {"failures": metadata.parquet_rows(run.out / FAILURES_FILE)}

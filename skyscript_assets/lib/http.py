@@ -8,7 +8,6 @@ callers; downloads that are continued belong to `lib.osm.download`.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import email.utils
 import functools
 import http.client
@@ -53,6 +52,7 @@ MAX_REDIRECTS = 5
 CONNECTIONS = 16
 """Connections that are kept open to one host."""
 
+_HEADERS = {"User-Agent": "skyscript-assets", "Accept-Encoding": "identity"}
 _CHUNK_BYTES = 1 << 18
 _WEB = re.compile("https?://", re.IGNORECASE)
 
@@ -281,7 +281,7 @@ def fails_for_now(status: int, retry_after: str | None, said: str = "") -> Passi
     problem = "wants fewer requests" if status == 429 else "fails for now"
     detail = f"{status}: {said}" if said else f"{status}"
     return PassingError(
-        f"the server {problem} ({detail})", pause_s=retry_after_s(retry_after), remedy="run again later"
+        f"the server {problem} ({detail})", pause_s=_retry_after_s(retry_after), remedy="run again later"
     )
 
 
@@ -290,8 +290,8 @@ def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
     """Send one request and translate what urllib3 raises; a body that was read leaves the connection open."""
     import urllib3
 
-    sent = {"user-agent": "skyscript-assets", "accept-encoding": "identity"}
-    sent |= {name.lower(): value for name, value in headers.items()}
+    given = {name.lower() for name in headers}
+    sent = {name: value for name, value in _HEADERS.items() if name.lower() not in given} | dict(headers)
     try:
         response = _pool(_proxy_for(url)).urlopen(
             method,
@@ -378,13 +378,10 @@ def _pool(proxy: str | None) -> Any:
     return urllib3.PoolManager(num_pools=32, maxsize=CONNECTIONS)
 
 
-def retry_after_s(value: str | None) -> float:
+def _retry_after_s(value: str | None) -> float:
     """Seconds to wait by a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); 0 where it is neither."""
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    try:
-        until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)).total_seconds())
+    until = email.utils.parsedate_tz(text)
+    return 0.0 if until is None else max(0.0, email.utils.mktime_tz(until) - time.time())

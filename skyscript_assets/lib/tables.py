@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
+import shapely
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing
 
@@ -65,6 +70,19 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         return pq.read_table(path, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
         raise _torn(path, error) from error
+
+
+def read_geometry(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
+    """Read the geometry of some rows, rising, of `objects.parquet`; of the other rows few are in memory at a time.
+
+    Raises:
+        CorruptInputError: a geometry is not WKB.
+    """
+    scanner = pyarrow.dataset.dataset(path).scanner(columns=["geometry"], batch_readahead=4)
+    try:
+        return np.asarray(shapely.from_wkb(scanner.take(pa.array(rows))["geometry"].to_numpy()))
+    except shapely.errors.GEOSException as error:
+        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
 
 
 def check_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> None:

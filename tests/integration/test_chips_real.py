@@ -122,7 +122,7 @@ def test_chips_of_kampala_make_a_contact_sheet(shared_data: Path, workshop: Work
     write_sheets(workshop.folder / "chips", workshop.folder / "plan")
     with Image.open(workshop.folder / "chips/accepted.jpg") as image:
         assert min(image.size) > 1000
-    preview = sheet_preview(workshop.folder / "chips", workshop.folder / "plan", captions)
+    preview = sheet_preview(workshop.folder / "chips", workshop.folder / "plan", 150_000, captions)
     assert 20_000 < len(preview) <= 150_000
 
 

@@ -122,8 +122,8 @@ def profile(folder: Path, files: dict[str, Any], **plan: Any) -> Settings:
 def make(settings: Settings, store: Store, *assets: str) -> None:
     for name in assets:
         stage = STAGES[name]
-        parts = PAIR if len(stage.scheme.dimensions) == 2 else PAIR[:1]
-        Outputs(STAGES, settings, store).materialize(stage, parts)
+        partition = PAIR[: len(stage.scheme.dimensions)]
+        Outputs(STAGES, settings, store).materialize(stage, partition)
 
 
 def test_the_stage_writes_a_table_and_shows_it_with_its_sign(tmp_path: Path, files: dict[str, Any]) -> None:

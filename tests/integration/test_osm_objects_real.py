@@ -35,8 +35,8 @@ COUNTS = {
 
 
 def objects_of(source: Path, out: Path, bbox: BBox | None = None) -> ObjectsSummary:
-    settings = shared_in(source.parent)
-    stage_extract("here", Region(title="Here", path=source.name, bbox=bbox), settings.shared, out)
+    shared = shared_in(source.parent)
+    stage_extract("here", Region(title="Here", path=source.name, bbox=bbox), shared, out)
     return write_objects(out, out)
 
 

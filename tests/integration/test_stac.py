@@ -40,7 +40,6 @@ from skyscript_assets.lib.imagery.sources.stac.index import index_stac
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.provenance import Outputs
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
 from tests.workshop import Workshop, shared_in, tiny_files, write_profile
 
@@ -926,27 +925,12 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     stac = place.source(gsd_m=1.0, catalog=place.server.url("stac")).model_dump(mode="json", exclude_defaults=True)
     files["sources"]["sources"]["AIR"] = stac | {"kind": "stac"}
     workshop = Workshop(write_profile(tmp_path / "profile", files), tmp_path / "data", instance)
-    made = {}
-    for name in (
-        "osm_extract",
-        "osm_objects",
-        "region_overlap",
-        "tag_labels",
-        "pretrained_weights",
-        "tag_vocabulary",
-        "tag_groundability",
-        "sampling_snapshot",
-        "scene_index",
-        "chip_plan",
-        "image_chips",
-    ):
-        partition = ("kotka", "AIR")[: len(STAGES[name].scheme.dimensions)]
-        made[name] = Outputs(STAGES, workshop.settings, workshop.store).materialize(STAGES[name], partition)
-    assert made["scene_index"].record.counts["scenes"] == 1
-    assert made["scene_index"].record.counts["unusable"] == 1
-    assert made["image_chips"].record.counts["ok"] > 10
-    index = STAGES["scene_index"]
-    shown = index.preview(made["scene_index"].run)
+    pair = ("kotka", "AIR")
+    chips = workshop.make("image_chips", pair)
+    index = workshop.make("scene_index", pair)
+    assert index.reused
+    assert index.record.counts["scenes"] == 1
+    assert index.record.counts["unusable"] == 1
+    assert chips.record.counts["ok"] > 10
+    shown = STAGES["scene_index"].preview(index.run)
     assert "gone.tif: the server answers 404" in str(shown["unusable items"])
-    again = Outputs(STAGES, workshop.settings, workshop.store).materialize(index, ("kotka", "AIR"))
-    assert again.reused

@@ -36,8 +36,6 @@ from skyscript_assets.lib.tags.vocabulary import (
     count_vocabulary,
     plot_tag_counts,
 )
-from skyscript_assets.partitions import partitions_of
-from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -81,7 +79,7 @@ def test_the_label_file_skips_no_tag_that_occurs_four_times(shared_data: Path) -
     command = [sys.executable, str(script), str(shared_data / "osm"), "--top", "1620"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert result.returncode == 0, result.stdout[-500:] + result.stderr[-500:]
-    assert result.stdout.splitlines()[0].split() == ["1", "33153", "1", "m", "building=yes"]
+    assert ["1", "33153", "1", "m", "building=yes"] in [line.split() for line in result.stdout.splitlines()[:4]]
 
 
 def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary]) -> None:
@@ -182,11 +180,7 @@ def plant(tmp_path: Path, instance: dg.DagsterInstance, demo_packages: None) -> 
         del files["regions"]["regions"]["kotka"]
         files["plant"]["tags"] |= tags
         workshop = Workshop(write_profile(tmp_path / "profile", files), tmp_path / "data", instance)
-        names = ("osm_extract", "osm_objects", "tag_labels", "pretrained_weights", "tag_vocabulary")
-        for name in (*names, "tag_groundability"):
-            stage = STAGES[name]
-            for parts in partitions_of(stage.scheme, workshop.settings):
-                Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, parts)
+        workshop.make("tag_groundability")
         return workshop
 
     return run
@@ -236,8 +230,7 @@ def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
     _, report = decisions_of(workshop)
     assert report["agreement"]["visibility"]["kappa"] == 1.0
     assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "0.6", "second": "1"}]
-    stage = STAGES["tag_groundability"]
-    shown = stage.preview(Outputs(STAGES, workshop.settings, workshop.store).materialize(stage, ()).run)
+    shown = STAGES["tag_groundability"].preview(workshop.make("tag_groundability").run)
     assert set(shown) == {"decisions", "label next", "cross-validation", "disagreements", "report", "preview"}
     assert "natural=tree" in str(shown["disagreements"].value)
     assert "data:image/png;base64," in str(shown["decisions"].value)

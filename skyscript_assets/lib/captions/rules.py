@@ -1,4 +1,4 @@
-"""The caption rules as they are written in `settings/caption_rules.yaml`, and their limits.
+"""The caption rules as `read_yaml` reads them from `settings/caption_rules.yaml`, and their limits.
 
 How the rules are applied belongs to `compose`; that names, contacts and other text stay out is no rule but the policy
 of `skyscript_assets.lib.tags.text`.
@@ -6,12 +6,11 @@ of `skyscript_assets.lib.tags.text`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from skyscript_assets.lib.settings.base import Model, read_yaml
+from skyscript_assets.lib.settings.base import Model
 
 OsmKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\s=]+$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]+$")]
@@ -44,12 +43,3 @@ class CaptionRules(Model):
     is_keys: Keys = Field((), description='Attributes that take "is" where they stand on their own.')
     units: dict[OsmKey, Words] = Field({}, description="Units of bare numbers by key.")
     order: Keys = Field((), description="Order of an object's tags; the first that it has is its main tag.")
-
-
-def read_rules(path: Path) -> CaptionRules:
-    """Read caption rules.
-
-    Raises:
-        SettingsError: the file is missing or wrong; every mistake is named with its key.
-    """
-    return read_yaml(path, CaptionRules)

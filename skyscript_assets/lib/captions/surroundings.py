@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.registration.shift import NO_SHIFT, move
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import read_geometry, read_table
 
 MIN_OVERLAP_PX = 8.0
 """Least longer side of the overlap of a surrounding object with the chip, pixels; points count always."""
@@ -67,14 +67,9 @@ class Visible:
     tree: shapely.STRtree
 
 
-class Near(NamedTuple):
-    """The objects of one tag set around a chip, shown by the largest of them.
-
-    `object` is its row, `box` that of its overlap with the chip (x0, y0, x1, y1) in chip pixels, half open.
-    """
-
-    object: int
-    box: list[int]
+Near = tuple[int, list[int]]
+"""The objects of one tag set around a chip, shown by the largest of them: its row, and the box (x0, y0, x1, y1) of its
+overlap with the chip, in chip pixels, half open."""
 
 
 def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects:
@@ -102,10 +97,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects
     kept = np.flatnonzero(needed)
     place = np.cumsum(needed) - 1
     ids = table["object_id"].take(kept).to_pylist()
-    try:
-        geometry = shapely.from_wkb(read_table(path, columns=["geometry"])["geometry"].take(kept).to_numpy())
-    except shapely.errors.GEOSException as error:
-        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    geometry = read_geometry(path, kept)
     return Objects(
         ids=ids,
         rows={object_id: row for row, object_id in enumerate(ids)},
@@ -156,12 +148,19 @@ def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Vis
         limit: Sets of a chip at most.
     """
     focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
-    number, found, boxes, taken = _overlay(chips, objects, seen, seen.set_of[focus])
-    ranked = _ranked(number, seen.set_of[found], taken, found)
+    numbers, found, boxes, taken = _overlay(chips, objects, seen, seen.set_of[focus])
+    sets = seen.set_of[found]
+    # The largest object of each tag set around each chip, by chip and falling share.
+    by_size = np.lexsort((found, -taken))
+    pairs = np.column_stack([numbers, sets])[by_size]
+    _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    total = np.bincount(group.ravel(), weights=taken[by_size], minlength=len(first))
+    largest = by_size[first]
+    ranked = largest[np.lexsort((sets[largest], -total, numbers[largest]))]
     answer: list[list[Near]] = [[] for _ in chips]
-    for chip, *near in zip(*(column[ranked].tolist() for column in (number, found, boxes)), strict=True):
-        if len(answer[chip]) < limit:
-            answer[chip].append(Near(*near))
+    for number, row, box in zip(*(column[ranked].tolist() for column in (numbers, found, boxes)), strict=True):
+        if len(answer[number]) < limit:
+            answer[number].append((row, box))
     return answer
 
 
@@ -181,7 +180,8 @@ def _overlay(
     to_crs = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
     shift = tuple(chips[0]["osm_shift_m"] or NO_SHIFT)
     back = (-shift[0], -shift[1])
-    outlines = shapely.transform(_outlines(frames, to_crs), lambda p: move(p, back))
+    lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
+    outlines = shapely.transform(shapely.polygons(np.stack([lon, lat], axis=-1)), lambda p: move(p, back))
     near, which = seen.tree.query(outlines, predicate="intersects")
     found = seen.candidates[which]
     other = seen.set_of[found] != own_sets[near]
@@ -209,12 +209,6 @@ def _overlay(
     return near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown]
 
 
-def _outlines(frames: FloatArray, to_crs: Transformer) -> npt.NDArray[np.object_]:
-    """Chips (xmin, ymin, xmax, ymax), [n, 4], of a CRS as polygons in degrees."""
-    lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
-    return np.asarray(shapely.polygons(np.stack([lon, lat], axis=-1)))
-
-
 def _clip(geometry: npt.NDArray[np.object_], frames: FloatArray) -> npt.NDArray[np.object_]:
     """Each geometry's piece in its frame (xmin, ymin, xmax, ymax), None where it leaves the CRS's domain."""
     bounds = shapely.bounds(geometry).reshape(-1, 4)
@@ -226,24 +220,3 @@ def _clip(geometry: npt.NDArray[np.object_], frames: FloatArray) -> npt.NDArray[
     # One call for each: shapely's clip takes one frame at a time and is still four times as fast as its intersection.
     pieces[across] = [shapely.clip_by_rect(geometry[i], *frames[i].tolist()) for i in across]
     return pieces
-
-
-def _ranked(chip: IntArray, tag_set: IntArray, taken: FloatArray, objects: IntArray) -> IntArray:
-    """One entry for each tag set around each chip, its largest object's, by chip and falling share.
-
-    Args:
-        chip: Number of the chip of each overlap.
-        tag_set: Number of its object's tag set.
-        taken: Square pixels of the chip that it takes.
-        objects: Row of its object.
-
-    Returns:
-        Indices into these arrays.
-    """
-    by_size = np.lexsort((objects, -taken))
-    pairs = np.column_stack([chip, tag_set])[by_size]
-    _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-    total = np.bincount(group.ravel(), weights=taken[by_size], minlength=len(first))
-    largest = by_size[first]
-    order = np.lexsort((tag_set[largest], -total, chip[largest]))
-    return np.asarray(largest[order])

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
 from skyscript_assets.lib.captions.phrases import Phrase, phrases
-from skyscript_assets.lib.captions.rules import read_rules
+from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.surroundings import Near, Objects, Visible, read_objects, surroundings, visible
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import read_snapshot
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import NO_SHIFT
+from skyscript_assets.lib.settings.base import read_yaml
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import TAGS_TYPE, read_table, rows_to_table, write_table
 
@@ -59,14 +60,11 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class CaptionSummary:
-    """Counts of the captions of one region and source.
+    """Counts of the captions of one region and source: accepted chips, captions, different ones of each style.
 
     Attributes:
-        chips: Accepted chips.
-        captions: Captions written.
         without_caption: Chips whose focus object has no tag that may be said at the chip's GSD.
         with_surrounding: Captions that name at least one surrounding object.
-        distinct: Different captions of each style.
         longest: Characters of the longest caption.
     """
 
@@ -108,7 +106,7 @@ def write_captions(
         CorruptInputError: an input is broken, or the plan names objects that the extract does not have.
         SettingsError: the rules are wrong.
     """
-    rules = read_rules(rules_path)
+    rules = read_yaml(rules_path, CaptionRules)
     status = read_table(chips_folder / "chips.parquet", columns=["chip_id", "status"])
     accepted = status.filter(pc.equal(status["status"], "ok"))["chip_id"].combine_chunks()
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA)
@@ -165,7 +163,7 @@ def _row(
 ) -> dict[str, Any] | None:
     """One row of `captions.parquet`, None where the focus object has nothing to say; `said` is by tag set."""
     focus = seen.set_of[objects.rows[chip["object_id"]]]
-    around = [said[seen.set_of[one.object]] for one in near]
+    around = [said[seen.set_of[row]] for row, _ in near]
     composed = compose(said[focus], around, captions.max_surrounding, captions.max_length)
     if composed is None:
         return None

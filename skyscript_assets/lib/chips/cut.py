@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
-from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, read_failures, write_failures
+from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE, read_failures
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.reuse import ReusableChips, scene_identity, window_digest
 from skyscript_assets.lib.chips.workers import Cut, OpenScene, Task, Workers
@@ -104,19 +104,14 @@ class CutInputs:
 
 @dataclass(frozen=True)
 class ChipSummary:
-    """Counts of one cutting.
+    """Counts of one cutting: chips planned, accepted and, by reason, rejected, tar parts and their bytes.
 
     Attributes:
-        planned: Chips in the plan.
-        ok: Accepted chips.
-        rejected: Reason -> rejected chips, those that could not be read among them.
-        failed: Chips that could not be read and are among the failures.
-        parts: Tar parts.
-        parts_kept: Of these, whole parts that an earlier, killed run had left, or that a retry did not touch.
+        failed: Rejected chips that could not be read and are among the failures.
+        parts_kept: Whole parts that an earlier, killed run had left, or that a retry did not touch.
         copied: Chips taken over from the output that is replaced.
         retried: Chips tried again that had failed before.
         recovered: Of these, read this time.
-        bytes: Size of all tar parts.
     """
 
     planned: int
@@ -188,13 +183,8 @@ def _used_scenes(inputs: CutInputs, plan: pa.Table) -> dict[str, Scene]:
     return {scene_id: scenes[scene_id] for scene_id in used}
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A part to be cut: its number, the digest of all that it depends on, its chips in the order of the plan."""
-
-    number: int
-    made_from: str
-    tasks: Sequence[Task]
+_Part = tuple[int, str, list[Task]]
+"""A part to be cut: its number, the digest of all that it depends on, its chips in the order of the plan."""
 
 
 class _Cutting:
@@ -239,7 +229,7 @@ class _Cutting:
                 self._kept += 1
                 self._done += len(chips)
             else:
-                yield _Part(number, made_from, self._tasks(chips))
+                yield number, made_from, self._tasks(chips)
 
     def take(self, replaced: Path) -> bool:
         """Take the parts of a finished folder of the same plan as they are; whether it was of the same plan."""
@@ -266,8 +256,7 @@ class _Cutting:
         ids = pa.array([row["chip_id"] for row in failures])
         chips = self._plan.filter(pc.is_in(self._plan["chip_id"], value_set=ids))
         self._done, self._retried = 0, set(ids.to_pylist())
-        part = _Part(self._parts.next_number, made_from, self._tasks(chips))
-        self._write(iter([part]), len(chips), "chips tried again")
+        self._write([(self._parts.next_number, made_from, self._tasks(chips))], len(chips), "chips tried again")
 
     def finish(self) -> ChipSummary:
         """Join the parts' tables, and remove them and whatever an earlier, larger plan has left."""
@@ -280,7 +269,7 @@ class _Cutting:
                     f"{scene.path} has changed while its chips were cut: materialize scene_index and chip_plan again"
                 )
         write_table(self._out / CHIPS_FILE, table.select(CHIP_SCHEMA.names))
-        write_failures(self._out, failures)
+        write_table(self._out / FAILURES_FILE, rows_to_table(failures, FAILURE_SCHEMA))
         self._parts.clear()
         tars = self._parts.files()
         counts = Counter(table["reason"].to_pylist())
@@ -297,36 +286,36 @@ class _Cutting:
             bytes=sum(tar.stat().st_size for tar in tars),
         )
 
-    def _write(self, parts: Iterator[_Part], total: int, unit: str) -> None:
+    def _write(self, parts: Iterable[_Part], total: int, unit: str) -> None:
         """Cut parts and write them as what is cut comes in; the threads are some tasks ahead, of the next part too."""
         begun: deque[_Part] = deque()
 
         def tasks() -> Iterator[Task]:
             for part in parts:
                 begun.append(part)
-                yield from part.tasks
+                yield from part[2]
 
         with contextlib.closing(self._workers.run(tasks())) as cuts:
             for first in cuts:
-                part = begun.popleft()
-                tar = self._parts.file(part.number)
+                number, made_from, wanted = begun.popleft()
+                tar = self._parts.file(number)
                 rows: list[dict[str, Any]] = []
                 with TarShard(tar) as shard:
-                    for batch in itertools.chain([first], itertools.islice(cuts, len(part.tasks) - 1)):
+                    for batch in itertools.chain([first], itertools.islice(cuts, len(wanted) - 1)):
                         rows += [_stored(cut, tar.name, shard) for cut in batch]
                         self._count(batch)
                         self._progress(self._done, total, unit)
                 if self._retried and len(shard) == 0:
                     tar.unlink()  # what is tried again leaves no trace where it fails again
-                self._parts.finish(part.number, part.made_from, rows_to_table(rows, _PART_SCHEMA))
+                self._parts.finish(number, made_from, rows_to_table(rows, _PART_SCHEMA))
 
     def _count(self, cuts: Sequence[Cut]) -> None:
         self._done += len(cuts)
         self._copied += sum(cut.copied for cut in cuts)
-        failures = [cut.failure for cut in cuts if cut.failure is not None]
-        self._failed_now.update(cut.row["chip_id"] for cut in cuts if cut.failure is not None)
+        failures = {cut.row["chip_id"]: cut.failure for cut in cuts if cut.failure is not None}
+        self._failed_now.update(failures)
         if failures and not self._retried:
-            self._check_failures(failures, len(self._failed_now))
+            self._check_failures([*failures.values()], len(self._failed_now))
 
     def _tasks(self, chips: pa.Table) -> list[Task]:
         """The tasks that chips of the plan make, in their order: scene by scene, along a curve over the ground."""
@@ -341,17 +330,14 @@ class _Cutting:
 
     def _digest(self, chips: pa.Table) -> str:
         """SHA-256 of all that the chips' files depend on, so that a part of other inputs is never kept."""
-        digest = hashlib.sha256(self._facts)
-        digest.update(json.dumps(chips.to_pylist()).encode())
-        return digest.hexdigest()
+        return hashlib.sha256(self._facts + json.dumps(chips.to_pylist()).encode()).hexdigest()
 
     def _latest(self) -> pa.Table:
         """All chips in the order of the plan, as they were cut last."""
         table = pa.concat_tables([self._taken, *self._parts.tables()])
         ids, n = table["chip_id"], len(self._plan)
         latest = np.arange(n)
-        again = pc.index_in(ids.slice(n), value_set=ids.slice(0, n).combine_chunks()).to_numpy()
-        latest[again] = np.arange(n, len(ids))
+        latest[pc.index_in(ids.slice(n), value_set=ids.slice(0, n).combine_chunks())] = np.arange(n, len(ids))
         return table.take(latest)
 
     def _failures(self, table: pa.Table) -> list[dict[str, Any]]:

@@ -6,17 +6,19 @@ output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.kind import source_kind
+from skyscript_assets.lib.osm.ragged import ranges
 from skyscript_assets.lib.settings.plant import ChipSettings, RateSettings
 from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import read_table
@@ -79,14 +81,11 @@ def estimate(
     """
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, ["scene_id", "crs", "transform", "width", "height"])
     scenes = {scene.scene_id: scene for scene in read_scenes(scenes_folder)}
-    width, height = (plan[name].to_numpy().astype(np.int64) for name in ("width", "height"))
-    transforms = np.array(plan["transform"].to_pylist(), dtype=np.float64).reshape(-1, 6)
-    names = plan["scene_id"].to_pylist()
-    corners = _corners(transforms, names, plan["crs"].to_pylist(), scenes)
+    names, sizes = plan["scene_id"].to_pylist(), plan.select(["width", "height"]).to_pandas().to_numpy(np.int64)
     reading = source_kind(source.kind).reading(source)
     side = reading.block_px
     used = sorted(set(names))
-    blocks = _blocks(np.searchsorted(used, names), corners, np.column_stack([width, height]), side)
+    blocks = _blocks(np.searchsorted(used, names), _corners(plan, scenes), sizes, side)
     blocks_of = np.bincount(blocks, minlength=len(used)).tolist()
     source_bytes = sum(
         count * side * side * (6 if scenes[name].scale_low is not None else 3)
@@ -96,10 +95,10 @@ def estimate(
         len(scenes[name].hrefs) * (reading.block_requests * count + reading.file_requests)
         for name, count in zip(used, blocks_of, strict=True)
     )
-    known = _bytes_per_px(earlier)
-    bytes_per_px = float(np.interp(chips.jpeg_quality, list(JPEG_BYTES_PER_PX), list(JPEG_BYTES_PER_PX.values())))
-    bytes_per_px = bytes_per_px if known is None else known
-    pixels = int((width * height).sum())
+    known = None if earlier is None else _bytes_per_px(earlier)
+    usual = float(np.interp(chips.jpeg_quality, [*JPEG_BYTES_PER_PX], [*JPEG_BYTES_PER_PX.values()]))
+    bytes_per_px = usual if known is None else known
+    pixels = int(sizes.prod(axis=1).sum())
     return Estimate(
         chips=len(plan),
         scenes=len(used),
@@ -115,39 +114,31 @@ def estimate(
     )
 
 
-def _corners(
-    transforms: npt.NDArray[np.float64], names: Sequence[str], crs: Sequence[str], scenes: Mapping[str, Scene]
-) -> npt.NDArray[np.int64]:
+def _corners(plan: pa.Table, scenes: Mapping[str, Scene]) -> IntArray:
     """First column and row of each chip on its grid, [n, 2]; of a resampled one on multiples of its GSD."""
+    transforms = np.array(plan["transform"].to_pylist(), dtype=np.float64).reshape(-1, 6)
+    of_chip = (scenes[name] for name in plan["scene_id"].to_pylist())
     own = [
-        (scenes[name].transform[2], scenes[name].transform[5]) if scenes[name].crs == code else (0.0, 0.0)
-        for name, code in zip(names, crs, strict=True)
+        scene.transform[2::3] if scene.crs == crs else (0.0, 0.0)
+        for scene, crs in zip(of_chip, plan["crs"].to_pylist(), strict=True)
     ]
     origins = np.array(own, dtype=np.float64).reshape(-1, 2)
     return np.rint((transforms[:, [2, 5]] - origins) / transforms[:, [0, 4]]).astype(np.int64)
 
 
-def _blocks(
-    scene: npt.NDArray[np.int64], corners: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], side: int
-) -> npt.NDArray[np.int64]:
+def _blocks(scene: IntArray, corners: IntArray, sizes: IntArray, side: int) -> IntArray:
     """The scene of each block that chips touch; a block that several touch counts once."""
     first, last = corners // side, (corners + sizes - 1) // side
     count = last - first + 1
     owner = np.repeat(np.arange(len(scene)), count.prod(axis=1))
-    start = np.cumsum(count.prod(axis=1)) - count.prod(axis=1)
-    number = np.arange(len(owner)) - start[owner]
+    number = ranges(np.zeros(len(scene), dtype=np.int64), count.prod(axis=1))
     x, y = first[owner, 0] + number % count[owner, 0], first[owner, 1] + number // count[owner, 0]
     touched = np.unique(np.column_stack([scene[owner], x, y]), axis=0)
     return np.asarray(touched[:, 0], dtype=np.int64)
 
 
-def _bytes_per_px(chips_folder: Path | None) -> float | None:
+def _bytes_per_px(chips_folder: Path) -> float | None:
     """Bytes of an image for each of its pixels in an output of `image_chips`; None where it has no image."""
-    if chips_folder is None:
-        return None
     table = read_table(chips_folder / "chips.parquet", columns=["length", "width", "height"])
-    table = table.filter(pc.is_valid(table["length"]))
-    if len(table) == 0:
-        return None
-    pixels = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
-    return float(table["length"].to_numpy().sum() / pixels.sum())
+    stored = table.filter(pc.is_valid(table["length"])).to_pandas().astype(np.int64)
+    return float(stored["length"].sum() / (stored["width"] * stored["height"]).sum()) if len(stored) else None

@@ -13,13 +13,13 @@ import socket
 import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, RefusedError, UnreachableError
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import read_table
 
 FAILURES_FILE = "failures.parquet"
 
@@ -34,12 +34,9 @@ FAILURE_SCHEMA = pa.schema(
         ("last", pa.timestamp("ms", tz="UTC")),
     ]
 )
-"""Columns of `failures.parquet`, in the order of the plan. `reason` is one of `FAILURE_REASONS`, `error` the message of
-the last attempt, `first` and `last` are the times of the first and the last attempt."""
-
-FailureReason = Literal["missing", "timeout", "http", "unreadable"]
-FAILURE_REASONS: tuple[FailureReason, ...] = ("missing", "timeout", "http", "unreadable")
-"""The image is not there, its server was too slow or answered with an error, or its bytes cannot be decoded."""
+"""Columns of `failures.parquet`, in the order of the plan. `reason`: the image is `missing`, its server too slow
+(`timeout`) or answered with an error (`http`), or its bytes are `unreadable`. `error` is the message of the last
+attempt, `first` and `last` are the times of the first and the last attempt."""
 
 READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, http.client.HTTPException)
 """What reading a window may raise through no fault of the plan."""
@@ -84,7 +81,7 @@ def failed(
     }
 
 
-def _reason(error: BaseException) -> FailureReason:
+def _reason(error: BaseException) -> str:
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -92,20 +89,14 @@ def _reason(error: BaseException) -> FailureReason:
         cause = cause.__cause__ or cause.__context__
     if any(isinstance(link, TimeoutError) for link in chain):
         return "timeout"
-    gone = (404, 410)
-    if any(
-        isinstance(link, FileNotFoundError | MissingInputError) or getattr(link, "status", 0) in gone for link in chain
-    ):
+    if any(isinstance(link, FileNotFoundError | MissingInputError) for link in chain):
+        return "missing"
+    if any(getattr(link, "status", 0) in (404, 410) for link in chain):
         return "missing"
     # What GDAL says of a server reaches Python as text alone.
     if any(isinstance(link, _HTTP_ERRORS) or _HTTP_TEXT.search(str(link)) for link in chain):
         return "http"
     return "unreadable"
-
-
-def write_failures(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the failures of a folder of chips; no rows make an empty table."""
-    write_table(folder / FAILURES_FILE, rows_to_table(rows, FAILURE_SCHEMA))
 
 
 def read_failures(folder: Path) -> dict[str, dict[str, Any]]:

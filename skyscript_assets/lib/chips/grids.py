@@ -44,7 +44,6 @@ class Grid:
         limits: First column and row, one past the last column and row; shape [4].
         footprint: Ground with data, in pixels of this grid, prepared.
         resampled: Whether these are not the scene's own pixels.
-        mercator: Whether the CRS is EPSG:3857, whose scale depends on the latitude.
         to_crs: From degrees to the CRS.
         shift: What OSM coordinates are moved by before they are placed.
     """
@@ -56,7 +55,6 @@ class Grid:
     limits: IntArray
     footprint: shapely.Geometry
     resampled: bool
-    mercator: bool
     to_crs: Transformer
     shift: Shift = NO_SHIFT
 
@@ -90,9 +88,9 @@ class Grid:
         return [width, 0.0, x + column * width, 0.0, height, y + row * height]
 
     def gsds_at(self, latitude_deg: FloatArray) -> FloatArray:
-        """Metres on the ground per pixel at latitudes: see `geometry.ground_gsd_m`."""
+        """Metres on the ground per pixel at latitudes, on which those of EPSG:3857 depend."""
         cosines = np.cos(np.radians(latitude_deg))
-        return self.step[0] * cosines if self.mercator else np.full(len(cosines), self.gsd_m)
+        return self.step[0] * cosines if _is_mercator(self.crs) else np.full(len(cosines), self.gsd_m)
 
 
 def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator[tuple[Grid, IntArray]]:
@@ -158,13 +156,12 @@ def _square_on_ground(scene: Scene, crs: CRS) -> bool:
 
 def _native(scene: Scene) -> Grid:
     a, _, c, _, e, f = scene.transform
-    limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
     footprint = scene.footprint
     if _is_mercator(scene.crs):
         footprint = shapely.clip_by_rect(
             footprint, -180.0, -WEB_MERCATOR_LATITUDE_LIMIT, 180.0, WEB_MERCATOR_LATITUDE_LIMIT
         )
-    return _grid(scene, scene.crs, (c, f), (a, e), footprint, limits)
+    return _grid(scene, scene.crs, (c, f), (a, e), footprint, resampled=False)
 
 
 def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
@@ -175,7 +172,8 @@ def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
         for west in (meridian_deg - 6.0, meridian_deg - 366.0, meridian_deg + 354.0)
         if west < 180.0 and west + 12.0 > -180.0
     ]
-    return _grid(scene, f"EPSG:{crs.to_epsg()}", (0.0, 0.0), (scene.gsd_m, -scene.gsd_m), shapely.union_all(near), None)
+    name, step = f"EPSG:{crs.to_epsg()}", (scene.gsd_m, -scene.gsd_m)
+    return _grid(scene, name, (0.0, 0.0), step, shapely.union_all(near), resampled=True)
 
 
 def _grid(
@@ -184,35 +182,21 @@ def _grid(
     origin: tuple[float, float],
     step: tuple[float, float],
     footprint: shapely.Geometry,
-    limits: IntArray | None,
+    *,
+    resampled: bool,
 ) -> Grid:
-    to_crs = _from_lonlat(name)
-
-    def project(lonlat: FloatArray) -> FloatArray:
-        x, y = to_crs.transform(lonlat[:, 0], lonlat[:, 1])
-        return np.column_stack([(x - origin[0]) / step[0], (y - origin[1]) / step[1]])
-
+    limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
+    grid = Grid(name, origin, step, scene.gsd_m, limits, footprint, resampled, _from_lonlat(name))
     # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
     polygons = shapely.get_parts(footprint)
     west, south, east, north = shapely.bounds(polygons).T
     polygons = shapely.segmentize(polygons, np.maximum(np.maximum(east - west, north - south), 1e-9) / EDGE_PIECES)
-    polygons = shapely.transform(polygons, project)
+    polygons = shapely.transform(polygons, grid.pixels)
     if not np.isfinite(shapely.get_coordinates(polygons)).all():
         raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
     projected = shapely.union_all(shapely.buffer(shapely.make_valid(polygons), FOOTPRINT_SLACK_PX))
     shapely.prepare(projected)
-    resampled = limits is None
-    if limits is None:
+    if resampled:
         bounds = shapely.bounds(projected)
         limits = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
-    return Grid(
-        crs=name,
-        origin=origin,
-        step=step,
-        gsd_m=scene.gsd_m,
-        limits=limits,
-        footprint=projected,
-        resampled=resampled,
-        mercator=_is_mercator(name),
-        to_crs=to_crs,
-    )
+    return replace(grid, footprint=projected, limits=limits)

@@ -50,19 +50,14 @@ class Focus:
 class Placed:
     """Chips that found their place, by scene and object.
 
-    Attributes:
-        members: Each one's object in `Focus`, [chips].
-        bands: Its band of GSDs, [chips].
-        rows: Its row of the plan; the stratum is left open.
-        scenes: Scenes that have a chip.
-        resampled: Chips that are not on their scene's own pixels.
-        reasons: Why there is no chip of an object, "" where there is; [objects].
+    Of each chip `members` is the object in `Focus`, `bands` the band of GSDs and `rows` the row of the plan, with the
+    stratum left open. `resampled` counts those that are not on their scene's own pixels. `reasons` tells of each object
+    why it has no chip, "" where it has one.
     """
 
     members: IntArray
     bands: IntArray
     rows: pa.Table
-    scenes: int
     resampled: int
     reasons: TextArray
 
@@ -122,13 +117,12 @@ def place_chips(
         turn[active] += 1
         active = active[~over & (turn[active] < end[active])]
         progress(len(focus.ids) - len(active), len(focus.ids), "objects")
-    who, where = np.concatenate(members), np.concatenate(scene_of)
-    order = np.lexsort((who, where))
+    who = np.concatenate(members)
+    order = np.lexsort((who, np.concatenate(scene_of)))
     return Placed(
         members=who[order],
         bands=bands[np.concatenate(at)[order]],
         rows=pa.concat_tables(tables).take(order).combine_chunks(),
-        scenes=len(np.unique(where)),
         resampled=resampled,
         reasons=reasons,
     )
@@ -165,7 +159,8 @@ def _cut(
     x, y = cells_of(lon, lat, rules.zoom)
     ids = [focus.ids[member] for member in members]
     name = f"{scene.source}_{scene.datetime:%Y%m%d}"
-    digests = [_digest(scene.scene_id, grid.crs, *window) for window in windows.tolist()]
+    texts = ["|".join(map(str, (scene.scene_id, grid.crs, *window))) for window in windows.tolist()]
+    digests = [hashlib.blake2b(text.encode(), digest_size=4).hexdigest() for text in texts]
     same = {"region": scene.region, "source": scene.source, "scene_id": scene.scene_id, "crs": grid.crs}
     columns: dict[str, Any] = {
         **{key: pa.repeat(value, len(ids)) for key, value in same.items()},
@@ -183,10 +178,6 @@ def _cut(
         "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
     }
     return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
-
-
-def _digest(*facts: object) -> str:
-    return hashlib.blake2b("|".join(map(str, facts)).encode(), digest_size=4).hexdigest()
 
 
 def _pixel_boxes(grid: Grid, focus: Focus, members: IntArray) -> FloatArray:
@@ -211,6 +202,6 @@ def _focus_boxes(grid: Grid, focus: Focus, members: IntArray, held: IntArray, wi
     bounds = bounds[np.isfinite(bounds).all(axis=1)]
     boxes[some] = np.concatenate([np.floor(bounds[:, :2]), np.ceil(bounds[:, 2:])], axis=1).astype(np.int64)
     boxes = np.clip(boxes - np.tile(windows[:, :2], 2), 0, np.tile(windows[:, 2:] - windows[:, :2], 2))
-    boxes[:, :2] = np.minimum(boxes[:, :2], np.tile(windows[:, 2:] - windows[:, :2], 1) - 1)
+    boxes[:, :2] = np.minimum(boxes[:, :2], windows[:, 2:] - windows[:, :2] - 1)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     return boxes

@@ -5,8 +5,7 @@ Only the tables and the picture belong here; what is planned is decided in `plan
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +104,7 @@ def report_table(
             (snapshot.keys[tag], snapshot.values[tag], region, gsd, *numbers[:, tag].tolist())
             for tag in np.flatnonzero(visible & (counts > 0)).tolist()
         ]
-    return _table(rows, REPORT_SCHEMA)
-
-
-def _table(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    return rows_to_table([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
+    return rows_to_table([dict(zip(REPORT_SCHEMA.names, row, strict=True)) for row in rows], REPORT_SCHEMA)
 
 
 def outcome_table(
@@ -131,10 +126,9 @@ def outcome_table(
     finest = np.zeros(len(index), dtype=np.float64)
     for band in sorted(draws, reverse=True):
         finest[np.isin(index, draws[band].pairs.objects)] = snapshot.nearest_gsd(draws[band].gsd_m)
-    counted = Counter(
-        zip(finest.tolist(), kinds.tolist(), (reason or PLANNED for reason in reasons.tolist()), strict=True)
-    )
-    return _table(((*what, n) for what, n in sorted(counted.items())), OUTCOME_SCHEMA)
+    drawn = pa.table({"gsd_m": finest, "kind": kinds, "outcome": np.where(reasons == "", PLANNED, reasons)})
+    counted = drawn.group_by(drawn.schema.names).aggregate([([], "count_all")]).rename_columns(OUTCOME_SCHEMA.names)
+    return counted.sort_by([(name, "ascending") for name in drawn.schema.names]).cast(OUTCOME_SCHEMA)
 
 
 def short_tags(report: pa.Table) -> pa.Table:
@@ -155,23 +149,18 @@ def plot_plan(plan_folder: Path, png_path: Path) -> None:
     Raises:
         UpstreamMissingError: the folder lacks a table.
     """
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    outcomes = read_table(plan_folder / OUTCOMES_FILE, OUTCOME_SCHEMA).to_pylist()
+    counted = read_table(plan_folder / OUTCOMES_FILE, OUTCOME_SCHEMA).to_pandas()
     short = short_tags(read_table(plan_folder / REPORT_FILE, REPORT_SCHEMA)).slice(0, SHORT_TAGS).to_pylist()
-    groups = sorted({(row["gsd_m"], row["kind"]) for row in outcomes})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4), dpi=90, layout="constrained")
-    start = np.zeros(len(groups))
-    for outcome, colour in COLOURS.items():
-        count = {(row["gsd_m"], row["kind"]): row["n"] for row in outcomes if row["outcome"] == outcome}
-        widths = np.array([count.get(group, 0) for group in groups], dtype=np.float64)
-        if widths.any():
-            left.barh([f"{gsd:.3g} m {kind}" for gsd, kind in groups], widths, left=start, color=colour, label=outcome)
-            start += widths
-    left.set_title("Objects drawn, and what became of them" if groups else "No objects drawn", fontsize=9)
+    figure = Figure(figsize=(9.0, 3.4), dpi=90, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if len(counted):
+        outcomes = counted.pivot(index=["gsd_m", "kind"], columns="outcome", values="n")
+        outcomes = outcomes[[outcome for outcome in COLOURS if outcome in outcomes]]
+        outcomes.index = [f"{gsd:.3g} m {kind}" for gsd, kind in outcomes.index]
+        outcomes.plot.barh(stacked=True, width=0.8, color=COLOURS, ax=left)
+    left.set_title("Objects drawn, and what became of them" if len(counted) else "No objects drawn", fontsize=9)
     names = [f"{row['key']}={row['value']}"[:32] + f"  {row['gsd_m']:.3g} m" for row in short]
     right.barh(names, [row["wanted"] for row in short], color="#dddddd", label="wanted")
     right.barh(names, [row["planned"] for row in short], color=COLOURS[PLANNED], height=0.5, label=PLANNED)
@@ -183,4 +172,3 @@ def plot_plan(plan_folder: Path, png_path: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=7)
     figure.savefig(png_path, metadata={"Software": None})
-    plt.close(figure)

@@ -46,7 +46,7 @@ from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, write_table
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_geometry, read_table, write_table
 
 OBJECT_ROWS = 262_144
 """Objects whose tags are in memory at a time."""
@@ -60,16 +60,9 @@ _NEEDED_SCHEMA = pa.schema(
 class _Objects:
     """The objects centred on the region's own ground that no other region plans, in the order of `objects.parquet`.
 
-    Attributes:
-        total: Rows of that table.
-        rows: Rows of these objects in it.
-        ids: Object ids.
-        codes: Their hash codes.
-        kinds: node, line or area.
-        longer_side_m: Longer side of their boxes, metres.
-        centres: Longitude and latitude of their boxes' centres, [n, 2].
-        edited_s: Time of the last edit, seconds since 1970, NaN where unknown.
-        tags: The snapshot's tags on them.
+    That table has `total` rows, of which theirs are `rows`. `kinds` are node, line or area; `longer_side_m` is that of
+    an object's box, `centres` [n, 2] the longitude and latitude of its middle; `edited_s` is the time of the last edit
+    in seconds since 1970, NaN where unknown; `tags` are those of the snapshot.
     """
 
     total: int
@@ -133,7 +126,7 @@ def write_plan(
     write_table(out / OUTCOMES_FILE, outcome_table(snapshot, draws, focus.index, focus.kinds, placed.reasons))
     return PlanSummary(
         scenes=len(scenes),
-        scenes_used=placed.scenes,
+        scenes_used=len(pc.unique(rows["scene_id"])),
         objects=objects.total,
         elsewhere=objects.total - len(objects.rows),
         drawn=len(focus.ids),
@@ -200,28 +193,12 @@ def _read_focus(path: Path, objects: _Objects, draws: Mapping[int, Drawn], bbox:
     drawn = [drawn.pairs.objects for drawn in draws.values()]
     index = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
     ids, codes, kinds = objects.ids.take(index).to_pylist(), objects.codes[index], objects.kinds[index]
-    try:
-        geometry = shapely.from_wkb(_geometry_at(path, objects.rows[index]))
-    except shapely.errors.GEOSException as error:
-        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    geometry = read_geometry(path, objects.rows[index])
     bounds = shapely.bounds(geometry).reshape(-1, 4)
     points = (bounds[:, :2] + bounds[:, 2:]) / 2
     lines = np.flatnonzero(kinds == "line")
     points[lines] = _vertices(geometry[lines], codes[lines], bbox, seed)
     return Focus(index, ids, codes, kinds, geometry, points)
-
-
-def _geometry_at(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
-    """WKB of some rows, rising, of a table; one row group is in memory at a time."""
-    file = pq.ParquetFile(path)
-    found, first = [np.zeros(0, dtype=np.object_)], 0
-    for group in range(file.num_row_groups):
-        last = first + file.metadata.row_group(group).num_rows
-        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
-        if len(here):
-            found.append(file.read_row_group(group, columns=["geometry"])["geometry"].take(here - first).to_numpy())
-        first = last
-    return np.concatenate(found)
 
 
 def _vertices(lines: npt.NDArray[np.object_], codes: HashArray, bbox: Bounds, seed: int) -> FloatArray:

@@ -69,7 +69,12 @@ def measure(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, focus_box: S
 
     height, width = rgb.shape[:2]
     mask = None if mask is None or mask.all() else mask
-    shares = _valid_shares(mask, focus_box)
+    shares = (0.0, 1.0)
+    if mask is not None:
+        x0, y0, x1, y1 = focus_box
+        focus = mask[y0:y1, x0:x1]
+        nodata_share = round(1.0 - int(np.count_nonzero(mask)) / mask.size, 6)
+        shares = (nodata_share, round(int(np.count_nonzero(focus)) / max(1, focus.size), 6))
     if min(height, width) < 3:
         return Quality(*shares, cloud_share=0.0, sharpness=0.0, contrast=0.0, phash="0" * (HASH_SIDE**2 // 4))
     step = max(1, (height - 2) // SAMPLED_ROWS)
@@ -80,18 +85,6 @@ def measure(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, focus_box: S
         sharpness=round(_variance(sums.known, sums.laplacian, sums.laplacian_squares), 4),
         contrast=round(math.sqrt(_variance(sums.seen, sums.grey, sums.grey_squares)), 4),
         phash=perceptual_hash(bands),
-    )
-
-
-def _valid_shares(mask: NDArray[np.bool_] | None, focus_box: Sequence[int]) -> tuple[float, float]:
-    """Share of a chip without data, and share of its focus box with data."""
-    if mask is None:
-        return 0.0, 1.0
-    x0, y0, x1, y1 = focus_box
-    focus = mask[y0:y1, x0:x1]
-    return (
-        round(1.0 - int(np.count_nonzero(mask)) / mask.size, 6),
-        round(int(np.count_nonzero(focus)) / max(1, focus.size), 6),
     )
 
 

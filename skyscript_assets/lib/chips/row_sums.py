@@ -23,14 +23,9 @@ FLAT_LAPLACIAN = 12
 class RowSums(NamedTuple):
     """Whole numbers of a chip's sampled rows; compiled code knows them by their places.
 
-    Attributes:
-        seen: Valid pixels.
-        grey: Sum of their grey values.
-        grey_squares: Sum of the squares of these.
-        known: Pixels that are valid, as all four neighbours are.
-        laplacian: Sum of their Laplacians.
-        laplacian_squares: Sum of the squares of these.
-        white: Valid pixels that are near-white and flat.
+    `seen` pixels are valid, with the sums of their grey values and of the squares of these; `known` ones are valid as
+    all four neighbours are, with the sums of their Laplacians and of the squares of these; `white` ones are valid,
+    near-white and flat.
     """
 
     seen: int
@@ -56,10 +51,8 @@ def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) 
     height, width = rgb.shape[:2]
     bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)
     sums = np.zeros(len(RowSums._fields), dtype=np.int64)
-    whole = mask is None
-    _sum_rows(
-        np.ascontiguousarray(rgb), _NO_MASK if mask is None else np.ascontiguousarray(mask), whole, step, bands, sums
-    )
+    known = np.ascontiguousarray(np.ones((0, 0), dtype=np.bool_) if mask is None else mask)
+    _sum_rows(np.ascontiguousarray(rgb), known, mask is None, step, bands, sums)
     return RowSums(*sums.tolist()), bands
 
 
@@ -169,6 +162,3 @@ def bits_above_median(values: NDArray[np.float64]) -> int:
     for value in rounded:
         bits = bits << uint64(1) | uint64(value > middle)
     return int(bits)
-
-
-_NO_MASK = np.ones((0, 0), dtype=np.bool_)

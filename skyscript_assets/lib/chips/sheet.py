@@ -5,10 +5,9 @@ A sheet shows stored JPEG chips as they are; it says whether the imagery is synt
 
 from __future__ import annotations
 
-import importlib.util
 import io
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Rows = Sequence[Mapping[str, Any]]
 
 GROUND, INK, FAINT, TILE = (255, 255, 255), (28, 32, 38), (112, 119, 130), (238, 240, 243)
@@ -43,17 +41,8 @@ CAPTION_LINES = 4
 SHEETS = ("accepted.jpg", "rejected.jpg")
 """Contact sheets beside the chips, written by `write_sheets`."""
 
-MAX_ACCEPTED = 25
-"""Most accepted chips on their sheet."""
-
-MAX_REJECTS = 48
-"""Most rejected chips on their sheet, and ..."""
-
-MAX_REJECTS_OF_REASON = 12
-"""... most of one reason."""
-
-PREVIEW_BYTES = 150_000
-"""Longest preview, unless the caller says otherwise."""
+MAX_ACCEPTED, MAX_REJECTED = 25, 48
+"""Most chips on either sheet."""
 
 _CHIP_COLUMNS = ("chip_id", "status", "reason", "shard", "offset", "length", "licence", "attribution", "synthetic")
 _PLAN_COLUMNS = ("chip_id", "region", "source", "gsd_m", "width", "height", "focus_box", "stratum", "split")
@@ -73,10 +62,9 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
         CorruptInputError: a stored chip is no JPEG.
     """
     chips = _read(chips_folder, plan_folder)
-    rejects, counts = _rejects(chips, MAX_REJECTS_OF_REASON)
     pictures = (
         _draw(chips_folder, _accepted(chips, MAX_ACCEPTED), 5, 240),
-        _draw_rejects(chips_folder, rejects[:MAX_REJECTS], counts, 6, 160),
+        _draw(chips_folder, _rejected(chips, MAX_REJECTED), 6, 160, note=_reasons(chips) or "No chip was rejected"),
     )
     for name, picture in zip(SHEETS, pictures, strict=True):
         with replacing(chips_folder / name) as temporary:
@@ -86,45 +74,32 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
 def sheet_preview(
     chips_folder: Path,
     plan_folder: Path,
+    limit_bytes: int,
     captions: Mapping[str, str] | None = None,
     *,
-    limit_bytes: int = PREVIEW_BYTES,
+    rejected: bool = False,
 ) -> bytes:
-    """A small sheet of accepted chips as JPEG bytes, at most `limit_bytes` long; empty where there is none to show.
+    """A small sheet as JPEG bytes, at most `limit_bytes` long; empty where there is nothing to show.
 
     Args:
         chips_folder: `image_chips` of a region and source.
         plan_folder: `chip_plan` of the same.
-        captions: Caption by chip id, below each chip; chips without one are left out. None: the stratum is shown.
         limit_bytes: Longest preview.
-
-    Raises:
-        UpstreamMissingError: a table or a tar part is missing.
-        CorruptInputError: a stored chip is no JPEG.
-    """
-    rows = _accepted(_read(chips_folder, plan_folder), 12, captions)
-    tries = ((12, 80), (12, 65), (8, 65), (4, 65), (4, 40), (1, 40)) if rows else ()
-    columns = min(4, len(rows))
-    return _first_below(limit_bytes, ((_draw(chips_folder, rows[:n], columns, 180, captions), q) for n, q in tries))
-
-
-def reject_preview(chips_folder: Path, plan_folder: Path, *, limit_bytes: int = PREVIEW_BYTES) -> bytes:
-    """Rejected chips by reason as JPEG bytes, at most `limit_bytes` long; empty where none was rejected.
+        captions: Caption by chip id, below each chip; chips without one are left out. None: the stratum is shown.
+        rejected: Whether the rejected chips are shown, not the accepted ones.
 
     Raises:
         UpstreamMissingError: a table or a tar part is missing.
         CorruptInputError: a stored chip is no JPEG.
     """
     chips = _read(chips_folder, plan_folder)
-    tries = ((6, 75), (4, 65), (2, 60), (1, 40)) if any(chip["reason"] for chip in chips) else ()
-    pictures = ((_draw_rejects(chips_folder, *_rejects(chips, n), max(2, n), 130), q) for n, q in tries)
-    return _first_below(limit_bytes, pictures)
-
-
-def _first_below(limit_bytes: int, tries: Iterable[tuple[Image.Image, int]]) -> bytes:
-    """The first picture that is short enough as a JPEG of its quality; empty where none is."""
-    for picture, quality in tries:
+    note = _reasons(chips) if rejected else ""
+    for count, quality in ((12, 80), (12, 65), (8, 65), (4, 65), (4, 40), (1, 40)):
+        rows = _rejected(chips, count) if rejected else _accepted(chips, count, captions)
+        if not rows and not note:
+            break
         buffer = io.BytesIO()
+        picture = _draw(chips_folder, rows, max(2, min(4, len(rows))), 180, captions, note)
         picture.save(buffer, format="JPEG", quality=quality, optimize=True)
         if buffer.tell() <= limit_bytes:
             return buffer.getvalue()
@@ -152,43 +127,30 @@ def _accepted(chips: Rows, limit: int, captions: Mapping[str, str] | None = None
     return _in_turn(shown, "stratum")[:limit]
 
 
-def _rejects(chips: Rows, of_reason: int) -> tuple[Rows, dict[str, int]]:
-    """Some rejected chips with an image of each reason, reason by reason, and how many there are of each in all."""
-    found = Counter(chip["reason"] for chip in chips)
-    rows = _in_turn([chip for chip in chips if chip["reason"] and chip["shard"]], "reason", of_reason)
-    return sorted(rows, key=lambda row: REASONS.index(row["reason"])), {r: found[r] for r in REASONS if found[r]}
+def _rejected(chips: Rows, limit: int) -> Rows:
+    """Some rejected chips that have an image, reason by reason."""
+    rows = _in_turn([chip for chip in chips if chip["reason"] and chip["shard"]], "reason")[:limit]
+    return sorted(rows, key=lambda row: REASONS.index(row["reason"]))
 
 
-def _in_turn(chips: Rows, group: str, of_group: int | None = None) -> list[Mapping[str, Any]]:
-    """Chips in an order by hash that takes one of each group in turn, and no more of a group than are wanted."""
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def _reasons(chips: Rows) -> str:
+    """How many chips are rejected in all for each reason; empty where none is."""
+    found = Counter(chip["reason"] for chip in chips if chip["reason"])
+    return "Rejected: " + ", ".join(f"{found[each]:,} {each}" for each in REASONS if found[each]) if found else ""
+
+
+def _in_turn(chips: Rows, group: str) -> Rows:
+    """Chips in an order by hash that takes one of each group in turn."""
+    turns: Counter[str] = Counter()
+    order = []
     for chip in sorted(chips, key=lambda chip: unit_hash("sheet", chip["chip_id"])):
-        groups[str(chip[group])].append(chip)
-    turns = [
-        (turn, unit_hash("sheet", name), chip)
-        for name, members in groups.items()
-        for turn, chip in enumerate(members[:of_group])
-    ]
-    return [chip for _, _, chip in sorted(turns, key=lambda item: item[:2])]
+        name = str(chip[group])
+        order.append((turns[name], unit_hash("sheet", name), chip))
+        turns[name] += 1
+    return [chip for _, _, chip in sorted(order, key=lambda item: item[:2])]
 
 
 # -------------------------------------------------------------------------------------------------------------- drawing
-
-
-def _draw_rejects(chips_folder: Path, rows: Rows, counts: Mapping[str, int], columns: int, cell: int) -> Image.Image:
-    """One sheet for each reason below another, the reason and its count on top of each."""
-    sheets = []
-    for reason, count in counts.items():
-        members = [row for row in rows if row["reason"] == reason]
-        note = f"{reason} · {count:,} rejected" + ("" if members else " · no image")
-        sheets.append(_draw(chips_folder, members, columns, cell, note=note))
-    sheets = sheets or [_draw(chips_folder, [], columns, cell, note="No chip was rejected")]
-    y = GAP_PX if counts else 0
-    whole = Image.new("RGB", (sheets[0].width, y + sum(sheet.height for sheet in sheets)), GROUND)
-    for sheet in sheets:
-        whole.paste(sheet, (0, y))
-        y += sheet.height
-    return whole
 
 
 def _draw(
@@ -258,36 +220,29 @@ def _draw_chip(
     x, y = place[0] + (cell - size[0]) // 2, place[1] + (cell - size[1]) // 2
     pen.rectangle((place[0], place[1], place[0] + cell - 1, place[1] + cell - 1), fill=TILE)
     sheet.paste(chip.resize(size, resampling), (x, y))
+    # Only the corners of the focus box are drawn, so that what is inside stays visible.
     x0, y0, x1, y1 = (value * scale for value in row["focus_box"])
-    _brackets(pen, (x + x0, y + y0, x + x1 - 1, y + y1 - 1))
-
-
-def _brackets(pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
-    """Mark the corners of a box, so that what is inside stays visible."""
-    x0, y0, x1, y1 = box
-    arm = max(3.0, min(14.0, (x1 - x0) / 3, (y1 - y0) / 3))
+    left, top, right, bottom = x + x0, y + y0, x + x1 - 1, y + y1 - 1
+    arm = max(3.0, min(14.0, (right - left) / 3, (bottom - top) / 3))
     for colour, width in ((HALO, 4), (FOCUS, 2)):
-        for x, dx in ((x0, arm), (x1, -arm)):
-            for y, dy in ((y0, arm), (y1, -arm)):
-                pen.line([(x + dx, y), (x, y), (x, y + dy)], fill=colour, width=width)
+        for column, dx in ((left, arm), (right, -arm)):
+            for line, dy in ((top, arm), (bottom, -arm)):
+                pen.line([(column + dx, line), (column, line), (column, line + dy)], fill=colour, width=width)
 
 
-def _font(size: int) -> Font:
-    """DejaVu Sans, which matplotlib carries and which has the letters of most captions; else Pillow's own font."""
-    spec = importlib.util.find_spec("matplotlib")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        file = Path(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
-        if file.is_file():
-            return ImageFont.truetype(file, size)
-    return ImageFont.load_default(size)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib carries and which has the letters of most captions."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
-def _line_height(font: Font) -> int:
+def _line_height(font: ImageFont.FreeTypeFont) -> int:
     _, top, _, bottom = font.getbbox("Ág")
     return round((bottom - top) * 1.25) + 1
 
 
-def _wrap(text: str, font: Font, width: int, max_lines: int) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, max_lines: int) -> list[str]:
     """Break a text into lines of a width in pixels; what does not fit ends in an ellipsis."""
     lines: list[str] = []
     for word in text.split():
@@ -295,13 +250,10 @@ def _wrap(text: str, font: Font, width: int, max_lines: int) -> list[str]:
             lines[-1] = f"{lines[-1]} {word}"
         else:
             lines.append(word)
-    cut = len(lines) > max_lines
-    lines = lines[:max_lines]
-    for index, line in enumerate(lines):
-        last = cut and index == max_lines - 1
-        shown = f"{line}…" if last else line
+    for index, line in enumerate(lines[:max_lines]):
+        shown = f"{line}…" if index == max_lines - 1 < len(lines) - 1 else line
         while font.getlength(shown) > width and len(line) > 1:
             line = line[:-1]
             shown = f"{line}…"
         lines[index] = shown
-    return lines
+    return lines[:max_lines]

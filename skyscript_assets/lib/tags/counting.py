@@ -1,4 +1,4 @@
-"""The counting of tags over tables of objects: DuckDB's part, in bounded memory.
+"""The counting of tags over tables of objects, by DuckDB, in bounded memory.
 
 Tags are numbered by a hash of key and value, so that a string is touched twice: when it is hashed and when the distinct
 tags are collected. Those are brought into their normal spelling, each once; the rest is done with numbers. What the

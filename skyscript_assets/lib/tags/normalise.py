@@ -45,8 +45,8 @@ def normal_values(value: str) -> tuple[str, ...]:
     Returns:
         At most `MAX_LIST` values of at most `MAX_LENGTH` characters; none where nothing readable is left.
     """
-    parts = (_normal(part.strip()) for part in clean_value(value, MAX_LENGTH).split(";"))
-    return tuple(dict.fromkeys(part for part in parts if part))[:MAX_LIST]
+    listed = (_normal(each.strip()) for each in clean_value(value, MAX_LENGTH).split(";"))
+    return tuple(dict.fromkeys(each for each in listed if each))[:MAX_LIST]
 
 
 def _normal(value: str) -> str:

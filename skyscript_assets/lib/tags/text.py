@@ -166,16 +166,16 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
     }.items()
     for key in keys.split()
 }
-"""Attributes that no picture taken from above shows, by a key's first part or first two parts (between `:`)."""
+"""Attributes that no picture taken from above shows, by a key's first word or first two words (between `:`)."""
 
-_ATTRIBUTE_PARTS: dict[str, str] = {
+_ATTRIBUTE_WORDS: dict[str, str] = {
     **dict.fromkeys(("access", "oneway", "except", "lanes", "maxweight"), "access or traffic rule"),
     **dict.fromkeys(("wheelchair", "fee", "covid19", "internet_access"), "service or equipment indoors"),
     **dict.fromkeys(("disabled", "women", "parent"), "whom it is for"),
     "denomination": "belief",
     "lit": "lighting",
 }
-"""The same for parts that stand after a key's first one: `piste:lit`, `cycleway:right:oneway`, `turn:lanes`."""
+"""The same for words that stand after a key's first one: `piste:lit`, `cycleway:right:oneway`, `turn:lanes`."""
 
 NEVER_SAID = frozenset(
     {"access or traffic rule", "administration", "belief", "lighting", "parking rule", "whom it is for"}
@@ -327,4 +327,4 @@ def attribute_reason(key: str) -> str | None:
     if reason is not None or not others:
         return reason
     reason = _ATTRIBUTE_KEYS.get(f"{first}:{others[0]}")
-    return reason or next((_ATTRIBUTE_PARTS[part] for part in others if part in _ATTRIBUTE_PARTS), None)
+    return reason or next((_ATTRIBUTE_WORDS[word] for word in others if word in _ATTRIBUTE_WORDS), None)

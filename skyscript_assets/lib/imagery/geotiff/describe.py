@@ -6,10 +6,11 @@ stages meet only scenes that can be read. Where the raster lies, on this machine
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -128,9 +129,12 @@ def scene_id(name: str, fingerprint: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', name)[:60]}-{fingerprint[:8]}"
 
 
-def quiet_about_missing_georeference() -> None:
-    """Inside `warnings.catch_warnings()`: a raster without a georeference is an error with a remedy, and no warning."""
-    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """A raster without a georeference is an error with a remedy here, and no warning of rasterio's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+        yield
 
 
 def _check_bands(image: OpenImage, stated: Stated) -> None:

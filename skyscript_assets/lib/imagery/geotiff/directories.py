@@ -63,11 +63,6 @@ class Directory:
         return self.width, self.height
 
     @property
-    def whole(self) -> Window:
-        """All of the image."""
-        return Window(0, 0, self.width, self.height)
-
-    @property
     def end(self) -> int:
         """Where its last block ends in the file."""
         return int((self.offsets + self.sizes)[self.sizes > 0].max(initial=0))

@@ -94,8 +94,8 @@ class SparseCopy:
         return self.directories[0].block_height, self.directories[0].block_width
 
     @contextlib.contextmanager
-    def open(self, windows: Iterable[Window]) -> Iterator[Any]:
-        """Fetch what is missing of some windows, and of the mask there, and open the copy as a rasterio dataset.
+    def open(self, windows: Iterable[Window] = (), overview: int | None = None) -> Iterator[Any]:
+        """Fetch what is missing of some windows, or of an overview, with its mask, and open it as a rasterio dataset.
 
         Only these may be read through the dataset: elsewhere the copy may have holes, which GDAL reads as zeros.
 
@@ -106,19 +106,13 @@ class SparseCopy:
             UnreachableError: the server failed on every try.
             NoSpaceError: the disk is full.
         """
-        full = self.directories[0]
-        like = [directory for directory in self.directories if directory.size == full.size]
-        spans = [span for window in windows for directory in like for span in directory.ranges(window)]
-        with self._opened(spans) as dataset:
-            yield dataset
-
-    @contextlib.contextmanager
-    def open_overview(self, overview: int) -> Iterator[Any]:
-        """Fetch all of an overview, and of its mask, and open it as a rasterio dataset; errors as of `open`."""
-        with self._opened([], overview) as dataset:
-            size = (dataset.width, dataset.height)
+        size = self.directories[0].size
+        if overview is not None:
+            with self._opened([], overview) as dataset:
+                size = (dataset.width, dataset.height)
+            windows = [Window(0, 0, *size)]
         like = [directory for directory in self.directories if directory.size == size]
-        spans = [span for directory in like for span in directory.ranges(directory.whole)]
+        spans = [span for window in windows for directory in like for span in directory.ranges(window)]
         with self._opened(spans, overview) as dataset:
             yield dataset
 
@@ -280,23 +274,19 @@ class GdalFile:
         """
         self.name = place
         self._env = {**GDAL_HTTP, **env}
-        with self.open(()) as dataset:
+        with self.open() as dataset:
             self.block_shape: tuple[int, int] = dataset.block_shapes[0]
             first_block = dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", 1)
             facts = (sorted(dataset.profile.items(), key=str), dataset.tags(), first_block)
         self.fingerprint = hashlib.sha256(repr(facts).encode()).hexdigest()
 
-    @contextlib.contextmanager
-    def open(self, windows: Iterable[Window]) -> Iterator[Any]:  # noqa: ARG002 - GDAL fetches what it reads
-        """Open it as a rasterio dataset."""
-        with open_dataset(self.name, self.name, siblings=False, env=self._env) as dataset:
-            yield dataset
-
-    @contextlib.contextmanager
-    def open_overview(self, overview: int) -> Iterator[Any]:
-        """Open an overview of it as a rasterio dataset."""
-        with open_dataset(self.name, self.name, siblings=False, env=self._env, overview=overview) as dataset:
-            yield dataset
+    def open(
+        self,
+        windows: Iterable[Window] = (),  # noqa: ARG002 - GDAL fetches what it reads
+        overview: int | None = None,
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Open it, or an overview of it, as a rasterio dataset."""
+        return open_dataset(self.name, self.name, siblings=False, env=self._env, overview=overview)
 
 
 ImageFile = SparseCopy | GdalFile

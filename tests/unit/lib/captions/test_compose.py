@@ -8,10 +8,10 @@ import pytest
 import skyscript_assets
 from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
 from skyscript_assets.lib.captions.phrases import clause, may_be_said, phrases
-from skyscript_assets.lib.captions.rules import CaptionRules, read_rules
-from skyscript_assets.lib.settings.base import CaptionStyle
+from skyscript_assets.lib.captions.rules import CaptionRules
+from skyscript_assets.lib.settings.base import CaptionStyle, read_yaml
 
-RULES = read_rules(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml")
+RULES = read_yaml(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml", CaptionRules)
 PLANT = {
     "plant:output:electricity": "19.9 MW",
     "plant:method": "thermal",

@@ -2,14 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from skyscript_assets.lib.captions.rules import read_rules
+from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.settings.base import read_yaml
 
 
 def test_an_empty_file_gives_plain_rules(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("")
-    rules = read_rules(path)
+    rules = read_yaml(path, CaptionRules)
     assert (rules.affirmed, rules.denied, rules.order) == ("{key}", "no {key}", ())
 
 
@@ -29,11 +30,11 @@ def test_a_mistake_is_reported_with_file_and_key(tmp_path: Path, text: str, part
     path = tmp_path / "rules.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        read_rules(path)
+        read_yaml(path, CaptionRules)
     for part in parts:
         assert part in str(caught.value)
 
 
 def test_missing_rules_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml: the file is missing"):
-        read_rules(tmp_path / "none.yaml")
+        read_yaml(tmp_path / "none.yaml", CaptionRules)

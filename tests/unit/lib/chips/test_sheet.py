@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
 from skyscript_assets.lib.chips import sheet as sheet_module
 from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
-from skyscript_assets.lib.chips.sheet import SHEETS, reject_preview, sheet_preview, write_sheets
+from skyscript_assets.lib.chips.sheet import SHEETS, sheet_preview, write_sheets
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.settings.plant import ChipSettings
+
+LIMIT = 150_000
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_captions_choose_the_chips_and_stand_below_them(
 ) -> None:
     seen = drawn_text(monkeypatch)
     captions = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
-    assert sheet_preview(*folders, captions)
+    assert sheet_preview(*folders, LIMIT, captions)
     assert {"a house", "a tree", "here · S"} <= set(seen)
     assert not [text for text in seen if "=" in text or text == "no"], "n9 was rejected, all others have no caption"
     assert "Imagery: A surveyor (CC0-1.0) · Tags: © OpenStreetMap contributors (ODbL-1.0)" in seen
@@ -96,19 +98,18 @@ def test_synthetic_imagery_is_called_so(
 
 
 def test_a_preview_stays_below_its_limit(folders: tuple[Path, Path]) -> None:
-    large = sheet_preview(*folders)
-    small = sheet_preview(*folders, limit_bytes=20_000)
-    assert 20_000 < len(large) <= 150_000
+    large, small = sheet_preview(*folders, LIMIT), sheet_preview(*folders, 20_000)
+    assert 20_000 < len(large) <= LIMIT
     assert 0 < len(small) <= 20_000
     with Image.open(io.BytesIO(large)) as image:
         assert image.format == "JPEG"
-    assert sheet_preview(*folders, limit_bytes=10) == b""
+    assert sheet_preview(*folders, 10) == b""
 
 
 def test_no_chips_make_no_preview_and_a_sheet_that_says_so(
     folders: tuple[Path, Path], write_chip_plan: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sheet_preview(*folders, captions={}) == b""
+    assert sheet_preview(*folders, LIMIT, captions={}) == b""
     write_chip_plan(folders[1], [])
     cut_chips(CutInputs(folders[1], folders[1].parent / "scenes"), ChipSettings(), folders[0])
     seen = drawn_text(monkeypatch)
@@ -128,17 +129,11 @@ def test_a_long_caption_is_wrapped_and_ends_in_an_ellipsis() -> None:
     assert word.endswith("…")
 
 
-def test_without_its_font_a_sheet_uses_pillows_own(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sheet_module.importlib.util, "find_spec", lambda name: None)
-    assert isinstance(sheet_module._font(12), ImageFont.FreeTypeFont)
-    assert sheet_preview(*folders)
-
-
 def test_a_stored_chip_that_is_no_jpeg_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tar = folders[0] / "part-00000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(CorruptInputError, match=r"part-00000\.tar: chip n.* is no JPEG"):
-        sheet_preview(*folders)
+        sheet_preview(*folders, LIMIT)
 
 
 @pytest.fixture
@@ -164,18 +159,26 @@ def test_rejected_chips_are_shown_reason_by_reason_with_their_numbers(
 ) -> None:
     seen = drawn_text(monkeypatch)
     write_sheets(*many_rejects)
-    titles = [text for text in seen if " rejected" in text]
-    assert titles == ["no-data · 20 rejected", "blank · 20 rejected", "unreadable · 1 rejected · no image"]
-    assert seen.count("blank") == seen.count("no-data") == sheet_module.MAX_REJECTS_OF_REASON
+    assert "Rejected: 20 no-data, 20 blank, 1 unreadable" in seen
+    assert [text for text in seen if text in ("blank", "no-data")] == ["no-data"] * 20 + ["blank"] * 20
     for name in sheet_module.SHEETS:
         assert 0 < (many_rejects[0] / name).stat().st_size < 1_000_000
     assert not list(many_rejects[0].glob(".*.tmp"))
 
 
+def test_of_many_rejected_chips_some_of_each_reason_are_shown(
+    many_rejects: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet_module, "MAX_REJECTED", 10)
+    seen = drawn_text(monkeypatch)
+    write_sheets(*many_rejects)
+    assert [text for text in seen if text in ("blank", "no-data")] == ["no-data"] * 5 + ["blank"] * 5
+
+
 def test_a_preview_of_rejected_chips_stays_below_its_limit(many_rejects: tuple[Path, Path]) -> None:
-    large, small = reject_preview(*many_rejects), reject_preview(*many_rejects, limit_bytes=15_000)
-    assert 0 < len(small) <= 15_000 < len(large) <= 150_000
-    assert reject_preview(*many_rejects, limit_bytes=10) == b""
+    large, small = (sheet_preview(*many_rejects, limit, rejected=True) for limit in (LIMIT, 15_000))
+    assert 0 < len(small) <= 15_000 < len(large) <= LIMIT
+    assert sheet_preview(*many_rejects, 10, rejected=True) == b""
 
 
 def test_where_nothing_was_rejected_the_sheet_says_so(
@@ -186,4 +189,4 @@ def test_where_nothing_was_rejected_the_sheet_says_so(
     seen = drawn_text(monkeypatch)
     write_sheets(*folders)
     assert "No chip was rejected" in seen
-    assert reject_preview(*folders) == b""
+    assert sheet_preview(*folders, LIMIT, rejected=True) == b""

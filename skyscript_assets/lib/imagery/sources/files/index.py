@@ -6,7 +6,6 @@ import datetime as dt
 import glob
 import hashlib
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
     describe,
     located,
     nodata_of,
-    quiet_about_missing_georeference,
     scene_id,
+    unwarned,
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, open_raster, read_raw
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
@@ -85,13 +84,11 @@ def check_files(key: str, source: FilesSource, shared: Shared) -> dict[str, Any]
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     gsds, outlines, times = [], [], []
     for path, when in _existing_files(key, source, shared).items():
-        with warnings.catch_warnings():
-            quiet_about_missing_georeference()
-            with open_raster(path) as dataset:
-                gsd_m, outline = located(OpenImage(str(path), (dataset,), source.bands), stated)
-                gsds.append(gsd_m)
-                outlines.append(outline)
-                times.append(when or _acquired(dataset, key, source))
+        with unwarned(), open_raster(path) as dataset:
+            gsd_m, outline = located(OpenImage(str(path), (dataset,), source.bands), stated)
+            gsds.append(gsd_m)
+            outlines.append(outline)
+            times.append(when or _acquired(dataset, key, source))
     check_ground(key, source, shared, outlines)
     found = {"files": len(gsds), "finest_m": min(gsds), "coarsest_m": max(gsds)}
     dates = {"earliest": min(times).isoformat(), "latest": max(times).isoformat()}
@@ -174,22 +171,20 @@ def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource])
     """The scene that a file is, or None where it holds no data at all."""
     key, source = search.key, search.source
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
-    with warnings.catch_warnings():
-        quiet_about_missing_georeference()
-        with open_raster(path) as dataset:
-            image = OpenImage(str(path), (dataset,), source.bands)
-            found = describe(image, stated, lambda: _preview(image, nodata_of(image, stated)))
-            if found is None:
-                return None
-            digest = fingerprint(dataset)
-            return search.scene(
-                scene_id=scene_id(path.stem, digest),
-                datetime=when or _acquired(dataset, key, source),
-                footprint=found.footprint,
-                hrefs=(str(path),),
-                fingerprint=digest,
-                **found.columns,
-            )
+    with unwarned(), open_raster(path) as dataset:
+        image = OpenImage(str(path), (dataset,), source.bands)
+        found = describe(image, stated, lambda: _preview(image, nodata_of(image, stated)))
+        if found is None:
+            return None
+        digest = fingerprint(dataset)
+        return search.scene(
+            scene_id=scene_id(path.stem, digest),
+            datetime=when or _acquired(dataset, key, source),
+            footprint=found.footprint,
+            hrefs=(str(path),),
+            fingerprint=digest,
+            **found.columns,
+        )
 
 
 def _preview(image: OpenImage, nodata: float | None) -> Preview:

@@ -5,7 +5,6 @@ How a request is made and tried again is `lib.http`; here are the rate, the key 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -58,7 +57,7 @@ class Client:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
         self._secret = _read_secret(source, key)
-        self._turn_file = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
+        self._turn = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
         version = importlib.metadata.version("skyscript-assets")
         self._headers = {"User-Agent": f"skyscript-assets/{version} (chips of imagery with captions from OSM{contact})"}
@@ -68,7 +67,7 @@ class Client:
 
         Another host than that of the settings is given no key.
         """
-        _wait_for_turn(self._turn_file, 1.0 / self._source.requests_per_second)
+        _wait_for_turn(self._turn, 1.0 / self._source.requests_per_second)
         if not self._secret or urlsplit(url).netloc != self._host:
             return url.replace(KEY_PLACE, ""), {}
         if KEY_PLACE in url:
@@ -154,18 +153,23 @@ class Client:
 
 
 def _wait_for_turn(path: Path, seconds: float) -> None:
-    """Wait for a turn, kept in a file so that all threads and processes share one rate; the next is `seconds` later."""
-    now = turn = time.time()
+    """Wait until the next request may be sent; the one after it may `seconds` later.
+
+    When that is stands in a file, so that all threads and processes that ask a host share one rate.
+    """
+    now = time.time()
     with path.open("a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0)
-        with contextlib.suppress(ValueError):
-            stated = float(file.read(40))
-            turn = stated if now < stated < now + LONGEST_QUEUE_S else now
+        try:
+            turn = max(now, float(file.read(40)))
+        except ValueError:
+            turn = now
+        turn = turn if turn < now + LONGEST_QUEUE_S else now
         file.seek(0)
         file.truncate()
         file.write(f"{turn + seconds:.6f}")
-    time.sleep(turn - now)
+    time.sleep(max(0.0, turn - now))
 
 
 def _read_secret(source: ServiceSource, key: str) -> str:

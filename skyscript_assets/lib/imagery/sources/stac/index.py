@@ -7,7 +7,6 @@ on; a server that fails for now ends the index, so that no scene is lost to a ba
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,8 +26,8 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
     describe,
     located,
     nodata_of,
-    quiet_about_missing_georeference,
     scene_id,
+    unwarned,
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
@@ -90,25 +89,23 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     passing = len(items) + len(unusable)
     waiting = sorted(items, key=lambda item: _preference(item, search.source.sort))
     done = 0
-    with warnings.catch_warnings():
-        quiet_about_missing_georeference()
+    with unwarned():
         while wave := index.wave(waiting):
             for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
             done += len(wave)
             search.progress(done, len(items), "items")
-    index.enough += len(waiting)
+    index.left_out["enough"] += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
-    if index.unusable and not (index.scenes or index.outside or index.without_data):
+    if index.unusable and not (index.scenes or index.left_out["outside"] or index.left_out["without_data"]):
         name, reason = index.unusable[0]
         count = len(index.unusable)
         raise SceneError(
             f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
         )
     write_scenes(search.out, index.scenes.values())
-    left_out = {name: getattr(index, name) for name in ("enough", "outside", "without_data", "duplicates")}
-    counts = {"items": seen, "passing": passing, "scenes": len(index.scenes), **left_out}
+    counts = {"items": seen, "passing": passing, "scenes": len(index.scenes), **index.left_out}
     return {**counts, "unusable": len(index.unusable)}
 
 
@@ -150,10 +147,8 @@ def _check_image(href: str, stated: Stated, source: StacSource) -> None:
     """Check the header of an image on this machine."""
     if href.startswith("/vsi") or urlsplit(href).scheme not in ("", "file"):
         return
-    with warnings.catch_warnings():
-        quiet_about_missing_georeference()
-        with open_href(href, source).open(()) as dataset:
-            located(OpenImage(href, (dataset,), source.band_numbers), stated)
+    with unwarned(), open_href(href, source).open() as dataset:
+        located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
 def _preference(item: Item, sort: str) -> tuple[float, float, str]:
@@ -171,20 +166,19 @@ class _Index:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
-        self.unusable = list(unusable)
-        self.enough = self.outside = self.without_data = self.duplicates = 0
+        self.unusable: list[tuple[str, str]] = []
+        self.left_out = dict.fromkeys(("enough", "outside", "without_data", "duplicates"), 0)
 
     def wave(self, waiting: list[Item]) -> list[Item]:
         """The next items to open, removed from those that wait: as many as are surely needed if all can be used."""
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
             ground = [item.claimed for item in chosen if item.claimed is not None]
-            if self._needed(waiting[0], [*self._taken, *ground]):
-                chosen.append(waiting.pop(0))
-            elif chosen:  # it may be needed yet, if one of these proves unusable
-                break
-            else:
-                self.enough += 1
+            if not self._needed(waiting[0], [*self._taken, *ground]):
+                if chosen:
+                    # It may be needed yet, if one of the chosen proves unusable.
+                    break
+                self.left_out["enough"] += 1
                 waiting.pop(0)
         return chosen
 
@@ -211,11 +205,11 @@ class _Index:
         if isinstance(scene, str):
             self.unusable.append((item.id, scene))
         elif scene is None:
-            self.without_data += 1
+            self.left_out["without_data"] += 1
         elif scene.scene_id in self.scenes:
-            self.duplicates += 1
+            self.left_out["duplicates"] += 1
         elif not scene.footprint.intersects(self._ground):
-            self.outside += 1
+            self.left_out["outside"] += 1
         else:
             self.scenes[scene.scene_id] = scene
             self._taken.append(scene.footprint)
@@ -244,7 +238,7 @@ class _Index:
 def _described(files: Sequence[ImageFile], stated: Stated, source: StacSource) -> Description | None:
     """The facts of an image; the headers alone, and one overview, are fetched."""
     with ExitStack() as stack:
-        datasets = tuple(stack.enter_context(file.open(())) for file in files)
+        datasets = tuple(stack.enter_context(file.open()) for file in files)
         image = OpenImage(files[0].name, datasets, source.band_numbers)
         grids = {(dataset.crs, dataset.transform, dataset.width, dataset.height) for dataset in datasets}
         if len(grids) > 1:
@@ -260,21 +254,22 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
     dataset = image.datasets[0]
     factors = dataset.overviews(image.bands[0])
     longer = max(dataset.width, dataset.height)
-    number = max((number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX), default=0)
-    factor = factors[number] if factors else 1
+    large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
+    number = large[-1] if large else 0 if factors else None
+    factor = 1 if number is None else factors[number]
     if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
         return None
+    whole = Window(0, 0, dataset.width, dataset.height)
     with ExitStack() as stack:
-        whole = [Window(0, 0, dataset.width, dataset.height)]
-        opening = [file.open_overview(number) if factors else file.open(whole) for file in files]
-        return read_raw(replace(image, datasets=tuple(map(stack.enter_context, opening))), nodata)
+        opened = tuple(stack.enter_context(file.open([whole], number)) for file in files)
+        return read_raw(replace(image, datasets=opened), nodata)
 
 
 def _honest(item: Item, found: Description) -> shapely.Geometry:
     """The ground that both the item and its image have; SceneError where it claims ground that the image has not."""
     claimed = item.claimed
     west, _, east, _ = found.outline.bounds
-    if claimed is None or (west, east) == (-180, 180):
+    if claimed is None or (west == -180 and east == 180):
         # Catalogs write footprints across the antimeridian in many ways; the image's own is right.
         return found.footprint
     share = claimed.intersection(found.outline).area / claimed.area
