@@ -34,11 +34,6 @@ class TileRange:
     columns: int
     rows: int
 
-    @property
-    def centre(self) -> tuple[int, int]:
-        """(column, row) of the tile in the middle."""
-        return self.column + self.columns // 2, self.row + self.rows // 2
-
 
 @dataclass(frozen=True)
 class TileGrid:
