@@ -174,7 +174,9 @@ def _searched(
     link = next((link for link in links if _is_post(link)), links[0])
     wanted: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
     wanted |= {"collections": [source.collection]} if source.collection else {}
-    wanted |= {"datetime": interval} if (interval := _interval(source)) else {}
+    if source.since is not None or source.until is not None:
+        since = f"{source.since}T00:00:00Z" if source.since else ".."
+        wanted["datetime"] = f"{since}/{source.until}T23:59:59Z" if source.until else f"{since}/.."
     # The rules that the query extension knows, so that fewer items come over the network.
     if source.properties and any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ()):
         wanted["query"] = {name: {"eq": value} for name, value in source.properties.items()}
@@ -207,14 +209,6 @@ def _searched(
 
 def _is_post(link: Mapping[str, Any]) -> bool:
     return str(link.get("method", "GET")).upper() == "POST"
-
-
-def _interval(source: StacSource) -> str | None:
-    if source.since is None and source.until is None:
-        return None
-    since = f"{source.since}T00:00:00Z" if source.since else ".."
-    until = f"{source.until}T23:59:59Z" if source.until else ".."
-    return f"{since}/{until}"
 
 
 def _walked(
