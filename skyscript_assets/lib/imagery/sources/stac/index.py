@@ -166,7 +166,7 @@ class _Index:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
-        self.unusable: list[tuple[str, str]] = []
+        self.unusable = list(unusable)
         self.left_out = dict.fromkeys(("enough", "outside", "without_data", "duplicates"), 0)
 
     def wave(self, waiting: list[Item]) -> list[Item]:
