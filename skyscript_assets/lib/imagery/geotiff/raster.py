@@ -38,8 +38,7 @@ BLOCKS: Cache[Pixels] = Cache(CACHE_BYTES, lambda block: block.nbytes)
 """Decoded blocks, as 8-bit RGB, of all scenes that are open in this process: windows of a plan overlap."""
 
 
-@contextlib.contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path) -> contextlib.AbstractContextManager[Any]:
     """Open a GeoTIFF, COG or VRT as a rasterio dataset, for this thread alone.
 
     Raises:
@@ -51,8 +50,7 @@ def open_raster(path: Path) -> Iterator[Any]:
         raise MissingInputError(f"{path} does not exist")
     # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
     driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with open_dataset(str(path), str(path), driver=driver) as dataset:
-        yield dataset
+    return open_dataset(str(path), str(path), driver=driver)
 
 
 @contextlib.contextmanager

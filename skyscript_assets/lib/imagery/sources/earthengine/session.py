@@ -74,7 +74,7 @@ class EarthEngine:
     """
 
     def __init__(self, source: EarthEngineSource, key: str) -> None:
-        self._source, self._key = source, key
+        self._source, self._key, self._where = source, key, f"source {key}: Earth Engine"
         if not installed():
             raise MissingInputError(
                 f"source {key} needs Google's Earth Engine client: pip install 'skyscript-assets[earthengine]'"
@@ -108,13 +108,12 @@ class EarthEngine:
             except Exception as error:  # noqa: BLE001 - the client passes on what google-auth and others raise
                 raise self._meaning(error) from None
 
-        return persist(f"source {self._key}: Earth Engine", attempt, tries=self._source.tries)
+        return persist(self._where, attempt, tries=self._source.tries)
 
     def _meaning(self, error: Exception) -> Exception:
         """What a failure of Google's client is in the project's terms."""
         import google.auth.exceptions
 
-        where = f"source {self._key}: Earth Engine"
         # The client hides the answer in the error's context; google-auth adds all of it to its message: left out.
         answers = (getattr(link, "resp", None) for link in (error, error.__context__, error.__cause__))
         answer = next(filter(None, answers), None)
@@ -125,15 +124,15 @@ class EarthEngine:
                 f"one request takes too long ({said})", lasting=CorruptInputError, remedy="plan smaller chips"
             )
         if any(text in said.lower() for text in OVERLOADED):
-            return fails_for_now(429, answer and answer.get("retry-after"), said)
+            status = 429
         if status in PASSING_STATUSES:
             return fails_for_now(status, answer and answer.get("retry-after"), said)
         if isinstance(error, google.auth.exceptions.TransportError):
             return PassingError(said)
         if status in CREDENTIAL_STATUSES or isinstance(error, google.auth.exceptions.GoogleAuthError):
-            return MissingInputError(f"{where} refuses the credentials or the project ({said}); {self._login()}")
+            return MissingInputError(f"{self._where} refuses the credentials or the project ({said}); {self._login()}")
         if status or type(error).__name__ == "EEException":
-            return RefusedError(f"{where} refuses ({said}); check collection and bands in sources.yaml", status)
+            return RefusedError(f"{self._where} refuses ({said}); check collection and bands in sources.yaml", status)
         return error
 
     def _initialize(self, credentials: Any, project: str) -> None:
@@ -175,18 +174,17 @@ class EarthEngine:
             ) from None
 
     def _project(self, credentials: Any) -> str:
-        project = self._source.project
-        for name in ("project_id", "quota_project_id"):
-            project = project or getattr(credentials, name, None)
-        if not project:
+        own = (getattr(credentials, name, None) for name in ("project_id", "quota_project_id"))
+        project = next(filter(None, (self._source.project, *own)), None)
+        if project is None:
             raise MissingInputError(
                 f"source {self._key}: state sources.yaml: {self._key}.project, a Google Cloud project"
             )
         return str(project)
 
     def _login(self) -> str:
-        if self._source.credentials_variable is not None:
-            variable = self._source.credentials_variable
+        variable = self._source.credentials_variable
+        if variable is not None:
             return f"check the key file that {variable} names, and sources.yaml: {self._key}.project"
         return (
             "run `earthengine authenticate` or `gcloud auth application-default login`, or name a service account's "

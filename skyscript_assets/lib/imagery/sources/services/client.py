@@ -128,9 +128,8 @@ class Client:
 
         Raises:
             SceneError: it is another kind of service.
-            MissingInputError: the service refuses or has none there.
-            UnreachableError: it gives no answer.
-            CorruptInputError: the answer is cut on every try, too long, or no document.
+            MissingInputError: the service has none there.
+            CorruptInputError: it is no document; and what `get` raises.
         """
         answer = self.get(url)
         if answer is None:

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,24 +66,19 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
         folder = stack.enter_context(shared_folder(search.cache))
         client = Client(source, key, folder)
         ground = _clipped(search.ground, _WORLD)
-        if ground.is_empty:
-            return _nothing(search.out)
-        layer = _served(source, key, ground, client)
-        area = layer.grid.crs.area_of_use
-        ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
-        tiles = None if ground.is_empty else layer.grid.tiles_over(ground)
-        if tiles is None:
-            return _nothing(search.out)
+        layer = None if ground.is_empty else _served(source, key, ground, client)
+        if layer is not None:
+            area = layer.grid.crs.area_of_use
+            ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
+        tiles = None if layer is None or ground.is_empty else layer.grid.tiles_over(ground)
+        if layer is None or tiles is None:
+            write_scenes(search.out, [])
+            return {"scenes": 0}
         scene = _scene(search, layer, tiles, ground)
         first = _first_tile(client, scene)
     write_scenes(search.out, [scene])
     found = {"tiles": tiles.columns * tiles.rows, "gsd_m": scene.gsd_m, "grid": layer.grid.name, "first_tile": first}
     return {"scenes": 1, **found}
-
-
-def _nothing(out: Path) -> dict[str, Any]:
-    write_scenes(out, [])
-    return {"scenes": 0}
 
 
 def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:

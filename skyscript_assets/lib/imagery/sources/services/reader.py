@@ -121,11 +121,10 @@ class TileReader(SceneReader):
             return self._asked(place)
 
     def _asked(self, place: Place) -> Pixels | None:
-        if place not in self._failed:
-            pixels = self._fetch(place)
-            if place not in self._failed:
-                return pixels
-        raise CorruptInputError(self._failed[place])
+        pixels = None if place in self._failed else self._fetch(place)
+        if place in self._failed:
+            raise CorruptInputError(self._failed[place])
+        return pixels
 
     def _fetch(self, place: Place) -> Pixels | None:
         """Ask for a tile and keep it; one that cannot be had is remembered as failed."""

@@ -43,10 +43,7 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         client: Asks the service.
 
     Raises:
-        SceneError: the layer, or what is wanted of it, is not offered.
-        MissingInputError: the service refuses.
-        UnreachableError: it gives no answer.
-        CorruptInputError: its answer is no list of capabilities.
+        SceneError: the layer, or what is wanted of it, is not offered; and what `Client.capabilities` raises.
     """
     url = source.url
     if not url.partition("?")[0].endswith(".xml"):
@@ -212,11 +209,9 @@ def _template(source: WmtsSource, key: str, url: str, capabilities: Element, lay
 
 
 def _style(source: WmtsSource, key: str, layer: Element) -> str:
-    styles = list(layer.iterfind("Style"))
-    names = [text_at(style, "Identifier") for style in styles]
-    default = next(
-        (text_at(style, "Identifier") for style in styles if style.attrib.get("isDefault") in ("true", "1")), None
-    )
+    styles = [(text_at(style, "Identifier"), style.attrib.get("isDefault")) for style in layer.iterfind("Style")]
+    names = [name for name, _ in styles]
+    default = next((name for name, is_default in styles if is_default in ("true", "1")), None)
     return choose(source.style, names, default, f"sources.yaml: {key}.style") if names else source.style or "default"
 
 

@@ -196,7 +196,7 @@ def _searched(
                 "source so that one page holds all, or tell its publisher"
             )
         seen.add(names)
-        yield from ((item, _self_link(item, documents.root)) for item in items)
+        yield from ((item, joined(documents.root, str(_link(item, "self") or ""))) for item in items)
         following = next((link for link in _dicts(page.get("links")) if link.get("rel") == "next"), None)
         if following is None:
             return
@@ -353,8 +353,3 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _link(document: Mapping[str, Any], relation: str) -> str | None:
     return next((link.get("href") for link in _dicts(document.get("links")) if link.get("rel") == relation), None)
-
-
-def _self_link(item: Mapping[str, Any], base: str) -> str:
-    href = _link(item, "self")
-    return urljoin(base, href) if isinstance(href, str) else base

@@ -174,10 +174,11 @@ class _Index:
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
             ground = [item.claimed for item in chosen if item.claimed is not None]
-            if not self._needed(waiting[0], [*self._taken, *ground]):
-                if chosen:
-                    # It may be needed yet, if one of the chosen proves unusable.
-                    break
+            if self._needed(waiting[0], [*self._taken, *ground]):
+                chosen.append(waiting.pop(0))
+            elif chosen:  # it may be needed yet, if one of these proves unusable
+                break
+            else:
                 self.left_out["enough"] += 1
                 waiting.pop(0)
         return chosen
@@ -255,7 +256,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
     factors = dataset.overviews(image.bands[0])
     longer = max(dataset.width, dataset.height)
     large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
-    number = large[-1] if large else 0 if factors else None
+    number = max(large, default=0) if factors else None
     factor = 1 if number is None else factors[number]
     if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
         return None
