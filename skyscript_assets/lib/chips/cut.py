@@ -321,11 +321,8 @@ class _Cutting:
         """The tasks that chips of the plan make, in their order: scene by scene, along a curve over the ground."""
         tasks = []
         for scene_id, group in itertools.groupby(chips.to_pylist(), key=lambda row: row["scene_id"]):
-            members = list(group)
-            for start in range(0, len(members), BATCH):
-                batch = members[start : start + BATCH]
-                digests = [window_digest(self._identities[scene_id], row) for row in batch]
-                tasks.append(Task(self._scenes[scene_id], batch, digests))
+            rows = [row | {"window_digest": window_digest(self._identities[scene_id], row)} for row in group]
+            tasks += [Task(self._scenes[scene_id], rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
         return tasks
 
     def _digest(self, chips: pa.Table) -> str:

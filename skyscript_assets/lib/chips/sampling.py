@@ -116,12 +116,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TagPairs:
-    """The snapshot's tags on objects, one entry for each (object, tag); sorted by object, then tag.
-
-    Attributes:
-        objects: Rows of the objects, shape [pairs].
-        tags: Indices of the tags in the snapshot, shape [pairs].
-    """
+    """The snapshot's tags on objects: rows of the objects and indices of the tags, sorted by both; each [pairs]."""
 
     objects: IntArray
     tags: IntArray
@@ -133,11 +128,9 @@ class TagPairs:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn between two GSDs, between which the snapshot says the same.
+    """What is drawn between two GSDs, between which the snapshot says the same; `gsd_m` is one of them, metres.
 
-    Attributes:
-        gsd_m: A GSD between them, metres.
-        pairs: The (object, tag) pairs drawn: visible, on an object of a size that makes a chip, chosen by the hash.
+    `pairs` are visible tags on objects of a size that makes a chip, chosen by the hash.
     """
 
     gsd_m: float
