@@ -90,9 +90,6 @@ class EarthEngine:
     def call(self, make: Callable[[], T]) -> T:
         """Make a request through Google's client, again and later each time while it may still succeed.
 
-        Args:
-            make: Makes the request.
-
         Raises:
             MissingInputError: the credentials or the project are refused.
             RefusedError: what is asked for does not exist, or is no proper request.
