@@ -97,11 +97,6 @@ class PassingError(Exception):
         self.pause_s, self.lasting, self.remedy = pause_s, lasting, remedy
 
 
-def host_of(url: str) -> str:
-    """The host of an address, lower case, without port."""
-    return urlsplit(url).hostname or ""
-
-
 def persist(
     what: str,
     attempt: Callable[[], T],

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
-from skyscript_assets.lib.http import Signer, host_of, request
+from skyscript_assets.lib.http import Signer, request
 from skyscript_assets.lib.imagery.sources.stac.settings import SasSigning, StacSource
 from skyscript_assets.lib.secrets import holds_secret, shown
 
@@ -37,7 +37,9 @@ class _Credentials:
     def __init__(self, source: StacSource) -> None:
         self._signing = _sas_tokens(source.signing, source.collection) if source.signing and source.collection else None
         self._token, self._in_clear = source.token, source.catalog.startswith("http:")
-        self._hosts = (source.token.hosts if source.token else ()) or tuple(filter(None, [host_of(source.catalog)]))
+        self._hosts = (source.token.hosts if source.token else ()) or tuple(
+            filter(None, [urlsplit(source.catalog).hostname])
+        )
 
     def sign(self, url: str, *, renew: bool = False) -> tuple[str, Mapping[str, str]]:
         headers = {}
@@ -96,7 +98,7 @@ _sas_tokens = functools.lru_cache(maxsize=64)(_SasTokens)
 
 def _may_see(url: str, hosts: Sequence[str], *, in_clear: bool) -> bool:
     """Whether a host is among those that a secret is meant for, and it goes there encrypted unless it came in clear."""
-    host = host_of(url)
+    host = urlsplit(url).hostname or ""
     return (in_clear or url.startswith("https:")) and any(
         host == known or (known.startswith(".") and host.endswith(known)) for known in hosts
     )
