@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
@@ -17,6 +16,7 @@ from skyscript_assets.lib.geometry import metres_per_unit
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
+    WORLD,
     ServedLayer,
     box_of,
     choose,
@@ -52,7 +52,7 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     capabilities = client.capabilities(url, "WMTS", ("Capabilities",))
     layers = {text_at(layer, "Identifier"): layer for layer in capabilities.iterfind("Contents/Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
-    grids = list(_grids(source, key, capabilities, layer, ground))
+    grids = _grids(source, key, capabilities, layer, ground)
     # Sets of neighbouring zones may lie beside the region.
     grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
     latitude = shapely.centroid(ground).y
@@ -80,7 +80,7 @@ def _ground(layer: Element) -> shapely.Geometry:
         found = box_of(*corners) if len(corners) == 4 else None
         if found is not None:
             return found
-    return shapely.box(-180, -90, 180, 90)
+    return WORLD
 
 
 # ------------------------------------------------------------------------------------------------------------- matrices
@@ -88,49 +88,43 @@ def _ground(layer: Element) -> shapely.Geometry:
 
 def _grids(
     source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
-) -> Iterator[tuple[str, TileGrid]]:
+) -> list[tuple[str, TileGrid]]:
     """The matrices of a layer's matrix sets in a projected CRS, each with the name of its set."""
     links = {text_at(link, "TileMatrixSet"): link for link in layer.iterfind("TileMatrixSetLink")}
     names = list(links)
     if source.matrix_set is not None:
         names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
     described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
-    some = False
+    found = []
     for name in names:
-        crs = _metric_crs(described[name]) if name in described else None
-        for matrix in described[name].iterfind("TileMatrix") if crs is not None else ():
-            grid = _grid(matrix, links[name], crs, _swaps(described[name], crs), ground)
-            if grid is not None:
-                some = True
-                yield name, grid
-    if not some:
+        stated = text_at(described[name], "SupportedCRS") if name in described else ""
+        crs = _metric_crs(stated)
+        if crs is not None:
+            # In URNs coordinates have the order of the CRS (OGC 07-092r3).
+            swaps = not stated.startswith("EPSG:") and is_northing_first(crs)
+            grids = (_grid(entry, links[name], crs, swaps, ground) for entry in described[name].iterfind("TileMatrix"))
+            found += [(name, grid) for grid in grids if grid is not None]
+    if not found:
         raise SceneError(
             f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS among "
             f"{', '.join(names) or 'none'}; choose another one with matrix_set"
         )
+    return found
 
 
-def _metric_crs(described: Element) -> CRS | None:
-    """The CRS of a matrix set where it is projected; others have no square pixels."""
-    code = _code(described)
+def _metric_crs(name: str) -> CRS | None:
+    """A CRS where it is projected; others have no square pixels.
+
+    Its name is `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`.
+    """
+    match = re.search(r"EPSG[:/].*?(\d+)$", name)
     try:
         # 900913 is what Web Mercator was called before it had a code.
-        crs = CRS.from_user_input("EPSG:3857" if code in ("900913", "3785") else f"EPSG:{code}" if code else code)
+        code = "" if match is None else "3857" if match[1] in ("900913", "3785") else match[1]
+        crs = CRS.from_user_input(f"EPSG:{code}")
     except CRSError:
         return None
     return crs if crs.is_projected else None
-
-
-def _code(described: Element) -> str:
-    """The EPSG code in `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`."""
-    match = re.search(r"EPSG[:/].*?(\d+)$", text_at(described, "SupportedCRS"))
-    return match[1] if match else ""
-
-
-def _swaps(described: Element, crs: CRS | None) -> bool:
-    """Whether corners are stated as (north, east): in URNs coordinates have the order of the CRS (OGC 07-092r3)."""
-    name = text_at(described, "SupportedCRS")
-    return crs is not None and not name.startswith("EPSG:") and is_northing_first(crs)
 
 
 def is_northing_first(crs: CRS) -> bool:
@@ -138,10 +132,8 @@ def is_northing_first(crs: CRS) -> bool:
     return bool(crs.axis_info) and crs.axis_info[0].direction in ("north", "south")
 
 
-def _grid(matrix: Element, link: Element, crs: CRS | None, swaps: bool, ground: shapely.Geometry) -> TileGrid | None:
+def _grid(matrix: Element, link: Element, crs: CRS, swaps: bool, ground: shapely.Geometry) -> TileGrid | None:
     """One matrix, None where its numbers are none."""
-    if crs is None:
-        return None
     try:
         first, second = (float(number) for number in text_at(matrix, "TopLeftCorner").split())
         tile = (int(text_at(matrix, "TileWidth")), int(text_at(matrix, "TileHeight")))
