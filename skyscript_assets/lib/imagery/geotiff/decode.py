@@ -106,12 +106,7 @@ class DeflateBlocks(TiffBlocks):
 
 
 def tiff_blocks(dataset: Any, file: int) -> TiffBlocks | None:
-    """What decodes the blocks of an open rasterio dataset, or None where that is left to GDAL.
-
-    Args:
-        dataset: Open rasterio dataset.
-        file: Open descriptor of the same file.
-    """
+    """The blocks of an open rasterio dataset with a descriptor of its file, or None where they are left to GDAL."""
     side_by_side = dataset.count == 1 or getattr(dataset.interleaving, "name", None) == "pixel"
     tiled = dataset.driver == "GTiff" and dataset.profile["tiled"]
     if not (tiled and side_by_side and set(dataset.dtypes) == {"uint8"} and dataset.count <= MAX_BANDS):

@@ -11,7 +11,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,16 +37,8 @@ Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
 """Raw values (band, row, column) of a thinned copy and which of its pixels hold data; None where none was made."""
 
 
-@dataclass(frozen=True)
-class Stated:
-    """What a source's settings state of its rasters.
-
-    Attributes:
-        key: Source key, for messages.
-        gsd_m: Nominal ground sample distance, metres.
-        scaling: How raw values become 8-bit.
-        nodata: Value without data, where the raster does not say.
-    """
+class Stated(NamedTuple):
+    """What a source's settings state of its rasters, and its key for messages; fields as in the settings."""
 
     key: str
     gsd_m: float

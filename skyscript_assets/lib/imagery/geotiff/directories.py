@@ -69,11 +69,7 @@ class Directory:
 
 
 def read_directories(fetch: Fetch, name: str) -> list[Directory]:
-    """The images of a TIFF file, the first of which is the one at full resolution.
-
-    Args:
-        fetch: Gives bytes of the file.
-        name: What messages call the file.
+    """The images of a TIFF file, which messages call `name`; the first is the one at full resolution.
 
     Raises:
         CorruptInputError: it is no TIFF file, or a broken one.

@@ -90,9 +90,6 @@ class EarthEngine:
     def call(self, make: Callable[[], T]) -> T:
         """Make a request through Google's client, again and later each time while it may still succeed.
 
-        Args:
-            make: Makes the request.
-
         Raises:
             MissingInputError: the credentials or the project are refused.
             RefusedError: what is asked for does not exist, or is no proper request.
@@ -163,15 +160,11 @@ class EarthEngine:
             )
         try:
             return service_account.Credentials.from_service_account_file(path, scopes=ee.oauth.SCOPES), path
-        except OSError as error:
-            raise MissingInputError(
-                f"source {self._key}: {variable} names {path}, which cannot be read ({error.strerror})"
-            ) from None
-        except ValueError:
+        except (OSError, ValueError) as error:
             # The message of google-auth may quote the file.
-            raise MissingInputError(
-                f"source {self._key}: {variable} names {path}, which is no key file of a service account"
-            ) from None
+            unread = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else ""
+            why = unread or "is no key file of a service account"
+            raise MissingInputError(f"source {self._key}: {variable} names {path}, which {why}") from None
 
     def _project(self, credentials: Any) -> str:
         own = (getattr(credentials, name, None) for name in ("project_id", "quota_project_id"))

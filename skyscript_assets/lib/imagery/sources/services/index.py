@@ -20,7 +20,6 @@ from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import (
     EDGE_PIECES,
-    TileGrid,
     TileRange,
     nearest_grid,
     web_mercator_grid,
@@ -115,41 +114,37 @@ def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: sh
         **layer.facts,
         "first": [tiles.column, tiles.row],
         "tile": [grid.tile_width, grid.tile_height],
-        "probe": list(tiles.centre),
+        "probe": [tiles.column + tiles.columns // 2, tiles.row + tiles.rows // 2],
         "nodata": source.nodata,
         "blank_sha256": sorted(source.blank_sha256),
     }
+    transform = grid.transform(tiles)
+    outline = outline_of(grid.crs, transform, width, height, EDGE_PIECES)
+    # Where a service ends, its tiles may cover less than the region.
+    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
     when = _moment(source, layer, key)
     # What a service shows may change unseen: the fingerprint is of what is asked for.
     facts = {
         "template": layer.template,
         "access": access,
         "absent": sorted(source.absent_statuses),
-        "transform": grid.transform(tiles),
+        "transform": transform,
         "when": when.isoformat(),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return search.scene(
         scene_id=f"{region}_{key}_{when:%Y%m%d}-{digest[:8]}",
         datetime=when,
-        footprint=_inside(ground, grid, tiles),
+        footprint=covered if covered.area > 0 else ground,
         gsd_m=grid.gsd_m(shapely.centroid(ground).y),
         crs=crs_text(grid.crs),
-        transform=grid.transform(tiles),
+        transform=transform,
         width=width,
         height=height,
         hrefs=(layer.template,),
         access=access,
         fingerprint=digest,
     )
-
-
-def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
-    """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
-    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
-    outline = outline_of(grid.crs, grid.transform(tiles), width, height, EDGE_PIECES)
-    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
-    return covered if covered.area > 0 else ground
 
 
 def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:

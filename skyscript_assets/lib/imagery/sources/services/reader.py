@@ -87,7 +87,7 @@ class TileReader(SceneReader):
         column, row, width, height = window
         rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
         for place in self._places(window):
-            tile = self._tile(place)
+            tile = self._recent.get(place, functools.partial(self._kept, place))
             if tile is None:
                 continue
             # Where the tile's upper left pixel lies in the window.
@@ -107,13 +107,8 @@ class TileReader(SceneReader):
         left, top = self._address.first_column, self._address.first_row
         return [(left + column, top + row) for row in rows for column in columns]
 
-    def _tile(self, place: Place) -> Pixels | None:
-        """A tile's pixels from memory, from this machine or from the service; None where there is no image."""
-        load = self._kept if self._cache.has(*place) else self._asked
-        return self._recent.get(place, functools.partial(load, place))
-
     def _kept(self, place: Place) -> Pixels | None:
-        """A tile that is on this machine; one that was damaged there is fetched again."""
+        """A tile from this machine, None where it has no image; one that is not here, or was damaged, is fetched."""
         try:
             data = self._cache.read(*place)
             return self._address.decode(data) if data else None

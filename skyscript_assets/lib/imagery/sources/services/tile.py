@@ -13,11 +13,7 @@ from skyscript_assets.lib.secrets import shown
 
 
 class TileAddress:
-    """Addresses of a scene's tiles, by their column and row in the service's own numbering.
-
-    Args:
-        scene: A scene of a tile or map service.
-    """
+    """Addresses of the tiles of a service's scene, by their column and row in the service's own numbering."""
 
     def __init__(self, scene: Scene) -> None:
         self._template, self._access = scene.hrefs[0], scene.access
@@ -49,7 +45,7 @@ class TileAddress:
         if hashlib.sha256(data).hexdigest() in blank:
             return None
         nodata = self._access.get("nodata")
-        return decode_tile(data, self.width, self.height, None if nodata is None else (nodata[0], nodata[1], nodata[2]))
+        return decode_tile(data, self.width, self.height, nodata and tuple(nodata))
 
     def _bbox(self, column: int, row: int) -> str:
         """The box of a map request: lower corner, upper corner, in the order of axes that the protocol wants."""

@@ -85,8 +85,8 @@ def find_items(
                 "months, max_cloud_share or properties, or raise max_items"
             )
         try:
-            if _passes(item, source, region):
-                items.append(_item(item, base, source))
+            found = _item(item, base, source, region)
+            items += [found] if found is not None else []
         except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
             unusable.append((_id(item), str(error)))
     return items, unusable, seen
@@ -174,7 +174,9 @@ def _searched(
     link = next((link for link in links if _is_post(link)), links[0])
     wanted: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
     wanted |= {"collections": [source.collection]} if source.collection else {}
-    wanted |= {"datetime": interval} if (interval := _interval(source)) else {}
+    if source.since is not None or source.until is not None:
+        since = f"{source.since}T00:00:00Z" if source.since else ".."
+        wanted["datetime"] = f"{since}/{source.until}T23:59:59Z" if source.until else f"{since}/.."
     # The rules that the query extension knows, so that fewer items come over the network.
     if source.properties and any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ()):
         wanted["query"] = {name: {"eq": value} for name, value in source.properties.items()}
@@ -207,14 +209,6 @@ def _searched(
 
 def _is_post(link: Mapping[str, Any]) -> bool:
     return str(link.get("method", "GET")).upper() == "POST"
-
-
-def _interval(source: StacSource) -> str | None:
-    if source.since is None and source.until is None:
-        return None
-    since = f"{source.since}T00:00:00Z" if source.since else ".."
-    until = f"{source.until}T23:59:59Z" if source.until else ".."
-    return f"{since}/{until}"
 
 
 def _walked(
@@ -263,39 +257,29 @@ def _may_hold(collection: Mapping[str, Any], source: StacSource, bbox: Bounds) -
     )
 
 
-def _passes(item: Mapping[str, Any], source: StacSource, region: shapely.Geometry) -> bool:
-    """Whether an item satisfies the rules of its source, whatever the server made of them."""
-    properties = item.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
+def _item(item: Mapping[str, Any], base: str, source: StacSource, region: shapely.Geometry) -> Item | None:
+    """An item; None where it does not satisfy the rules of its source, whatever the server made of them."""
+    properties, assets = _mapping(item.get("properties")), _mapping(item.get("assets"))
     if source.collection is not None and item.get("collection", source.collection) != source.collection:
-        return False
+        return None
     if any(properties.get(name) != value for name, value in source.properties.items()):
-        return False
-    cloud = _cloud(properties)
+        return None
+    cloud, claimed = _cloud(properties), _claimed(item)
     if source.max_cloud_share is not None and cloud is not None and cloud > source.max_cloud_share:
-        return False
-    claimed = _claimed(item)
+        return None
     if claimed is not None and not claimed.intersects(region):
-        return False
-    when = _time(item)
-    day = when.date()
-    return (
-        (source.since is None or day >= source.since)
-        and (source.until is None or day <= source.until)
-        and (not source.months or when.month in source.months)
-    )
-
-
-def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
-    properties = item["properties"]
-    stated = item.get("assets")
-    assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
+        return None
+    when = _time(properties)
+    if source.since is not None and when.date() < source.since:
+        return None
+    if (source.until is not None and when.date() > source.until) or (source.months and when.month not in source.months):
+        return None
     licence = properties.get("license")
     return Item(
         id=_id(item),
-        datetime=_time(item),
-        claimed=_claimed(item),
-        cloud_share=_cloud(properties),
+        datetime=when,
+        claimed=claimed,
+        cloud_share=cloud,
         hrefs=tuple(without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets),
         licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
     )
@@ -316,9 +300,8 @@ def _asset_href(assets: Mapping[str, Any], name: str) -> str:
     return href
 
 
-def _time(item: Mapping[str, Any]) -> dt.datetime:
+def _time(properties: Mapping[str, Any]) -> dt.datetime:
     """An item's time; the middle of start_datetime and end_datetime where it states these."""
-    properties = item.get("properties") or {}
     stated = [properties.get(name) for name in ("datetime", "start_datetime", "end_datetime")]
     try:
         if stated[0] is not None:
@@ -344,6 +327,10 @@ def _claimed(item: Mapping[str, Any]) -> shapely.Geometry | None:
         return None
     ground = polygons(wrapped(shapely.make_valid(shapely.force_2d(geometry))))
     return None if ground.is_empty else ground
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

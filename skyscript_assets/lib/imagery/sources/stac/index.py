@@ -194,13 +194,6 @@ class _Index:
             depth += shapely.contains_xy(ground, points)
         return bool((depth < self._source.depth).any())
 
-    def attempt(self, item: Item) -> Scene | str | None:
-        """The scene that an item is, the reason why it is none, or None where it has no data."""
-        try:
-            return self._scene(item)
-        except (CorruptInputError, SceneError) as error:
-            return str(error)
-
     def take(self, item: Item, scene: Scene | str | None) -> None:
         """Count what an attempt came to."""
         if isinstance(scene, str):
@@ -215,18 +208,23 @@ class _Index:
             self.scenes[scene.scene_id] = scene
             self._taken.append(scene.footprint)
 
-    def _scene(self, item: Item) -> Scene | None:
+    def attempt(self, item: Item) -> Scene | str | None:
+        """The scene that an item is, the reason why it is none, or None where it has no data."""
         source = self._source
-        files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
-        stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
-        found = _described(files, stated, source)
+        try:
+            files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
+            stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
+            found = _described(files, stated, source)
+            footprint = None if found is None else _honest(item, found)
+        except (CorruptInputError, SceneError) as error:
+            return str(error)
         if found is None:
             return None
         fingerprint = joint_fingerprint(files)
         return self._search.scene(
             scene_id=scene_id(item.id, fingerprint),
             datetime=item.datetime,
-            footprint=_honest(item, found),
+            footprint=footprint,
             cloud_share=item.cloud_share,
             hrefs=item.hrefs,
             access={"item": item.id},
