@@ -139,16 +139,13 @@ def persist(
             time.sleep(max(error.pause_s, min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)))
 
 
-def request(
-    url: str, *, limit: int, signer: Signer | None = None, check: Callable[[Answer], None] | None = None, **how: Any
-) -> Answer:
+def request(url: str, *, limit: int, signer: Signer | None = None, **how: Any) -> Answer:
     """Ask a server, again and later each time while it or the network fails for now.
 
     Args:
         url: Address, http or https.
         limit: Most bytes of the body that are accepted, after decompression.
         signer: Credentials for the hosts that they are meant for; renewed once where they are refused.
-        check: Raises CorruptInputError for an answer that is not what was asked for.
         how: Further arguments of `opened`.
 
     Returns:
@@ -157,7 +154,7 @@ def request(
     Raises:
         SettingsError: the address is none, or not http or https.
         RefusedError: the server refuses, or redirects away from http and https.
-        CorruptInputError: the body is too long, or ends early on every try, or `check` says so.
+        CorruptInputError: the body is too long, or ends early on every try.
         UnreachableError: the server or the network failed on every try.
     """
     renewed = False
@@ -173,8 +170,6 @@ def request(
                 raise
             renewed = True
             return attempt(renew=True)
-        if check is not None:
-            check(answer)
         return answer
 
     return persist(shown(url), attempt)

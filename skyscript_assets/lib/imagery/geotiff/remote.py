@@ -135,16 +135,16 @@ class SparseCopy:
             raise _no_space(error) from error
 
     def _first_bytes(self) -> bytes:
-        answer = request(
-            self._url,
-            limit=MAX_WHOLE_BYTES,
-            signer=self._signer,
-            headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"},
-            check=functools.partial(self._check, begin=0, end=HEAD_BYTES),
-        )
+        answer = self._asked(0, HEAD_BYTES, MAX_WHOLE_BYTES)
         self._known = True
         self._keep(0, answer.body)
         return answer.body
+
+    def _asked(self, begin: int, end: int, limit: int) -> Answer:
+        headers = {"Range": f"bytes={begin}-{end - 1}"}
+        answer = request(self._url, limit=limit, signer=self._signer, headers=headers)
+        self._check(answer, begin, end)
+        return answer
 
     def _check(self, answer: Answer, begin: int, end: int) -> None:
         """Whether an answer is the range that was asked for, of the file that was opened (RFC 9110, 14.4)."""
@@ -189,14 +189,7 @@ class SparseCopy:
                 raise failure
 
     def _fetch(self, begin: int, end: int) -> tuple[int, bytes]:
-        answer = request(
-            self._url,
-            limit=end - begin,
-            signer=self._signer,
-            headers={"Range": f"bytes={begin}-{end - 1}"},
-            check=functools.partial(self._check, begin=begin, end=end),
-        )
-        return begin, answer.body
+        return begin, self._asked(begin, end, end - begin).body
 
     def _begin_anew(self) -> None:
         """Drop the blocks that were fetched; who has the old copy open goes on reading that."""

@@ -24,7 +24,7 @@ from skyscript_assets.lib.imagery.sources.services.grid import (
     nearest_grid,
     web_mercator_grid,
 )
-from skyscript_assets.lib.imagery.sources.services.layer import ServedLayer
+from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
 from skyscript_assets.lib.imagery.sources.services.settings import (
     Service,
@@ -39,8 +39,6 @@ from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
 
 MAX_SCENE_PX = (1 << 31) - 1
 """Most columns or rows of a scene: its table holds them as 32-bit integers."""
-
-_WORLD = shapely.box(-180, -90, 180, 90)
 
 
 def index_service(search: Search[Any]) -> dict[str, Any]:
@@ -64,11 +62,11 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(shared_folder(search.cache))
         client = Client(source, key, folder)
-        ground = _clipped(search.ground, _WORLD)
+        ground = _clipped(search.ground, WORLD)
         layer = None if ground.is_empty else _served(source, key, ground, client)
         if layer is not None:
             area = layer.grid.crs.area_of_use
-            ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else _WORLD)
+            ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else WORLD)
         tiles = None if layer is None or ground.is_empty else layer.grid.tiles_over(ground)
         if layer is None or tiles is None:
             write_scenes(search.out, [])
@@ -101,7 +99,7 @@ def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry) -> Ser
     zooms = [web_mercator_grid(zoom, source.tile_px) for zoom in range(source.max_zoom + 1)]
     grid = nearest_grid(zooms, source.gsd_m, shapely.centroid(ground).y, f"source {key} up to zoom {source.max_zoom}")
     template = source.url.replace("{z}", grid.name)
-    return ServedLayer(grid, template, _WORLD, None, {"zoom": int(grid.name), "rows": 1 << int(grid.name)})
+    return ServedLayer(grid, template, WORLD, None, {"zoom": int(grid.name), "rows": 1 << int(grid.name)})
 
 
 def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: shapely.Geometry) -> Scene:

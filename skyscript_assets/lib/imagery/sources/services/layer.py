@@ -19,6 +19,9 @@ FORMATS = ("image/jpeg", "image/png", "image/webp")
 """Formats that are decoded, in the order in which they are preferred: photographs are stored as JPEG."""
 
 
+WORLD = shapely.box(-180, -90, 180, 90)
+
+
 @dataclass(frozen=True)
 class ServedLayer:
     """A layer of a service at one resolution.

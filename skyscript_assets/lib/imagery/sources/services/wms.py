@@ -13,6 +13,7 @@ from skyscript_assets.lib.geometry import ground_gsd_m, utm_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
 from skyscript_assets.lib.imagery.sources.services.layer import (
+    WORLD,
     ServedLayer,
     box_of,
     choose,
@@ -153,4 +154,4 @@ def _ground(path: Path) -> shapely.Geometry:
             found = box_of(*(older.attrib.get(side, "") for side in ("minx", "miny", "maxx", "maxy")))
         if found is not None:
             return found
-    return shapely.box(-180, -90, 180, 90)
+    return WORLD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ REMEMBERED_S = 300.0
 """Seconds for which a file that was refused, or broken, is not asked for again."""
 
 _FILES: Cache[tuple[float, ImageFile | CorruptInputError]] = Cache(MAX_FILES)
-"""Files by address, or why there is none, with the time when that was found out."""
+"""Files by address, or why there is none, with the time until which that stands."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,23 +83,15 @@ def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFi
     place = checked(href, source)
 
     def make() -> tuple[float, ImageFile | CorruptInputError]:
-        file: ImageFile | CorruptInputError
         try:
             if _SCHEME.match(place):
-                file = SparseCopy(place, signer_of(source))
-            else:
-                file = GdalFile(place, {"AWS_REQUEST_PAYER": "requester"} if source.requester_pays else {})
+                return math.inf, SparseCopy(place, signer_of(source))
+            return math.inf, GdalFile(place, {"AWS_REQUEST_PAYER": "requester"} if source.requester_pays else {})
         except CorruptInputError as error:
             _log.warning("%s", error)
-            file = error
-        return time.monotonic(), file
+            return time.monotonic() + REMEMBERED_S, error
 
-    def usable(known: tuple[float, ImageFile | CorruptInputError]) -> bool:
-        since, file = known
-        old = isinstance(file, CorruptInputError) and time.monotonic() - since >= REMEMBERED_S
-        return not (afresh or old)
-
-    _, file = _FILES.get(place, make, usable)
+    _, file = _FILES.get(place, make, lambda known: not afresh and time.monotonic() < known[0])
     if isinstance(file, CorruptInputError):
         raise file
     return file
