@@ -336,23 +336,20 @@ def _broken(problem: str) -> PassingError:
 
 def _read(response: Any, url: str, limit: int) -> bytes:
     """The body, unless it is longer than the limit or comes too slowly."""
+    too_long = CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
     stated = response.headers.get("Content-Length", "")
     if stated.isascii() and stated.isdigit() and int(stated) > limit:
-        raise _too_long(url, limit)
+        raise too_long
     started, chunks, size = time.monotonic(), [], 0
     while chunk := response.read(min(_CHUNK_BYTES, limit + 1 - size), decode_content=True):
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise _too_long(url, limit)
+            raise too_long
         spent = time.monotonic() - started
         if spent > STALL_S and size < SLOWEST_BYTES_PER_S * spent:
             raise PassingError(f"only {size} bytes came in {spent:.0f} s")
     return b"".join(chunks)
-
-
-def _too_long(url: str, limit: int) -> CorruptInputError:
-    return CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
 
 
 def _proxy_for(url: str) -> str | None:

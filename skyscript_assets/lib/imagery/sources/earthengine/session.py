@@ -122,12 +122,11 @@ class EarthEngine:
         said = told(str(error.args[0] if error.args else error), 200) or type(error).__name__
         if any(text in said.lower() for text in TOO_LONG):
             return PassingError(
-                f"one request takes too long ({said})", lasting=CorruptInputError, remedy="plan smaller chips"
+                f"a request takes too long ({said})", lasting=CorruptInputError, remedy="run again later"
             )
-        if any(text in said.lower() for text in OVERLOADED):
-            return fails_for_now(429, answer and answer.get("retry-after"), said)
-        if status in PASSING_STATUSES:
-            return fails_for_now(status, answer and answer.get("retry-after"), said)
+        busy = any(text in said.lower() for text in OVERLOADED)
+        if busy or status in PASSING_STATUSES:
+            return fails_for_now(429 if busy else status, answer and answer.get("retry-after"), said)
         if isinstance(error, google.auth.exceptions.TransportError):
             return PassingError(said)
         if status in CREDENTIAL_STATUSES or isinstance(error, google.auth.exceptions.GoogleAuthError):
@@ -164,21 +163,16 @@ class EarthEngine:
             )
         try:
             return service_account.Credentials.from_service_account_file(path, scopes=ee.oauth.SCOPES), path
-        except OSError as error:
-            raise MissingInputError(
-                f"source {self._key}: {variable} names {path}, which cannot be read ({error.strerror})"
-            ) from None
-        except ValueError:
-            # The message of google-auth may quote the file.
-            raise MissingInputError(
-                f"source {self._key}: {variable} names {path}, which is no key file of a service account"
-            ) from None
+        except (OSError, ValueError) as error:
+            # What google-auth says of a broken file may quote it.
+            unread = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else ""
+            problem = unread or "is no key file of a service account"
+            raise MissingInputError(f"source {self._key}: {variable} names {path}, which {problem}") from None
 
     def _project(self, credentials: Any) -> str:
-        project = self._source.project
-        for name in ("project_id", "quota_project_id"):
-            project = project or getattr(credentials, name, None)
-        if not project:
+        stated = (getattr(credentials, name, None) for name in ("project_id", "quota_project_id"))
+        project = self._source.project or next(filter(None, stated), None)
+        if project is None:
             raise MissingInputError(
                 f"source {self._key}: state sources.yaml: {self._key}.project, a Google Cloud project"
             )
