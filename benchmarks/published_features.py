@@ -78,13 +78,8 @@ def _check(path: Path, arrays: dict[str, NDArray[np.generic]], texts: dict[str, 
         raise CorruptInputError(f"{path}: needs images, labels and text_<prompt>; found {', '.join(sorted(arrays))}")
     images, labels = arrays["images"], arrays["labels"]
     shapes = {text.shape for text in texts.values()}
-    fits = (
-        images.ndim == 2
-        and labels.shape == images.shape[:1]
-        and labels.dtype.kind in "iu"
-        and labels.size
-        and len(shapes) == 1
-    )
+    fits = images.ndim == 2 and labels.shape == images.shape[:1] and labels.dtype.kind in "iu" and len(shapes) == 1
     shape = shapes.pop()
-    if not fits or len(shape) != 2 or shape[1] != images.shape[1] or set(labels.tolist()) - set(range(shape[0])):
+    fits = fits and bool(labels.size) and len(shape) == 2 and shape[1] == images.shape[1]
+    if not fits or set(labels.tolist()) - set(range(shape[0])):
         raise CorruptInputError(f"{path}: images, labels and text embeddings do not fit each other")

@@ -61,10 +61,10 @@ def main() -> None:
                 recipe = settings.models[model].recipe.kind
                 figures = evaluate(key, folder, encoder, recipe, cache, BOOTSTRAP, out).figures
                 top1, recall = figures["top1"], figures["mean_per_class_recall"]
-                shares = (top1.value, top1.low, top1.high, recall.value, 1 / len(built.positives))
+                shares = (top1.value, top1.low, top1.high, recall.value, 1 / len(built["positives"]))
                 value, low, high, mean, chance = (f"{100 * (share or 0.0):.2f}" for share in shares)
                 print_row(
-                    f"{title}, {sum(built.items.values()):,} images", model, value, f"[{low}, {high}]", mean, chance
+                    f"{title}, {sum(built['items'].values()):,} images", model, value, f"[{low}, {high}]", mean, chance
                 )
 
 

@@ -41,18 +41,6 @@ class Rebuild(dg.Config):
     retry: bool = False
 
 
-def _no_config(settings: Settings, partition: Partition) -> None:  # noqa: ARG001
-    return None
-
-
-def _needs_all(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
-    return True
-
-
-def _previews_nothing(run: Run[Any]) -> Mapping[str, dg.MetadataValue]:  # noqa: ARG001
-    return {}
-
-
 @dataclass(frozen=True, eq=False)
 class Stage:
     """One asset of the plant; there is one object for each.
@@ -89,9 +77,9 @@ class Stage:
     code_version: str = "1"
     tables: Mapping[str, pa.Schema] = field(default_factory=dict)
     columns_from: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    config: Callable[[Settings, Partition], Any] = _no_config
-    needs: Callable[[Settings, Partition, OutputKey], bool] = _needs_all
-    preview: Preview = _previews_nothing
+    config: Callable[[Settings, Partition], Any] = lambda _settings, _partition: None
+    needs: Callable[[Settings, Partition, OutputKey], bool] = lambda _settings, _partition, _key: True
+    preview: Preview = lambda _run: {}
     unique: str | None = None
     empty: Literal["fails", "warns", "passes"] = "fails"
     more_checks: tuple[Check, ...] = ()

@@ -1,7 +1,7 @@
 """What exists, in pipeline order: every stage, and the levels in which they run.
 
-A level is a stretch of the pipeline with one partition scheme; it becomes a job. Add a stage here when it is declared
-in one of the modules of this package.
+A level is a stretch of the pipeline with one partition scheme, in which no run needs another; it becomes a job. Add a
+stage here when it is declared in one of the modules of this package.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from skyscript_assets.partitions import Scheme
 
 @dataclass(frozen=True)
 class Level:
-    """A stretch of the pipeline with one partition scheme."""
+    """A stretch of the pipeline with one partition scheme, in which no partition is made from another."""
 
     name: str
     description: str
@@ -32,7 +32,8 @@ class Level:
         return self.stages[0].scheme
 
 
-REGIONS = Level("regions", "Extracts and their objects, a region a run.", (osm_extract, osm_objects, region_overlap))
+REGIONS = Level("regions", "Extracts and their objects, a region a run.", (osm_extract, osm_objects))
+OVERLAPS = Level("overlaps", "Which objects belong to an earlier region, a region a run.", (region_overlap,))
 TAGS = Level(
     "tags",
     "What people and sources state; the vocabulary of all regions, its groundability, the snapshot that plans use.",
@@ -57,7 +58,7 @@ BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmar
 SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))
 SCOREBOARD = Level("scoreboard_table", "All scores side by side.", (scoreboard,))
 
-LEVELS = (REGIONS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
+LEVELS = (REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
 """Levels in the order in which they run."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for level in LEVELS for stage in level.stages}

@@ -67,7 +67,7 @@ def benchmark_data(run: Run[DataConfig]) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
     config = run.config
     build = benchmark_kind(config.benchmark.kind).build
-    return vars(build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress))
+    return build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress)
 
 
 class EvaluationConfig(Model):
@@ -157,4 +157,4 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
 def scoreboard(run: Run[Board]) -> Counts:
     """Every model against every benchmark, the controls, paired comparisons and the published figures."""
     scores = {(benchmark, model): folder for (benchmark, model), folder in run.folders("benchmark_scores").items()}
-    return vars(write_scoreboard(scores, run.config, run.out))
+    return write_scoreboard(scores, run.config, run.out)

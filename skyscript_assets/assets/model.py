@@ -49,7 +49,7 @@ def _weights_config(settings: Settings, partition: Partition) -> WeightsConfig: 
 @asset(Scheme.SINGLE, group="model", kinds=["pytorch"], config=_weights_config)
 def pretrained_weights(run: Run[WeightsConfig]) -> Counts:
     """Pretrained weights that installed packages carry, with their digests checked."""
-    return vars(write_weights(run.config.weights, run.config.bases, run.out))
+    return write_weights(run.config.weights, run.config.bases, run.out)
 
 
 class BaseConfig(Model):
@@ -97,7 +97,7 @@ def chip_features(run: Run[FeaturesConfig]) -> Counts:
     """Features of each chip, and of augmented views of it, by the frozen image tower of the scorer."""
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     scorer = run.config.scorer.load(seed=0)
-    return vars(write_chip_features(chips, plan, scorer, run.config.views, 0, run.out, run.progress))
+    return write_chip_features(chips, plan, scorer, run.config.views, 0, run.out, run.progress)
 
 
 class ScoresConfig(Model):
@@ -132,7 +132,7 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
 def clip_scores(run: Run[ScoresConfig]) -> Counts:
     """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
     features, captions, config = run.input("chip_features"), run.input("captions"), run.config
-    return vars(write_scores(features, captions, config.scorer.load(seed=0), config.name, config.text, run.out))
+    return write_scores(features, captions, config.scorer.load(seed=0), config.name, config.text, run.out)
 
 
 class TrainingConfig(Model):

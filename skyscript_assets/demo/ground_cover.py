@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyproj import Transformer
 
+from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
     BenchmarkClass,
-    BenchmarkDataSummary,
     BenchmarkSpec,
     ItemsWriter,
-    check_prompts,
     open_items,
     write_model,
 )
@@ -69,22 +67,8 @@ class Window:
     y: int
 
 
-@dataclass(frozen=True)
-class SurfaceClasses:
-    """How a scene's surface codes become classes.
-
-    Attributes:
-        known: Which codes are surfaces; every other code means no data, [256].
-        member: Which codes belong to which class, [256, classes].
-    """
-
-    known: NDArray[np.bool_]
-    member: NDArray[np.bool_]
-
-    def shares(self, codes: NDArray[np.uint8]) -> tuple[float, NDArray[np.float64]]:
-        """Share of pixels without data, and the share that each class covers, of a window's codes."""
-        share = np.bincount(codes.ravel(), minlength=CODES) / codes.size
-        return float(share[~self.known].sum()), share @ self.member
+Cut = tuple[Window, NDArray[np.uint8], NDArray[np.float64]]
+"""A window with its pixels [size, size, 3] and the share of it that each class covers."""
 
 
 class CoverClass(Model):
@@ -118,7 +102,7 @@ def build_ground_cover(
     split_zoom: int,
     out: Path,
     progress: Progress = silent,
-) -> BenchmarkDataSummary:
+) -> dict[str, Any]:
     """Cut the windows of every split and write `items.parquet` and `benchmark.json`.
 
     Windows of train cells teach the control classifiers; windows of test cells are scored.
@@ -131,12 +115,11 @@ def build_ground_cover(
         progress: Listener; counts scenes.
 
     Raises:
-        SettingsError: a source is not synthetic, a class names an unknown surface, or a prompt lacks `{c}`.
+        SettingsError: a source is not synthetic, a class names an unknown surface.
         SceneError: a scene cannot be read or is not north-up.
         CorruptInputError: a folder's surfaces do not fit its scene.
         TooLittleDataError: no window was found in the test cells.
     """
-    check_prompts(benchmark.prompts, benchmark.title)
     wanted = [(pair, scenes[pair]) for pair in sorted(scenes) if pair[1] in benchmark.sources]
     skipped = {"empty scene": 0, "no data": 0}
     found: set[str] = set()
@@ -153,7 +136,7 @@ def build_ground_cover(
         progress(len(wanted), len(wanted), "scenes")
     _check_surfaces(benchmark, found)
     summary = items.summary({reason: n for reason, n in skipped.items() if n}, synthetic=True)
-    if not summary.items.get("test"):
+    if not items.items["test"]:
         raise TooLittleDataError(
             f"benchmark {benchmark.title!r}: no window of {benchmark.window_px} px lies wholly inside a test cell "
             f"(zoom {split_zoom}) of its scenes; choose smaller windows, a lower zoom or larger regions"
@@ -169,7 +152,7 @@ def build_ground_cover(
         window_px=benchmark.window_px,
         min_share=benchmark.min_share,
         split_zoom=split_zoom,
-        items=summary.items,
+        items=summary["items"],
         images_digest=items.images_digest,
     )
     write_model(out / BENCHMARK_FILE, spec)
@@ -221,24 +204,20 @@ def _cut_scene(
     import rasterio
     from rasterio.errors import RasterioError
 
-    classes = SurfaceClasses(
-        known=np.array([code in names for code in range(CODES)]),
-        member=np.array(
-            [[names.get(code) in cls.surfaces for cls in benchmark.classes.values()] for code in range(CODES)]
-        ),
+    member = np.array(
+        [[names.get(code) in cls.surfaces for cls in benchmark.classes.values()] for code in range(CODES)]
     )
+    unknown = np.array([code not in names for code in range(CODES)])
     without_data = 0
     try:
-        with ExitStack() as stack:
-            image = stack.enter_context(rasterio.open(scene.path))
-            surfaces = stack.enter_context(rasterio.open(scene.folder / SURFACES_FILE))
+        with rasterio.open(scene.path) as image, rasterio.open(scene.folder / SURFACES_FILE) as surfaces:
             _check_grid(scene, image, surfaces)
             for cell in cells_of_bounds(scene.bounds, zoom):
                 windows = cell_windows(scene, cell, zoom, benchmark.window_px)
-                kept = list(_read_windows(image, surfaces, windows, benchmark.window_px, classes))
+                kept = list(_read_windows(image, surfaces, windows, benchmark.window_px, unknown, member))
                 without_data += len(windows) - len(kept)
-                for window, rgb, shares in _draw(scene, cell, kept, benchmark.windows_per_cell):
-                    items.add(_row(benchmark, scene, cell, window, rgb, shares))
+                for cut in _draw(scene, cell, kept, benchmark.windows_per_cell):
+                    items.add(_row(benchmark, scene, cell, cut))
     except RasterioError as error:
         raise SceneError(
             f"{scene.path} or its {SURFACES_FILE} cannot be read ({error}); make the scene again"
@@ -297,9 +276,17 @@ def cell_windows(scene: Scene, cell: tuple[int, int], zoom: int, size: int) -> l
 
 
 def _read_windows(
-    image: DatasetReader, surfaces: DatasetReader, windows: Sequence[Window], size: int, classes: SurfaceClasses
-) -> Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.float64]]]:
-    """The windows that have data, with their pixels [size, size, 3] and class shares; one read for all of a cell."""
+    image: DatasetReader,
+    surfaces: DatasetReader,
+    windows: Sequence[Window],
+    size: int,
+    unknown: BoolArray,
+    member: BoolArray,
+) -> Iterator[Cut]:
+    """The windows of a cell that have data, by one read for all; `unknown` codes [256] mean none.
+
+    `member` says which codes belong to which class, [256, classes].
+    """
     if not windows:
         return
     x0, y0 = windows[0].x, windows[0].y
@@ -309,12 +296,9 @@ def _read_windows(
     codes = surfaces.read(1, window=area)
     for window in windows:
         place = np.s_[window.y - y0 : window.y - y0 + size, window.x - x0 : window.x - x0 + size]
-        without_data, shares = classes.shares(codes[place])
-        if max(without_data, float(empty[place].mean())) <= MAX_NODATA_SHARE:
-            yield window, np.ascontiguousarray(rgb[place]), shares
-
-
-Cut = tuple[Window, NDArray[np.uint8], NDArray[np.float64]]
+        share = np.bincount(codes[place].ravel(), minlength=CODES) / size**2
+        if max(share[unknown].sum(), empty[place].mean()) <= MAX_NODATA_SHARE:
+            yield window, np.ascontiguousarray(rgb[place]), share @ member
 
 
 def _draw(scene: Scene, cell: tuple[int, int], cuts: list[Cut], limit: int | None) -> list[Cut]:
@@ -325,15 +309,8 @@ def _draw(scene: Scene, cell: tuple[int, int], cuts: list[Cut], limit: int | Non
     return sorted(order[:limit], key=lambda cut: (cut[0].row, cut[0].col))
 
 
-def _row(
-    benchmark: GroundCoverBenchmark,
-    scene: Scene,
-    cell: tuple[int, int],
-    window: Window,
-    rgb: NDArray[np.uint8],
-    shares: NDArray[np.float64],
-) -> dict[str, Any]:
-    x, y = cell
+def _row(benchmark: GroundCoverBenchmark, scene: Scene, cell: tuple[int, int], cut: Cut) -> dict[str, Any]:
+    (x, y), (window, rgb, shares) = cell, cut
     return {
         "item_id": f"{scene.region}_{scene.source}_{x}_{y}_{window.row}_{window.col}",
         "image": simplejpeg.encode_jpeg(rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"),

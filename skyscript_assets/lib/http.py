@@ -315,9 +315,7 @@ def _failure(url: str, error: Any) -> Exception:
             return UnreachableError(
                 f"{shown(url)}: the server's certificate is not trusted; correct the address or this machine's clock"
             )
-        case exceptions.IncompleteRead() | exceptions.InvalidChunkLength():
-            return _broken("the body ends before the length that the server announced")
-        case exceptions.ProtocolError() if any(isinstance(arg, http.client.IncompleteRead) for arg in error.args):
+        case _ if any(isinstance(part, http.client.IncompleteRead) for part in (error, *error.args)):
             return _broken("the body ends before the length that the server announced")
         case exceptions.DecodeError():
             return _broken("the body is compressed in a broken way")
@@ -336,19 +334,19 @@ def _broken(problem: str) -> PassingError:
 
 def _read(response: Any, url: str, limit: int) -> bytes:
     """The body, unless it is longer than the limit or comes too slowly."""
-    too_long = CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
     stated = response.headers.get("Content-Length", "")
-    if stated.isascii() and stated.isdigit() and int(stated) > limit:
-        raise too_long
+    length = int(stated) if stated.isascii() and stated.isdigit() else 0
     started, chunks, size = time.monotonic(), [], 0
-    while chunk := response.read(min(_CHUNK_BYTES, limit + 1 - size), decode_content=True):
+    while max(size, length) <= limit and (
+        chunk := response.read(min(_CHUNK_BYTES, limit + 1 - size), decode_content=True)
+    ):
         chunks.append(chunk)
         size += len(chunk)
-        if size > limit:
-            raise too_long
         spent = time.monotonic() - started
         if spent > STALL_S and size < SLOWEST_BYTES_PER_S * spent:
             raise PassingError(f"only {size} bytes came in {spent:.0f} s")
+    if max(size, length) > limit:
+        raise CorruptInputError(f"{shown(url)}: the answer is longer than the {limit} bytes that are accepted")
     return b"".join(chunks)
 
 

@@ -76,8 +76,11 @@ def read_geometry(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
     """Read the geometry of some rows, rising, of `objects.parquet`; of the other rows few are in memory at a time.
 
     Raises:
-        CorruptInputError: a geometry is not WKB.
+        UpstreamMissingError: the file does not exist.
+        CorruptInputError: the file is not a whole Parquet file, or a geometry is not WKB.
+        OutputSchemaError: there is no geometry.
     """
+    check_table(path, columns=["geometry"])
     scanner = pyarrow.dataset.dataset(path).scanner(columns=["geometry"], batch_readahead=4)
     try:
         return np.asarray(shapely.from_wkb(scanner.take(pa.array(rows))["geometry"].to_numpy()))

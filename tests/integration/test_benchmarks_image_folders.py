@@ -6,7 +6,7 @@ import pytest
 
 from skyscript_assets.lib.benchmarks.features import decode
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
-from skyscript_assets.lib.benchmarks.items import iter_images, read_items, read_spec
+from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, BenchmarkSpec, iter_images, read_items, read_model
 
 
 @pytest.mark.integration
@@ -19,9 +19,9 @@ def test_a_published_folder_is_packed_whole(
         pytest.skip(f"the published set is absent: {folder} does not exist")
     benchmark = ImageFolderBenchmark(title=name, csv=f"{name}_test.csv", classnames="classnames.txt")
     summary = build_image_folder(benchmark, folder / benchmark.csv, folder / benchmark.classnames, tmp_path)
-    assert summary.items == {"test": images}
-    assert len(summary.positives) == classes == len(read_spec(tmp_path).classes)
-    assert not summary.synthetic
+    assert summary["items"] == {"test": images}
+    assert len(summary["positives"]) == classes == len(read_model(tmp_path / BENCHMARK_FILE, BenchmarkSpec).classes)
+    assert not summary["synthetic"]
     items = read_items(tmp_path)
     first = decode(next(iter_images(tmp_path, ["test"]))[0])
     assert first.shape == (items["height"][0].as_py(), items["width"][0].as_py(), 3)

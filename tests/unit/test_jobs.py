@@ -1,6 +1,7 @@
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.definitions import defs
 from skyscript_assets.jobs import all_jobs
+from skyscript_assets.partitions import Upstream
 from skyscript_assets.schedules import missing_pairs
 
 
@@ -19,6 +20,14 @@ def test_a_level_has_one_partition_scheme_and_every_stage_one_level() -> None:
     for level in LEVELS:
         assert {stage.scheme for stage in level.stages} == {level.scheme}
     assert sum(len(level.stages) for level in LEVELS) == len(STAGES)
+
+
+def test_no_run_of_a_level_needs_another() -> None:
+    for level in LEVELS:
+        names = {stage.name for stage in level.stages}
+        for stage in level.stages:
+            others = {upstream.asset for upstream in stage.upstream if isinstance(upstream, Upstream)}
+            assert not others & names, f"{stage.name} reads other partitions of its own level"
 
 
 def test_a_stage_stands_behind_everything_that_it_is_made_from() -> None:

@@ -91,7 +91,7 @@ def test_a_benchmark_of_an_own_kind_is_built_and_scored(
     scores.mkdir()
     benchmark = settings.benchmarks.benchmarks["mine"]
     summary = benchmark_kind(benchmark.kind).build(benchmark, settings.shared, {}, data, silent)
-    assert (summary.items, summary.positives) == ({"test": 4}, {"grass": 2, "water": 2})
+    assert (summary["items"], summary["positives"]) == ({"test": 4}, {"grass": 2, "water": 2})
     assert pq.read_table(data / "items.parquet")["label"].to_pylist() == ["grass", "grass", "water", "water"]
     scored = evaluate("mine", data, colour_model(), "none", tmp_path / "cache", 100, scores)
     assert (scored.counts["primary"], scored.counts["value"]) == ("top1", 1.0)

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
 from skyscript_assets.lib.benchmarks.features import benchmark_features
-from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems, intervals, mean_over_classes
+from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems, intervals, mean_over_classes
 from skyscript_assets.lib.benchmarks.items import (
+    BENCHMARK_FILE,
     SCORES_FILE,
     BenchmarkSpec,
     ClassScores,
-    Figure,
     Scores,
     clusters_of,
     read_items,
-    read_spec,
+    read_model,
     truth_matrix,
     write_model,
     write_scored,
@@ -115,7 +115,7 @@ def evaluate(
         TooLittleDataError: the benchmark has no test items, no class with positives and negatives among them, or a
             control has no train items to learn from.
     """
-    spec = read_spec(data_folder)
+    spec = read_model(data_folder / BENCHMARK_FILE, BenchmarkSpec)
     items = read_items(data_folder)
     truth = truth_matrix(items["truth"].to_pylist(), [cls.name for cls in spec.classes])
     data = _Data(data_folder, spec, items, truth)
@@ -138,7 +138,30 @@ def evaluate(
         scores=result.scores.astype(np.float32),
         credit=result.credit,
     )
-    scores = _figures(benchmark, data, test, scored, result, recipe_kind, bootstrap)
+    of_kind = _multi_label if result.credit is None else _single_label
+    overall, by_class = of_kind(scored, bootstrap)
+    scores = Scores(
+        benchmark=benchmark,
+        title=spec.title,
+        kind=spec.kind,
+        synthetic=spec.synthetic,
+        recipe=recipe_kind,
+        primary=data.kind.primary,
+        items=len(scored.item_ids),
+        train_items=int(data.rows("train").sum()),
+        clusters=len(set(scored.clusters)),
+        clustered_by="cell" if test["cell"].null_count == 0 else "item",
+        bootstrap_samples=bootstrap,
+        figures=overall | {name: Figure(value=value).rounded() for name, value in result.figures.items()},
+        by_source=_by_source(scored, test),
+        notes=result.notes,
+        retrieval_texts=result.retrieval_texts,
+        retrieval_images=result.retrieval_images,
+        classes=tuple(
+            ClassScores(name=cls.name, text=cls.text, positives=int(positives), figures=of_class)
+            for cls, positives, of_class in zip(spec.classes, scored.truth.sum(axis=0), by_class, strict=True)
+        ),
+    )
     write_scored(out, test, scored)
     write_model(out / SCORES_FILE, scores)
     return scores
@@ -164,7 +187,9 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
 def _zero_shot(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
     features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
     images = normalised(encoder.project_image(features))
-    prompts = [normalised(encoder.encode_texts(data.spec.prompted(prompt))) for prompt in data.spec.prompts]
+    words = [cls.text for cls in data.spec.classes]
+    filled = ([prompt.replace("{c}", text) for text in words] for prompt in data.spec.prompts)
+    prompts = [normalised(encoder.encode_texts(texts)) for texts in filled]
     scores = images @ normalised(np.mean(prompts, axis=0)).T
     if data.kind.labels == "one":
         labels = data.test_truth.argmax(axis=1)
@@ -219,43 +244,6 @@ def set_caption(words: Sequence[str]) -> str:
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
-def _figures(
-    benchmark: str,
-    data: _Data,
-    test: pa.Table,
-    scored: ScoredItems,
-    result: _Result,
-    recipe_kind: RecipeKind,
-    bootstrap: int,
-) -> Scores:
-    of_kind = _multi_label if scored.credit is None else _single_label
-    overall, by_class = of_kind(scored, bootstrap)
-    figures = overall | {name: Figure.of(Interval(value, None, None)) for name, value in result.figures.items()}
-    spec = data.spec
-    return Scores(
-        benchmark=benchmark,
-        title=spec.title,
-        kind=spec.kind,
-        synthetic=spec.synthetic,
-        recipe=recipe_kind,
-        primary=data.kind.primary,
-        items=len(scored.item_ids),
-        train_items=int(data.rows("train").sum()),
-        clusters=len(set(scored.clusters)),
-        clustered_by="cell" if test["cell"].null_count == 0 else "item",
-        bootstrap_samples=bootstrap,
-        figures=figures,
-        by_source=_by_source(scored, test),
-        notes=result.notes,
-        retrieval_texts=result.retrieval_texts,
-        retrieval_images=result.retrieval_images,
-        classes=tuple(
-            ClassScores(name=cls.name, text=cls.text, positives=int(positives), figures=of_class)
-            for cls, positives, of_class in zip(spec.classes, scored.truth.sum(axis=0), by_class, strict=True)
-        ),
-    )
-
-
 ByClass = list[dict[str, Figure]]
 
 
@@ -267,7 +255,7 @@ def _multi_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], 
         ap = average_precision(scored.truth, scored.scores, draws)
         return np.hstack([mean_over_classes(auc)[:, None], mean_over_classes(ap)[:, None], auc, ap])
 
-    mean_auc, mean_ap, *rest = map(Figure.of, intervals(scored.clusters, samples, statistic))
+    mean_auc, mean_ap, *rest = (figure.rounded() for figure in intervals(scored.clusters, samples, statistic))
     aucs, aps = rest[: len(rest) // 2], rest[len(rest) // 2 :]
     by_class = [{"auc": auc, "ap": ap} for auc, ap in zip(aucs, aps, strict=True)]
     return {"mean_auc": mean_auc, "mean_ap": mean_ap}, by_class
@@ -280,14 +268,13 @@ def _single_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure],
         recall = scored.class_recall(draws)
         return np.hstack([scored.primary(draws)[:, None], mean_over_classes(recall)[:, None], recall])
 
-    top1, mean_recall, *recalls = map(Figure.of, intervals(scored.clusters, samples, statistic))
+    top1, mean_recall, *recalls = (figure.rounded() for figure in intervals(scored.clusters, samples, statistic))
     return {"top1": top1, "mean_per_class_recall": mean_recall}, [{"recall": recall} for recall in recalls]
 
 
 def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:
     """The primary figure on each source's items alone, where a guess by source is worth nothing."""
-    sources = np.array([source or "" for source in test["source"].to_pylist()])
-    return {
-        str(source): Figure.of(Interval(float(scored.only(sources == source).primary()[0]), None, None))
-        for source in np.unique(sources[sources != ""])
-    }
+    sources, member = np.unique([source or "" for source in test["source"].to_pylist()], return_inverse=True)
+    of_each = scored.primary(Draws(member, np.eye(len(sources)))).tolist()
+    known = zip(sources.tolist(), of_each, strict=True)
+    return {source: Figure(value=value).rounded() for source, value in known if source}

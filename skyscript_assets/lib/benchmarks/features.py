@@ -5,8 +5,6 @@ Models that share a locked tower share its features: they are stored by the dige
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from skyscript_assets.lib.benchmarks.items import IMAGES_AT_ONCE, BenchmarkSpec, iter_images
+from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.lookahead import in_order
@@ -75,7 +73,9 @@ def benchmark_features(
         return features
     batches = []
     done = 0
-    for images in _decoded(iter_images(folder, [split])):
+    encoded = iter_images(folder, [split])
+    # Batches are decoded while the ones before them are used.
+    for images in in_order(lambda batch: list(map(decode, batch)), encoded, threads=DECODING_THREADS, ahead=2):
         batches.append(np.asarray(encoder.image_features(images), dtype=np.float32))
         done += len(images)
         progress(done, wanted, "images")
@@ -84,16 +84,6 @@ def benchmark_features(
         raise CorruptInputError("the image tower gave features that are not finite: its weights are broken")
     _store(cached, features)
     return features
-
-
-def _decoded(batches: Iterable[list[bytes]]) -> Iterator[list[NDArray[np.uint8]]]:
-    """Decoded batches; a batch is decoded while the one before it is used."""
-    encoded, given = itertools.tee(batches)
-    images = in_order(
-        decode, itertools.chain.from_iterable(encoded), threads=DECODING_THREADS, ahead=2 * IMAGES_AT_ONCE
-    )
-    for batch in given:
-        yield list(itertools.islice(images, len(batch)))
 
 
 def _load(path: Path, rows: int) -> NDArray[np.float32] | None:

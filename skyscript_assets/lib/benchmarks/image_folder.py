@@ -17,9 +17,7 @@ from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
     ITEM_SCHEMA,
     BenchmarkClass,
-    BenchmarkDataSummary,
     BenchmarkSpec,
-    check_prompts,
     open_items,
     write_model,
 )
@@ -57,7 +55,7 @@ class ImageFolderBenchmark(BenchmarkBase):
 
 def build_image_folder(
     benchmark: ImageFolderBenchmark, csv_path: Path, classnames_path: Path, out: Path, progress: Progress = silent
-) -> BenchmarkDataSummary:
+) -> dict[str, Any]:
     """Check every image and label of a folder, and write `items.parquet` and `benchmark.json`.
 
     Args:
@@ -71,9 +69,7 @@ def build_image_folder(
         MissingInputError: the CSV or the class names do not exist.
         CorruptInputError: either is malformed, or rows have unknown labels, repeated, missing or unreadable images, or
             paths that leave the CSV's folder; the message lists the first of them by line.
-        SettingsError: a prompt lacks `{c}`.
     """
-    check_prompts(benchmark.prompts, benchmark.title)
     classes = _class_names(classnames_path)
     rows = _rows(csv_path)
     problems: list[str] = []

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.metrics import Array, Draws, Floats, class_means, roc_auc
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.settings.base import Model
 
 CONFIDENCE = 0.95
 """Share of the bootstrap's samples inside an interval."""
@@ -60,31 +61,19 @@ class ScoredItems:
         assert self.credit is not None
         return class_means(self.credit, self.truth.argmax(axis=1), self.truth.shape[1], draws)
 
-    def only(self, chosen: BoolArray) -> ScoredItems:
-        """Some of the items."""
-        index = np.flatnonzero(chosen)
-        return ScoredItems(
-            item_ids=tuple(self.item_ids[i] for i in index),
-            clusters=tuple(self.clusters[i] for i in index),
-            truth=self.truth[index],
-            scores=self.scores[index],
-            credit=None if self.credit is None else self.credit[index],
-        )
 
+class Figure(Model):
+    """A figure on the items as they are, and its 95 % interval where one was drawn."""
 
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % bootstrap interval.
+    value: float | None
+    low: float | None = None
+    high: float | None = None
 
-    Attributes:
-        value: The figure on the items as they are.
-        low: Lower end, None where fewer than two clusters leave nothing to draw.
-        high: Upper end, likewise.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
+    def rounded(self) -> Figure:
+        """With six digits, and null where it is not defined."""
+        numbers = (self.value, self.low, self.high)
+        value, low, high = (None if one is None or np.isnan(one) else round(one, 6) for one in numbers)
+        return Figure(value=value, low=low, high=high)
 
 
 def one_thread() -> threadpool_limits:
@@ -103,20 +92,19 @@ def mean_over_classes(values: Array) -> Array:
         return np.asarray(np.nanmean(values, axis=-1))
 
 
-def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic, seed: int = 0) -> Array:
-    """Draw clusters with replacement and compute the figures of each draw.
+def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic) -> Array:
+    """Draw clusters with replacement and compute the figures of each draw; equal clusters give equal draws.
 
     Args:
         clusters: Cluster of each item.
         samples: Number of draws.
         statistic: Figures of samples of the items.
-        seed: Seed of the draws: equal clusters, samples and seed give equal draws.
 
     Returns:
         [samples, figures].
     """
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rounds = []
     step = max(1, MAX_COUNTS // len(names))
     for start in range(0, samples, step):
@@ -126,40 +114,35 @@ def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic, seed:
     return np.concatenate(rounds)
 
 
-def intervals(clusters: Sequence[str], samples: int, statistic: Statistic, seed: int = 0) -> list[Interval]:
-    """A figure's or several figures' percentile intervals.
+def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> list[Figure]:
+    """One or several figures with their percentile intervals.
 
     Args:
         clusters: Cluster of each item.
         samples: Number of bootstrap samples.
         statistic: Figures of samples of the items.
-        seed: Seed of the draws.
 
     Returns:
-        One interval for each figure.
+        The figures; fewer than two clusters leave nothing to draw, and no interval.
     """
     values = statistic(Draws.once(len(clusters)))[0]
     if len(set(clusters)) < 2:
-        return [Interval(float(value), None, None) for value in values]
+        return [Figure(value=float(value)) for value in values]
     tail = 100 * (1 - CONFIDENCE) / 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        ends = np.nanpercentile(bootstrap(clusters, samples, statistic, seed), [tail, 100 - tail], axis=0)
-    return [
-        Interval(float(value), *(None if np.isnan(end) else float(end) for end in pair))
-        for value, pair in zip(values, ends.T, strict=True)
-    ]
+        ends = np.nanpercentile(bootstrap(clusters, samples, statistic), [tail, 100 - tail], axis=0)
+    known = [[None if np.isnan(end) else float(end) for end in figures] for figures in ends]
+    return [Figure(value=float(value), low=low, high=high) for value, low, high in zip(values, *known, strict=True)]
 
 
-def group_interval(group: Sequence[ScoredItems], samples: int, seed: int = 0) -> Interval:
+def group_interval(group: Sequence[ScoredItems], samples: int) -> Figure:
     """The median over a group's seeds of the primary figure, with the median taken inside each bootstrap sample."""
     _check_same_items(group)
-    return intervals(group[0].clusters, samples, lambda draws: _median(group, draws)[:, None], seed)[0]
+    return intervals(group[0].clusters, samples, lambda draws: _median(group, draws)[:, None])[0]
 
 
-def paired_interval(
-    group: Sequence[ScoredItems], against: Sequence[ScoredItems], samples: int, seed: int = 0
-) -> Interval:
+def paired_interval(group: Sequence[ScoredItems], against: Sequence[ScoredItems], samples: int) -> Figure:
     """The difference of two groups' primary figures: median over the seeds of one less that of the other.
 
     Both medians are taken inside each bootstrap sample, of the same draw of cells.
@@ -168,7 +151,6 @@ def paired_interval(
         group: Models that should be better; they differ in their seed alone.
         against: Models they are compared with.
         samples: Number of bootstrap samples.
-        seed: Seed of the draws.
 
     Raises:
         CorruptInputError: the models were scored on different items.
@@ -178,7 +160,7 @@ def paired_interval(
     def difference(draws: Draws) -> Array:
         return (_median(group, draws) - _median(against, draws))[:, None]
 
-    return intervals(group[0].clusters, samples, difference, seed)[0]
+    return intervals(group[0].clusters, samples, difference)[0]
 
 
 def _median(group: Sequence[ScoredItems], draws: Draws) -> Array:

@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from skyscript_assets.lib.benchmarks.intervals import Interval, ScoredItems
-from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems
+from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing, write_text
 from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
@@ -82,23 +81,6 @@ class BenchmarkSpec(Model):
     items: dict[str, int]
     images_digest: str
 
-    def prompted(self, prompt: str) -> list[str]:
-        """The prompt filled in with every class."""
-        return [prompt.replace("{c}", cls.text) for cls in self.classes]
-
-
-class Figure(Model):
-    """A figure as a share in 0..1, and its 95 % interval where one was drawn; null where it is not defined."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, interval: Interval) -> Figure:
-        """A figure from an interval, rounded to six digits."""
-        return cls(value=_rounded(interval.value), low=_rounded(interval.low), high=_rounded(interval.high))
-
 
 class ClassScores(Model):
     """The figures of one class and its number of positive test items."""
@@ -144,27 +126,6 @@ class Scores(Model):
         return told | self.first.model_dump() | {"figures": values}
 
 
-@dataclass(frozen=True)
-class BenchmarkDataSummary:
-    """What was built.
-
-    Attributes:
-        items: Number of items by split.
-        cells: Number of split cells by split; empty where items have no cell.
-        positives: Test items by class.
-        skipped: Windows that were left out, and scenes without rows, by reason.
-        image_bytes: Size of the encoded images together.
-        synthetic: Whether the images are painted.
-    """
-
-    items: dict[str, int]
-    cells: dict[str, int]
-    positives: dict[str, int]
-    skipped: dict[str, int]
-    image_bytes: int
-    synthetic: bool
-
-
 class ItemsWriter:
     """Writes items in batches and counts what passes through; made by `open_items`."""
 
@@ -175,14 +136,12 @@ class ItemsWriter:
         self._cells: dict[str, set[str]] = {}
         self.items: Counter[str] = Counter()
         self.positives: Counter[str] = Counter()
-        self.image_bytes = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one item with every column of `ITEM_SCHEMA`."""
         self._rows.append(row)
         self._digest.update(f"{row['item_id']}\x1f{row['split']}\x1f{len(row['image'])}\x1f".encode())
         self._digest.update(row["image"])
-        self.image_bytes += len(row["image"])
         self.items[row["split"]] += 1
         if row["cell"] is not None:
             self._cells.setdefault(row["split"], set()).add(row["cell"])
@@ -202,16 +161,15 @@ class ItemsWriter:
         """sha256 over ids, splits and images in order: equal digests have equal image features."""
         return self._digest.hexdigest()
 
-    def summary(self, skipped: Mapping[str, int], synthetic: bool) -> BenchmarkDataSummary:
-        """What was written."""
-        return BenchmarkDataSummary(
-            items=dict(sorted(self.items.items())),
-            cells={split: len(cells) for split, cells in sorted(self._cells.items())},
-            positives=dict(sorted(self.positives.items())),
-            skipped=dict(sorted(skipped.items())),
-            image_bytes=self.image_bytes,
-            synthetic=synthetic,
-        )
+    def summary(self, skipped: Mapping[str, int], synthetic: bool) -> dict[str, Any]:
+        """What was written: items and cells by split, test items by class, and what was skipped, by reason."""
+        return {
+            "items": dict(sorted(self.items.items())),
+            "cells": {split: len(cells) for split, cells in sorted(self._cells.items())},
+            "positives": dict(sorted(self.positives.items())),
+            "skipped": dict(sorted(skipped.items())),
+            "synthetic": synthetic,
+        }
 
 
 @contextmanager
@@ -226,19 +184,6 @@ def open_items(out: Path) -> Iterator[ItemsWriter]:
         items.flush()
 
 
-def check_prompts(prompts: Sequence[str], title: str) -> None:
-    """Refuse prompts that have no place for the class.
-
-    Raises:
-        SettingsError: a prompt lacks `{c}`, or there is none.
-    """
-    for prompt in prompts:
-        if "{c}" not in prompt:
-            raise SettingsError(f"benchmark {title!r}: prompt {prompt!r} needs {{c}} where the class goes")
-    if not prompts:
-        raise SettingsError(f"benchmark {title!r}: prompts must not be empty")
-
-
 J = TypeVar("J", bound=Model)
 
 
@@ -247,27 +192,13 @@ def write_model(path: Path, model: Model) -> None:
     write_text(path, model.model_dump_json(indent=1) + "\n")
 
 
-def read_spec(folder: Path) -> BenchmarkSpec:
-    """Read `benchmark.json` of a `benchmark_data` folder.
+def read_model(path: Path, model: type[J]) -> J:
+    """Read what `write_model` wrote.
 
     Raises:
         UpstreamMissingError: it does not exist.
         CorruptInputError: it is broken.
     """
-    return _read_json(folder / BENCHMARK_FILE, BenchmarkSpec)
-
-
-def read_scores(folder: Path) -> Scores:
-    """Read `scores.json` of a `benchmark_scores` folder.
-
-    Raises:
-        UpstreamMissingError: it does not exist.
-        CorruptInputError: it is broken.
-    """
-    return _read_json(folder / SCORES_FILE, Scores)
-
-
-def _read_json(path: Path, model: type[J]) -> J:
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -350,7 +281,3 @@ def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
 def clusters_of(items: pa.Table) -> tuple[str, ...]:
     """The bootstrap's cluster of each item: its cell, or its id where it has none."""
     return tuple(pc.coalesce(items["cell"], items["item_id"]).to_pylist())
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(value, 6)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from skyscript_assets.lib import plugins
-from skyscript_assets.lib.benchmarks.items import BenchmarkDataSummary
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.benchmarks import BENCHMARK_KINDS, BenchmarkBase
@@ -28,12 +27,12 @@ class BenchmarkKind(Kind[B]):
     """A kind of benchmark.
 
     Attributes:
-        build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder.
+        build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder; returns counts.
         labels: `one`: each item is of one class, models are compared by top-1 accuracy; `many`: an item shows any
             number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured.
     """
 
-    build: Callable[[B, Shared, Scenes, Path, Progress], BenchmarkDataSummary]
+    build: Callable[[B, Shared, Scenes, Path, Progress], dict[str, Any]]
     labels: Literal["one", "many"]
 
     @property

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from skyscript_assets.lib.benchmarks.intervals import ScoredItems, group_interval, paired_interval
-from skyscript_assets.lib.benchmarks.items import Scores, read_scored, read_scores
+from skyscript_assets.lib.benchmarks.items import SCORES_FILE, Scores, read_model, read_scored
 from skyscript_assets.lib.benchmarks.plot import draw_board
 from skyscript_assets.lib.benchmarks.scoreboard_text import Row, markdown, median, ranked
 from skyscript_assets.lib.errors import SettingsError
@@ -105,29 +105,6 @@ class Board(Model):
 
 
 @dataclass(frozen=True)
-class ScoreboardSummary:
-    """What the scoreboard says.
-
-    Attributes:
-        models: Models that were scored on any benchmark.
-        benchmarks: Benchmarks with any score.
-        synthetic: Those of them whose images are painted.
-        comparisons: Comparisons made.
-        better: How many of them have an interval above zero.
-        not_compared: Comparisons of the settings for which a group has no score, as `benchmark: group > against`.
-        best: Title of the group with the highest primary figure, by benchmark.
-    """
-
-    models: int
-    benchmarks: tuple[str, ...]
-    synthetic: tuple[str, ...]
-    comparisons: int
-    better: int
-    not_compared: tuple[str, ...]
-    best: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _Entry:
     """One model's scores on one benchmark."""
 
@@ -140,13 +117,16 @@ class _Entry:
 Groups = dict[str, list[_Entry]]
 
 
-def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: Path) -> ScoreboardSummary:
+def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: Path) -> dict[str, Any]:
     """Write `scoreboard.parquet`, `comparisons.parquet`, `scoreboard.md` and `scoreboard.png`.
 
     Args:
         scores: `benchmark_scores` folders by (benchmark, model).
         board: Titles, groups, comparisons and published figures.
         out: Folder to write into.
+
+    Returns:
+        What the board says: counts, the benchmarks that have scores, and by benchmark the title of the `best` group.
 
     Raises:
         SettingsError: a score belongs to a model or benchmark that the board lacks.
@@ -175,15 +155,15 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
     }
     write_text(out / "scoreboard.md", markdown(board.title, models, rows, compared, not_compared, board.published))
     draw_board(rows, {benchmark: _chance(groups) for benchmark, groups in benchmarks.items()}, out / "scoreboard.png")
-    return ScoreboardSummary(
-        models=len({model for _, model in scores}),
-        benchmarks=tuple(benchmarks),
-        synthetic=tuple(dict.fromkeys(row["benchmark"] for row in rows if row["synthetic"])),
-        comparisons=len(compared),
-        better=sum(row["better"] for row in compared),
-        not_compared=tuple(not_compared),
-        best={benchmark: ranked(rows, benchmark)[0]["title"] for benchmark in benchmarks},
-    )
+    return {
+        "models": len({model for _, model in scores}),
+        "benchmarks": tuple(benchmarks),
+        "synthetic": tuple(dict.fromkeys(row["benchmark"] for row in rows if row["synthetic"])),
+        "comparisons": len(compared),
+        "better": sum(row["better"] for row in compared),
+        "not_compared": tuple(not_compared),
+        "best": {benchmark: ranked(rows, benchmark)[0]["title"] for benchmark in benchmarks},
+    }
 
 
 def is_control(model: TrainedModel, known: Mapping[str, SourceBase]) -> bool:
@@ -198,7 +178,7 @@ def is_control(model: TrainedModel, known: Mapping[str, SourceBase]) -> bool:
 def _entry(benchmark: str, key: str, folder: Path, board: Board) -> _Entry:
     if key not in board.models or benchmark not in board.benchmarks:
         raise SettingsError(f"there are scores of model {key!r} on {benchmark!r}, which the settings do not define")
-    scores = read_scores(folder)
+    scores = read_model(folder / SCORES_FILE, Scores)
     return _Entry(key, board.models[key], scores, read_scored(folder, [cls.name for cls in scores.classes]))
 
 

@@ -60,14 +60,11 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class CaptionSummary:
-    """Counts of the captions of one region and source.
+    """Counts of the captions of one region and source: accepted chips, captions, different ones of each style.
 
     Attributes:
-        chips: Accepted chips.
-        captions: Captions written.
         without_caption: Chips whose focus object has no tag that may be said at the chip's GSD.
         with_surrounding: Captions that name at least one surrounding object.
-        distinct: Different captions of each style.
         longest: Characters of the longest caption.
     """
 

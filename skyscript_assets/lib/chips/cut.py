@@ -104,19 +104,14 @@ class CutInputs:
 
 @dataclass(frozen=True)
 class ChipSummary:
-    """Counts of one cutting.
+    """Counts of one cutting: chips planned, accepted and, by reason, rejected, tar parts and their bytes.
 
     Attributes:
-        planned: Chips in the plan.
-        ok: Accepted chips.
-        rejected: Reason -> rejected chips, those that could not be read among them.
-        failed: Chips that could not be read and are among the failures.
-        parts: Tar parts.
-        parts_kept: Of these, whole parts that an earlier, killed run had left, or that a retry did not touch.
+        failed: Rejected chips that could not be read and are among the failures.
+        parts_kept: Whole parts that an earlier, killed run had left, or that a retry did not touch.
         copied: Chips taken over from the output that is replaced.
         retried: Chips tried again that had failed before.
         recovered: Of these, read this time.
-        bytes: Size of all tar parts.
     """
 
     planned: int
@@ -326,11 +321,8 @@ class _Cutting:
         """The tasks that chips of the plan make, in their order: scene by scene, along a curve over the ground."""
         tasks = []
         for scene_id, group in itertools.groupby(chips.to_pylist(), key=lambda row: row["scene_id"]):
-            members = list(group)
-            for start in range(0, len(members), BATCH):
-                batch = members[start : start + BATCH]
-                digests = [window_digest(self._identities[scene_id], row) for row in batch]
-                tasks.append(Task(self._scenes[scene_id], batch, digests))
+            rows = [row | {"window_digest": window_digest(self._identities[scene_id], row)} for row in group]
+            tasks += [Task(self._scenes[scene_id], rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
         return tasks
 
     def _digest(self, chips: pa.Table) -> str:

@@ -32,13 +32,10 @@ ROW_BYTES = 200
 
 @dataclass(frozen=True)
 class Estimate:
-    """What cutting a plan will take, at most where it says so.
+    """What cutting a plan will take: chips to cut, scenes to open, blocks or tiles to read, each once, and the costs.
 
     Attributes:
-        chips: Chips to cut.
-        scenes: Scenes to open.
-        blocks: Blocks or tiles to read, each once.
-        source_bytes: Bytes of their pixels, decoded, in the three bands that are shown; compressed it is less.
+        source_bytes: Bytes of the blocks' pixels, decoded, in the three bands that are shown; compressed it is less.
         requests: Requests to servers: one for each block and image file, and those of opening; none for what is kept.
         disk_bytes: Bytes that the chips will take.
         seconds: Time by the rates in the settings, and by the requests that a service is asked for in a second.

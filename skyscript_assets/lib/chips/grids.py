@@ -44,7 +44,6 @@ class Grid:
         limits: First column and row, one past the last column and row; shape [4].
         footprint: Ground with data, in pixels of this grid, prepared.
         resampled: Whether these are not the scene's own pixels.
-        mercator: Whether the CRS is EPSG:3857, whose scale depends on the latitude.
         to_crs: From degrees to the CRS.
         shift: What OSM coordinates are moved by before they are placed.
     """
@@ -56,7 +55,6 @@ class Grid:
     limits: IntArray
     footprint: shapely.Geometry
     resampled: bool
-    mercator: bool
     to_crs: Transformer
     shift: Shift = NO_SHIFT
 
@@ -90,9 +88,9 @@ class Grid:
         return [width, 0.0, x + column * width, 0.0, height, y + row * height]
 
     def gsds_at(self, latitude_deg: FloatArray) -> FloatArray:
-        """Metres on the ground per pixel at latitudes: see `geometry.ground_gsd_m`."""
+        """Metres on the ground per pixel at latitudes, on which those of EPSG:3857 depend."""
         cosines = np.cos(np.radians(latitude_deg))
-        return self.step[0] * cosines if self.mercator else np.full(len(cosines), self.gsd_m)
+        return self.step[0] * cosines if _is_mercator(self.crs) else np.full(len(cosines), self.gsd_m)
 
 
 def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator[tuple[Grid, IntArray]]:
@@ -158,13 +156,12 @@ def _square_on_ground(scene: Scene, crs: CRS) -> bool:
 
 def _native(scene: Scene) -> Grid:
     a, _, c, _, e, f = scene.transform
-    limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
     footprint = scene.footprint
     if _is_mercator(scene.crs):
         footprint = shapely.clip_by_rect(
             footprint, -180.0, -WEB_MERCATOR_LATITUDE_LIMIT, 180.0, WEB_MERCATOR_LATITUDE_LIMIT
         )
-    return _grid(scene, scene.crs, (c, f), (a, e), footprint, limits)
+    return _grid(scene, scene.crs, (c, f), (a, e), footprint, resampled=False)
 
 
 def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
@@ -175,7 +172,8 @@ def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
         for west in (meridian_deg - 6.0, meridian_deg - 366.0, meridian_deg + 354.0)
         if west < 180.0 and west + 12.0 > -180.0
     ]
-    return _grid(scene, f"EPSG:{crs.to_epsg()}", (0.0, 0.0), (scene.gsd_m, -scene.gsd_m), shapely.union_all(near), None)
+    name, step = f"EPSG:{crs.to_epsg()}", (scene.gsd_m, -scene.gsd_m)
+    return _grid(scene, name, (0.0, 0.0), step, shapely.union_all(near), resampled=True)
 
 
 def _grid(
@@ -184,11 +182,11 @@ def _grid(
     origin: tuple[float, float],
     step: tuple[float, float],
     footprint: shapely.Geometry,
-    limits: IntArray | None,
+    *,
+    resampled: bool,
 ) -> Grid:
-    known = np.zeros(4, dtype=np.int64) if limits is None else limits
-    to_crs, mercator = _from_lonlat(name), _is_mercator(name)
-    grid = Grid(name, origin, step, scene.gsd_m, known, footprint, limits is None, mercator, to_crs)
+    limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
+    grid = Grid(name, origin, step, scene.gsd_m, limits, footprint, resampled, _from_lonlat(name))
     # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
     polygons = shapely.get_parts(footprint)
     west, south, east, north = shapely.bounds(polygons).T
@@ -198,7 +196,7 @@ def _grid(
         raise SceneError(f"scene {scene.scene_id}: its footprint lies outside the domain of its CRS {name[:80]}")
     projected = shapely.union_all(shapely.buffer(shapely.make_valid(polygons), FOOTPRINT_SLACK_PX))
     shapely.prepare(projected)
-    if limits is None:
+    if resampled:
         bounds = shapely.bounds(projected)
-        known = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
-    return replace(grid, footprint=projected, limits=known)
+        limits = np.concatenate([np.floor(bounds[:2]), np.ceil(bounds[2:])]).astype(np.int64)
+    return replace(grid, footprint=projected, limits=limits)

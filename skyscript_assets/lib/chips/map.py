@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.tables import read_table
@@ -80,5 +79,4 @@ def _map(path: Path, panels: int) -> Iterator[Any]:
 
     figure = Figure(figsize=(5.5 * panels, 4.5), layout="constrained")
     yield figure.subplots(1, panels, squeeze=False)[0]
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=80, format="png", metadata={"Software": None})
+    figure.savefig(path, dpi=80, format="png", metadata={"Software": None})

@@ -50,12 +50,9 @@ class Focus:
 class Placed:
     """Chips that found their place, by scene and object.
 
-    Attributes:
-        members: Each one's object in `Focus`, [chips].
-        bands: Its band of GSDs, [chips].
-        rows: Its row of the plan; the stratum is left open.
-        resampled: Chips that are not on their scene's own pixels.
-        reasons: Why there is no chip of an object, "" where there is; [objects].
+    Of each chip `members` is the object in `Focus`, `bands` the band of GSDs and `rows` the row of the plan, with the
+    stratum left open. `resampled` counts those that are not on their scene's own pixels. `reasons` tells of each object
+    why it has no chip, "" where it has one.
     """
 
     members: IntArray
@@ -194,17 +191,16 @@ def _pixel_boxes(grid: Grid, focus: Focus, members: IntArray) -> FloatArray:
 
 def _focus_boxes(grid: Grid, focus: Focus, members: IntArray, held: IntArray, windows: IntArray) -> IntArray:
     """The objects' boxes inside their chips, [n, 4] in chip pixels; of a line, the box of what of it is in the chip."""
-    boxes = held.copy()
+    boxes, sizes = held.copy(), windows[:, 2:] - windows[:, :2]
     lines = np.flatnonzero(focus.kinds[members] == "line")
     shown = shapely.intersection(
         shapely.transform(focus.geometry[members[lines]], grid.pixels),
         shapely.box(*windows[lines].T.astype(np.float64)),
     )
     bounds = shapely.bounds(shown).reshape(-1, 4)
-    some = lines[np.isfinite(bounds).all(axis=1)]
-    bounds = bounds[np.isfinite(bounds).all(axis=1)]
-    boxes[some] = np.concatenate([np.floor(bounds[:, :2]), np.ceil(bounds[:, 2:])], axis=1).astype(np.int64)
-    boxes = np.clip(boxes - np.tile(windows[:, :2], 2), 0, np.tile(windows[:, 2:] - windows[:, :2], 2))
-    boxes[:, :2] = np.minimum(boxes[:, :2], windows[:, 2:] - windows[:, :2] - 1)
+    some = np.isfinite(bounds).all(axis=1)
+    boxes[lines[some]] = np.concatenate([np.floor(bounds[some, :2]), np.ceil(bounds[some, 2:])], axis=1)
+    boxes = np.clip(boxes - np.tile(windows[:, :2], 2), 0, np.tile(sizes, 2))
+    boxes[:, :2] = np.minimum(boxes[:, :2], sizes - 1)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     return boxes

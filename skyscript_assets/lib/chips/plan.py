@@ -99,13 +99,10 @@ class PlanRules:
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """Counts of one chip plan.
+    """Counts of one chip plan: the source's scenes over the region, those with a chip, objects of the extract, chips.
 
     Attributes:
-        scenes: Scenes that the source has over the region.
-        scenes_used: Of these, with a planned chip.
-        objects: Objects of the extract.
-        elsewhere: Of these, those that another region plans and those centred outside the region's box.
+        elsewhere: Objects that another region plans and those centred outside the region's box.
         drawn: Objects drawn at the GSD of at least one scene.
         planned: Chips planned: of one object as many as its source's `choice.dates` at most.
         dropped: Reason -> drawn objects without a chip. `outside`: no scene holds the tile; `season`, `cloud`, `date`:

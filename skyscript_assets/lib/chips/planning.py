@@ -22,54 +22,33 @@ import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
+from skyscript_assets.lib.chips import sampling
 from skyscript_assets.lib.chips.placing import Focus, Placed, TextArray, place_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
-from skyscript_assets.lib.chips.sampling import (
-    Drawn,
-    Snapshot,
-    TagPairs,
-    draw,
-    longer_sides_m,
-    match_tags,
-    object_codes,
-    read_snapshot,
-    strata,
-    suits,
-    unit_hashes,
-)
+from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.choice import candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_geometry, read_table, write_table
+from skyscript_assets.lib.tables import read_geometry, read_table, write_table
 
 OBJECT_ROWS = 262_144
 """Objects whose tags are in memory at a time."""
-
-_NEEDED_SCHEMA = pa.schema(
-    [("object_id", pa.string()), ("timestamp", pa.timestamp("ms", tz="UTC")), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)]
-)
 
 
 @dataclass(frozen=True)
 class _Objects:
     """The objects centred on the region's own ground that no other region plans, in the order of `objects.parquet`.
 
-    Attributes:
-        total: Rows of that table.
-        rows: Rows of these objects in it.
-        ids: Object ids.
-        codes: Their hash codes.
-        kinds: node, line or area.
-        longer_side_m: Longer side of their boxes, metres.
-        centres: Longitude and latitude of their boxes' centres, [n, 2].
-        edited_s: Time of the last edit, seconds since 1970, NaN where unknown.
-        tags: The snapshot's tags on them.
+    That table has `total` rows, of which theirs are `rows`. `kinds` are node, line or area; `longer_side_m` is that of
+    an object's box, `centres` [n, 2] the longitude and latitude of its middle; `edited_s` is the time of the last edit
+    in seconds since 1970, NaN where unknown; `tags` are those of the snapshot.
     """
 
     total: int
@@ -109,7 +88,7 @@ def write_plan(
     scenes = [replace(scene, region=ground.region, source=ground.source) for scene in read_scenes(inputs.scenes)]
     check_ids(scenes)
     shifts = {} if inputs.offsets is None else read_shifts(inputs.offsets)
-    snapshot = read_snapshot(inputs.snapshot, ground.region)
+    snapshot = sampling.read_snapshot(inputs.snapshot, ground.region)
     objects = _read_objects(inputs, ground, snapshot)
     _check_gsd(objects, snapshot, ground, plan)
     ranges = _gsd_ranges(scenes)
@@ -152,9 +131,9 @@ def write_plan(
 def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Objects:
     """Read the objects of the region's own ground without their geometry."""
     path, bbox = inputs.objects, ground.bbox
-    table = read_table(path, _NEEDED_SCHEMA, columns=["object_id", "timestamp", "bbox"])
+    table = read_table(path, OBJECT_SCHEMA, columns=["object_id", "timestamp", "bbox"])
     try:
-        codes = object_codes(table["object_id"])
+        codes = sampling.object_codes(table["object_id"])
     except ValueError as error:
         raise CorruptInputError(f"{path}: {error}; materialize osm_objects again") from error
     if len(np.unique(codes)) != len(codes):
@@ -175,7 +154,7 @@ def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Ob
         ids=table["object_id"],
         codes=codes[rows],
         kinds=np.where(letters == "n", "node", np.where(letters == "w", "line", "area")),
-        longer_side_m=longer_sides_m(table["bbox"]),
+        longer_side_m=sampling.longer_sides_m(table["bbox"]),
         centres=centres[rows],
         edited_s=table["timestamp"].cast(pa.int64()).to_numpy().astype(np.float64) / 1000.0,
         tags=_read_tags(path, own, snapshot),
@@ -188,7 +167,7 @@ def _read_tags(path: Path, own: BoolArray, snapshot: Snapshot) -> TagPairs:
     objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["tags"]):
         mine = own[done : done + batch.num_rows]
-        pairs = match_tags(pa.chunked_array([batch["tags"].filter(pa.array(mine))]), snapshot)
+        pairs = sampling.match_tags(pa.chunked_array([batch["tags"].filter(pa.array(mine))]), snapshot)
         objects.append(pairs.objects + seen)
         tags.append(pairs.tags)
         done, seen = done + batch.num_rows, seen + int(mine.sum())
@@ -217,7 +196,7 @@ def _vertices(lines: npt.NDArray[np.object_], codes: HashArray, bbox: Bounds, se
     first = np.cumsum(counts) - counts
     chosen = np.full((len(lines), 2), np.nan)
     some = np.flatnonzero(counts)
-    pick = (unit_hashes(codes[some], seed, "vertex") * counts[some]).astype(np.int64)
+    pick = (sampling.unit_hashes(codes[some], seed, "vertex") * counts[some]).astype(np.int64)
     chosen[some] = coordinates[first[some] + pick]
     return chosen
 
@@ -246,7 +225,7 @@ def _check_gsd(objects: _Objects, snapshot: Snapshot, ground: Ground, plan: Plan
 def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettings) -> IntArray:
     """Plannable objects of each tag at a GSD, shape [tags]."""
     gsd = np.array(gsd_m)
-    able = suits(objects.kinds, objects.longer_side_m, gsd, gsd, plan)
+    able = sampling.suits(objects.kinds, objects.longer_side_m, gsd, gsd, plan)
     return np.bincount(objects.tags.where(able[objects.tags.objects]).tags, minlength=len(snapshot.keys))
 
 
@@ -276,10 +255,10 @@ def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: Plan
             continue
         finest, coarsest = max(low, mine[:, 0].min()), min(high, mine[:, 1].max())
         gsd = float(finest if finest > low else np.sqrt(finest * coarsest))
-        able = suits(objects.kinds, objects.longer_side_m, finest, coarsest, plan)
+        able = sampling.suits(objects.kinds, objects.longer_side_m, finest, coarsest, plan)
         pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags] & able[objects.tags.objects])
         counts = snapshot.count_at(gsd)
-        chosen = draw(pairs, objects.codes, objects.centres, snapshot, counts, plan)
+        chosen = sampling.draw(pairs, objects.codes, objects.centres, snapshot, counts, plan)
         draws[band] = Drawn(gsd, pairs.where(chosen))
     return draws
 
@@ -293,7 +272,7 @@ def _drawn_there(
     plan: PlanSettings,
 ) -> BoolArray:
     """Which candidates are drawn at the GSD that their scene has at their object; `index` are rows of `_Objects`."""
-    able = suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, plan)
+    able = sampling.suits(objects.kinds[index], objects.longer_side_m[index], gsds, gsds, plan)
     for band in np.unique(bands).tolist():
         here = bands == band
         able[here] &= np.isin(index[here], draws[band].pairs.objects)
@@ -310,7 +289,7 @@ def _with_strata(
         gsd = draws[band].gsd_m
         pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags])
         here = placed.bands == band
-        rarest[here] = strata(pairs, snapshot.count_at(gsd), len(objects.rows))[index[here]]
+        rarest[here] = sampling.strata(pairs, snapshot.count_at(gsd), len(objects.rows))[index[here]]
     names = pa.array([f"{k}={v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())
     column = names.take(pa.array(rarest, mask=rarest < 0))
     return placed.rows.set_column(placed.rows.schema.get_field_index("stratum"), "stratum", column)

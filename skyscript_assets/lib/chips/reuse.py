@@ -26,13 +26,7 @@ _MEASURES = tuple(Quality.__dataclass_fields__)
 
 
 def scene_identity(scene: Scene, settings: ChipSettings, version: str) -> str:
-    """Text of what the pixels and the encoding of all chips of a scene depend on.
-
-    Args:
-        scene: The scene.
-        settings: How chips are encoded.
-        version: Version of the code that cuts.
-    """
+    """Text of what the pixels and the encoding of all chips of a scene depend on; `version` is that of the code."""
     shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata)
     grid = (scene.crs, scene.transform, scene.width, scene.height)
     return json.dumps([version, settings.jpeg_quality, scene.fingerprint, scene.access, *shown, *grid])
@@ -45,11 +39,7 @@ def window_digest(identity: str, row: Mapping[str, Any]) -> str:
 
 
 class ReusableChips:
-    """The chips and the failures of the finished `image_chips` folder that is replaced.
-
-    Args:
-        folder: None, or one that another version wrote, has nothing to give.
-    """
+    """The chips and the failures of the finished `image_chips` folder that is replaced, if it is of this version."""
 
     def __init__(self, folder: Path | None) -> None:
         self.failures: dict[str, dict[str, Any]] = {}
@@ -58,21 +48,18 @@ class ReusableChips:
             return
         self._folder = folder
         try:
-            self._table = read_table(folder / "chips.parquet", columns=("window_digest", *_PLACE, *_MEASURES))
-            self.failures = read_failures(self._folder)
+            table = read_table(folder / "chips.parquet", columns=("window_digest", *_PLACE, *_MEASURES))
+            self.failures = read_failures(folder)
         except (UpstreamMissingError, OutputSchemaError, CorruptInputError):
             return
-        self._table = self._table.filter(pc.is_valid(self._table["shard"]))
+        self._table = table.filter(pc.is_valid(table["shard"]))
         self._rows = {digest: row for row, digest in enumerate(self._table["window_digest"].to_pylist())}
 
     def find(self, digest: str) -> tuple[Quality, bytes, str] | None:
-        """Measures, JPEG and its SHA-256 of a chip, or None where it has to be read.
+        """Measures, JPEG and its SHA-256 of a chip by its window's digest, or None where it has to be read.
 
         How much of a focus box holds data is known for any box only where the whole chip does; else it is read again.
         So is a chip whose bytes are not what they were.
-
-        Args:
-            digest: Its window's digest.
         """
         if (number := self._rows.get(digest)) is None:
             return None

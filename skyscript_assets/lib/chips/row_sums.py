@@ -23,14 +23,9 @@ FLAT_LAPLACIAN = 12
 class RowSums(NamedTuple):
     """Whole numbers of a chip's sampled rows; compiled code knows them by their places.
 
-    Attributes:
-        seen: Valid pixels.
-        grey: Sum of their grey values.
-        grey_squares: Sum of the squares of these.
-        known: Pixels that are valid, as all four neighbours are.
-        laplacian: Sum of their Laplacians.
-        laplacian_squares: Sum of the squares of these.
-        white: Valid pixels that are near-white and flat.
+    `seen` pixels are valid, with the sums of their grey values and of the squares of these; `known` ones are valid as
+    all four neighbours are, with the sums of their Laplacians and of the squares of these; `white` ones are valid,
+    near-white and flat.
     """
 
     seen: int

@@ -116,12 +116,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TagPairs:
-    """The snapshot's tags on objects, one entry for each (object, tag); sorted by object, then tag.
-
-    Attributes:
-        objects: Rows of the objects, shape [pairs].
-        tags: Indices of the tags in the snapshot, shape [pairs].
-    """
+    """The snapshot's tags on objects: rows of the objects and indices of the tags, sorted by both; each [pairs]."""
 
     objects: IntArray
     tags: IntArray
@@ -133,11 +128,9 @@ class TagPairs:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn between two GSDs, between which the snapshot says the same.
+    """What is drawn between two GSDs, between which the snapshot says the same; `gsd_m` is one of them, metres.
 
-    Attributes:
-        gsd_m: A GSD between them, metres.
-        pairs: The (object, tag) pairs drawn: visible, on an object of a size that makes a chip, chosen by the hash.
+    `pairs` are visible tags on objects of a size that makes a chip, chosen by the hash.
     """
 
     gsd_m: float
@@ -145,11 +138,7 @@ class Drawn:
 
 
 def longer_sides_m(boxes: pa.ChunkedArray) -> FloatArray:
-    """Longer side in metres of boxes in degrees, as the tag vocabulary measures it.
-
-    Args:
-        boxes: Column of `tables.BBOX_TYPE`.
-    """
+    """Longer side in metres of boxes in degrees, a column of `tables.BBOX_TYPE`, as the tag vocabulary measures it."""
     west, south, east, north = (pc.struct_field(boxes, side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
     metres = metres_per_degree(0.0)[1]
     width = (east - west) * metres * np.cos(np.radians((south + north) / 2))
@@ -276,15 +265,9 @@ def draw(
 
 
 def strata(pairs: TagPairs, counts: IntArray, n_objects: int) -> IntArray:
-    """The rarest tag of each object: least n, ties in the order of (key, value).
+    """The rarest of the visible tags of each object, -1 where it has none; shape [n_objects].
 
-    Args:
-        pairs: Visible tags on objects.
-        counts: n of each tag, shape [tags].
-        n_objects: Rows of the objects.
-
-    Returns:
-        Index of the tag for each object, -1 where it has none; shape [n_objects].
+    Rare is what has the least n in `counts`, shape [tags]; ties go in the order of (key, value).
     """
     rarest = np.full(n_objects, -1, dtype=np.int64)
     order = np.lexsort((pairs.tags, counts[pairs.tags], pairs.objects))

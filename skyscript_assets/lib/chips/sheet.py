@@ -114,12 +114,10 @@ def _read(chips_folder: Path, plan_folder: Path) -> Rows:
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, columns=_PLAN_COLUMNS).to_pylist()
     planned = {row["chip_id"]: row for row in plan}
     chips = read_table(chips_folder / CHIPS_FILE, CHIP_SCHEMA, columns=_CHIP_COLUMNS).to_pylist()
-    for chip in chips:
-        if chip["chip_id"] not in planned:
-            raise CorruptInputError(
-                f"{chips_folder / CHIPS_FILE}: chip {chip['chip_id']} is not in the plan; cut chips again"
-            )
-    return [planned[chip["chip_id"]] | chip for chip in chips]
+    try:
+        return [planned[chip["chip_id"]] | chip for chip in chips]
+    except KeyError as error:
+        raise CorruptInputError(f"{chips_folder / CHIPS_FILE}: chip {error} is not in the plan; cut again") from error
 
 
 def _accepted(chips: Rows, limit: int, captions: Mapping[str, str] | None = None) -> Rows:

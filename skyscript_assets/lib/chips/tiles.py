@@ -37,12 +37,9 @@ NOTHING, TWO_CELLS, TWO_SPLITS, OUTSIDE = 0, 1, 2, 3
 class Tiles:
     """Tiles that some objects want, in pixels of a grid.
 
-    Attributes:
-        held: [n, 4], the object's box rounded outward.
-        anchors: [n, 4], what of it must stay inside the tile.
-        sizes: [n, 2], width and height.
-        centred: [n, 2], first column and row without a shift.
-        fits: [n], whether the object suits a tile at all.
+    `held` [n, 4] is the object's box rounded outward, `anchors` [n, 4] what of it must stay inside the tile, `sizes`
+    [n, 2] width and height, `centred` [n, 2] first column and row without a shift; `fits` [n] tells whether the object
+    suits a tile at all.
     """
 
     held: IntArray

@@ -32,11 +32,10 @@ AHEAD = 3
 
 @dataclass(frozen=True)
 class Task:
-    """Chips of one scene, neighbours on the ground: their rows of the plan and their window digests."""
+    """Chips of one scene, neighbours on the ground: their rows of the plan, each with its window digest."""
 
     scene: Scene
     rows: Sequence[Mapping[str, Any]]
-    digests: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,7 @@ class _OpenScene(threading.local):
 class Workers:
     """Threads that cut chips. They share the process's decoded blocks; a scene belongs to the thread that opened it.
 
-    Attributes:
-        threads: How many there are.
-        settings: JPEG quality and limits of rejection.
-        open_scene: The reader of a scene.
-        reusable: Chips that need not be read.
-        history: Failures of chips that could not be read before, by chip id.
+    Chips that are `reusable` need not be read; `history` has the failures of those that could not be, by chip id.
     """
 
     threads: int
@@ -88,12 +82,12 @@ class Workers:
     def cut(self, task: Task) -> list[Cut]:
         """Cut the chips of a task, in its order."""
         cuts: dict[int, Cut] = {}
-        for index, digest in enumerate(task.digests):
-            if (found := self.reusable.find(digest)) is not None:
-                cuts[index] = self._judged(task, index, *found, copied=True)
+        for index, row in enumerate(task.rows):
+            if (found := self.reusable.find(row["window_digest"])) is not None:
+                cuts[index] = self._judged(task.scene, row, *found, copied=True)
         if todo := [index for index in range(len(task.rows)) if index not in cuts]:
             for index, pixels in self._read(task, todo):
-                cuts[index] = self._cut(task, index, pixels)
+                cuts[index] = self._cut(task.scene, task.rows[index], pixels)
         return [cuts[index] for index in range(len(task.rows))]
 
     def _read(self, task: Task, todo: Sequence[int]) -> Iterator[tuple[int, Pixels | BaseException]]:
@@ -126,31 +120,25 @@ class Workers:
             self._open.reader = self._open.stack.enter_context(self.open_scene(scene))
         return self._open.reader
 
-    def _cut(self, task: Task, index: int, pixels: Pixels | BaseException) -> Cut:
+    def _cut(self, scene: Scene, row: Mapping[str, Any], pixels: Pixels | BaseException) -> Cut:
         """Measure and encode a chip that was read, or tell why it could not be."""
         if isinstance(pixels, BaseException):
-            before = self.history.get(task.rows[index]["chip_id"])
-            failure = failed(pixels, task.scene.scene_id, dt.datetime.now(dt.UTC), before)
-            return Cut(_described(task, index) | {"status": "rejected", "reason": "unreadable"}, failure=failure)
-        quality = measure(pixels.rgb, pixels.mask, task.rows[index]["focus_box"])
+            failure = failed(pixels, scene.scene_id, dt.datetime.now(dt.UTC), self.history.get(row["chip_id"]))
+            return Cut(_described(scene, row) | {"status": "rejected", "reason": "unreadable"}, failure=failure)
+        quality = measure(pixels.rgb, pixels.mask, row["focus_box"])
         jpeg = simplejpeg.encode_jpeg(pixels.rgb, self.settings.jpeg_quality, colorspace="RGB", colorsubsampling="420")
-        return self._judged(task, index, quality, jpeg, hashlib.sha256(jpeg).hexdigest())
+        return self._judged(scene, row, quality, jpeg, hashlib.sha256(jpeg).hexdigest())
 
     def _judged(
-        self, task: Task, index: int, quality: Quality, jpeg: bytes, sha256: str, *, copied: bool = False
+        self, scene: Scene, row: Mapping[str, Any], quality: Quality, jpeg: bytes, sha256: str, *, copied: bool = False
     ) -> Cut:
         """A chip that is there; of one that is taken over, what the settings make of its measures may be new."""
-        reason = rejection(quality, task.rows[index]["focus_box"], self.settings)
+        reason = rejection(quality, row["focus_box"], self.settings)
         verdict = {"status": "ok" if reason is None else "rejected", "reason": reason, "sha256": sha256}
-        return Cut(_described(task, index) | vars(quality) | verdict, jpeg, copied=copied)
+        return Cut(_described(scene, row) | vars(quality) | verdict, jpeg, copied=copied)
 
 
-def _described(task: Task, index: int) -> dict[str, Any]:
+def _described(scene: Scene, row: Mapping[str, Any]) -> dict[str, Any]:
     """What of a chip's row does not depend on its pixels."""
-    scene, planned = task.scene, task.rows[index]
-    return {
-        **{name: planned[name] for name in ("chip_id", "width", "height")},
-        "datetime": scene.datetime,
-        "window_digest": task.digests[index],
-        **{name: getattr(scene, name) for name in ("licence", "attribution", "synthetic")},
-    }
+    kept = {name: row[name] for name in ("chip_id", "width", "height", "window_digest")}
+    return kept | {name: getattr(scene, name) for name in ("datetime", "licence", "attribution", "synthetic")}

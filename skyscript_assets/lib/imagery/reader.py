@@ -124,13 +124,7 @@ class SceneReader(abc.ABC):
         """Told the windows that are read next, in this order: a remote reader fetches them together."""
 
     def read(self, crs: str, transform: Coefficients, width: int, height: int) -> Pixels:
-        """Read a box; what lies outside the scene is not valid.
-
-        Args:
-            crs: CRS of the box, `EPSG:n` or WKT.
-            transform: Affine (a, b, c, d, e, f) from the corners of its pixels (column, row) to `crs`.
-            width: Columns of the box.
-            height: Rows of the box.
+        """Read a box, stated as a `GeoBox`; what lies outside the scene is not valid.
 
         Raises:
             CorruptInputError: the image cannot be decoded there.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,17 +35,6 @@ BATCH_CHIPS = 64
 """Chips that are given to the tower together, and decoded meanwhile."""
 
 THREADS = 2
-
-
-@dataclass(frozen=True)
-class FeatureSummary:
-    """What `write_chip_features` made; `resumed_chips` were found from a killed run."""
-
-    chips: int
-    views: int
-    dim: int
-    tower: str
-    resumed_chips: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def write_chip_features(
     seed: int,
     out: Path,
     progress: Progress = silent,
-) -> FeatureSummary:
+) -> dict[str, Any]:
     """Compute the features of all accepted chips and write `features.parquet` and `tower.json`.
 
     View 0 is the chip without augmentation: its largest square, slid along the longer side so that the focus object is
@@ -96,6 +86,9 @@ def write_chip_features(
         seed: Seed of the augmentation.
         out: Folder that receives the files.
         progress: Listener; counts chips.
+
+    Returns:
+        Counts; `resumed_chips` were found from a killed run.
 
     Raises:
         UpstreamMissingError: a table or shard is missing.
@@ -115,7 +108,8 @@ def write_chip_features(
     dim = _join(parts, model, out / "features.parquet")
     write_json(out / "tower.json", {"tower": model.tower_digest, "dim": dim})
     parts.clear()
-    return FeatureSummary(len(chips), views, dim, model.tower_digest, resumed)
+    made = {"chips": len(chips), "views": views, "dim": dim, "tower": model.tower_digest}
+    return made | {"resumed_chips": resumed}
 
 
 def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
@@ -173,25 +167,15 @@ def _join(parts: Parts, model: ClipModel, path: Path) -> int:
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True)
-class ChipFeatures:
-    """Features read back.
-
-    Attributes:
-        chip_ids: N chips.
-        features: float16 array (N, views, D).
-    """
-
-    chip_ids: list[str]
-    features: NDArray[np.float16]
-
-
-def read_chip_features(folder: Path, tower: str) -> ChipFeatures:
+def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.float16]]:
     """Read a `chip_features` folder.
 
     Args:
         folder: The folder.
         tower: Digest of the tower that must have made it.
+
+    Returns:
+        Ids of N chips, and their features (N, views, D).
 
     Raises:
         UpstreamMissingError: it was not materialized.
@@ -212,4 +196,4 @@ def read_chip_features(folder: Path, tower: str) -> ChipFeatures:
     if table.num_rows % views or not np.array_equal(table["view"].to_numpy(), expected):
         raise CorruptInputError(f"{folder / 'features.parquet'}: a chip lacks a view; materialize chip_features again")
     chip_ids = table["chip_id"].to_pylist()[::views]
-    return ChipFeatures(chip_ids, flat.reshape(len(chip_ids), views, dim))
+    return chip_ids, flat.reshape(len(chip_ids), views, dim)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,6 +20,7 @@ import shapely
 from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.errors import TooLittleDataError
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
@@ -74,34 +75,9 @@ FROM counted ORDER BY place
 MAX_EXAMPLES = 20
 
 
-@dataclass(frozen=True)
-class SharedGround:
-    """Chips of different splits that show the same ground."""
-
-    pairs: int
-    examples: list[str]
-    """Up to `MAX_EXAMPLES` of them, as `chip_id (split), chip_id (split)`."""
-
-
-@dataclass(frozen=True)
-class ManifestSummary:
-    """What the manifest holds."""
-
-    pairs: int
-    eligible: int
-    splits: dict[str, int]
-    """Eligible pairs by split."""
-    dropped: dict[str, int]
-    """Other pairs by reason."""
-    partitions: int
-    shared_ground: int
-    """Pairs of chips of different splits that show the same ground; a sound plan has none."""
-    shared_ground_examples: list[str]
-
-
 def write_manifest(
     partitions: Mapping[tuple[str, str], PartitionFolders], out: Path, progress: Progress = silent
-) -> ManifestSummary:
+) -> dict[str, Any]:
     """Write `manifest.parquet`: partitions by name, pairs in the order of their plans.
 
     Not eligible are, by the first reason that holds: a chip id that an earlier partition has too; an empty caption; a
@@ -112,16 +88,22 @@ def write_manifest(
         out: Existing folder.
         progress: Told the partitions read.
 
+    Returns:
+        Counts: all pairs, eligible ones by split, others by reason, and pairs of chips on `shared_ground`.
+
     Raises:
+        TooLittleDataError: there is no pair.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
     """
     tables = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
         tables.append(read_pairs(folders))
         progress(done, len(partitions), "partitions")
-    if not tables:
-        write_table(out / "manifest.parquet", MANIFEST_SCHEMA.empty_table())
-        return ManifestSummary(0, 0, dict.fromkeys(SPLITS, 0), {}, 0, 0, [])
+    if not any(table.num_rows for table in tables):
+        raise TooLittleDataError(
+            f"none of {len(tables)} partitions has a chip with a caption: the reports of chip_plan tell what was "
+            "wanted and planned, image_chips why chips were rejected"
+        )
     pairs = pa.concat_tables(tables).combine_chunks()
     judged = _judge(pairs)
     places = {
@@ -132,17 +114,17 @@ def write_manifest(
     found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
     manifest = pa.table({name: found[name] for name in MANIFEST_SCHEMA.names})
     write_table(out / "manifest.parquet", manifest.cast(MANIFEST_SCHEMA))
-    shared = shared_ground(pairs)
+    shared, examples = shared_ground(pairs)
     splits = Counter(pairs["split"].filter(judged["eligible"]).to_pylist())
-    return ManifestSummary(
-        pairs=pairs.num_rows,
-        eligible=splits.total(),
-        splits={split: splits[split] for split in SPLITS},
-        dropped=dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
-        partitions=len(tables),
-        shared_ground=shared.pairs,
-        shared_ground_examples=shared.examples,
-    )
+    return {
+        "pairs": pairs.num_rows,
+        "eligible": splits.total(),
+        "splits": {split: splits[split] for split in SPLITS},
+        "dropped": dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
+        "partitions": len(tables),
+        "shared_ground": shared,
+        "shared_ground_examples": examples,
+    }
 
 
 def _judge(pairs: pa.Table) -> pa.Table:
@@ -155,13 +137,16 @@ def _judge(pairs: pa.Table) -> pa.Table:
         return db.sql(_JUDGED).to_arrow_table()
 
 
-def shared_ground(chips: pa.Table) -> SharedGround:
+def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     """Count the pairs of chips of different splits whose boxes overlap, whatever their source, region and date.
 
-    Boxes that only touch share no ground.
+    Boxes that only touch share no ground. A sound plan has no such pairs.
 
     Args:
         chips: Columns chip_id, split and bbox (degrees): a plan, or several.
+
+    Returns:
+        Their number, and up to `MAX_EXAMPLES` of them, as `chip_id (split), chip_id (split)`.
     """
     ids, splits = chips["chip_id"].to_pylist(), chips["split"].to_numpy(zero_copy_only=False)
     bbox = chips["bbox"].combine_chunks()
@@ -176,4 +161,4 @@ def shared_ground(chips: pa.Table) -> SharedGround:
     overlap = (sides[first, :2] < sides[second, 2:]).all(axis=1) & (sides[second, :2] < sides[first, 2:]).all(axis=1)
     found_pairs = sorted(zip(first[overlap].tolist(), second[overlap].tolist(), strict=True))
     examples = [f"{ids[a]} ({splits[a]}), {ids[b]} ({splits[b]})" for a, b in found_pairs[:MAX_EXAMPLES]]
-    return SharedGround(len(found_pairs), examples)
+    return len(found_pairs), examples

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,21 +20,9 @@ SCORE_SCHEMA = pa.schema(
 """Columns of `scores.parquet`; the score is a cosine, -1 to 1."""
 
 
-@dataclass(frozen=True)
-class ScoreSummary:
-    """What `write_scores` found; the figures are of cosines and None where there are no pairs."""
-
-    pairs: int
-    captions: int
-    scorer: str
-    mean: float | None
-    lowest: float | None
-    highest: float | None
-
-
 def write_scores(
     features_folder: Path, captions_folder: Path, model: ClipModel, scorer: str, text: CaptionText, out: Path
-) -> ScoreSummary:
+) -> dict[str, Any]:
     """Score every captioned chip and write `scores.parquet`, in the order of the captions.
 
     The score is the cosine of the chip's unaugmented view and prefix + caption (paper: CLIP similarity, section on
@@ -48,14 +36,17 @@ def write_scores(
         text: Which caption, with which prefix.
         out: Folder that receives the table.
 
+    Returns:
+        Counts, and figures of the scores, None where there are no pairs.
+
     Raises:
         UpstreamMissingError: an input is missing.
         OutputSchemaError: the features are of another tower.
         CorruptInputError: a captioned chip has no features.
     """
     captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", text.column])
-    known = read_chip_features(features_folder, model.tower_digest)
-    row_of = {chip_id: row for row, chip_id in enumerate(known.chip_ids)}
+    known, features = read_chip_features(features_folder, model.tower_digest)
+    row_of = {chip_id: row for row, chip_id in enumerate(known)}
     chip_ids: list[str] = captions["chip_id"].to_pylist()
     missing = [chip_id for chip_id in chip_ids if chip_id not in row_of]
     if missing:
@@ -66,7 +57,7 @@ def write_scores(
     texts = [text.prefix + caption for caption in captions[text.column].to_pylist()]
     scores = np.empty(0, np.float64)
     if chip_ids:
-        plain = known.features[[row_of[chip_id] for chip_id in chip_ids], 0].astype(np.float32)
+        plain = features[[row_of[chip_id] for chip_id in chip_ids], 0].astype(np.float32)
         images = normalised(model.project_image(plain))
         scores = np.einsum("nd,nd->n", images, model.encode_texts(texts), dtype=np.float64)
     scorer = f"{scorer}@{model.digest[:12]}"
@@ -76,5 +67,6 @@ def write_scores(
         schema=SCORE_SCHEMA,
     )
     write_table(out / "scores.parquet", table)
-    figures = (float(scores.mean()), float(scores.min()), float(scores.max())) if count else (None, None, None)
-    return ScoreSummary(count, len(set(texts)), scorer, *figures)
+    figures = np.array([scores.mean(), scores.min(), scores.max()]).tolist() if count else [None] * 3
+    told = {"pairs": count, "captions": len(set(texts)), "scorer": scorer}
+    return told | dict(zip(("mean", "lowest", "highest"), figures, strict=True))

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,21 +43,9 @@ SAMPLE_SCHEMA = pa.schema(
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ShardSummary:
-    """What was written."""
-
-    pairs: int
-    splits: dict[str, int]
-    """Pairs by split."""
-    shards: int
-    without_caption: int
-    """Accepted chips left out because the chosen caption is empty."""
-
-
 def write_caption_shards(
     folders: PartitionFolders, settings: ShardSettings, out: Path, progress: Progress = silent
-) -> ShardSummary:
+) -> dict[str, Any]:
     """Write `{train,val,test}/{number}.tar`, a `sizes.json` in each of these folders, and `samples.parquet`.
 
     A sample is `{chip_id}.jpg`, `{chip_id}.txt` (prefix and caption) and `{chip_id}.json` (see `_facts`). Within a
@@ -70,6 +57,9 @@ def write_caption_shards(
         settings: Which caption, its prefix, and the pairs in a shard.
         out: Existing folder.
         progress: Told the pairs written.
+
+    Returns:
+        Counts; chips `without_caption` are left out because the chosen one is empty.
 
     Raises:
         UpstreamMissingError, OutputSchemaError: an input is missing or of another version.
@@ -98,12 +88,12 @@ def write_caption_shards(
         if sizes:
             write_text(out / split / "sizes.json", json.dumps(sizes, indent=2) + "\n")
     write_table(out / "samples.parquet", rows_to_table(samples, SAMPLE_SCHEMA))
-    return ShardSummary(
-        pairs=len(samples),
-        splits=counts,
-        shards=len({sample["shard"] for sample in samples}),
-        without_caption=table.num_rows - len(rows),
-    )
+    return {
+        "pairs": len(samples),
+        "splits": counts,
+        "shards": len({sample["shard"] for sample in samples}),
+        "without_caption": table.num_rows - len(rows),
+    }
 
 
 def _check_keys(rows: Sequence[Row], plan_folder: Path) -> None:

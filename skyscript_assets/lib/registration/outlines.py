@@ -17,11 +17,10 @@ import shapely
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.arrays import FloatArray
-from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import read_geometry, read_table
 
 MOTOR_ROADS = (
     "motorway",
@@ -148,11 +147,7 @@ def read_outlines(path: Path) -> Outlines:
     table = read_table(path, OBJECT_SCHEMA, ["object_id", "tags"])
     keys = (pc.is_valid(pc.map_lookup(table["tags"], key, "first")) for key in ("building", "highway"))
     rows = np.flatnonzero(pc.or_(*keys).to_numpy())
-    wkb = read_table(path, OBJECT_SCHEMA, ["geometry"])["geometry"].take(rows)
-    try:
-        shapes = shapely.from_wkb(wkb.to_numpy())
-    except shapely.errors.GEOSException as error:
-        raise CorruptInputError(f"{path}: a geometry is broken ({error}); materialize osm_objects again") from error
+    shapes = read_geometry(path, rows)
     ids, tags = table["object_id"].take(rows).to_pylist(), table["tags"].take(rows).to_pylist()
     widths = np.array([_width_m(object_id, dict(pairs)) for object_id, pairs in zip(ids, tags, strict=True)], float)
     kept = np.isfinite(widths) & np.isfinite(shapely.bounds(shapes)).all(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, StringConstraints
 
 from skyscript_assets.lib.settings.base import UNSEEN, BenchmarkKey, Model, SourceKey
 from skyscript_assets.lib.settings.kinds import of_kind
@@ -13,13 +13,19 @@ BENCHMARK_KINDS = "skyscript_assets.benchmark_kinds"
 """Group of the entry points of kinds of benchmarks; each is a `BenchmarkKind` (`lib.benchmarks.kind`)."""
 
 
+Prompt = Annotated[str, StringConstraints(pattern=r"\{c\}")]
+"""Text with `{c}` where the class goes."""
+
+
 class BenchmarkBase(Model):
     """What every benchmark states, whatever its kind."""
 
     kind: str = Field(description="Name under which the benchmark's kind is registered.")
     title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
-    prompts: tuple[str, ...] = Field(
-        ("a satellite photo of {c}.", "a satellite image of {c}"), description="Prompts, averaged (paper)."
+    prompts: tuple[Prompt, ...] = Field(
+        ("a satellite photo of {c}.", "a satellite image of {c}"),
+        min_length=1,
+        description="Prompts, averaged (paper); `{c}` is where the class goes.",
     )
 
     @property

@@ -70,14 +70,15 @@ class Head:
 
 
 class ClipModel:
-    """An open_clip network with its tokenizer and preprocessing.
+    """An open_clip network with its tokenizer, preprocessing and the projections of its towers.
 
-    Attributes:
-        network: The open_clip model (`CLIP` or `CustomTextCLIP`), in evaluation mode.
-        image_size: Side of the input, pixels.
-        image_head: The image tower's projection.
-        text_head: The text tower's projection.
-        seed: Seed of what was drawn at random in it.
+    Args:
+        network: An open_clip model (`CLIP` or `CustomTextCLIP`); it is put into evaluation mode.
+        tokenizer: Texts to token ids (N, context).
+        image_size: Side of the input image, pixels.
+        mean: Channel means, of values in 0-1.
+        std: Channel deviations, of values in 0-1.
+        seed: Seed of what was drawn at random in the network; recorded for checkpoints.
     """
 
     def __init__(
@@ -89,16 +90,6 @@ class ClipModel:
         std: Sequence[float],
         seed: int = 0,
     ) -> None:
-        """Wrap a network.
-
-        Args:
-            network: An open_clip model.
-            tokenizer: Texts to token ids (N, context).
-            image_size: Side of the input image, pixels.
-            mean: Channel means, of values in 0-1.
-            std: Channel deviations, of values in 0-1.
-            seed: Recorded for checkpoints.
-        """
         import torch
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -129,10 +120,8 @@ class ClipModel:
 
     def _both_digests(self) -> tuple[str, str]:
         if self._digests is None:
-            tower, whole = hashlib.sha256(), hashlib.sha256()
             recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std]).encode()
-            tower.update(recipe)
-            whole.update(recipe)
+            tower, whole = hashlib.sha256(recipe), hashlib.sha256(recipe)
             for name, tensor in sorted(self.network.state_dict().items()):
                 entry = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 entry.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
@@ -242,13 +231,9 @@ class ClipModel:
         features: Float32Array = np.concatenate(found)[[row[text] for text in texts]]
         return features
 
-    def project_text(self, features: Float32Array) -> Float32Array:
-        """Text features (N, D) in the shared space, (N, E), not normalised."""
-        return self._project(self.text_head, features)
-
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
         """Texts as L2-normalised embeddings (N, E)."""
-        return normalised(self.project_text(self.text_features(texts)))
+        return normalised(self._project(self.text_head, self.text_features(texts)))
 
     def _project(self, head: Head, features: Float32Array) -> Float32Array:
         import torch

@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,15 +18,6 @@ from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, Packag
 
 COMPANION_SUFFIXES = (".json", ".txt")
 """Files beside the weights that change what a model does: configuration, vocabulary, tokenizer."""
-
-
-@dataclass(frozen=True)
-class WeightsSummary:
-    """What `write_weights` recorded."""
-
-    weights: int
-    bases: int
-    size_bytes: int
 
 
 def file_sha256(path: Path) -> str:
@@ -81,7 +71,7 @@ def check_sha256(path: Path, expected: str, name: str) -> None:
 
 def write_weights(
     weights: Mapping[str, PackagedWeights], bases: Mapping[str, JointBase | OpenClipBase], out: Path
-) -> WeightsSummary:
+) -> dict[str, int]:
     """Check all weights and record them in `weights.json`.
 
     The record holds package, file, SHA-256 and size of each, the digests of the small files beside them (tokenizer,
@@ -91,6 +81,9 @@ def write_weights(
         weights: Settings of packaged weights by name.
         bases: Settings of the bases by name; absolute `pretrained` paths are taken as local files.
         out: Folder that receives `weights.json`.
+
+    Returns:
+        Number of weights and of bases, and the size of the weights together.
 
     Raises:
         PretrainedWeightsError: weights are not installed.
@@ -109,7 +102,8 @@ def write_weights(
         }
     record = {"weights": entries, "bases": {name: _base_record(base) for name, base in sorted(bases.items())}}
     files.write_text(out / "weights.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
-    return WeightsSummary(len(entries), len(bases), sum(entry["size_bytes"] for entry in entries.values()))
+    size_bytes = sum(entry["size_bytes"] for entry in entries.values())
+    return {"weights": len(entries), "bases": len(bases), "size_bytes": size_bytes}
 
 
 def _base_record(base: JointBase | OpenClipBase) -> dict[str, Any]:

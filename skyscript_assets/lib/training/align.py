@@ -190,16 +190,16 @@ def _images(pairs: pa.Table, folders: Mapping[tuple[str, str], Path], tower: str
         if key not in folders:
             raise UpstreamMissingError(f"chip_features {'/'.join(key)} does not exist, but the manifest has its pairs")
         known[key] = read_chip_features(folders[key], tower)
-    _, views, dim = np.min([found.features.shape for found in known.values()], axis=0)
+    _, views, dim = np.min([found.shape for _, found in known.values()], axis=0)
     images = np.empty((len(pairs), views, dim), np.float16)
-    for (region, source), found in known.items():
+    for (region, source), (known_ids, found) in known.items():
         of_key = pc.and_(pc.equal(pairs["region"], region), pc.equal(pairs["source"], source)).to_numpy()
         chip_ids = pairs["chip_id"].filter(of_key)
-        rows = pc.index_in(chip_ids, pa.array(found.chip_ids, pa.string()))
+        rows = pc.index_in(chip_ids, pa.array(known_ids, pa.string()))
         if rows.null_count:
             chip_id = chip_ids.filter(pc.is_null(rows))[0]
             raise CorruptInputError(f"chip_features {region}/{source} lacks {chip_id}; materialize chip_features again")
-        images[of_key] = found.features[rows.to_numpy(), :views]
+        images[of_key] = found[rows.to_numpy(), :views]
     return images
 
 

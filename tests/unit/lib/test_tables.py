@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 
 from skyscript_assets.lib import tables
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
@@ -57,3 +59,14 @@ def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputSchemaError, match="column x should be string, found None"):
         tables.read_table(path, pa.schema([("x", pa.string())]))
     assert tables.read_table(path, pa.schema([("n", pa.string())]), columns=["id"]).num_rows == 2
+
+
+def test_the_geometry_of_some_rows_is_read_from_any_row_group(tmp_path: Path) -> None:
+    points = shapely.points(np.arange(20.0), 0.0)
+    pq.write_table(pa.table({"geometry": shapely.to_wkb(points)}), tmp_path / "objects.parquet", row_group_size=3)
+    for rows in ([], [0], [2, 3, 11, 19]):
+        found = tables.read_geometry(tmp_path / "objects.parquet", np.array(rows, dtype=np.int64))
+        assert shapely.get_x(found).tolist() == rows
+    pq.write_table(pa.table({"shape": [b""]}), tmp_path / "other.parquet")
+    with pytest.raises(OutputSchemaError, match="geometry"):
+        tables.read_geometry(tmp_path / "other.parquet", np.zeros(1, dtype=np.int64))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import math
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import deflate
@@ -40,7 +39,8 @@ class TiffBlocks(abc.ABC):
 
     def read(self, row: int, column: int) -> NDArray[np.uint8] | None:
         """The block in a row and column of blocks, uint8 (rows, columns, bands); None where it is not as expected."""
-        place = [self._dataset.get_tag_item(f"BLOCK_{what}_{column}_{row}", "TIFF", bidx=1) for what in _PLACE]
+        names = (f"BLOCK_{what}_{column}_{row}" for what in ("OFFSET", "SIZE"))
+        place = [self._dataset.get_tag_item(name, "TIFF", bidx=1) for name in names]
         if None in place:
             return None
         offset, size = map(int, place)
@@ -88,7 +88,7 @@ class DeflateBlocks(TiffBlocks):
 
     def __init__(self, dataset: Any, file: int) -> None:
         super().__init__(dataset, file)
-        self._differences = _structure(dataset).get("PREDICTOR") == "2"
+        self._differences = dataset.tags(ns="IMAGE_STRUCTURE").get("PREDICTOR") == "2"
 
     def _decode(self, data: memoryview) -> NDArray[np.uint8] | None:
         try:
@@ -106,29 +106,15 @@ class DeflateBlocks(TiffBlocks):
 
 
 def tiff_blocks(dataset: Any, file: int) -> TiffBlocks | None:
-    """What decodes the blocks of an open rasterio dataset, or None where that is left to GDAL.
-
-    Args:
-        dataset: Open rasterio dataset.
-        file: Open descriptor of the same file.
-    """
+    """The blocks of an open rasterio dataset with a descriptor of its file, or None where they are left to GDAL."""
     side_by_side = dataset.count == 1 or getattr(dataset.interleaving, "name", None) == "pixel"
     tiled = dataset.driver == "GTiff" and dataset.profile["tiled"]
     if not (tiled and side_by_side and set(dataset.dtypes) == {"uint8"} and dataset.count <= MAX_BANDS):
         return None
-    structure = _structure(dataset)
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
     match structure.get("COMPRESSION"), structure.get("PREDICTOR", "1"):
         case "YCbCr JPEG", _ if dataset.count == 3:
             return JpegBlocks(dataset, file)
         case "DEFLATE", "1" | "2":
             return DeflateBlocks(dataset, file)
     return None
-
-
-def _structure(dataset: Any) -> Mapping[str, str]:
-    """GDAL's metadata of how a file is stored."""
-    structure: Mapping[str, str] = dataset.tags(ns="IMAGE_STRUCTURE")
-    return structure
-
-
-_PLACE = ("OFFSET", "SIZE")

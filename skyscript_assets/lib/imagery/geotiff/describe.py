@@ -11,8 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -23,7 +22,6 @@ from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
 from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage
-from skyscript_assets.lib.imagery.reader import Coefficients
 from skyscript_assets.lib.settings.sources import Scaling
 
 POOL_PX = 4
@@ -39,16 +37,8 @@ Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
 """Raw values (band, row, column) of a thinned copy and which of its pixels hold data; None where none was made."""
 
 
-@dataclass(frozen=True)
-class Stated:
-    """What a source's settings state of its rasters.
-
-    Attributes:
-        key: Source key, for messages.
-        gsd_m: Nominal ground sample distance, metres.
-        scaling: How raw values become 8-bit.
-        nodata: Value without data, where the raster does not say.
-    """
+class Stated(NamedTuple):
+    """What a source's settings state of its rasters, and its key for messages; fields as in the settings."""
 
     key: str
     gsd_m: float
@@ -56,25 +46,12 @@ class Stated:
     nodata: float | None
 
 
-@dataclass(frozen=True)
-class Description:
-    """The facts of a raster that become columns of its scene, under the same names; `outline` is that of its frame."""
+class Description(NamedTuple):
+    """The frame of a raster and its ground with data, EPSG:4326, and further facts as columns of its scene by name."""
 
     outline: shapely.Geometry
     footprint: shapely.Geometry
-    gsd_m: float
-    crs: str
-    transform: Coefficients
-    width: int
-    height: int
-    bands: tuple[int, int, int]
-    scale_low: float | None
-    scale_high: float | None
-    nodata: float | None
-
-    def columns(self) -> dict[str, Any]:
-        """The columns of a scene by name, without the footprint."""
-        return {name: value for name, value in vars(self).items() if name not in ("outline", "footprint")}
+    columns: dict[str, Any]
 
 
 def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]) -> Description | None:
@@ -100,20 +77,21 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     frame = shapely.box(0, 0, dataset.width, dataset.height)
     outline = _placed(image, frame, to_wgs84)
-    whole = preview is None or bool(preview[1].all())
-    return Description(
-        outline=outline,
-        footprint=outline if preview is None or whole else _placed(image, _valid_outline(preview[1], frame), to_wgs84),
-        gsd_m=_gsd_m(image, crs, to_wgs84, stated),
-        crs=crs_text(crs),
-        transform=tuple(dataset.transform[:6]),
-        width=dataset.width,
-        height=dataset.height,
-        bands=image.bands,
-        scale_low=low,
-        scale_high=high,
-        nodata=nodata_of(image, stated),
-    )
+    footprint = outline
+    if preview is not None and not preview[1].all():
+        footprint = _placed(image, _valid_outline(preview[1], frame), to_wgs84)
+    columns = {
+        "gsd_m": _gsd_m(image, crs, to_wgs84, stated),
+        "crs": crs_text(crs),
+        "transform": tuple(dataset.transform[:6]),
+        "width": dataset.width,
+        "height": dataset.height,
+        "bands": image.bands,
+        "scale_low": low,
+        "scale_high": high,
+        "nodata": nodata_of(image, stated),
+    }
+    return Description(outline, footprint, columns)
 
 
 def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:

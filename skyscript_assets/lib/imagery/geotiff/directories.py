@@ -69,11 +69,7 @@ class Directory:
 
 
 def read_directories(fetch: Fetch, name: str) -> list[Directory]:
-    """The images of a TIFF file, the first of which is the one at full resolution.
-
-    Args:
-        fetch: Gives bytes of the file.
-        name: What messages call the file.
+    """The images of a TIFF file, which messages call `name`; the first is the one at full resolution.
 
     Raises:
         CorruptInputError: it is no TIFF file, or a broken one.
@@ -96,9 +92,8 @@ class _Reader:
             hint = "a VRT, which is refused where it is not your own file" if b"<VRT" in head else "another format"
             raise CorruptInputError(f"{name} is no TIFF file but {hint}: only GeoTIFF and COG are read from elsewhere")
         self._order, self._big = order, version == 43
-        self._first = (
-            struct.unpack(f"{order}Q", head[8:16])[0] if self._big else struct.unpack(f"{order}I", head[4:8])[0]
-        )
+        self._offset = f"{order}{'Q' if self._big else 'I'}"
+        (self._first,) = struct.unpack(self._offset, head[8:16] if self._big else head[4:8])
 
     def directories(self) -> list[Directory]:
         found: list[Directory] = []
@@ -135,12 +130,12 @@ class _Reader:
             length = _TYPE_BYTES.get(kind, 0) * number
             data = body[start + entry_size - inline : start + entry_size]
             if length > inline:
-                (where,) = struct.unpack(self._order + ("Q" if self._big else "I"), data)
+                (where,) = struct.unpack(self._offset, data)
                 data = self._bytes(where, length)
             if kind in _INTEGERS:
                 numbers = np.frombuffer(data[:length], self._order + _INTEGERS[kind])
                 values[tag] = numbers.astype(np.int64)
-        (following,) = struct.unpack(self._order + ("Q" if self._big else "I"), body[count * entry_size :])
+        (following,) = struct.unpack(self._offset, body[count * entry_size :])
         return values, following
 
     def _image(self, values: dict[int, NDArray[np.int64]]) -> Directory | None:

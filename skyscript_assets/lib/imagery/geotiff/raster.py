@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.decode import TiffBlocks, tiff_blocks
+from skyscript_assets.lib.imagery.geotiff.decode import tiff_blocks
 from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
 from skyscript_assets.lib.imagery.scenes import Scene
 
@@ -31,8 +31,6 @@ CELL_PX = 128
 MAX_CELL_PIXELS = 1 << 22
 """Blocks that are small in one direction alone are not joined to more than this."""
 
-_BYTES = range(256)
-
 CACHE_BYTES = 192 << 20
 """Decoded pixels that are kept for all open scenes of a process together."""
 
@@ -40,8 +38,7 @@ BLOCKS: Cache[Pixels] = Cache(CACHE_BYTES, lambda block: block.nbytes)
 """Decoded blocks, as 8-bit RGB, of all scenes that are open in this process: windows of a plan overlap."""
 
 
-@contextlib.contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path) -> contextlib.AbstractContextManager[Any]:
     """Open a GeoTIFF, COG or VRT as a rasterio dataset, for this thread alone.
 
     Raises:
@@ -53,8 +50,7 @@ def open_raster(path: Path) -> Iterator[Any]:
         raise MissingInputError(f"{path} does not exist")
     # A scene is untrusted: no other driver than these two gets to guess at it, and a VRT runs no code of its own.
     driver = "VRT" if path.suffix.lower() == ".vrt" else "GTiff"
-    with open_dataset(str(path), str(path), driver=driver) as dataset:
-        yield dataset
+    return open_dataset(str(path), str(path), driver=driver)
 
 
 @contextlib.contextmanager
@@ -93,16 +89,12 @@ def open_dataset(
             detail = str(error).replace(place, name)
             raise CorruptInputError(f"{name} cannot be read as GeoTIFF, COG or VRT ({detail})") from error
         with dataset:
-            check_blocks(dataset, name)
+            _check_blocks(dataset, name)
             yield dataset
 
 
-def check_blocks(dataset: Any, name: str) -> None:
-    """Refuse an open dataset that is stored in blocks too large to read in windows.
-
-    Raises:
-        SceneError: one of its blocks would take more memory than `MAX_BLOCK_BYTES`.
-    """
+def _check_blocks(dataset: Any, name: str) -> None:
+    """Refuse an open dataset that is stored in blocks too large to read in windows."""
     rows, columns = dataset.block_shapes[0]
     interleaved = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
     # Complex integers have no numpy type, and are at most as large as complex64.
@@ -196,15 +188,6 @@ def read_valid(
 class RasterReader(SceneReader):
     """Reads windows of a scene that is a raster file; windows that share blocks share their decoding."""
 
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene)
-        self._image: OpenImage | None = None
-        self._stored: TiffBlocks | None = None
-        self._alpha: int | None = None
-        self._shown: list[int] = []
-        self._cell = (0, 0)
-        self._identity: tuple[object, ...] = ()
-
     def open(self, stack: contextlib.ExitStack) -> None:
         """Open the image.
 
@@ -236,7 +219,7 @@ class RasterReader(SceneReader):
     @property
     def block_shape(self) -> tuple[int, int]:
         """(rows, columns) of the blocks in which the file is stored."""
-        rows, columns = self._opened().datasets[0].block_shapes[self.scene.bands[0] - 1]
+        rows, columns = self._image.datasets[0].block_shapes[self.scene.bands[0] - 1]
         return rows, columns
 
     def read_inside(self, window: Window) -> Pixels:
@@ -255,7 +238,7 @@ class RasterReader(SceneReader):
         """
         from rasterio.windows import Window as RasterWindow
 
-        raw, valid = read_raw(self._opened(), self.scene.nodata, RasterWindow(*window))
+        raw, valid = read_raw(self._image, self.scene.nodata, RasterWindow(*window))
         return to_pixels(raw, valid, self.scene)
 
     def _from_cells(self, window: Window) -> Pixels:
@@ -281,7 +264,7 @@ class RasterReader(SceneReader):
         """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""
         rows, columns = self._cell
         top, left = y * rows, x * columns
-        dataset = self._opened().datasets[0]
+        dataset = self._image.datasets[0]
         inside = Window(left, top, min(columns, dataset.width - left), min(rows, dataset.height - top))
         block = None if self._stored is None else self._stored.read(y, x)
         if block is None:
@@ -302,15 +285,11 @@ class RasterReader(SceneReader):
         if self._alpha is not None:
             mask: NDArray[np.bool_] | None = pixels[..., self._alpha] != 0
         else:
-            mask = read_valid(self._opened().datasets[0], self.scene.bands[0], RasterWindow(*inside))
-        if nodata is not None and nodata in _BYTES:
+            mask = read_valid(self._image.datasets[0], self.scene.bands[0], RasterWindow(*inside))
+        if nodata is not None and nodata in range(256):
             known = np.logical_or.reduce([pixels[..., band] != np.uint8(nodata) for band in self._shown])
             mask = known if mask is None else mask & known
         return mask
-
-    def _opened(self) -> OpenImage:
-        assert self._image is not None, "a reader is used as a context manager"
-        return self._image
 
 
 def check_is_indexed(image: OpenImage, scene: Scene) -> None:

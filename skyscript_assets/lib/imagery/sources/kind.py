@@ -138,14 +138,7 @@ def open_scene(scene: Scene, source: SourceBase, cache: Path | None = None) -> S
 
 
 def check_source(key: str, source: SourceBase, shared: Shared) -> dict[str, Any]:
-    """Check what a source states against its images, by the headers of those on this machine, before anything is made.
-
-    Returns:
-        Facts as JSON values: `gsd_m`, `extent`, `datetime` as stated, and what was found.
-
-    Raises:
-        SkyScriptError: they contradict each other; the message names file, setting and remedy.
-    """
+    """Compare what a source states with its images before anything is made, as `SourceKind.check` has it."""
     return source_kind(source.kind).check(key, source, shared)
 
 

@@ -14,13 +14,14 @@ from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate, set_c
 from skyscript_assets.lib.benchmarks.features import benchmark_features, decode
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.items import (
+    BENCHMARK_FILE,
     ITEMS_FILE,
     SCORES_FILE,
+    BenchmarkSpec,
     Scores,
     read_items,
+    read_model,
     read_scored,
-    read_scores,
-    read_spec,
 )
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -79,7 +80,7 @@ def test_figures_agree_with_scikit_learn_on_the_stored_scores(
     cover_data: Path, colour_model: type[Model], tmp_path: Path
 ) -> None:
     summary, out = run(cover_data, colour_model(0.5), "align", tmp_path)
-    scores = read_scores(out)
+    scores = read_model(out / SCORES_FILE, Scores)
     names = [cls.name for cls in scores.classes]
     rows = pq.read_table(out / ITEMS_FILE).to_pylist()
     truth = np.array([[name in row["truth"] for name in names] for row in rows])
@@ -99,7 +100,7 @@ def test_only_test_windows_are_scored_in_the_order_of_the_items(
 ) -> None:
     _, out = run(cover_data, colour_model(), "align", tmp_path)
     items = read_items(cover_data).to_pylist()
-    scored = read_scored(out, [cls.name for cls in read_scores(out).classes])
+    scored = read_scored(out, [cls.name for cls in read_model(out / SCORES_FILE, Scores).classes])
     assert list(scored.item_ids) == [item["item_id"] for item in items if item["split"] == "test"]
     assert set(scored.clusters) == {item["cell"] for item in items if item["split"] == "test"}
 
@@ -110,7 +111,7 @@ def test_models_that_share_a_tower_compute_its_features_once(
     first, second = colour_model(1.0), colour_model(0.2)
     run(cover_data, first, "align", tmp_path)
     run(cover_data, second, "align", tmp_path)
-    assert first.decoded == read_spec(cover_data).items["test"]
+    assert first.decoded == read_model(cover_data / BENCHMARK_FILE, BenchmarkSpec).items["test"]
     assert second.decoded == 0
 
 
@@ -138,7 +139,7 @@ def test_the_same_model_writes_the_same_bytes(cover_data: Path, colour_model: ty
 def test_the_metadata_control_sees_no_pixel_and_is_at_chance_within_a_source(cover_data: Path, tmp_path: Path) -> None:
     summary, out = run(cover_data, None, "metadata-only", tmp_path)
     assert summary.figures["mean_auc"].value is not None
-    assert {source: figure.value for source, figure in read_scores(out).by_source.items()} == {
+    assert {source: figure.value for source, figure in read_model(out / SCORES_FILE, Scores).by_source.items()} == {
         "coarse": 0.5,
         "fine": 0.5,
     }
@@ -151,8 +152,8 @@ def test_the_linear_probe_learns_from_train_windows(
     model = colour_model(0.0)
     summary, out = run(cover_data, model, "linear-probe", tmp_path)
     assert summary.first.value > 0.9
-    assert model.decoded == sum(read_spec(cover_data).items.values())
-    assert set(read_scores(out).notes) == {"inverse_penalty"}
+    assert model.decoded == sum(read_model(cover_data / BENCHMARK_FILE, BenchmarkSpec).items.values())
+    assert set(read_model(out / SCORES_FILE, Scores).notes) == {"inverse_penalty"}
 
 
 def test_retrieval_texts_name_the_classes_of_a_window() -> None:
@@ -168,7 +169,7 @@ def test_single_label_benchmarks_follow_the_protocol_of_the_paper(
     assert summary.primary == "top1"
     assert summary.first.value == 1.0
     assert summary.clusters == 12
-    scores = read_scores(out)
+    scores = read_model(out / SCORES_FILE, Scores)
     assert scores.clustered_by == "item"
     assert scores.figures["mean_per_class_recall"].value == 1.0
     assert scores.figures["top1"].value == pytest.approx(
@@ -226,10 +227,10 @@ def test_a_benchmark_that_was_not_built_or_is_broken_is_named(
     text = (cover_data / "benchmark.json").read_text()
     (tmp_path / "benchmark.json").write_text(text[:50])
     with pytest.raises(CorruptInputError, match=r"benchmark\.json"):
-        read_spec(tmp_path)
+        read_model(tmp_path / BENCHMARK_FILE, BenchmarkSpec)
     (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": None}))
     with pytest.raises(CorruptInputError, match="kind"):
-        read_spec(tmp_path)
+        read_model(tmp_path / BENCHMARK_FILE, BenchmarkSpec)
 
 
 def test_a_benchmark_whose_kind_is_not_installed_any_more_is_named(
@@ -268,5 +269,7 @@ def test_bytes_that_are_no_image_are_refused() -> None:
 
 
 def test_a_split_without_items_has_no_features(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
-    features = benchmark_features(photo_data, read_spec(photo_data), "val", colour_model(), tmp_path / "cache")
+    features = benchmark_features(
+        photo_data, read_model(photo_data / BENCHMARK_FILE, BenchmarkSpec), "val", colour_model(), tmp_path / "cache"
+    )
     assert len(features) == 0

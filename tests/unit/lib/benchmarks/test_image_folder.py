@@ -10,7 +10,7 @@ from PIL import Image
 from skyscript_assets.lib.benchmarks import image_folder as module
 from skyscript_assets.lib.benchmarks.features import decode
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
-from skyscript_assets.lib.benchmarks.items import ITEMS_FILE, read_items, read_spec
+from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 
 BENCHMARK = ImageFolderBenchmark(title="Photos", csv="test.csv", classnames="classnames.txt")
@@ -55,18 +55,18 @@ def test_every_image_is_packed_with_its_label_and_its_own_bytes(photos: Path) ->
 
 def test_the_description_has_the_classes_in_the_order_of_their_file(photos: Path) -> None:
     (photos / "classnames.txt").write_text("forest\n\nbeach\n")
-    spec = read_spec(build(photos))
+    spec = read_model(build(photos) / BENCHMARK_FILE, BenchmarkSpec)
     assert [cls.name for cls in spec.classes] == ["forest", "beach"]
     assert not spec.synthetic
     assert spec.items == {"test": 4}
 
 
 def test_the_digest_changes_with_the_images_alone(photos: Path) -> None:
-    first = read_spec(build(photos)).images_digest
+    first = read_model(build(photos) / BENCHMARK_FILE, BenchmarkSpec).images_digest
     (photos / "classnames.txt").write_text("forest\nbeach\nsea\n")
-    assert read_spec(build(photos)).images_digest == first
+    assert read_model(build(photos) / BENCHMARK_FILE, BenchmarkSpec).images_digest == first
     Image.new("RGB", (5, 5)).save(photos / "a.jpg")
-    assert read_spec(build(photos)).images_digest != first
+    assert read_model(build(photos) / BENCHMARK_FILE, BenchmarkSpec).images_digest != first
 
 
 def test_every_bad_row_is_named_by_line(photos: Path) -> None:

@@ -23,7 +23,6 @@ GRID = Grid(
     limits=np.array([0, 0, SIDE, SIDE]),
     footprint=shapely.box(-1, -1, SIDE + 1, SIDE + 1),
     resampled=False,
-    mercator=False,
     to_crs=Transformer.from_crs(4326, 32632, always_xy=True),
 )
 PLAN = PlanSettings(snapshot="s", quota=1)

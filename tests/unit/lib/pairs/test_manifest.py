@@ -1,14 +1,14 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.errors import TooLittleDataError, UpstreamMissingError
 from skyscript_assets.lib.pairs.manifest import (
     MANIFEST_SCHEMA,
     MAX_EXAMPLES,
-    ManifestSummary,
     shared_ground,
     write_manifest,
 )
@@ -20,7 +20,7 @@ WritePartition = Callable[..., PartitionFolders]
 Partitions = dict[tuple[str, str], PartitionFolders]
 
 
-def manifest_of(partitions: Partitions, out: Path) -> tuple[ManifestSummary, list[dict]]:
+def manifest_of(partitions: Partitions, out: Path) -> tuple[dict[str, Any], list[dict]]:
     out.mkdir(exist_ok=True)
     summary = write_manifest(partitions, out)
     return summary, read_table(out / "manifest.parquet", MANIFEST_SCHEMA).to_pylist()
@@ -29,7 +29,7 @@ def manifest_of(partitions: Partitions, out: Path) -> tuple[ManifestSummary, lis
 def test_a_row_says_where_its_image_lies(tmp_path: Path, write_partition: WritePartition) -> None:
     folders = write_partition([{}, {}])
     summary, rows = manifest_of({("here", "S"): folders}, tmp_path / "out")
-    assert (summary.pairs, summary.eligible, summary.partitions) == (2, 2, 1)
+    assert (summary["pairs"], summary["eligible"], summary["partitions"]) == (2, 2, 1)
     row = rows[1]
     assert row["image_shard"] == "here/S/part-00000.tar"
     data = read_member(folders.chips / "part-00000.tar", row["image_offset"], row["image_length"])
@@ -87,14 +87,14 @@ def test_what_may_not_be_used_says_why(tmp_path: Path, write_partition: WritePar
         None,
     ]
     assert [row["eligible"] for row in rows] == [row["dropped_because"] is None for row in rows]
-    assert summary.dropped == {
+    assert summary["dropped"] == {
         "chip id in two partitions": 1,
         "duplicate image": 1,
         "empty caption": 1,
         "no score": 2,
     }
-    assert summary.splits == {"train": 1, "val": 1, "test": 1}
-    assert (summary.pairs, summary.eligible) == (8, 3)
+    assert summary["splits"] == {"train": 1, "val": 1, "test": 1}
+    assert (summary["pairs"], summary["eligible"]) == (8, 3)
 
 
 def test_of_equal_images_the_smallest_chip_id_stays(tmp_path: Path, write_partition: WritePartition) -> None:
@@ -156,11 +156,11 @@ def test_a_source_without_training_pairs_has_no_ranks(tmp_path: Path, write_part
 
 
 @pytest.mark.parametrize("partitions", [0, 1])
-def test_without_pairs_the_manifest_is_empty(tmp_path: Path, write_partition: WritePartition, partitions: int) -> None:
+def test_without_pairs_there_is_no_manifest(tmp_path: Path, write_partition: WritePartition, partitions: int) -> None:
     folders = {("here", "S"): write_partition([])} if partitions else {}
-    summary, rows = manifest_of(folders, tmp_path / "out")
-    assert summary == ManifestSummary(0, 0, {"train": 0, "val": 0, "test": 0}, {}, partitions, 0, [])
-    assert rows == []
+    with pytest.raises(TooLittleDataError, match=f"none of {partitions} partitions has a chip with a caption"):
+        manifest_of(folders, tmp_path / "out")
+    assert not (tmp_path / "out/manifest.parquet").exists()
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path: Path, write_partition: WritePartition) -> None:
@@ -190,8 +190,8 @@ def test_ground_shared_by_splits_is_counted_across_sources(tmp_path: Path, write
         ),
     }
     summary, _ = manifest_of(folders, tmp_path / "out")
-    assert summary.shared_ground == 4
-    assert summary.shared_ground_examples == [
+    assert summary["shared_ground"] == 4
+    assert summary["shared_ground_examples"] == [
         "a0_S_20200601_00000000 (train), t0 (test)",
         "a1_S_20200601_00000001 (train), t0 (test)",
         "a2_S_20200601_00000002 (val), t1 (test)",
@@ -201,11 +201,11 @@ def test_ground_shared_by_splits_is_counted_across_sources(tmp_path: Path, write
 
 def test_chips_that_only_touch_share_no_ground(tmp_path: Path, write_partition: WritePartition) -> None:
     folders = write_partition([{"west": 0.0}, {"west": 0.5, "split": "test"}])
-    assert manifest_of({("here", "S"): folders}, tmp_path / "out")[0].shared_ground == 0
+    assert manifest_of({("here", "S"): folders}, tmp_path / "out")[0]["shared_ground"] == 0
 
 
 def test_examples_of_shared_ground_are_bounded(write_partition: WritePartition) -> None:
     chips = [{"west": 0.0, "split": "train" if i % 2 else "test"} for i in range(16)]
-    shared = shared_ground(read_table(write_partition(chips).plan / "plan.parquet"))
-    assert shared.pairs == 64
-    assert len(shared.examples) == MAX_EXAMPLES
+    shared, examples = shared_ground(read_table(write_partition(chips).plan / "plan.parquet"))
+    assert shared == 64
+    assert len(examples) == MAX_EXAMPLES

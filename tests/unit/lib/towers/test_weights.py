@@ -76,7 +76,7 @@ def test_the_record_names_digests_and_no_paths(package: Path, tmp_path: Path, ou
     summary = write_weights({"text": named()}, bases, out)
     text = (out / "weights.json").read_text()
     record = json.loads(text)
-    assert (summary.weights, summary.bases, summary.size_bytes) == (1, 3, len(CONTENT))
+    assert (summary["weights"], summary["bases"], summary["size_bytes"]) == (1, 3, len(CONTENT))
     assert str(tmp_path) not in text
     assert record["weights"]["text"]["sha256"] == DIGEST
     assert record["weights"]["text"]["companions"] == {"config.json": hashlib.sha256(b"{}").hexdigest()}

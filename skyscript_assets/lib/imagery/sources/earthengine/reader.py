@@ -43,12 +43,7 @@ COLOURS, VALID = ("red", "green", "blue"), "valid"
 
 
 class EarthEngineReader(SceneReader):
-    """Reads windows of a scene that is an Earth Engine image.
-
-    Args:
-        scene: A scene of an Earth Engine collection.
-        source: How Earth Engine is asked.
-    """
+    """Reads windows of a scene that is an Earth Engine image."""
 
     def __init__(self, scene: Scene, source: EarthEngineSource) -> None:
         super().__init__(scene)
@@ -109,10 +104,7 @@ def pieces(window: Window) -> list[Window]:
     height = max(1, min(window.height, MAX_REQUEST_SIDE, most // width))
     return [
         Window(
-            window.column + left,
-            window.row + top,
-            min(width, window.width - left),
-            min(height, window.height - top),
+            window.column + left, window.row + top, min(width, window.width - left), min(height, window.height - top)
         )
         for top in range(0, window.height, height)
         for left in range(0, window.width, width)

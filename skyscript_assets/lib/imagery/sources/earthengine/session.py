@@ -74,7 +74,7 @@ class EarthEngine:
     """
 
     def __init__(self, source: EarthEngineSource, key: str) -> None:
-        self._source, self._key = source, key
+        self._source, self._key, self._where = source, key, f"source {key}: Earth Engine"
         if not installed():
             raise MissingInputError(
                 f"source {key} needs Google's Earth Engine client: pip install 'skyscript-assets[earthengine]'"
@@ -89,9 +89,6 @@ class EarthEngine:
 
     def call(self, make: Callable[[], T]) -> T:
         """Make a request through Google's client, again and later each time while it may still succeed.
-
-        Args:
-            make: Makes the request.
 
         Raises:
             MissingInputError: the credentials or the project are refused.
@@ -108,13 +105,12 @@ class EarthEngine:
             except Exception as error:  # noqa: BLE001 - the client passes on what google-auth and others raise
                 raise self._meaning(error) from None
 
-        return persist(f"source {self._key}: Earth Engine", attempt, tries=self._source.tries)
+        return persist(self._where, attempt, tries=self._source.tries)
 
     def _meaning(self, error: Exception) -> Exception:
         """What a failure of Google's client is in the project's terms."""
         import google.auth.exceptions
 
-        where = f"source {self._key}: Earth Engine"
         # The client hides the answer in the error's context; google-auth adds all of it to its message: left out.
         answers = (getattr(link, "resp", None) for link in (error, error.__context__, error.__cause__))
         answer = next(filter(None, answers), None)
@@ -122,17 +118,18 @@ class EarthEngine:
         said = told(str(error.args[0] if error.args else error), 200) or type(error).__name__
         if any(text in said.lower() for text in TOO_LONG):
             return PassingError(
-                f"a request takes too long ({said})", lasting=CorruptInputError, remedy="run again later"
+                f"one request takes too long ({said})", lasting=CorruptInputError, remedy="plan smaller chips"
             )
-        busy = any(text in said.lower() for text in OVERLOADED)
-        if busy or status in PASSING_STATUSES:
-            return fails_for_now(429 if busy else status, answer and answer.get("retry-after"), said)
+        if any(text in said.lower() for text in OVERLOADED):
+            status = 429
+        if status in PASSING_STATUSES:
+            return fails_for_now(status, answer and answer.get("retry-after"), said)
         if isinstance(error, google.auth.exceptions.TransportError):
             return PassingError(said)
         if status in CREDENTIAL_STATUSES or isinstance(error, google.auth.exceptions.GoogleAuthError):
-            return MissingInputError(f"{where} refuses the credentials or the project ({said}); {self._login()}")
+            return MissingInputError(f"{self._where} refuses the credentials or the project ({said}); {self._login()}")
         if status or type(error).__name__ == "EEException":
-            return RefusedError(f"{where} refuses ({said}); check collection and bands in sources.yaml", status)
+            return RefusedError(f"{self._where} refuses ({said}); check collection and bands in sources.yaml", status)
         return error
 
     def _initialize(self, credentials: Any, project: str) -> None:
@@ -164,14 +161,14 @@ class EarthEngine:
         try:
             return service_account.Credentials.from_service_account_file(path, scopes=ee.oauth.SCOPES), path
         except (OSError, ValueError) as error:
-            # What google-auth says of a broken file may quote it.
+            # The message of google-auth may quote the file.
             unread = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else ""
-            problem = unread or "is no key file of a service account"
-            raise MissingInputError(f"source {self._key}: {variable} names {path}, which {problem}") from None
+            why = unread or "is no key file of a service account"
+            raise MissingInputError(f"source {self._key}: {variable} names {path}, which {why}") from None
 
     def _project(self, credentials: Any) -> str:
-        stated = (getattr(credentials, name, None) for name in ("project_id", "quota_project_id"))
-        project = self._source.project or next(filter(None, stated), None)
+        own = (getattr(credentials, name, None) for name in ("project_id", "quota_project_id"))
+        project = next(filter(None, (self._source.project, *own)), None)
         if project is None:
             raise MissingInputError(
                 f"source {self._key}: state sources.yaml: {self._key}.project, a Google Cloud project"
@@ -179,8 +176,8 @@ class EarthEngine:
         return str(project)
 
     def _login(self) -> str:
-        if self._source.credentials_variable is not None:
-            variable = self._source.credentials_variable
+        variable = self._source.credentials_variable
+        if variable is not None:
             return f"check the key file that {variable} names, and sources.yaml: {self._key}.project"
         return (
             "run `earthengine authenticate` or `gcloud auth application-default login`, or name a service account's "

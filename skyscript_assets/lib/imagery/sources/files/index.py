@@ -183,7 +183,7 @@ def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource])
             footprint=found.footprint,
             hrefs=(str(path),),
             fingerprint=digest,
-            **found.columns(),
+            **found.columns,
         )
 
 

@@ -56,7 +56,7 @@ class Client:
     def __init__(self, source: ServiceSource, key: str, folder: Path) -> None:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
-        self._secret = read_secret(source, key)
+        self._secret = _read_secret(source, key)
         self._turn = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
         version = importlib.metadata.version("skyscript-assets")
@@ -116,8 +116,7 @@ class Client:
         """An address that a service sent, with a place in it for the key where the service put the key itself."""
         parts = urlsplit(address)
         head = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-        rest = address[len(head) :]
-        return head + with_place(rest, self._secret)
+        return head + with_place(address[len(head) :], self._secret)
 
     def capabilities(self, url: str, kind: str, names: tuple[str, ...]) -> Element:
         """What a service says that it offers.
@@ -129,9 +128,8 @@ class Client:
 
         Raises:
             SceneError: it is another kind of service.
-            MissingInputError: the service refuses or has none there.
-            UnreachableError: it gives no answer.
-            CorruptInputError: the answer is cut on every try, too long, or no document.
+            MissingInputError: the service has none there.
+            CorruptInputError: it is no document; and what `get` raises.
         """
         answer = self.get(url)
         if answer is None:
@@ -174,12 +172,8 @@ def _wait_for_turn(path: Path, seconds: float) -> None:
     time.sleep(max(0.0, turn - now))
 
 
-def read_secret(source: ServiceSource, key: str) -> str:
-    """The key of a service from the environment variable that its settings name; empty where it needs none.
-
-    Raises:
-        SettingsError: the variable is not set.
-    """
+def _read_secret(source: ServiceSource, key: str) -> str:
+    """The key of a service from the environment variable that its settings name; empty where it needs none."""
     if source.api_key_variable is None:
         return ""
     secret = os.environ.get(source.api_key_variable, "").strip()

@@ -34,11 +34,6 @@ class TileRange:
     columns: int
     rows: int
 
-    @property
-    def centre(self) -> tuple[int, int]:
-        """(column, row) of the tile in the middle."""
-        return self.column + self.columns // 2, self.row + self.rows // 2
-
 
 @dataclass(frozen=True)
 class TileGrid:
@@ -119,13 +114,9 @@ def web_mercator_grid(zoom: int, tile_px: int) -> TileGrid:
 
 
 def nearest_grid(grids: Sequence[TileGrid], gsd_m: float, latitude_deg: float, what: str) -> TileGrid:
-    """The grid whose ground sample distance is nearest to the wanted one, by ratio; the finer one of equals.
+    """The grid whose pixels at a latitude are nearest to the wanted size on the ground, by ratio; the finer of equals.
 
-    Args:
-        grids: At least one.
-        gsd_m: Wanted metres on the ground per pixel.
-        latitude_deg: Where they are wanted.
-        what: The source's key and what is looked at, for the message.
+    `what` is the source's key and what is looked at, for the message.
 
     Raises:
         SceneError: even the nearest differs by more than `STATED_GSD_FACTOR`.

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import (
     EDGE_PIECES,
-    TileGrid,
     TileRange,
     nearest_grid,
     web_mercator_grid,
@@ -65,24 +63,19 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
         folder = stack.enter_context(shared_folder(search.cache))
         client = Client(source, key, folder)
         ground = _clipped(search.ground, WORLD)
-        if ground.is_empty:
-            return _nothing(search.out)
-        layer = _served(source, key, ground, client)
-        area = layer.grid.crs.area_of_use
-        ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else WORLD)
-        tiles = None if ground.is_empty else layer.grid.tiles_over(ground)
-        if tiles is None:
-            return _nothing(search.out)
+        layer = None if ground.is_empty else _served(source, key, ground, client)
+        if layer is not None:
+            area = layer.grid.crs.area_of_use
+            ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else WORLD)
+        tiles = None if layer is None or ground.is_empty else layer.grid.tiles_over(ground)
+        if layer is None or tiles is None:
+            write_scenes(search.out, [])
+            return {"scenes": 0}
         scene = _scene(search, layer, tiles, ground)
         first = _first_tile(client, scene)
     write_scenes(search.out, [scene])
     found = {"tiles": tiles.columns * tiles.rows, "gsd_m": scene.gsd_m, "grid": layer.grid.name, "first_tile": first}
     return {"scenes": 1, **found}
-
-
-def _nothing(out: Path) -> dict[str, Any]:
-    write_scenes(out, [])
-    return {"scenes": 0}
 
 
 def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:
@@ -121,41 +114,37 @@ def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: sh
         **layer.facts,
         "first": [tiles.column, tiles.row],
         "tile": [grid.tile_width, grid.tile_height],
-        "probe": list(tiles.centre),
+        "probe": [tiles.column + tiles.columns // 2, tiles.row + tiles.rows // 2],
         "nodata": source.nodata,
         "blank_sha256": sorted(source.blank_sha256),
     }
+    transform = grid.transform(tiles)
+    outline = outline_of(grid.crs, transform, width, height, EDGE_PIECES)
+    # Where a service ends, its tiles may cover less than the region.
+    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
     when = _moment(source, layer, key)
     # What a service shows may change unseen: the fingerprint is of what is asked for.
     facts = {
         "template": layer.template,
         "access": access,
         "absent": sorted(source.absent_statuses),
-        "transform": grid.transform(tiles),
+        "transform": transform,
         "when": when.isoformat(),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return search.scene(
         scene_id=f"{region}_{key}_{when:%Y%m%d}-{digest[:8]}",
         datetime=when,
-        footprint=_inside(ground, grid, tiles),
+        footprint=covered if covered.area > 0 else ground,
         gsd_m=grid.gsd_m(shapely.centroid(ground).y),
         crs=crs_text(grid.crs),
-        transform=grid.transform(tiles),
+        transform=transform,
         width=width,
         height=height,
         hrefs=(layer.template,),
         access=access,
         fingerprint=digest,
     )
-
-
-def _inside(ground: shapely.Geometry, grid: TileGrid, tiles: TileRange) -> shapely.Geometry:
-    """The ground under the tiles: where a service ends, its tiles may cover less than the region."""
-    width, height = tiles.columns * grid.tile_width, tiles.rows * grid.tile_height
-    outline = outline_of(grid.crs, grid.transform(tiles), width, height, EDGE_PIECES)
-    covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
-    return covered if covered.area > 0 else ground
 
 
 def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:
@@ -172,10 +161,8 @@ def _moment(source: Service, layer: ServedLayer, key: str) -> dt.datetime:
 
 def _first_tile(client: Client, scene: Scene) -> str:
     """Fetch the tile at the centre."""
-    address = TileAddress(scene)
-    column, row = scene.access["probe"]
     try:
-        pixels = fetch_tile(client, address, column, row).pixels
+        _, pixels = fetch_tile(client, TileAddress(scene), *scene.access["probe"])
     except CorruptInputError as error:
         raise CorruptInputError(f"the first tile of the service {error}") from error
     return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"

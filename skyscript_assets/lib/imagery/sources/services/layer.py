@@ -43,13 +43,7 @@ class ServedLayer:
 
 
 def choose(wanted: str | None, offered: Sequence[str], default: str | None, what: str) -> str:
-    """The wanted one of what is offered, else the default, else the first.
-
-    Args:
-        wanted: As the settings have it.
-        offered: Not empty, or there is a default.
-        default: What is taken where nothing is wanted.
-        what: Key in the settings and what it names, for the message.
+    """The wanted one of what is offered, else the default, else the first; `what` is the key in the settings.
 
     Raises:
         SceneError: what is wanted is not offered, or nothing is.

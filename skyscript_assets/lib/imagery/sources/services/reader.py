@@ -87,7 +87,7 @@ class TileReader(SceneReader):
         column, row, width, height = window
         rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
         for place in self._places(window):
-            tile = self._tile(place)
+            tile = self._recent.get(place, functools.partial(self._kept, place))
             if tile is None:
                 continue
             # Where the tile's upper left pixel lies in the window.
@@ -107,13 +107,8 @@ class TileReader(SceneReader):
         left, top = self._address.first_column, self._address.first_row
         return [(left + column, top + row) for row in rows for column in columns]
 
-    def _tile(self, place: Place) -> Pixels | None:
-        """A tile's pixels from memory, from this machine or from the service; None where there is no image."""
-        load = self._kept if self._cache.has(*place) else self._asked
-        return self._recent.get(place, functools.partial(load, place))
-
     def _kept(self, place: Place) -> Pixels | None:
-        """A tile that is on this machine; one that was damaged there is fetched again."""
+        """A tile from this machine, None where it has no image; one that is not here, or was damaged, is fetched."""
         try:
             data = self._cache.read(*place)
             return self._address.decode(data) if data else None
@@ -121,24 +116,23 @@ class TileReader(SceneReader):
             return self._asked(place)
 
     def _asked(self, place: Place) -> Pixels | None:
-        if place not in self._failed:
-            pixels = self._fetch(place)
-            if place not in self._failed:
-                return pixels
-        raise CorruptInputError(self._failed[place])
+        pixels = None if place in self._failed else self._fetch(place)
+        if place in self._failed:
+            raise CorruptInputError(self._failed[place])
+        return pixels
 
     def _fetch(self, place: Place) -> Pixels | None:
         """Ask for a tile and keep it; one that cannot be had is remembered as failed."""
         try:
-            tile = fetch_tile(self._client, self._address, *place)
+            data, pixels = fetch_tile(self._client, self._address, *place)
         except (UnreachableError, CorruptInputError) as error:
             self._failed_in_a_row += 1
             self._check_service(str(error))
             self._failed[place] = str(error)
             return None
         self._failed_in_a_row = 0
-        self._cache.write(*place, tile.data)
-        return tile.pixels
+        self._cache.write(*place, data)
+        return pixels
 
     def _check_service(self, problem: str) -> None:
         """Find out whether a tile or the whole service has failed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.reader import Pixels
@@ -14,11 +13,7 @@ from skyscript_assets.lib.secrets import shown
 
 
 class TileAddress:
-    """Addresses of a scene's tiles, by their column and row in the service's own numbering.
-
-    Args:
-        scene: A scene of a tile or map service.
-    """
+    """Addresses of the tiles of a service's scene, by their column and row in the service's own numbering."""
 
     def __init__(self, scene: Scene) -> None:
         self._template, self._access = scene.hrefs[0], scene.access
@@ -50,7 +45,7 @@ class TileAddress:
         if hashlib.sha256(data).hexdigest() in blank:
             return None
         nodata = self._access.get("nodata")
-        return decode_tile(data, self.width, self.height, None if nodata is None else (nodata[0], nodata[1], nodata[2]))
+        return decode_tile(data, self.width, self.height, nodata and tuple(nodata))
 
     def _bbox(self, column: int, row: int) -> str:
         """The box of a map request: lower corner, upper corner, in the order of axes that the protocol wants."""
@@ -61,20 +56,12 @@ class TileAddress:
         return ",".join(repr(round(side, 9)) for side in sides)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A tile that was fetched: the bytes as they came (none where there is no image), and its pixels."""
-
-    data: bytes
-    pixels: Pixels | None
-
-
 DAMAGED_TRIES = 2
 """How often a tile is asked for that comes damaged: cut images and error pages often pass."""
 
 
-def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> Tile:
-    """Ask for a tile and decode it.
+def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> tuple[bytes, Pixels | None]:
+    """Ask for a tile and decode it: its bytes as they came (none where there is no image), and its pixels.
 
     Raises:
         MissingInputError: the service refuses.
@@ -85,9 +72,9 @@ def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> T
     for _ in range(DAMAGED_TRIES):
         answer = client.get(url)
         if answer is None:
-            return Tile(b"", None)
+            return b"", None
         try:
-            return Tile(answer.body, address.decode(answer.body))
+            return answer.body, address.decode(answer.body)
         except CorruptInputError as error:
             problem = f"{error}{client.quoted(answer)}"
     raise CorruptInputError(f"{shown(url)}: tile {column}, {row} {problem}")

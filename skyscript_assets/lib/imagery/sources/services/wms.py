@@ -40,10 +40,7 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         client: Asks the service.
 
     Raises:
-        SceneError: the layer, or what is wanted of it, is not offered.
-        MissingInputError: the service refuses.
-        UnreachableError: it gives no answer.
-        CorruptInputError: its answer is no list of capabilities.
+        SceneError: the layer, or what is wanted of it, is not offered; and what `Client.capabilities` raises.
     """
     url = with_query(source.url, {"SERVICE": "WMS", "REQUEST": "GetCapabilities", "VERSION": source.version})
     capabilities = client.capabilities(url, "WMS", ("WMS_Capabilities", "WMT_MS_Capabilities"))
@@ -52,7 +49,7 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         raise SceneError(
             f"source {key}: the WMS speaks version {version}; state sources.yaml: {key}.version: {version}"
         )
-    layers = {text_at(path[-1], "Name"): path for path in _layers(capabilities)}
+    layers = {text_at(path[-1], "Name"): path for path in _layers(capabilities, "Capability/Layer")}
     path = layers[choose(source.layer, [name for name in layers if name], None, f"sources.yaml: {key}.layer")]
     crs = _crs(source, key, path, ground)
     grid = _grid(source, capabilities, crs, ground)
@@ -64,14 +61,10 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
     return ServedLayer(grid, client.keyless(template), _ground(path), moment, {"axes": "yx" if swaps else "xy"})
 
 
-def _layers(capabilities: Element) -> Iterator[Path]:
-    def below(around: Path) -> Iterator[Path]:
-        yield around
-        for child in around[-1].iterfind("Layer"):
-            yield from below((*around, child))
-
-    for layer in capabilities.iterfind("Capability/Layer"):
-        yield from below((layer,))
+def _layers(parent: Element, where: str = "Layer", around: Path = ()) -> Iterator[Path]:
+    for layer in parent.iterfind(where):
+        yield (*around, layer)
+        yield from _layers(layer, around=(*around, layer))
 
 
 def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> CRS:

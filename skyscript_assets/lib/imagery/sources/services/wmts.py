@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
@@ -16,7 +17,6 @@ from skyscript_assets.lib.geometry import metres_per_unit
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
-    WORLD,
     ServedLayer,
     box_of,
     choose,
@@ -43,16 +43,15 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         client: Asks the service.
 
     Raises:
-        SceneError: the layer, or what is wanted of it, is not offered.
-        MissingInputError: the service refuses.
-        UnreachableError: it gives no answer.
-        CorruptInputError: its answer is no list of capabilities.
+        SceneError: the layer, or what is wanted of it, is not offered; and what `Client.capabilities` raises.
     """
-    url = source.url if source.url.partition("?")[0].endswith(".xml") else _capabilities_url(source.url)
+    url = source.url
+    if not url.partition("?")[0].endswith(".xml"):
+        url = with_query(url, {"SERVICE": "WMTS", "REQUEST": "GetCapabilities", "VERSION": "1.0.0"})
     capabilities = client.capabilities(url, "WMTS", ("Capabilities",))
     layers = {text_at(layer, "Identifier"): layer for layer in capabilities.iterfind("Contents/Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
-    grids = _grids(source, key, capabilities, layer, ground)
+    grids = list(_grids(source, key, capabilities, layer, ground))
     # Sets of neighbouring zones may lie beside the region.
     grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
     latitude = shapely.centroid(ground).y
@@ -68,10 +67,6 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     return ServedLayer(best, client.keyless(template), _ground(layer), moment)
 
 
-def _capabilities_url(url: str) -> str:
-    return with_query(url, {"SERVICE": "WMTS", "REQUEST": "GetCapabilities", "VERSION": "1.0.0"})
-
-
 def _ground(layer: Element) -> shapely.Geometry:
     """Where the layer has images; all of the world where it does not say."""
     box = layer.find("WGS84BoundingBox")
@@ -80,7 +75,7 @@ def _ground(layer: Element) -> shapely.Geometry:
         found = box_of(*corners) if len(corners) == 4 else None
         if found is not None:
             return found
-    return WORLD
+    return shapely.box(-180, -90, 180, 90)
 
 
 # ------------------------------------------------------------------------------------------------------------- matrices
@@ -88,40 +83,45 @@ def _ground(layer: Element) -> shapely.Geometry:
 
 def _grids(
     source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
-) -> list[tuple[str, TileGrid]]:
+) -> Iterator[tuple[str, TileGrid]]:
     """The matrices of a layer's matrix sets in a projected CRS, each with the name of its set."""
     links = {text_at(link, "TileMatrixSet"): link for link in layer.iterfind("TileMatrixSetLink")}
     names = list(links)
     if source.matrix_set is not None:
         names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
     described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
-    found = []
+    some = False
     for name in names:
         stated = text_at(described[name], "SupportedCRS") if name in described else ""
         crs = _metric_crs(stated)
-        if crs is not None:
-            # In URNs coordinates have the order of the CRS (OGC 07-092r3).
-            swaps = not stated.startswith("EPSG:") and is_northing_first(crs)
-            grids = (_grid(entry, links[name], crs, swaps, ground) for entry in described[name].iterfind("TileMatrix"))
-            found += [(name, grid) for grid in grids if grid is not None]
-    if not found:
+        if crs is None:
+            continue
+        # In URNs coordinates have the order of the CRS (OGC 07-092r3): corners may be stated as (north, east).
+        swaps = not stated.startswith("EPSG:") and is_northing_first(crs)
+        for matrix in described[name].iterfind("TileMatrix"):
+            grid = _grid(matrix, links[name], crs, swaps, ground)
+            if grid is not None:
+                some = True
+                yield name, grid
+    if not some:
         raise SceneError(
             f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS among "
             f"{', '.join(names) or 'none'}; choose another one with matrix_set"
         )
-    return found
 
 
 def _metric_crs(name: str) -> CRS | None:
-    """A CRS where it is projected; others have no square pixels.
+    """The CRS of a matrix set where it is projected; others have no square pixels.
 
-    Its name is `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`.
+    Args:
+        name: `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`.
     """
     match = re.search(r"EPSG[:/].*?(\d+)$", name)
+    if match is None:
+        return None
     try:
         # 900913 is what Web Mercator was called before it had a code.
-        code = "" if match is None else "3857" if match[1] in ("900913", "3785") else match[1]
-        crs = CRS.from_user_input(f"EPSG:{code}")
+        crs = CRS.from_epsg(3857 if match[1] in ("900913", "3785") else int(match[1]))
     except CRSError:
         return None
     return crs if crs.is_projected else None
@@ -209,11 +209,9 @@ def _template(source: WmtsSource, key: str, url: str, capabilities: Element, lay
 
 
 def _style(source: WmtsSource, key: str, layer: Element) -> str:
-    styles = list(layer.iterfind("Style"))
-    names = [text_at(style, "Identifier") for style in styles]
-    default = next(
-        (text_at(style, "Identifier") for style in styles if style.attrib.get("isDefault") in ("true", "1")), None
-    )
+    styles = [(text_at(style, "Identifier"), style.attrib.get("isDefault")) for style in layer.iterfind("Style")]
+    names = [name for name, _ in styles]
+    default = next((name for name, is_default in styles if is_default in ("true", "1")), None)
     return choose(source.style, names, default, f"sources.yaml: {key}.style") if names else source.style or "default"
 
 

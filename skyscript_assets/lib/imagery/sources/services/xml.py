@@ -40,11 +40,7 @@ def _local(name: str) -> str:
 
 
 def parse_xml(data: bytes, where: str) -> Element:
-    """Parse a document.
-
-    Args:
-        data: The document.
-        where: Its address, for messages.
+    """Parse a document; `where` is its address, for messages.
 
     Raises:
         CorruptInputError: it is no XML, declares entities, or is too large or too deep.

@@ -10,7 +10,7 @@ import datetime as dt
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
@@ -53,22 +53,9 @@ class Item:
     licence: str | None = None
 
 
-@dataclass
-class Found:
-    """Items of a catalog over a region.
-
-    Attributes:
-        seen: Items that were looked at.
-        items: Those that pass.
-        unusable: (id, reason) of those that pass but lack something.
-    """
-
-    seen: int = 0
-    items: list[Item] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-
-
-def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Found:
+def find_items(
+    key: str, source: StacSource, folder: Path, bbox: Bounds
+) -> tuple[list[Item], list[tuple[str, str]], int]:
     """The items of a source over a region.
 
     Args:
@@ -76,6 +63,9 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         source: Its settings.
         folder: Folder that a relative path of a catalog on this machine starts at.
         bbox: (west, south, east, north) of the region in degrees.
+
+    Returns:
+        The items that pass, (id, reason) of those that pass but lack something, and how many were looked at.
 
     Raises:
         MissingInputError: the catalog on this machine does not exist.
@@ -85,22 +75,21 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds) -> Foun
         UnreachableError: the server failed on every try.
     """
     documents = _Documents(source, folder)
-    found = Found()
-    region = shapely.box(*bbox)
-    for item, base in _all_items(documents, source, bbox):
-        found.seen += 1
-        if found.seen > source.max_items:
+    region, seen = shapely.box(*bbox), 0
+    items: list[Item] = []
+    unusable: list[tuple[str, str]] = []
+    for seen, (item, base) in enumerate(_all_items(documents, source, bbox), start=1):
+        if seen > source.max_items:
             raise SceneError(
                 f"sources.yaml: {key} has more than {source.max_items} items over the region: narrow since, until, "
                 "months, max_cloud_share or properties, or raise max_items"
             )
-        name = str(item.get("id", ""))[:200]
         try:
-            if _passes(item, source, region):
-                found.items.append(_item(item, base, source))
+            found = _item(item, base, source, region)
+            items += [found] if found is not None else []
         except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
-            found.unusable.append((name, str(error)))
-    return found
+            unusable.append((_id(item), str(error)))
+    return items, unusable, seen
 
 
 class _Documents:
@@ -108,7 +97,7 @@ class _Documents:
 
     def __init__(self, source: StacSource, folder: Path) -> None:
         self._signer: Signer | None = signer_of(source)
-        self.local = urlsplit(source.catalog).scheme not in ("http", "https")
+        self.local = source.is_local
         self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
 
     def json(self, url: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -185,7 +174,9 @@ def _searched(
     link = next((link for link in links if _is_post(link)), links[0])
     wanted: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
     wanted |= {"collections": [source.collection]} if source.collection else {}
-    wanted |= {"datetime": interval} if (interval := _interval(source)) else {}
+    if source.since is not None or source.until is not None:
+        since = f"{source.since}T00:00:00Z" if source.since else ".."
+        wanted["datetime"] = f"{since}/{source.until}T23:59:59Z" if source.until else f"{since}/.."
     # The rules that the query extension knows, so that fewer items come over the network.
     if source.properties and any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ()):
         wanted["query"] = {name: {"eq": value} for name, value in source.properties.items()}
@@ -207,7 +198,7 @@ def _searched(
                 "source so that one page holds all, or tell its publisher"
             )
         seen.add(names)
-        yield from ((item, _self_link(item, documents.root)) for item in items)
+        yield from ((item, joined(documents.root, str(_link(item, "self") or ""))) for item in items)
         following = next((link for link in _dicts(page.get("links")) if link.get("rel") == "next"), None)
         if following is None:
             return
@@ -218,14 +209,6 @@ def _searched(
 
 def _is_post(link: Mapping[str, Any]) -> bool:
     return str(link.get("method", "GET")).upper() == "POST"
-
-
-def _interval(source: StacSource) -> str | None:
-    if source.since is None and source.until is None:
-        return None
-    since = f"{source.since}T00:00:00Z" if source.since else ".."
-    until = f"{source.until}T23:59:59Z" if source.until else ".."
-    return f"{since}/{until}"
 
 
 def _walked(
@@ -274,43 +257,36 @@ def _may_hold(collection: Mapping[str, Any], source: StacSource, bbox: Bounds) -
     )
 
 
-def _passes(item: Mapping[str, Any], source: StacSource, region: shapely.Geometry) -> bool:
-    """Whether an item satisfies the rules of its source, whatever the server made of them."""
-    properties = item.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
+def _item(item: Mapping[str, Any], base: str, source: StacSource, region: shapely.Geometry) -> Item | None:
+    """An item; None where it does not satisfy the rules of its source, whatever the server made of them."""
+    properties, assets = _mapping(item.get("properties")), _mapping(item.get("assets"))
     if source.collection is not None and item.get("collection", source.collection) != source.collection:
-        return False
+        return None
     if any(properties.get(name) != value for name, value in source.properties.items()):
-        return False
-    cloud = _cloud(properties)
+        return None
+    cloud, claimed = _cloud(properties), _claimed(item)
     if source.max_cloud_share is not None and cloud is not None and cloud > source.max_cloud_share:
-        return False
-    claimed = _claimed(item)
+        return None
     if claimed is not None and not claimed.intersects(region):
-        return False
-    when = _time(item)
-    day = when.date()
-    return (
-        (source.since is None or day >= source.since)
-        and (source.until is None or day <= source.until)
-        and (not source.months or when.month in source.months)
-    )
-
-
-def _item(item: Mapping[str, Any], base: str, source: StacSource) -> Item:
-    properties = item["properties"]
-    stated = item.get("assets")
-    assets: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
-    hrefs = [without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets]
+        return None
+    when = _time(properties)
+    if source.since is not None and when.date() < source.since:
+        return None
+    if (source.until is not None and when.date() > source.until) or (source.months and when.month not in source.months):
+        return None
     licence = properties.get("license")
     return Item(
-        id=str(item.get("id", ""))[:200],
-        datetime=_time(item),
-        claimed=_claimed(item),
-        cloud_share=_cloud(properties),
-        hrefs=tuple(hrefs),
+        id=_id(item),
+        datetime=when,
+        claimed=claimed,
+        cloud_share=cloud,
+        hrefs=tuple(without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets),
         licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
     )
+
+
+def _id(item: Mapping[str, Any]) -> str:
+    return str(item.get("id", ""))[:200]
 
 
 def _asset_href(assets: Mapping[str, Any], name: str) -> str:
@@ -324,9 +300,8 @@ def _asset_href(assets: Mapping[str, Any], name: str) -> str:
     return href
 
 
-def _time(item: Mapping[str, Any]) -> dt.datetime:
+def _time(properties: Mapping[str, Any]) -> dt.datetime:
     """An item's time; the middle of start_datetime and end_datetime where it states these."""
-    properties = item.get("properties") or {}
     stated = [properties.get(name) for name in ("datetime", "start_datetime", "end_datetime")]
     try:
         if stated[0] is not None:
@@ -354,6 +329,10 @@ def _claimed(item: Mapping[str, Any]) -> shapely.Geometry | None:
     return None if ground.is_empty else ground
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _dicts(value: Any) -> list[dict[str, Any]]:
     """The objects of a JSON list; nothing where it is none."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
@@ -361,8 +340,3 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _link(document: Mapping[str, Any], relation: str) -> str | None:
     return next((link.get("href") for link in _dicts(document.get("links")) if link.get("rel") == relation), None)
-
-
-def _self_link(item: Mapping[str, Any], base: str) -> str:
-    href = _link(item, "self")
-    return urljoin(base, href) if isinstance(href, str) else base

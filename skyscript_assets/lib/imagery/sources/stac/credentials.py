@@ -90,10 +90,8 @@ class _SasTokens:
         self._expires = expires if expires.tzinfo is not None else expires.replace(tzinfo=dt.UTC)
 
 
-@functools.lru_cache(maxsize=64)
-def _sas_tokens(signing: SasSigning, collection: str) -> _SasTokens:
-    """One per process, so that threads and scenes share a token."""
-    return _SasTokens(signing, collection)
+_sas_tokens = functools.lru_cache(maxsize=64)(_SasTokens)
+"""One per process, so that threads and scenes share a token."""
 
 
 def _may_see(url: str, hosts: Sequence[str], *, in_clear: bool) -> bool:

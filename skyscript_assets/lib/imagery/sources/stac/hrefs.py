@@ -72,10 +72,7 @@ def _allowed_prefix(href: str, source: StacSource) -> str:
 def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFile:
     """The image at an address, shared by the threads of a process; that it is refused is remembered for a while.
 
-    Args:
-        href: The address.
-        source: Its source.
-        afresh: Whether to look again although the process knows it.
+    `afresh` looks again although the process knows it.
 
     Raises:
         RefusedError: the server refuses it.

@@ -84,18 +84,17 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         SceneError: there are items, but none can be used; or too many.
         UnreachableError: a server failed on every try.
     """
-    found = find_items(search.key, search.source, search.shared.folder, search.bbox)
-    index = _Index(search)
-    index.unusable = list(found.unusable)
-    passing = len(found.items) + len(found.unusable)
-    waiting = sorted(found.items, key=_preference(search.source))
+    items, unusable, seen = find_items(search.key, search.source, search.shared.folder, search.bbox)
+    index = _Index(search, unusable)
+    passing = len(items) + len(unusable)
+    waiting = sorted(items, key=lambda item: _preference(item, search.source.sort))
     done = 0
     with unwarned():
         while wave := index.wave(waiting):
             for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                 index.take(item, scene)
             done += len(wave)
-            search.progress(done, len(found.items), "items")
+            search.progress(done, len(items), "items")
     index.left_out["enough"] += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
@@ -106,7 +105,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
             f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
         )
     write_scenes(search.out, index.scenes.values())
-    counts = {"items": found.seen, "passing": passing, "scenes": len(index.scenes), **index.left_out}
+    counts = {"items": seen, "passing": passing, "scenes": len(index.scenes), **index.left_out}
     return {**counts, "unusable": len(index.unusable)}
 
 
@@ -126,12 +125,12 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     if not source.is_local:
         return stated_facts(key, source, shared)
     try:
-        found = find_items(key, source, shared.folder, WORLD)
+        items, unusable, _ = find_items(key, source, shared.folder, WORLD)
     except (SceneError, UnreachableError):
         # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
         return stated_facts(key, source, shared)
-    reasons = [f"{name}: {reason}" for name, reason in found.unusable]
-    for item in found.items:
+    reasons = [f"{name}: {reason}" for name, reason in unusable]
+    for item in items:
         try:
             _check_image(item.hrefs[0], Stated(key, source.gsd_m, source.scaling, source.nodata), source)
             break
@@ -140,8 +139,8 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     else:
         if reasons:
             raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
-    check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
-    return stated_facts(key, source, shared) | {"items": len(found.items)}
+    check_ground(key, source, shared, [item.claimed for item in items if item.claimed is not None])
+    return stated_facts(key, source, shared) | {"items": len(items)}
 
 
 def _check_image(href: str, stated: Stated, source: StacSource) -> None:
@@ -152,26 +151,22 @@ def _check_image(href: str, stated: Stated, source: StacSource) -> None:
         located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
-def _preference(source: StacSource) -> Any:
-    """The key that sorts items, the preferred first."""
-
-    def key(item: Item) -> tuple[float, float, str]:
-        age = -item.datetime.timestamp()
-        if source.sort == "cloud":
-            return (1.0 if item.cloud_share is None else item.cloud_share, age, item.id)
-        return (age if source.sort == "newest" else -age, 0.0, item.id)
-
-    return key
+def _preference(item: Item, sort: str) -> tuple[float, float, str]:
+    """What items are sorted by, the preferred first."""
+    age = -item.datetime.timestamp()
+    if sort == "cloud":
+        return (1.0 if item.cloud_share is None else item.cloud_share, age, item.id)
+    return (age if sort == "newest" else -age, 0.0, item.id)
 
 
 class _Index:
     """The scenes taken so far."""
 
-    def __init__(self, search: Search[StacSource]) -> None:
+    def __init__(self, search: Search[StacSource], unusable: Sequence[tuple[str, str]]) -> None:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
         self.scenes: dict[str, Scene] = {}
-        self.unusable: list[tuple[str, str]] = []
+        self.unusable = list(unusable)
         self.left_out = dict.fromkeys(("enough", "outside", "without_data", "duplicates"), 0)
 
     def wave(self, waiting: list[Item]) -> list[Item]:
@@ -179,14 +174,13 @@ class _Index:
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
             ground = [item.claimed for item in chosen if item.claimed is not None]
-            if not self._needed(waiting[0], [*self._taken, *ground]):
-                if chosen:
-                    # It may be needed yet, if one of the chosen proves unusable.
-                    break
+            if self._needed(waiting[0], [*self._taken, *ground]):
+                chosen.append(waiting.pop(0))
+            elif chosen:  # it may be needed yet, if one of these proves unusable
+                break
+            else:
                 self.left_out["enough"] += 1
                 waiting.pop(0)
-                continue
-            chosen.append(waiting.pop(0))
         return chosen
 
     def _needed(self, item: Item, taken: Sequence[shapely.Geometry]) -> bool:
@@ -199,13 +193,6 @@ class _Index:
         for ground in grounds[shapely.intersects(grounds, area)]:
             depth += shapely.contains_xy(ground, points)
         return bool((depth < self._source.depth).any())
-
-    def attempt(self, item: Item) -> Scene | str | None:
-        """The scene that an item is, the reason why it is none, or None where it has no data."""
-        try:
-            return self._scene(item)
-        except (CorruptInputError, SceneError) as error:
-            return str(error)
 
     def take(self, item: Item, scene: Scene | str | None) -> None:
         """Count what an attempt came to."""
@@ -221,24 +208,29 @@ class _Index:
             self.scenes[scene.scene_id] = scene
             self._taken.append(scene.footprint)
 
-    def _scene(self, item: Item) -> Scene | None:
+    def attempt(self, item: Item) -> Scene | str | None:
+        """The scene that an item is, the reason why it is none, or None where it has no data."""
         source = self._source
-        files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
-        stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
-        found = _described(files, stated, source)
+        try:
+            files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
+            stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
+            found = _described(files, stated, source)
+            footprint = None if found is None else _honest(item, found)
+        except (CorruptInputError, SceneError) as error:
+            return str(error)
         if found is None:
             return None
         fingerprint = joint_fingerprint(files)
         return self._search.scene(
             scene_id=scene_id(item.id, fingerprint),
             datetime=item.datetime,
-            footprint=_honest(item, found),
+            footprint=footprint,
             cloud_share=item.cloud_share,
             hrefs=item.hrefs,
             access={"item": item.id},
             fingerprint=fingerprint,
             licence=item.licence or source.licence,
-            **found.columns(),
+            **found.columns,
         )
 
 
@@ -262,7 +254,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
     factors = dataset.overviews(image.bands[0])
     longer = max(dataset.width, dataset.height)
     large = [number for number, factor in enumerate(factors) if longer / factor >= PREVIEW_PX]
-    number = large[-1] if large else 0 if factors else None
+    number = max(large, default=0) if factors else None
     factor = 1 if number is None else factors[number]
     if dataset.width * dataset.height / factor**2 > MAX_PREVIEW_PIXELS:
         return None
@@ -273,11 +265,7 @@ def _preview(files: Sequence[ImageFile], image: OpenImage, nodata: float | None)
 
 
 def _honest(item: Item, found: Description) -> shapely.Geometry:
-    """The ground that both the item and its image have.
-
-    Raises:
-        SceneError: the item claims ground that its image does not have.
-    """
+    """The ground that both the item and its image have; SceneError where it claims ground that the image has not."""
     claimed = item.claimed
     west, _, east, _ = found.outline.bounds
     if claimed is None or (west == -180 and east == 180):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, Model, Share, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, Model, Month, Share, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
 
@@ -27,7 +27,7 @@ class SasSigning(Model):
 class TokenHeader(Model):
     """A token of your own, sent as a header; the settings name where it is and never hold it."""
 
-    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+    env: EnvironmentVariable = Field(
         description="Environment variable with the token; it is read anew where the server refuses the last one."
     )
     header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")] = Field(
@@ -63,7 +63,7 @@ class StacSource(SourceBase):
     )
     since: dt.date | None = Field(None, description="First day, UTC.")
     until: dt.date | None = Field(None, description="Last day, UTC.")
-    months: tuple[Annotated[int, Field(ge=1, le=12)], ...] = Field((), description="Months of the year; default: all.")
+    months: tuple[Month, ...] = Field((), description="Months of the year; default: all.")
     properties: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Values that items must have, such as platform: landsat-8."
     )
