@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from skyscript_assets.lib.errors import NotCoveredError
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 
@@ -92,17 +91,6 @@ def not_covered(scheme: Scheme, partition: Partition, settings: Settings) -> str
         if wanted is not None and benchmark not in wanted:
             return f"model {model} is not scored on {benchmark} (models.yaml: models.{model}.benchmarks)"
     return None
-
-
-def check_covered(scheme: Scheme, partition: Partition, settings: Settings) -> None:
-    """Refuse a partition that cannot have content.
-
-    Raises:
-        NotCoveredError: with the reason.
-    """
-    reason = not_covered(scheme, partition, settings)
-    if reason is not None:
-        raise NotCoveredError(f"nothing to make for {'|'.join(partition)}: {reason}")
 
 
 def inputs_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, partition: Partition) -> list[OutputKey]:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from skyscript_assets.lib.errors import UpstreamMissingError
+from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.secrets import without_secrets
 from skyscript_assets.lib.settings.base import seen
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import SCHEMA_VERSION, OutputKey, OutputRecord, Store
-from skyscript_assets.partitions import Partition, check_covered, inputs_of
+from skyscript_assets.partitions import Partition, inputs_of, not_covered
 
 if TYPE_CHECKING:
     from skyscript_assets.asset import Stage
@@ -104,8 +105,8 @@ class Provenance:
     """What a partition would be made from now.
 
     Attributes:
-        made_from: Code version, settings that the stage reads, data version of each input that exists.
-        fingerprint: Digest of that; of its name alone where an output is frozen.
+        made_from: Code version, settings that the stage reads less secrets, data version of each input that exists.
+        fingerprint: Digest of that, secrets included; of code version and name where an output is frozen.
         config: What the body is given of the settings.
         inputs: Inputs that exist.
         required: Missing inputs without which nothing can be made.
@@ -157,16 +158,17 @@ class Outputs:
         missing = [key for key, record in records.items() if record is None]
         allowed = tuple(key for key in missing if "|".join(key.partition) in names)
         config = stage.config(self.settings, partition)
+        read = seen(config)
         made_from = {
             "code": stage.code_version,
-            "settings": seen(config),
+            "settings": read,
             "inputs": {str(key): record.data_version for key, record in records.items() if record is not None},
         }
         decisive = made_from
         if stage.frozen_as is not None:
             decisive = {"code": stage.code_version, "frozen": stage.frozen_as(self.settings)}
         return Provenance(
-            made_from=made_from,
+            made_from=made_from | {"settings": _fit_to_keep(read)},
             fingerprint=digest({"layout": SCHEMA_VERSION, **decisive}),
             config=config,
             inputs=tuple(sorted(key for key, record in records.items() if record is not None)),
@@ -216,7 +218,8 @@ class Outputs:
             CheckFailedError: a blocking check failed; the earlier output stays.
             SkyScriptError: whatever the stage's body finds wrong.
         """
-        check_covered(stage.scheme, partition, self.settings)
+        if reason := not_covered(stage.scheme, partition, self.settings):
+            raise NotCoveredError(f"nothing to make for {'|'.join(partition)}: {reason}")
         key = stage.key(self.settings, partition)
         provenance = self.provenance(stage, partition)
         if provenance.required:
@@ -256,6 +259,15 @@ class Outputs:
 def failed_items(record: OutputRecord) -> int:
     """Items of an output that failed and may be tried again."""
     return int(record.counts.get("failed", 0))
+
+
+def _fit_to_keep(value: Any) -> Any:
+    """JSON values in which no address has a secret."""
+    if isinstance(value, dict):
+        return {key: _fit_to_keep(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fit_to_keep(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) and value.startswith("http") else value
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,6 +24,7 @@ class Sizes(Model):
 
     side: int
     threads: Annotated[int, UNSEEN] = 1
+    url: str = "https://example.org/a?token=first"
 
 
 given = Sizes(side=1)
@@ -69,6 +70,12 @@ def test_only_what_is_seen_makes_an_output_stale(outputs: Outputs) -> None:
     outputs.materialize(sized, ())
     assert now(outputs, threads=8).state(sized, ()) is State.CURRENT
     assert now(outputs, side=2).state(sized, ()) is State.STALE
+
+
+def test_a_secret_in_an_address_decides_and_is_not_kept(outputs: Outputs) -> None:
+    record = outputs.materialize(sized, ()).record
+    assert record.made_from["settings"]["url"] == "https://example.org/a"
+    assert now(outputs, url="https://example.org/a?token=second").state(sized, ()) is State.STALE
 
 
 def test_each_difference_is_listed(outputs: Outputs) -> None:
