@@ -1,4 +1,4 @@
-"""What is a secret in an address or a text, and how both are shown in messages, logs, tables and ledgers.
+"""What is a secret in an address or a text, and how both are shown in messages, logs and tables.
 
 Everything that a server sent, and every address, passes through here before it is shown or stored.
 """

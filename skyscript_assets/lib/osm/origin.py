@@ -53,7 +53,7 @@ class Origin:
     not_modified: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """How the extract was come by, for the manifest."""
+        """How the extract was come by, for the record of the output."""
         facts = dataclasses.asdict(self)
         return {"origin": facts.pop("name"), **facts.pop("version"), **facts}
 
