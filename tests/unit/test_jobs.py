@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.definitions import defs
 from skyscript_assets.jobs import all_jobs
+from skyscript_assets.lib.chips import planning
 from skyscript_assets.partitions import Upstream
 from skyscript_assets.schedules import missing_pairs
 
@@ -41,3 +45,16 @@ def test_a_stage_stands_behind_everything_that_it_is_made_from() -> None:
 def test_the_schedule_is_described_and_off() -> None:
     assert missing_pairs.description
     assert missing_pairs.default_status.value == "STOPPED"
+
+
+def test_the_command_that_makes_a_new_snapshot_names_all_that_a_source_s_resolution_goes_through() -> None:
+    source = Path(planning.__file__).read_text(encoding="utf-8")
+    (command,) = re.findall(r"skyscript run ((?:\w+ )+\w+)\"", source)
+    through = {"image_sources"}
+    for name, stage in STAGES.items():
+        upstream = {dep if isinstance(dep, str) else dep.asset for dep in stage.upstream}
+        if upstream & through:
+            through.add(name)
+        if name == "sampling_snapshot":
+            break
+    assert set(command.split()) == through

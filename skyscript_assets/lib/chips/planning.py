@@ -218,7 +218,7 @@ def _check_gsd(objects: _Objects, snapshot: Snapshot, ground: Ground, plan: Plan
         raise SettingsError(
             f"the sampling snapshot {plan.snapshot!r} was counted at {counted} and not at {ground.gsd_m:g} m, which is "
             f"gsd_m of source {ground.source}: choose another name under plan.snapshot in plant.yaml, and make the "
-            "snapshot of that name: skyscript run tag_vocabulary tag_groundability sampling_snapshot"
+            "snapshot of that name: skyscript run image_sources tag_vocabulary tag_groundability sampling_snapshot"
         )
 
 
