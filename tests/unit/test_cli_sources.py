@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from skyscript_assets import cli
+from skyscript_assets.cli import look, main
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 
 
@@ -15,8 +15,8 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SKYSCRIPT_DATA", str(tmp_path))
     monkeypatch.delenv("NLS_API_KEY", raising=False)
     console = Console(width=400, highlight=False, record=True, file=(tmp_path / "out").open("w"))
-    monkeypatch.setattr(cli, "console", console)
-    result = CliRunner().invoke(cli.main, ["sources"])
+    monkeypatch.setattr(look, "console", console)
+    result = CliRunner().invoke(main, ["sources"])
     assert result.exit_code == 0, result.output
     return console.export_text()
 

@@ -1,0 +1,20 @@
+"""`skyscript`: run a profile, try again what failed, look at its state; a module for each kind of command."""
+
+from __future__ import annotations
+
+import click
+
+from skyscript_assets.cli import look, run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """From OpenStreetMap extracts to captioned chips, trained CLIP models and benchmark scores.
+
+    The profile is the folder or packaged name in SKYSCRIPT_SETTINGS (default: demo), outputs lie below SKYSCRIPT_DATA
+    (default: ./data), runs are recorded below DAGSTER_HOME (default: ./.dagster).
+    """
+
+
+for command in (run.demo, run.run, run.retry, look.status, look.sources, look.estimate):
+    main.add_command(command)

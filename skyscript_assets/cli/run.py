@@ -1,0 +1,126 @@
+"""Commands that run: `demo`, `run`, `retry`. Everything that runs is a Dagster run."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import click
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from skyscript_assets import backfill
+from skyscript_assets.cli.shared import console, instance, plain_errors, settings_and_store
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.storage import OutputKey, Store
+
+
+@click.command()
+def demo() -> None:
+    """Materialize every asset and partition of the profile, in order, and show the scoreboard."""
+    with plain_errors():
+        settings, store = settings_and_store()
+        _run_steps(settings, store, backfill.steps_of(settings), force=False)
+        _show_scoreboard(store)
+
+
+@click.command()
+@click.argument("outputs", nargs=-1)
+@click.option("--force", is_flag=True, help="Make the outputs again although nothing has changed.")
+def run(outputs: tuple[str, ...], *, force: bool) -> None:
+    """Run what is not current: everything, or just OUTPUTS such as image_chips/helsinki/SYN03."""
+    with plain_errors():
+        settings, store = settings_and_store()
+        steps = [backfill.step_named(name, settings) for name in outputs] or backfill.steps_of(settings)
+        _run_steps(settings, store, list(dict.fromkeys(steps)), force=force)
+
+
+@click.command()
+@click.argument("outputs", nargs=-1)
+def retry(outputs: tuple[str, ...]) -> None:
+    """Try again what failed: of all outputs, or just of OUTPUTS such as image_chips/helsinki/SYN03.
+
+    What is good stays as it is; what is made from it follows with `skyscript run`.
+    """
+    with plain_errors():
+        settings, store = settings_and_store()
+        if steps := backfill.retry_steps(outputs, settings, store):
+            _run_steps(settings, store, steps, force=False, retry=True)
+        else:
+            console.print("nothing has failed: there is nothing to try again")
+
+
+def _run_steps(
+    settings: Settings, store: Store, steps: list[backfill.Step], *, force: bool, retry: bool = False
+) -> None:
+    from skyscript_assets.definitions import build_defs, plant_from_environment
+
+    started = time.monotonic()
+    ran = 0
+    failed: list[backfill.StepResult] = []
+    with instance() as records, _bar() as bar:
+        task = bar.add_task("", total=len(steps), now="")
+        defs = build_defs(settings, plant_from_environment())
+
+        def begin(step: backfill.Step) -> None:
+            bar.update(task, description=f"{step.level.name} {step.title}", now="")
+
+        def progress(done: int, total: int, unit: str) -> None:
+            bar.update(task, now=f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}")
+
+        for result in backfill.run_all(
+            defs, settings, store, records, steps=steps, begin=begin, progress=progress, force=force, retry=retry
+        ):
+            bar.advance(task)
+            ran += result.ran
+            if result.ran:
+                bar.console.print(_line(result), soft_wrap=True)
+            if result.error is not None or result.failed_checks:
+                failed.append(result)
+    _report(settings, store, started, ran, len(steps))
+    if failed:
+        raise SkyScriptError("\n".join(_failure(result) for result in failed))
+
+
+def _bar() -> ProgressBar:
+    columns = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
+    return ProgressBar(
+        *columns, TextColumn("[dim]{task.fields[now]}"), TimeElapsedColumn(), console=console, transient=True
+    )
+
+
+def _line(result: backfill.StepResult) -> str:
+    sign = "[green]✓[/]" if result.error is None and not result.failed_checks else "[red]✗[/]"
+    times = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
+    return f"{sign} {result.step.level.name:<16} {result.step.title:<32} [dim]{times}[/]"
+
+
+def _failure(result: backfill.StepResult) -> str:
+    what = result.error or f"failed checks: {', '.join(result.failed_checks)}"
+    return f"{result.step.level.name} {result.step.title}: {what}"
+
+
+def _report(settings: Settings, store: Store, started: float, ran: int, steps: int) -> None:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if ran:
+        seconds = time.monotonic() - started
+        console.print(
+            f"\n{ran} of {steps} runs of profile [bold]{escape(settings.plant.title)}[/] in {seconds:.0f} s, "
+            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {escape(str(store.local))}"
+        )
+    else:
+        console.print(
+            f"nothing has changed: all {steps} runs of profile {escape(settings.plant.title)} are current, none started"
+        )
+
+
+def _show_scoreboard(store: Store) -> None:
+    folder = store.folder(OutputKey("scoreboard"))
+    console.print(Markdown((folder / "scoreboard.md").read_text(encoding="utf-8")))
+    console.print(
+        f"\nchips and captions: {store.local / 'caption_shards'}\nscoreboard:         {folder / 'scoreboard.md'}\n"
+        "lineage and runs:   `make ui`, then open http://127.0.0.1:3000"
+    )
