@@ -98,6 +98,13 @@ def test_every_measurement_is_tried_here_and_those_in_the_docs_exist() -> None:
     assert printed <= SCRIPTS
 
 
+def test_backfill(run: Callable[..., str]) -> None:
+    pairs, others, *again = rows(run("backfill", "--sizes", "1x1"))
+    assert pairs[2] == "1"
+    assert int(others[2]) > 5
+    assert [row[2] for row in again] == ["0", "0"]
+
+
 def test_chip_bytes(run: Callable[..., str], textured, write_raster, tmp_path: Path) -> None:
     image, median = rows(run("chip_bytes", write_raster(tmp_path / "a.tif", textured())))
     assert image[:2] == ["a.tif", "1"]
@@ -156,6 +163,14 @@ def test_osm_objects(run: Callable[..., str], extract: Path) -> None:
     printed = run("osm_objects", extract, "--runs", 1)
     assert next(rows(printed))[0] == "osm_objects"
     assert "pyrosm: peers-python is not installed" in printed
+
+
+def test_pages(run: Callable[..., str], tmp_path: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    found = list(rows(run("pages", "--sizes", "1x1", "--pictures", tmp_path)))
+    assert all(float(row[2]) > 0 for row in found)
+    assert len(list(tmp_path.glob("*.png"))) == len(found) == 4
 
 
 def test_rank_tags(run: Callable[..., str], extract: Path) -> None:
