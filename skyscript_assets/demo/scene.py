@@ -140,6 +140,8 @@ def _paint(painting: Painting, out: Path, scene_id: str, progress: Progress) -> 
 
     grid, crowns, pixels = painting.grid, 0, np.zeros(256, np.int64)
     windows = list(grid.blocks())
+    for name in (SCENE_FILE, SURFACES_FILE):  # half a file of a run that was ended: GDAL would read it before replacing
+        (out / name).unlink(missing_ok=True)
     with ExitStack() as stack:
         picture = stack.enter_context(rasterio.open(out / SCENE_FILE, "w", **_profile(grid, 3)))
         surfaces = stack.enter_context(rasterio.open(out / SURFACES_FILE, "w", **_profile(grid, 1)))
@@ -155,6 +157,10 @@ def _paint(painting: Painting, out: Path, scene_id: str, progress: Progress) -> 
             crowns += standing
             progress(done, len(windows), "blocks")
     step = max(1.0, max(grid.width, grid.height) / _OVERVIEW_PX)
+    # A disk that is full when a file is closed raises nothing: both are read whole, the picture for its overview.
+    with rasterio.open(out / SURFACES_FILE) as surfaces:
+        for _, window in surfaces.block_windows(1):
+            surfaces.read(1, window=window)
     with rasterio.open(out / SCENE_FILE) as scene:
         shape = (3, max(1, round(grid.height / step)), max(1, round(grid.width / step)))
         overview = scene.read(out_shape=shape, resampling=Resampling.average)
