@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import tempfile
 import time
 import warnings
@@ -19,6 +20,9 @@ from skyscript_assets.lib.progress import Progress
 
 MAX_PREVIEW_BYTES = 150_000
 """Largest image put into the event log; the full one lies on disk."""
+
+MAX_WHOLE_NUMBER = 1 << 53
+"""From here on browsers round whole numbers, which are shown as text then; so is what JSON does not know, NaN."""
 
 PROGRESS_INTERVAL_S = 10.0
 """How often a long stage reports to the run's log."""
@@ -46,12 +50,17 @@ def image_bytes(data: bytes, title: str, kind: str) -> dg.MetadataValue:
 
 
 def rows(table: pa.Table, limit: int = 20) -> dg.MetadataValue:
-    """The first rows of a table as Markdown; long values are cut, markup is escaped."""
-    head = table.slice(0, limit).to_pylist()
-    names = table.schema.names
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in head]
-    return dg.MetadataValue.md("\n".join(lines))
+    """The first rows of a table: numbers with six digits, long values cut.
+
+    Never as Markdown: the text is others', and the UI fetches what Markdown names.
+    """
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({name: _cell(value) for name, value in row.items()})
+            for row in table.slice(0, limit).to_pylist()
+        ],
+        _table_schema(table.schema),
+    )
 
 
 def parquet_rows(path: Path, columns: list[str] | None = None, limit: int = 12) -> dg.MetadataValue:
@@ -59,19 +68,25 @@ def parquet_rows(path: Path, columns: list[str] | None = None, limit: int = 12) 
     return rows(pq.read_table(path, columns=columns), limit)
 
 
-def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text if len(text) <= 120 else text[:117] + "..."
-    escapes = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " ", "\r": " "}
-    return "".join(escapes.get(char, char) for char in text)
+def _cell(value: Any) -> str | int | float | bool | None:
+    match value:
+        case None | bool():
+            return value
+        case int() if abs(value) < MAX_WHOLE_NUMBER:
+            return value
+        case float() if math.isfinite(value):
+            return float(f"{value:.6g}")
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _table_schema(schema: pa.Schema) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
 def column_schemas(tables: Mapping[str, pa.Schema]) -> dict[str, dg.TableSchema]:
     """The columns of a stage's tables as the UI shows them; those of the first, the main table, have Dagster's name."""
-    shown = {
-        f"columns of {name}": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
-        for name, schema in tables.items()
-    }
+    shown = {f"columns of {name}": _table_schema(schema) for name, schema in tables.items()}
     if shown:
         shown["dagster/column_schema"] = shown.pop(next(iter(shown)))
     return shown

@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
@@ -25,6 +26,7 @@ from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
@@ -139,9 +141,15 @@ def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
 
 
 def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
+    columns = ["benchmark", "title", "metric", "value", "low", "high", "seeds", "items", "control", "synthetic"]
+    board = read_table(run.out / "scoreboard.parquet")
+    primary = board.filter(pc.and_(pc.equal(board["level"], "group"), board["primary"]))
     return {
-        "scoreboard": dg.MetadataValue.md((run.out / "scoreboard.md").read_text(encoding="utf-8")),
         "plot": metadata.image(run.out / "scoreboard.png", "Every model on every benchmark"),
+        "scoreboard": metadata.rows(
+            primary.sort_by([("benchmark", "ascending"), ("value", "descending")]).select(columns), limit=100
+        ),
+        "comparisons": metadata.parquet_rows(run.out / "comparisons.parquet", limit=100),
     }
 
 

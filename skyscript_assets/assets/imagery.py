@@ -144,13 +144,13 @@ def _offsets_config(settings: Settings, partition: Partition) -> OffsetsConfig:
 
 _SIGN = (
     "Add dx_m (metres east) and dy_m (metres north) to OSM coordinates to land on the image. dx_px and dy_px are the "
-    "same in columns and rows of the scene. Where the status is not `estimated`, nothing is said and nothing is moved."
+    "same in columns and rows of the scene. Where the status is not 'estimated', nothing is said and nothing is moved."
 )
 
 
 def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     columns = [name for name in OFFSET_SCHEMA.names if name != "windows"]
-    shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.md(_SIGN)}
+    shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.text(_SIGN)}
     figure = run.out / FIGURE_FILE
     return shown | (
         {"before and after": metadata.image(figure, "Outlines as mapped and moved")} if figure.exists() else {}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,19 @@ def test_every_partition_is_materialized_in_the_instance_that_the_ui_shows(home:
             found = instance.get_materialized_partitions(dg.AssetKey(stage.name))
             wanted = {"|".join(partition) for partition in partitions_of(stage.scheme, workshop.settings)}
             assert wanted <= set(found), stage.name
+
+
+def test_markdown_that_the_ui_shows_is_a_picture_with_a_title_of_ours(home: Path) -> None:
+    picture = re.compile(r"!\[[A-Z][A-Za-z ,-]+\]\(data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+\)")
+    kinds = set()
+    with dg.DagsterInstance.from_config(str(home / ".dagster")) as instance:
+        for stage in STAGES:
+            event = instance.get_latest_materialization_event(dg.AssetKey(stage))
+            for name, value in event.asset_materialization.metadata.items():
+                kinds.add(type(value))
+                if isinstance(value, dg.MarkdownMetadataValue):
+                    assert picture.fullmatch(value.value), f"{stage}: {name}"
+    assert {dg.MarkdownMetadataValue, dg.TableMetadataValue} <= kinds
 
 
 def test_every_check_passed(home: Path) -> None:

@@ -1,5 +1,8 @@
+import ast
 import base64
+import datetime as dt
 import io
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -10,19 +13,42 @@ from PIL import Image
 
 from skyscript_assets import metadata
 
+HOSTILE = "![x](http://127.0.0.1:9/leak.png) <img src=http://127.0.0.1:9/leak.png>"
+PACKAGE = Path(metadata.__file__).parent
 
-def test_hostile_text_of_a_table_is_shown_and_does_nothing() -> None:
-    shown = metadata.rows(pa.table({"tag": ["<img src=x onerror=alert(1)>", "a|b\nc & d"]})).value
-    assert "<img" not in shown
-    assert "&lt;img" in shown
-    assert "a\\|b c &amp; d" in shown
-    assert len(shown.splitlines()) == 4
+
+def test_text_of_a_table_is_never_markdown() -> None:
+    shown = metadata.rows(pa.table({"tag": [HOSTILE], "tags": [{"name": HOSTILE[:20]}]}))
+    assert isinstance(shown, dg.TableMetadataValue)
+    assert shown.records[0].data == {"tag": HOSTILE, "tags": str({"name": HOSTILE[:20]})}
+    assert shown.schema.columns[0] == dg.TableColumn("tag", "string")
+
+
+def test_only_pictures_are_markdown_and_their_titles_are_written_in_the_code() -> None:
+    made, titles = [], []
+    for path in PACKAGE.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match call:
+                case ast.Call(func=ast.Attribute(attr="md" | "MarkdownMetadataValue")):
+                    made.append(path.name)
+                case ast.Call(func=ast.Attribute(attr="image" | "drawn" | "image_bytes" | "shrunk_image"), args=args):
+                    titles.append(args[1])
+    assert made == ["metadata.py"], "metadata.image_bytes alone makes Markdown"
+    assert len(titles) > 8
+    written = [ast.unparse(title) for title in titles if not isinstance(title, ast.Constant)]
+    assert written == ["name.capitalize()"], "the contact sheets, named in assets/chips.py"
 
 
 def test_long_values_are_cut_and_rows_are_bounded() -> None:
-    shown = metadata.rows(pa.table({"text": ["x" * 500] * 50}), limit=3).value
-    assert len(shown.splitlines()) == 5
-    assert max(map(len, shown.splitlines())) < 130
+    shown = metadata.rows(pa.table({"text": ["x" * 500] * 50}), limit=3)
+    assert [len(record.data["text"]) for record in shown.records] == [120] * 3
+
+
+def test_numbers_stay_numbers_where_a_browser_can_read_them() -> None:
+    values = [True, None, 3, 2**60, 1 / 3, float("nan"), float("-inf"), dt.date(2020, 1, 2)]
+    shown = [metadata.rows(pa.table({"v": [value]})).records[0].data["v"] for value in values]
+    assert shown == [True, None, 3, str(2**60), 0.333333, "nan", "-inf", "2020-01-02"]
+    assert "NaN" not in json.dumps(shown)
 
 
 def test_a_picture_is_shown_in_place_and_one_that_is_too_large_is_named(tmp_path: Path) -> None:
