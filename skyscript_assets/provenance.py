@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
+from skyscript_assets.lib.errors import NotCoveredError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import without_secrets
@@ -39,6 +39,7 @@ class State(enum.Enum):
     STALE = "stale"
     MISSING = "missing"
     BLOCKED = "waiting for upstream"
+    BROKEN = "unreadable"
 
 
 class Difference(NamedTuple):
@@ -144,12 +145,21 @@ class Outputs:
     settings: Settings
     store: Store
     _records: dict[OutputKey, OutputRecord | None] = field(default_factory=dict)
+    _problems: dict[OutputKey, str] = field(default_factory=dict)
 
     def record(self, key: OutputKey) -> OutputRecord | None:
-        """The record of a complete output, or None."""
+        """The record of a complete output that can be read, or None."""
         if key not in self._records:
-            self._records[key] = self.store.record(key)
+            try:
+                self._records[key] = self.store.record(key)
+            except OutputSchemaError as error:
+                self._records[key], self._problems[key] = None, str(error)
         return self._records[key]
+
+    def problem(self, key: OutputKey) -> str | None:
+        """Why an output that is there cannot be read, or None."""
+        self.record(key)
+        return self._problems.get(key)
 
     def provenance(self, stage: Stage, partition: Partition) -> Provenance:
         """What a partition would be made from now."""
@@ -178,7 +188,10 @@ class Outputs:
 
     def state(self, stage: Stage, partition: Partition) -> State:
         """How a partition's output stands to what it would be made from now."""
-        record = self.record(stage.key(self.settings, partition))
+        key = stage.key(self.settings, partition)
+        record = self.record(key)
+        if self.problem(key) is not None:
+            return State.BROKEN
         provenance = self.provenance(stage, partition)
         if record is None:
             return State.BLOCKED if provenance.required else State.MISSING
@@ -252,6 +265,7 @@ class Outputs:
                     unversioned=stage.unversioned,
                 )
             self._records[key] = record
+            self._problems.pop(key, None)
             _log.info("%s: %s", key, dict(record.counts))
         return Outcome(record, reused, run_in(out=self.store.folder(key)))
 

@@ -87,7 +87,7 @@ class Store:
         scratch: Local folder for staging and for copies of remote outputs; needed for a remote root only.
 
     Raises:
-        StorageError: the root is no address, needs a package that is not installed, or cannot be created or written.
+        StorageError: the root is no address, or needs a package that is not installed.
     """
 
     def __init__(self, root: str | Path, scratch: Path | None = None) -> None:
@@ -103,12 +103,6 @@ class Store:
         if not self.is_local and scratch is None:
             raise StorageError(f"{root} is remote: give a local scratch folder as well")
         self.local = Path(str(self.root.path if self.is_local else scratch)).absolute()
-        try:
-            self._staging_root.mkdir(parents=True, exist_ok=True)
-            with (self._staging_root / ".writable").open("w"):
-                pass
-        except OSError as error:
-            raise StorageError(f"the data folder {root} cannot be written ({error}); set SKYSCRIPT_DATA") from error
 
     @property
     def _staging_root(self) -> Path:
@@ -202,6 +196,12 @@ class Store:
             StorageError: something in the data folder cannot be read or written.
         """
         staging = self._staging(key)
+        try:
+            self._staging_root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the data folder {self.local} cannot be written ({error}); set SKYSCRIPT_DATA"
+            ) from error
         try:
             with self._lock(key):
                 self._need_space(key)

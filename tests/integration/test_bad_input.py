@@ -20,10 +20,11 @@ from affine import Affine
 from osmium.osm.mutable import Node
 
 from skyscript_assets import backfill
-from skyscript_assets.assets import LEVELS
+from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.lib import storage
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, demo_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -333,8 +334,10 @@ def test_a_partition_asked_for_before_its_upstream(extracted: Site) -> None:
 
 def test_a_file_where_the_data_folder_should_be(site: Site) -> None:
     site.data.write_text("not a folder", "utf-8")
+    store = site.workshop().store
     with pytest.raises(StorageError, match=rf"^the data folder {site.data} cannot be written \(.*\); set SKYSCRIPT_DA"):
-        site.workshop()
+        with store.writing(OutputKey("osm_extract", ("here",)), "f"):
+            pass
 
 
 def test_a_data_folder_that_is_no_address(tmp_path: Path) -> None:
@@ -356,8 +359,10 @@ def test_a_record_that_is_none(extracted: Site) -> None:
     record = extracted.data / "osm_extract/here/output.json"
     record.write_text(record.read_text("utf-8")[:50], "utf-8")
     before = contents(extracted.data)
-    with pytest.raises(SkyScriptError, match=rf"^{record} is not a record \(.*\); delete its folder and run again$"):
-        extracted.run(extracted.workshop(), "osm_objects/here")
+    workshop = extracted.workshop()
+    outputs = Outputs(STAGES, workshop.settings, workshop.store)
+    assert str(outputs.problem(OutputKey("osm_extract", ("here",)))).startswith(f"{record} is not ")
+    assert extracted.message(workshop, "osm_objects/here").startswith("osm_objects/here is made from osm_extract/here,")
     assert contents(extracted.data) == before
 
 
@@ -394,10 +399,13 @@ def open_folder() -> Iterator[Path]:
 def test_a_data_folder_that_may_not_be_written(open_folder: Path) -> None:
     before = contents(open_folder)
     (open_folder / ".staging").chmod(0o555)
-    (open_folder / ".staging/.writable").unlink()
+    open_folder.chmod(0o555)
     with as_somebody_else():
-        with pytest.raises(StorageError, match=rf"^the data folder {open_folder} cannot be written \(.*Permission"):
-            Store(open_folder)
+        store, key = Store(open_folder), OutputKey("osm_extract", ("there",))
+        assert store.record(OutputKey("osm_extract", ("here",))) is not None
+        with pytest.raises(StorageError, match=rf"^{open_folder}/.staging/.* cannot be used \(Permission"):
+            with store.writing(key, "f"):
+                pass
     assert contents(open_folder) == before
 
 

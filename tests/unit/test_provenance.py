@@ -76,6 +76,33 @@ def test_what_is_current_is_not_made_again(settings: Settings, store: Store) -> 
     assert Outputs(STAGES, settings, store).materialize(extract, ("kotka",)).reused
 
 
+def test_an_unreadable_record_is_a_state_of_that_output_alone(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    key, pair = OutputKey("extract", ("kotka",)), OutputKey("chips", ("kotka", "SYN1"))
+    (store.folder(key) / "output.json").write_text("{")
+    outputs = Outputs(STAGES, settings, store)
+    assert outputs.state(extract, ("kotka",)) is State.BROKEN
+    assert "output.json" in str(outputs.problem(key))
+    assert outputs.differences(extract, ("kotka",)) == []
+    assert outputs.state(extract, ("helsinki",)) is State.CURRENT
+    assert outputs.problem(OutputKey("extract", ("helsinki",))) is None
+    assert outputs.provenance(chips, ("kotka", "SYN1")).required == (key,)
+    with pytest.raises(UpstreamMissingError, match="skyscript run extract/kotka"):
+        outputs.materialize(chips, ("kotka", "SYN1"))
+    assert not outputs.materialize(extract, ("kotka",)).reused
+    assert outputs.problem(key) is None
+    assert Outputs(STAGES, settings, store).state(chips, pair.partition) is State.CURRENT
+
+
+def test_a_read_only_folder_is_looked_at(settings: Settings, store: Store, tmp_path: Path) -> None:
+    everything(settings, store)
+    before = sorted(tmp_path.rglob("*"))
+    outputs = Outputs(STAGES, settings, Store(tmp_path))
+    assert outputs.state(extract, ("kotka",)) is State.CURRENT
+    assert Outputs(STAGES, settings, Store(tmp_path / "nothing")).state(extract, ("kotka",)) is State.MISSING
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_force_makes_it_again(settings: Settings, store: Store) -> None:
     everything(settings, store)
     assert not Outputs(STAGES, settings, store).materialize(extract, ("kotka",), force=True).reused

@@ -164,8 +164,10 @@ def test_a_later_layout_is_not_read(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_written_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="SKYSCRIPT_DATA"):
-        Store(tmp_path / "file" / "data")
+    store = Store(tmp_path / "file" / "data")
+    assert store.record(KEY) is None
+    with pytest.raises(StorageError, match="cannot be written .* SKYSCRIPT_DATA"):
+        make(store, "one")
 
 
 def test_a_remote_root_needs_a_scratch_folder() -> None:
