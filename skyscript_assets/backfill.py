@@ -19,7 +19,7 @@ from skyscript_assets.lib.progress import Progress, listening, silent
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.partitions import Partition, key_of, not_covered, partition_of, partitions_of
-from skyscript_assets.provenance import Outputs, State, failed_items
+from skyscript_assets.provenance import Outputs, State
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
     Raises:
         SkyScriptError: there is no output of a name, or it has not been made.
     """
-    steps = [step_named(name, settings) for name in names]
+    steps, outputs = [step_named(name, settings) for name in names], Outputs(STAGES, settings, store)
     for step, name in zip(steps, names, strict=True):
-        if store.record(step.stages[0].key(settings, step.partition)) is None:
+        if outputs.head(step.stages[0].key(settings, step.partition)) is None:
             raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
     every = [
         Step(level, partition, only=stage.name)
@@ -83,8 +83,8 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
     ]
     found = []
     for step in steps or every:
-        record = store.record(step.stages[0].key(settings, step.partition))
-        if record is not None and failed_items(record):
+        head = outputs.head(step.stages[0].key(settings, step.partition))
+        if head is not None and head.failed:
             found.append(step)
     return found
 
@@ -99,15 +99,15 @@ def is_current(step: Step, settings: Settings, store: Store, instance: dg.Dagste
 
 
 def _recorded(stage: Stage, partition: Partition, outputs: Outputs, instance: dg.DagsterInstance) -> bool:
-    record = outputs.record(stage.key(outputs.settings, partition))
+    head = outputs.head(stage.key(outputs.settings, partition))
     key = key_of(partition)
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[key] if key else None), limit=1
     ).records
-    if record is None or not records or records[0].asset_materialization is None:
+    if head is None or not records or records[0].asset_materialization is None:
         return False
     tags = records[0].asset_materialization.tags or {}
-    return tags.get("dagster/data_version") == record.data_version
+    return tags.get("dagster/data_version") == head.data_version
 
 
 def run_all(

@@ -11,17 +11,17 @@ import functools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from skyscript_assets.lib.errors import NotCoveredError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.errors import DigestMismatchError, NotCoveredError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import without_secrets
 from skyscript_assets.lib.settings.base import seen
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.storage import SCHEMA_VERSION, OutputKey, OutputRecord, Store
+from skyscript_assets.lib.storage import SCHEMA_VERSION, Head, Heads, OutputKey, OutputRecord, Store
 from skyscript_assets.partitions import Partition, inputs_of, not_covered
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Run(Generic[Config]):
         progress: Listener.
         previous: The complete output that this run replaces, where there is one.
         retry: Whether only what failed in `previous`, which is current, is to be made again.
+        verify: Whether the bytes of inputs are compared with their digests before they are used, once a process.
     """
 
     config: Config
@@ -75,10 +76,22 @@ class Run(Generic[Config]):
     progress: Progress = silent
     previous: OutputKey | None = None
     retry: bool = False
+    verify: bool = False
 
     def folders(self, asset: str) -> dict[Partition, Path]:
         """Folders of an input by partition, sorted."""
-        return {key.partition: self.store.folder(key) for key in sorted(self.inputs) if key.asset == asset}
+        wanted = (key for key in sorted(self.inputs) if key.asset == asset)
+        return {key.partition: self.store.folder(key, verify=self.verify) for key in wanted}
+
+    def replaced(self) -> Path | None:
+        """The folder of `previous`; None where there is none, or where it is no longer what was written."""
+        if self.previous is None:
+            return None
+        try:
+            return self.store.folder(self.previous, verify=self.verify)
+        except DigestMismatchError as error:
+            _log.warning("nothing is taken over from the earlier output: %s", error)
+            return None
 
     def input(self, asset: str) -> Path:
         """The folder of an input that has one partition for this run."""
@@ -133,7 +146,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a profile, and how each stands. A record is read once: make another object for a later look.
+    """The outputs of a profile, and how each stands. Each is looked up once: make another object for a later look.
 
     Attributes:
         stages: Every stage by name, in pipeline order.
@@ -144,35 +157,44 @@ class Outputs:
     stages: Mapping[str, Stage]
     settings: Settings
     store: Store
-    _records: dict[OutputKey, OutputRecord | None] = field(default_factory=dict)
-    _problems: dict[OutputKey, str] = field(default_factory=dict)
 
-    def record(self, key: OutputKey) -> OutputRecord | None:
-        """The record of a complete output that can be read, or None."""
-        if key not in self._records:
-            try:
-                self._records[key] = self.store.record(key)
-            except OutputSchemaError as error:
-                self._records[key], self._problems[key] = None, str(error)
-        return self._records[key]
+    @functools.cached_property
+    def heads(self) -> Heads:
+        """What is current of each output."""
+        return Heads(self.store)
 
     def problem(self, key: OutputKey) -> str | None:
         """Why an output that is there cannot be read, or None."""
-        self.record(key)
-        return self._problems.get(key)
+        head = self.heads[key]
+        return None if head is None else head.problem
+
+    def head(self, key: OutputKey) -> Head | None:
+        """What is told of a complete output without its record; None where there is none that can be read."""
+        head = self.heads[key]
+        return None if head is None or head.problem else head
+
+    def record(self, key: OutputKey) -> OutputRecord | None:
+        """The record of a complete output that can be read, or None."""
+        if self.head(key) is None:
+            return None
+        try:
+            return self.store.record(key)
+        except OutputSchemaError as error:
+            self.heads[key] = Head("", problem=str(error))
+            return None
 
     def provenance(self, stage: Stage, partition: Partition) -> Provenance:
         """What a partition would be made from now."""
-        records = {key: self.record(key) for key in inputs_of(stage, self.stages, self.settings, partition)}
+        heads = {key: self.head(key) for key in inputs_of(stage, self.stages, self.settings, partition)}
         names = self.settings.plant.manifest.allow_missing
-        missing = [key for key, record in records.items() if record is None]
+        missing = [key for key, head in heads.items() if head is None]
         allowed = tuple(key for key in missing if "|".join(key.partition) in names)
         config = stage.config(self.settings, partition)
         read = seen(config)
         made_from = {
             "code": stage.code_version,
             "settings": read,
-            "inputs": {str(key): record.data_version for key, record in records.items() if record is not None},
+            "inputs": {str(key): head.data_version for key, head in heads.items() if head is not None},
         }
         decisive = made_from
         if stage.frozen_as is not None:
@@ -181,7 +203,7 @@ class Outputs:
             made_from=made_from | {"settings": _fit_to_keep(read)},
             fingerprint=digest({"layout": SCHEMA_VERSION, **decisive}),
             config=config,
-            inputs=tuple(sorted(key for key, record in records.items() if record is not None)),
+            inputs=tuple(sorted(key for key, head in heads.items() if head is not None)),
             required=tuple(key for key in missing if key not in allowed),
             allowed=allowed,
         )
@@ -189,13 +211,12 @@ class Outputs:
     def state(self, stage: Stage, partition: Partition) -> State:
         """How a partition's output stands to what it would be made from now."""
         key = stage.key(self.settings, partition)
-        record = self.record(key)
         if self.problem(key) is not None:
             return State.BROKEN
         provenance = self.provenance(stage, partition)
-        if record is None:
+        if (head := self.head(key)) is None:
             return State.BLOCKED if provenance.required else State.MISSING
-        return State.CURRENT if record.fingerprint == provenance.fingerprint else State.STALE
+        return State.CURRENT if head.fingerprint == provenance.fingerprint else State.STALE
 
     def differences(self, stage: Stage, partition: Partition) -> list[Difference]:
         """What a partition's output was made from, against what it would be made from now; none without an output.
@@ -249,13 +270,15 @@ class Outputs:
             store=self.store,
             progress=progress,
         )
+        previous = None if record is None else key
         current = record is not None and record.fingerprint == provenance.fingerprint
         retry = retry and current and not force
-        reused = record is not None and current and not force and not (retry and failed_items(record))
-        if record is None or not reused:
-            previous = None if record is None else key
+        reused = record is not None and current and not force and not (retry and record.failed)
+        if not reused and not current:
+            record = self.store.finish(key, provenance.fingerprint)
+        if record is None or (current and not reused):
             with self.store.writing(key, provenance.fingerprint) as out:
-                counts = stage.build(run_in(out=out, previous=previous, retry=retry))
+                counts = stage.build(run_in(out=out, previous=previous, retry=retry, verify=True))
                 stage.refuse_broken(key, out, counts)
                 record = self.store.complete(
                     key,
@@ -264,15 +287,9 @@ class Outputs:
                     counts=counts,
                     unversioned=stage.unversioned,
                 )
-            self._records[key] = record
-            self._problems.pop(key, None)
             _log.info("%s: %s", key, dict(record.counts))
+        self.heads[key] = Head.of(record.version)
         return Outcome(record, reused, run_in(out=self.store.folder(key)))
-
-
-def failed_items(record: OutputRecord) -> int:
-    """Items of an output that failed and may be tried again."""
-    return int(record.counts.get("failed", 0))
 
 
 def _fit_to_keep(value: Any) -> Any:

@@ -54,13 +54,14 @@ class EstimateConfig(Model):
 def estimate_of(config: EstimateConfig, store: Store, partition: Partition) -> Estimate:
     """What cutting the chips of a region and source will take, once its plan is made."""
     before = OutputKey("image_chips", partition)
+    cut = store.head(before)
     return estimate(
         store.folder(OutputKey("chip_plan", partition)),
         store.folder(OutputKey("scene_index", partition)),
         config.source,
         config.chips,
         config.rates,
-        store.folder(before) if store.record(before) is not None else None,
+        store.folder(before) if cut is not None and not cut.problem else None,
     )
 
 
@@ -186,9 +187,8 @@ def image_chips(run: Run[CutConfig]) -> Counts:
     """
     config, plan = run.config, run.input("chip_plan")
     reader = partial(open_scene, source=config.source, cache=run.store.cache("tiles"))
-    replaced = None if run.previous is None else run.store.folder(run.previous)
     summary = cut_chips(
-        CutInputs(plan, run.input("scene_index"), reader, replaced),
+        CutInputs(plan, run.input("scene_index"), reader, run.replaced()),
         config.chips,
         run.out,
         run.progress,

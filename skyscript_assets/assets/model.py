@@ -186,8 +186,6 @@ def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
             return vars(train_alignment(manifest, run.pairs("chip_features"), base, model, run.out, run.progress))
         case ClipRecipe():
             manifest = run.input("training_manifest") / "manifest.parquet"
-            run.pairs("image_chips")
-            chips = run.store.asset_folder("image_chips")
-            return vars(train_clip(manifest, chips, base, model, run.out, run.progress))
+            return vars(train_clip(manifest, run.pairs("image_chips"), base, model, run.out, run.progress))
         case _:
             return vars(write_untrained(base, model, run.out))

@@ -44,9 +44,8 @@ def _extract_preview(run: Run[ExtractConfig]) -> dict[str, dg.MetadataValue]:
 
 def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
     """The output that the run replaces."""
-    key = run.previous
-    record = run.store.record(key) if key is not None else None
-    return None if key is None or record is None else Earlier(record.counts, lambda: run.store.folder(key))
+    record = None if run.previous is None else run.store.record(run.previous)
+    return None if record is None else Earlier(record.counts, run.replaced)
 
 
 @asset(

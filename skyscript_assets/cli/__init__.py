@@ -1,10 +1,10 @@
-"""`skyscript`: run a profile, try again what failed, look at its state; a module for each kind of command."""
+"""`skyscript`: run a profile, retry what failed, look, clear away; a module for each kind of command."""
 
 from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import look, run
+from skyscript_assets.cli import keep, look, run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -16,5 +16,5 @@ def main() -> None:
     """
 
 
-for command in (run.demo, run.run, run.retry, look.status, look.sources, look.estimate):
+for command in (run.demo, run.run, run.retry, look.status, look.sources, look.estimate, keep.gc):
     main.add_command(command)

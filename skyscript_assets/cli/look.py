@@ -36,7 +36,7 @@ def status(output: str | None) -> None:
             for dimension in stage.scheme.dimensions:
                 every *= len(keys_of(dimension, settings))
             names = {stage.key(settings, partition) for partition in known}
-            left = [str(key) for key in store.keys(stage.name) if key not in names]
+            left = [str(key) for key in outputs.heads.names(stage.name) if key not in names]
             shown = [states[name] for name in ("current", "stale", "missing", "waiting for upstream")]
             cells = [str(count) if count else "·" for count in (*shown, every - len(known))]
             table.add_row(stage.name, *cells, ", ".join(left))
@@ -74,7 +74,7 @@ def estimate() -> None:
             for partition in partitions_of(cut.scheme, settings)
             if outputs.state(cut, partition) is not State.CURRENT
         ]
-        known = [partition for partition in uncut if outputs.record(planned.key(settings, partition)) is not None]
+        known = [partition for partition in uncut if outputs.head(planned.key(settings, partition)) is not None]
         table = Table("region", "source", "chips", "scenes", "source MB", "requests", "disk MB", "minutes")
         for partition in known:
             found = estimate_of(EstimateConfig.of(settings, partition), store, partition)

@@ -21,9 +21,9 @@ from osmium.osm.mutable import Node
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import LEVELS, STAGES
-from skyscript_assets.lib import storage
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.storage import store as storage
 from skyscript_assets.provenance import Outputs
 from tests.workshop import Workshop, demo_files, write_profile
 

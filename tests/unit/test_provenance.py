@@ -129,7 +129,7 @@ def test_a_frozen_snapshot_stays_as_it_is(settings: Settings, store: Store) -> N
     content["text"] = "b"
     Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
     assert Outputs(STAGES, settings, store).materialize(snapshot, ()).reused
-    assert store.keys("snapshot") == [OutputKey("snapshot", ("snap-1",))]
+    assert Outputs(STAGES, settings, store).heads.names("snapshot") == [OutputKey("snapshot", ("snap-1",))]
 
 
 def test_a_missing_upstream_names_the_key_and_the_command(settings: Settings, store: Store) -> None:

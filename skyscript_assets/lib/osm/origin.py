@@ -60,10 +60,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The output that a staged extract replaces: the counts of its manifest, and a function that finds its folder."""
+    """The output that a staged extract replaces: the counts of its record, and a function that finds its folder."""
 
     counts: Mapping[str, Any]
-    folder: Callable[[], Path]
+    folder: Callable[[], Path | None]
 
     def version(self, address: str) -> Version:
         """The version that was downloaded from an address, unknown where it came from elsewhere."""
@@ -239,7 +239,8 @@ def _downloaded(address: str, target: Path, progress: Progress, earlier: Earlier
     known = UNKNOWN if earlier is None else earlier.version(name)
     found = download(address, target, progress, known=known)
     if found is None and earlier is not None:
-        _link(earlier.folder() / target.name, target)
+        if (folder := earlier.folder()) is not None:
+            _link(folder / target.name, target)
         sha256 = file_sha256(target) if target.exists() else None
         if sha256 == earlier.counts.get("sha256"):
             return Origin(name, str(sha256), "none", known, not_modified=True)

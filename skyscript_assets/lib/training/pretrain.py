@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,9 @@ IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "focus_box")
 Batch = tuple[int | None, IntArray]
 """Epoch, from 1 (None: the plain views), and numbers of pairs."""
 
+ChipFolders = Mapping[tuple[str, str], Path]
+"""Folders of chips by region and source."""
+
 BATCHES_AHEAD = 2
 _STATE = "state.pt"
 
@@ -53,18 +56,19 @@ class _Split:
     """The pairs of a split: captions, and images that threads make into views ahead of their use."""
 
     def __init__(
-        self, pairs: TrainingPairs, recipe: ClipRecipe, chips_root: Path, size: int, seed: int, threads: int
+        self, pairs: TrainingPairs, recipe: ClipRecipe, chips: ChipFolders, size: int, seed: int, threads: int
     ) -> None:
         self.captions = pairs.captions(recipe.column, recipe.prefix)
         self.codes = codes_of(self.captions)
         self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS))
         self._offsets, self._lengths, self._boxes = places
-        self._root, self._size, self._seed = chips_root, size, seed
+        self._chips, self._size, self._seed = chips, size, seed
         self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
 
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
-        data = read_member(self._root / self._shards[pair], self._offsets[pair], self._lengths[pair])
+        region, source, tar = self._shards[pair].split("/")
+        data = read_member(self._chips[region, source] / tar, self._offsets[pair], self._lengths[pair])
         image = decode_image(data, f"{self._shards[pair]}: {self.chip_ids[pair]}")
         if epoch is None:
             return plain_view(image, self._boxes[pair], self._size)
@@ -82,7 +86,7 @@ class _Split:
 
 def train_clip(
     manifest_path: Path,
-    chips_root: Path,
+    chips: ChipFolders,
     base: ClipModel,
     settings: TrainedModel,
     out: Path,
@@ -96,7 +100,7 @@ def train_clip(
 
     Args:
         manifest_path: `manifest.parquet`.
-        chips_root: Folder that the manifest's image shards are relative to.
+        chips: The folders of chips that the manifest's image shards lie in.
         base: The base; its network is trained in place.
         settings: Settings of the model, with recipe `clip`.
         out: Folder that receives the checkpoint, and the state of an unfinished run.
@@ -114,7 +118,7 @@ def train_clip(
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
     train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
-    places = (recipe, chips_root, base.image_size, settings.seed, threads or min(16, os.cpu_count() or 1))
+    places = (recipe, chips, base.image_size, settings.seed, threads or min(16, os.cpu_count() or 1))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
     run.resume(_identity(base_digest, settings, run.train))
     history = run.to_the_end(progress)

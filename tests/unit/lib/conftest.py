@@ -91,6 +91,10 @@ class Town:
         return self.root.joinpath("image_chips", *KEY)
 
     @property
+    def folders(self) -> dict[tuple[str, str], Path]:
+        return {KEY: self.chips}
+
+    @property
     def plan(self) -> Path:
         return self.root.joinpath("chip_plan", *KEY)
 

@@ -31,9 +31,7 @@ def town(town_of: Callable):
 
 def train(town, base, out: Path, settings: TrainedModel, **arguments):
     out.mkdir(exist_ok=True)
-    return train_clip(
-        town.manifest, town.root / "image_chips", load_base(base, {}, settings.seed), settings, out, **arguments
-    )
+    return train_clip(town.manifest, town.folders, load_base(base, {}, settings.seed), settings, out, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +119,7 @@ def test_a_joined_model_trains_with_dropout_and_batch_norm(town, joint_base, wei
     settings = recipe(max_steps=2, batch_size=4)
     model = load_base(joint_base, weights, settings.seed)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
-    summary = train_clip(town.manifest, town.root / "image_chips", model, settings, out)
+    summary = train_clip(town.manifest, town.folders, model, settings, out)
     assert summary.steps == 2
     after = model.network.state_dict()
     for name in ("visual.trunk.conv_stem.weight", "visual.trunk.bn1.running_mean"):
