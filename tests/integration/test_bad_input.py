@@ -109,8 +109,8 @@ def write_extract(path: Path, box: dict[str, float] | None, *, trees: int = 50) 
 
 def contents(data: Path) -> dict[str, str]:
     """SHA-256 of every file of every output; what is being made and caches are none."""
-    files = [path for path in sorted(data.rglob("*")) if path.is_file() and not path.is_symlink()]
-    named = {path.relative_to(data).as_posix(): path for path in files}
+    files = [Path(folder, name) for folder, _, names in os.walk(data, followlinks=True) for name in names]
+    named = {path.relative_to(data).as_posix(): path for path in sorted(files)}
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in named.items() if not name.startswith(".")
     }

@@ -758,7 +758,7 @@ def test_an_earlier_output_that_was_damaged_is_not_taken(
     folder = plant.store.folder(OutputKey("osm_extract", ("here",)))
     damage(folder / "extract.osm.pbf")
     assert not plant.make().counts["not_modified"]
-    assert (folder / "extract.osm.pbf").read_bytes() == extract
+    assert (plant.store.folder(OutputKey("osm_extract", ("here",))) / "extract.osm.pbf").read_bytes() == extract
 
 
 def test_without_hard_links_the_earlier_file_is_copied(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -806,4 +806,4 @@ def test_a_failed_refresh_leaves_the_earlier_extract(
     server.files["a.osm.pbf"] = extract[:-100]
     with pytest.raises(CorruptInputError, match=re.escape(plant.url)):
         plant.make()
-    assert (folder / "extract.osm.pbf").read_bytes() == extract
+    assert (plant.store.folder(OutputKey("osm_extract", ("here",))) / "extract.osm.pbf").read_bytes() == extract

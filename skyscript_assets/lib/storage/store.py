@@ -356,9 +356,10 @@ class Store:
                     "finished parts are kept"
                 ) from error
             # A file that is not there is a mistake of the stage, not of the folder.
-            if not isinstance(error, FileNotFoundError) and self._is_inside(error.filename):
+            place = error.filename2 or error.filename
+            if not isinstance(error, FileNotFoundError) and self._is_inside(place):
                 raise StorageError(
-                    f"{error.filename} cannot be used ({error.strerror}) while making {key}; let this user read and "
+                    f"{place} cannot be used ({error.strerror}) while making {key}; let this user read and "
                     "write it, or set SKYSCRIPT_DATA"
                 ) from error
             raise
