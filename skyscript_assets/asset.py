@@ -50,6 +50,8 @@ class Stage:
         scheme: Partition scheme.
         build: Body: reads the inputs of its run, writes into `run.out`, returns counts.
         upstream: Assets it is made from.
+        after: Assets that a backfill waits for though nothing of them is read here: what later stages of the level
+            read, so that all of the level is ready at once, for one run.
         group: Dagster group.
         kinds: Dagster kinds, shown as icons.
         code_version: Raised when the same inputs would give another output.
@@ -74,6 +76,7 @@ class Stage:
     group: str
     kinds: frozenset[str]
     upstream: tuple[str | Upstream, ...] = ()
+    after: tuple[str, ...] = ()
     code_version: str = "1"
     tables: Mapping[str, pa.Schema] = field(default_factory=dict)
     columns_from: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -139,7 +142,7 @@ def definition(
 
     @dg.asset(
         name=stage.name,
-        deps=[dependency(stage, upstream, stages, settings) for upstream in stage.upstream],
+        deps=[dependency(stage, upstream, stages, settings) for upstream in (*stage.upstream, *stage.after)],
         partitions_def=partitions[stage.scheme],
         group_name=stage.group,
         kinds=set(stage.kinds),

@@ -32,20 +32,17 @@ class Level:
         return self.stages[0].scheme
 
 
+GIVEN = Level(
+    "given",
+    "What people and sources state, checked before anything is made of it.",
+    (tag_labels, caption_rules, pretrained_weights, image_sources),
+)
 REGIONS = Level("regions", "Extracts and their objects, a region a run.", (osm_extract, osm_objects))
 OVERLAPS = Level("overlaps", "Which objects belong to an earlier region, a region a run.", (region_overlap,))
 TAGS = Level(
     "tags",
-    "What people and sources state; the vocabulary of all regions, its groundability, the snapshot that plans use.",
-    (
-        tag_labels,
-        caption_rules,
-        pretrained_weights,
-        image_sources,
-        tag_vocabulary,
-        tag_groundability,
-        sampling_snapshot,
-    ),
+    "The vocabulary of all regions, its groundability, the snapshot that plans use.",
+    (tag_vocabulary, tag_groundability, sampling_snapshot),
 )
 PAIRS = Level(
     "pairs",
@@ -58,7 +55,7 @@ BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmar
 SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))
 SCOREBOARD = Level("scoreboard_table", "All scores side by side.", (scoreboard,))
 
-LEVELS = (REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
+LEVELS = (GIVEN, REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
 """Levels in the order in which they run."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for level in LEVELS for stage in level.stages}

@@ -104,6 +104,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     kinds=["geotiff", "parquet"],
     code_version="2",
     upstream=("osm_extract", "osm_objects"),
+    after=("region_overlap", "sampling_snapshot", "caption_rules", "pretrained_weights"),
     needs=_needs_objects_to_paint,
     tables={"scenes.parquet": SCENE_SCHEMA},
     config=_scene_config,

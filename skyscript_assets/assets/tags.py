@@ -78,6 +78,7 @@ def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValu
     group="tags",
     kinds=["duckdb", "parquet"],
     upstream=("osm_objects", "image_sources"),
+    after=("region_overlap", "tag_labels", "pretrained_weights"),
     code_version="2",
     tables={
         "vocabulary.parquet": VOCABULARY_SCHEMA,

@@ -38,8 +38,30 @@ def test_a_stage_stands_behind_everything_that_it_is_made_from() -> None:
     order = list(STAGES)
     for stage in STAGES.values():
         for upstream in stage.upstream:
-            name = upstream if isinstance(upstream, str) else upstream.asset
+            name = _name(upstream)
             assert order.index(name) < order.index(stage.name), f"{stage.name} is before {name}"
+
+
+def test_a_level_is_ready_as_a_whole() -> None:
+    # A backfill asks for what is ready: what one stage of a level waits for, the first one must wait for too.
+    for level in LEVELS:
+        names = {stage.name for stage in level.stages}
+        waits = {
+            stage.name: {_name(upstream) for upstream in (*stage.upstream, *stage.after)} for stage in level.stages
+        }
+        first = set.intersection(*(found - names for found in waits.values() if not found & names))
+        for name, found in waits.items():
+            assert found - names <= first, f"{name} waits for {sorted(found - names - first)}, the level does not"
+
+
+def test_what_a_stage_comes_after_stands_before_it() -> None:
+    order = list(STAGES)
+    for stage in STAGES.values():
+        assert all(order.index(name) < order.index(stage.name) for name in stage.after)
+
+
+def _name(upstream: str | Upstream) -> str:
+    return upstream if isinstance(upstream, str) else upstream.asset
 
 
 def test_the_schedule_is_described_and_off() -> None:
