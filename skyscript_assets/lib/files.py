@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and what is known of them: digests, stamps."""
+"""Files that are whole or absent, their names, and what is known of them: digests, stamps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,35 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from skyscript_assets.lib.errors import CorruptInputError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+"""What may be the name of a file or folder here: it leads nowhere, hides nothing and is one name on every system."""
+
+MAX_NAME = 100
+"""Most characters; a ustar header has room for as many."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of a file or folder."""
+    return len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file in a folder, by a relative path that stands in a table or record.
+
+    Raises:
+        CorruptInputError: it leads out of the folder.
+    """
+    if name.startswith("/") or ".." in name.split("/"):
+        raise CorruptInputError(f"{folder}: {name[:200]!r} leads out of it; make again the output that names it")
+    return folder / name
 
 
 @contextlib.contextmanager

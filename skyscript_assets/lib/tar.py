@@ -13,16 +13,13 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import MAX_NAME, is_name, replacing
 
 BLOCK = 512
 """Size of a tar block in bytes (POSIX.1-2017, pax, "ustar Interchange Format")."""
 
 RECORD = 20 * BLOCK
 """Archives are padded to whole records of 20 blocks, the default blocking factor of `tar`."""
-
-MAX_NAME_BYTES = 100
-"""Length of the ustar name field; longer names would need the prefix field or an extension."""
 
 MAX_MEMBER_BYTES = 8**11 - 1
 """Largest size that the eleven octal digits of the ustar size field can state."""
@@ -87,7 +84,7 @@ class TarShard:
         """Append a member and return where its data lies.
 
         Args:
-            name: Member name, ASCII, at most 100 bytes, not used before in this shard.
+            name: Member name, a file's (`lib.files.is_name`), not used before in this shard.
             data: The member's content.
 
         Raises:
@@ -140,10 +137,8 @@ def read_member(path: Path, offset: int, length: int) -> bytes:
 
 def _header(name: str, size: int) -> bytes:
     """The 512 bytes before a member: a regular file of mode 0644, owner 0, time 0."""
-    if not name.isascii() or not name.isprintable() or not 0 < len(name) <= MAX_NAME_BYTES:
-        raise ValueError(
-            f"{name!r} is no tar member name: 1 to {MAX_NAME_BYTES} printable ASCII characters are allowed"
-        )
+    if not is_name(name):  # whoever unpacks a shard makes files of these
+        raise ValueError(f"{name!r} is no tar member name: use up to {MAX_NAME} letters, digits, _, - and single dots")
     if size > MAX_MEMBER_BYTES:
         raise ValueError(f"{name}: {size} bytes are more than a tar member can hold")
     digits = b"%011o" % size

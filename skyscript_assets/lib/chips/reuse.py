@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from skyscript_assets.lib.chips.failures import read_failures
 from skyscript_assets.lib.chips.quality import Quality
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
+from skyscript_assets.lib.files import inside
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
@@ -67,7 +68,7 @@ class ReusableChips:
         if row["nodata_share"] > 0:
             return None
         try:
-            jpeg = read_member(self._folder / row["shard"], row["offset"], row["length"])
+            jpeg = read_member(inside(self._folder, row["shard"]), row["offset"], row["length"])
         except (UpstreamMissingError, CorruptInputError):
             return None
         if hashlib.sha256(jpeg).hexdigest() != row["sha256"]:

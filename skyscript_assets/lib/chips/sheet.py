@@ -18,7 +18,7 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import REASONS
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import inside, replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
@@ -205,7 +205,7 @@ def _draw_chip(
     cell: int,
 ) -> None:
     """Fit a chip into its cell, keeping its shape, and mark the corners of its focus box."""
-    data = read_member(chips_folder / row["shard"], row["offset"], row["length"])
+    data = read_member(inside(chips_folder, row["shard"]), row["offset"], row["length"])
     try:
         chip = Image.fromarray(simplejpeg.decode_jpeg(data, colorspace="RGB"))
     except ValueError as error:

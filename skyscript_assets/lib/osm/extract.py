@@ -22,7 +22,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UpstreamMissingError,
 )
-from skyscript_assets.lib.files import write_text
+from skyscript_assets.lib.files import inside, write_text
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suffix_of, version_note
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
@@ -105,7 +105,7 @@ def read_staged(folder: Path) -> tuple[Path, Bounds, Ground | None]:
     facts_path = folder / FACTS_FILE
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        path, (west, south, east, north) = folder / facts["file"], map(float, facts["bbox"])
+        path, (west, south, east, north) = inside(folder, facts["file"]), map(float, facts["bbox"])
         polygon = shapely.from_geojson(json.dumps(facts["polygon"])) if facts.get("polygon") else None
     except FileNotFoundError:
         raise UpstreamMissingError(f"{facts_path} does not exist: materialize osm_extract first") from None

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
-from skyscript_assets.lib.files import digest, replacing, write_json
+from skyscript_assets.lib.files import digest, inside, replacing, write_json
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
@@ -124,7 +124,7 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
             f"{plan_folder / 'plan.parquet'}; materialize image_chips again"
         )
     return [
-        _Chip(row["chip_id"], chips_folder / row["shard"], row["offset"], row["length"], box)
+        _Chip(row["chip_id"], inside(chips_folder, row["shard"]), row["offset"], row["length"], box)
         for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
     ]
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.files import write_text
+from skyscript_assets.lib.files import inside, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
@@ -97,11 +97,11 @@ def write_caption_shards(
 
 
 def _check_keys(rows: Sequence[Row], plan_folder: Path) -> None:
-    """WebDataset takes a member's name up to its first dot as the key, and slashes as folders."""
+    """WebDataset takes a member's name up to its first dot as the key."""
     for row in rows:
-        if "." in row["chip_id"] or "/" in row["chip_id"]:
+        if "." in row["chip_id"]:
             raise CorruptInputError(
-                f"{plan_folder / 'plan.parquet'}: the chip id {row['chip_id']!r} holds a dot or a slash, "
+                f"{plan_folder / 'plan.parquet'}: the chip id {row['chip_id']!r} holds a dot, "
                 "and WebDataset would cut it there; materialize chip_plan again"
             )
 
@@ -115,7 +115,7 @@ def _fills(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
 
 def _add(shard: TarShard, row: Row, chips_folder: Path, settings: ShardSettings) -> TarEntry:
     """Add a pair's three members; returns the place of the image."""
-    source = chips_folder / row["shard"]
+    source = inside(chips_folder, row["shard"])
     image = read_member(source, row["offset"], row["length"])
     if hashlib.sha256(image).hexdigest() != row["sha256"]:
         raise CorruptInputError(f"{source}: the image of {row['chip_id']} is damaged; materialize image_chips again")

@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.files import is_name
 
-RegionKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
-SourceKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=32)]
-ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
-BenchmarkKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+
+def _is_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError("it becomes a folder's name: letters, digits, _, - and single dots; a letter or digit first")
+    return text
+
+
+Name = Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_name)]
+"""What becomes the name of a folder: the one rule that all keys keep."""
+RegionKey = Annotated[Name, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
+SourceKey = Annotated[Name, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=32)]
+ModelKey = Name
+BenchmarkKey = RegionKey
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

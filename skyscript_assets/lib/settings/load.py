@@ -38,6 +38,7 @@ class Settings(Model):
             for where, name, known in _references(self)
             if name not in known
         ]
+        problems += _alike(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -76,6 +77,15 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
         yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks
         yield f"benchmarks.yaml: comparisons.{i}.group", comparison.group, groups
         yield f"benchmarks.yaml: comparisons.{i}.against", comparison.against, groups
+
+
+def _alike(settings: Settings) -> Iterator[str]:
+    """Keys that some file systems take for one name, and would give one folder."""
+    for section in ("sources", "weights", "bases", "models"):  # those in which capitals are allowed
+        known: dict[str, str] = {}
+        for key in getattr(settings, section):
+            if (other := known.setdefault(key.lower(), key)) != key:
+                yield f"{section}: {other!r} and {key!r} differ in capitals alone; rename one of them"
 
 
 PACKAGED_PROFILES = Path(__file__).resolve().parents[2] / "settings"

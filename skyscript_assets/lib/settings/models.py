@@ -14,6 +14,7 @@ from skyscript_assets.lib.settings.base import (
     CaptionText,
     Model,
     ModelKey,
+    Name,
     Positive,
     Sha256,
     Share,
@@ -131,6 +132,6 @@ class TrainedModel(Model):
 class ModelsFile(Model):
     """`models.yaml`."""
 
-    weights: dict[str, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
-    bases: dict[str, Base] = Field(description="Untrained or pretrained starting points.")
+    weights: dict[Name, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
+    bases: dict[Name, Base] = Field(description="Untrained or pretrained starting points.")
     models: dict[ModelKey, TrainedModel] = Field(min_length=1, description="What is trained and scored.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Name, Positive, Share
 
 
 class TagSettings(Model):
@@ -62,7 +62,7 @@ class SizeSettings(Model):
 class PlanSettings(SizeSettings):
     """Which objects become chips, and where their chips lie."""
 
-    snapshot: str = Field(description="Name of the sampling snapshot that plans use.")
+    snapshot: Name = Field(description="Name of the sampling snapshot that plans use.")
     sampling: Literal["quota", "squares"] = Field(
         "quota",
         description="`quota` draws each tag up to its quota; `squares`, the paper's way, draws all objects of random "

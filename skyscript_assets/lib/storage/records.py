@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyscript_assets.lib.errors import OutputSchemaError, StorageError
+from skyscript_assets.lib.files import is_name
 
 SCHEMA_VERSION = 3
 """Version of the layout of outputs and their records; a higher one found on disk cannot be read."""
@@ -39,7 +40,7 @@ class OutputKey:
             StorageError: a part of the name would lead elsewhere.
         """
         for part in (self.asset, *self.partition):
-            if not part or part.startswith(".") or set(part) & set("/\\\0"):
+            if not is_name(part):
                 raise StorageError(f"{part!r} of output {self} cannot be a folder's name; rename it in the settings")
         return str(self)
 

@@ -35,7 +35,7 @@ from skyscript_assets.lib.errors import (
     StorageError,
     UpstreamMissingError,
 )
-from skyscript_assets.lib.files import digest, file_sha256, write_text
+from skyscript_assets.lib.files import digest, file_sha256, inside, write_text
 from skyscript_assets.lib.storage.records import RECORD, Head, OutputKey, OutputRecord, parse_record, short_digest
 from skyscript_assets.lib.storage.remote import ObjectStore
 
@@ -160,9 +160,10 @@ class Store:
         with self._explaining(key):
             try:
                 for name, (_, sha256) in record.files.items():
-                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    target = inside(copy, name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     place = f"{VERSIONS}/{key.path}/{folder.name}/{name}"
-                    if remote.fetch(place, copy / name) != sha256:
+                    if remote.fetch(place, target) != sha256:
                         raise _mismatch(key, f"{self.root}/{place}", "its SHA-256 is another one")
                 copy.mkdir(parents=True, exist_ok=True)
                 write_text(copy / RECORD, record.text)

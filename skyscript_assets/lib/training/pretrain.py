@@ -21,7 +21,7 @@ import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import inside, replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
@@ -68,7 +68,7 @@ class _Split:
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
         region, source, tar = self._shards[pair].split("/")
-        data = read_member(self._chips[region, source] / tar, self._offsets[pair], self._lengths[pair])
+        data = read_member(inside(self._chips[region, source], tar), self._offsets[pair], self._lengths[pair])
         image = decode_image(data, f"{self._shards[pair]}: {self.chip_ids[pair]}")
         if epoch is None:
             return plain_view(image, self._boxes[pair], self._size)

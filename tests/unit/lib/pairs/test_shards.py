@@ -172,12 +172,9 @@ def test_progress_counts_the_pairs(tmp_path: Path, write_partition: WritePartiti
     assert told == [(1, 2, "pairs"), (2, 2, "pairs")]
 
 
-@pytest.mark.parametrize("chip_id", ["a1.5_S", "a/1"])
-def test_a_chip_id_that_is_no_webdataset_key_is_refused(
-    tmp_path: Path, write_partition: WritePartition, chip_id: str
-) -> None:
-    with pytest.raises(CorruptInputError, match="dot or a slash"):
-        shards_of(write_partition([{"chip_id": chip_id}]), tmp_path / "out")
+def test_a_chip_id_that_is_no_webdataset_key_is_refused(tmp_path: Path, write_partition: WritePartition) -> None:
+    with pytest.raises(CorruptInputError, match="holds a dot"):
+        shards_of(write_partition([{"chip_id": "a1.5_S"}]), tmp_path / "out")
 
 
 def test_a_damaged_image_is_found(tmp_path: Path, write_partition: WritePartition) -> None:

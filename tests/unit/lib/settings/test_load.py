@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from skyscript_assets.demo.settings import SyntheticSource
@@ -61,6 +62,49 @@ def test_a_key_in_the_wrong_section_is_told_the_right_one(profile: Path) -> None
         "  - plant.yaml: chips.max_failed_share: unknown key (found 0.2); it belongs under failures",
         "  - plant.yaml: chips.quota: unknown key (found 40); it belongs under plan",
     ]
+
+
+ODD_NAMES = [
+    "../up",
+    "..",
+    "a/b",
+    "a|b",
+    ".hidden",
+    "-dash",
+    "a..b",
+    "end.",
+    "a b",
+    "tab\t",
+    "line\n",
+    "x" * 65,
+    "",
+    "é",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_that_becomes_a_folder_cannot_lead_elsewhere(profile: Path, name: str) -> None:
+    sections = {"regions": ["regions"], "sources": ["sources"], "models": ["models", "weights", "bases"]}
+    for file, names in (sections | {"benchmarks": ["benchmarks"], "plant": []}).items():
+        content = yaml.safe_load((profile / f"{file}.yaml").read_text(encoding="utf-8"))
+        for section in names:
+            content[section][name] = next(iter(content[section].values()))
+        if file == "plant":
+            content["plan"]["snapshot"] = name
+        (profile / f"{file}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    for key in ("plan.snapshot", "regions.", "sources.", "models.", "weights.", "bases.", "benchmarks."):
+        assert f".yaml: {key}" in str(caught.value)
+
+
+def test_keys_that_some_file_systems_take_for_one_are_named(profile: Path) -> None:
+    edit(profile / "sources.yaml", "SYN03:", "syn1:")
+    edit(profile / "models.yaml", "linear-probe:", "Untrained-0:")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(profile)
+    assert "sources: 'syn1' and 'SYN1' differ in capitals alone; rename one of them" in str(caught.value)
+    assert "models: 'untrained-0' and 'Untrained-0' differ" in str(caught.value)
 
 
 def test_the_vocabulary_counts_with_the_sizes_of_the_plan() -> None:

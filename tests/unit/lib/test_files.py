@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import inside, is_name
+
+
+@pytest.mark.parametrize(
+    "name", ["helsinki", "S2", "aligned-0", "part-00001.tar", "a_b.c-d", "w1_S2_20200601_ab12.jpg"]
+)
+def test_names_of_files_and_folders_pass(name: str) -> None:
+    assert is_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", ".a", "-a", "_a", "a.", "a..b", "a b", "a\n", "a|b", "a:b"]
+)
+def test_what_leads_elsewhere_or_is_another_name_elsewhere_is_no_name(name: str) -> None:
+    assert not is_name(name)
+
+
+def test_a_path_of_a_table_stays_in_its_folder(tmp_path: Path) -> None:
+    assert inside(tmp_path, "kotka/SYN1/part-00001.tar") == tmp_path / "kotka/SYN1/part-00001.tar"
+    for name in ("../x", "a/../../x", "/etc/passwd", ".."):
+        with pytest.raises(CorruptInputError, match="leads out of it"):
+            inside(tmp_path, name)
