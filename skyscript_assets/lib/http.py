@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, RefusedError, SettingsError, SkyScriptError, UnreachableError
+from skyscript_assets.lib.hosts import refuse_by_name, refuse_private
 from skyscript_assets.lib.secrets import shown
 
 CONNECT_TIMEOUT_S = 10.0
@@ -202,6 +203,7 @@ def opened(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     stall_s: float | None = None,
+    private_hosts: frozenset[str] = frozenset(),
 ) -> Iterator[Any]:
     """One try of a request whose body is read inside the block, where reading raises as asking does.
 
@@ -215,13 +217,14 @@ def opened(
         headers: Further headers.
         body: Body of a POST.
         stall_s: Seconds without a byte until the try has failed; default: `STALL_S`.
+        private_hosts: Hosts whose addresses may be private, see `lib.hosts`; all others must be on the open Internet.
 
     Yields:
         The answer as urllib3 has it, of any status but a redirect.
 
     Raises:
         SettingsError: the address is none, or not http or https.
-        RefusedError: the server redirects away from http and https, or in circles.
+        RefusedError: the server redirects away from http and https, or in circles; or the address is a private one.
         UnreachableError: the server's certificate is not trusted.
         PassingError: the server or the network failed for now.
     """
@@ -229,7 +232,8 @@ def opened(
         if not _WEB.match(url):
             raise SettingsError(f"{shown(url)} cannot be asked: give an http or https address")
         signed, credentials = signer.sign(url, renew=renew) if signer is not None else (url, {})
-        with _sent(method, signed, {**(headers or {}), **credentials}, body, stall_s or STALL_S) as response:
+        pool = _pool_for(signed, private_hosts)
+        with _sent(pool, method, signed, {**(headers or {}), **credentials}, body, stall_s or STALL_S) as response:
             if response.status not in REDIRECT_STATUSES or "location" not in response.headers:
                 yield response
                 return
@@ -276,14 +280,16 @@ def fails_for_now(status: int, retry_after: str | None, said: str = "") -> Passi
 
 
 @contextlib.contextmanager
-def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None, stall_s: float) -> Iterator[Any]:
+def _sent(
+    pool: Any, method: str, url: str, headers: Mapping[str, str], body: bytes | None, stall_s: float
+) -> Iterator[Any]:
     """Send one request and translate what urllib3 raises; a body that was read leaves the connection open."""
     import urllib3
 
     given = {name.lower() for name in headers}
     sent = {name: value for name, value in _HEADERS.items() if name.lower() not in given} | dict(headers)
     try:
-        response = _pool(_proxy_for(url)).urlopen(
+        response = pool.urlopen(
             method,
             url,
             body=body,
@@ -345,24 +351,50 @@ def _read(response: Any, url: str, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the system's settings name for an address, as urllib has them."""
+def _pool_for(url: str, private_hosts: frozenset[str]) -> Any:
+    """The open connections for an address, by the proxy that the system's settings name for it, as urllib has them."""
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
+    host = parts.hostname or ""
+    proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(parts.scheme)
+    if proxy is not None:
+        # A proxy looks the name up for itself; what it stands for here is all that can be checked.
+        refuse_by_name(host, private_hosts)
+        return _pool(proxy, frozenset())
+    return _pool(None, private_hosts)
 
 
 @functools.cache
-def _pool(proxy: str | None) -> Any:
-    """The process's open connections."""
+def _pool(proxy: str | None, private_hosts: frozenset[str]) -> Any:
+    """The process's open connections; those that may be private serve nobody else."""
     import urllib3
 
     # On its level DEBUG urllib3 logs whole addresses, signatures included.
     logging.getLogger("urllib3").setLevel(logging.INFO)
     if proxy is not None:
         return urllib3.ProxyManager(proxy, num_pools=32, maxsize=CONNECTIONS)
-    return urllib3.PoolManager(num_pools=32, maxsize=CONNECTIONS)
+    manager = urllib3.PoolManager(num_pools=32, maxsize=CONNECTIONS)
+    manager.pool_classes_by_scheme = {
+        scheme: _guarded(pool, private_hosts) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+    return manager
+
+
+def _guarded(pool: Any, private_hosts: frozenset[str]) -> Any:
+    """A class of urllib3's pools whose connections go to no other private address."""
+    base = pool.ConnectionCls
+
+    def connected(self: Any) -> Any:
+        refuse_by_name(self.host, private_hosts)
+        sock = base._new_conn(self)
+        try:
+            # The name may have been given another address since: the one that was connected to counts.
+            refuse_private(self.host, sock.getpeername()[0], private_hosts)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    return type("Guarded", (pool,), {"ConnectionCls": type("Guarded", (base,), {"_new_conn": connected})})
 
 
 def _retry_after_s(value: str | None) -> float:

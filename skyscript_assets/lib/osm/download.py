@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
+from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.http import PassingError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import shown, without_secrets
@@ -61,17 +62,25 @@ UNKNOWN = Version()
 """The version where the server says nothing of it."""
 
 
-def download(url: str, target: Path, progress: Progress = silent, *, known: Version = UNKNOWN) -> Version | None:
+def download(
+    url: str,
+    target: Path,
+    progress: Progress = silent,
+    *,
+    known: Version = UNKNOWN,
+    allowed: Collection[str] = (),
+) -> Version | None:
     """Download a file; a part left by an earlier call is continued if the server still has the same file.
 
     The part is `{target}.part`, with `{target}.part.tag` beside it that holds the address and the server's name for
     this version of the file. Where the server gives none, a cut download starts afresh.
 
     Args:
-        url: Address, http or https.
+        url: Address, http or https, as the settings state it.
         target: Where the whole file ends.
         progress: Told the bytes that are there, and their total where the server states it.
         known: Version that the caller has already; where the server still has it nothing is downloaded.
+        allowed: Further hosts that may be private (`lib.hosts`).
 
     Returns:
         The version downloaded, None where the server still has the known one.
@@ -83,7 +92,7 @@ def download(url: str, target: Path, progress: Progress = silent, *, known: Vers
         CorruptInputError: the answer is a web page; the part stays as it was.
         NoSpaceError: the disk has less room than the file needs; the part stays for a later call.
     """
-    part = _Part(url, target)
+    part = _Part(url, target, private_hosts(allowed, url))
     try:
         changed = http.persist(shown(url), lambda: _continue(part, known, progress), kept=part.kept, otherwise=_BY_HAND)
     except OSError as error:
@@ -96,7 +105,7 @@ def download(url: str, target: Path, progress: Progress = silent, *, known: Vers
     return part.finish() if changed else None
 
 
-def read_small(url: str, limit: int) -> bytes | None:
+def read_small(url: str, limit: int, allowed: Collection[str] = ()) -> bytes | None:
     """The first `limit` bytes of a small file, such as a list of checksums; None where the server has no such file.
 
     Raises:
@@ -106,7 +115,7 @@ def read_small(url: str, limit: int) -> bytes | None:
     """
 
     def attempt() -> Any:
-        with http.opened(url) as response:
+        with http.opened(url, private_hosts=private_hosts(allowed, url)) as response:
             if response.status in ABSENT_STATUSES:
                 return None
             http.check_status(url, response.status, response.headers, _BY_HAND)
@@ -119,7 +128,8 @@ def read_small(url: str, limit: int) -> bytes | None:
 class _Part:
     """What is there of a download, and which version of the file it is of."""
 
-    def __init__(self, url: str, target: Path) -> None:
+    def __init__(self, url: str, target: Path, hosts: frozenset[str]) -> None:
+        self.private_hosts = hosts
         self.url, self._address, self._target = url, without_secrets(url), target
         self.path = target.with_name(f"{target.name}.part")
         self._tag = target.with_name(f"{target.name}.part.tag")
@@ -170,7 +180,7 @@ def _continue(part: _Part, known: Version, progress: Progress) -> bool:
     if have:
         # With If-Range a server whose file has changed sends the whole new file instead of its rest (RFC 9110, 13.1.5).
         headers = {"Range": f"bytes={have}-", "If-Range": str(version.for_ranges)}
-    with http.opened(part.url, headers=headers) as response:
+    with http.opened(part.url, headers=headers, private_hosts=part.private_hosts) as response:
         if response.status == 304 and headers and not have:
             return False
         stated = response.headers.get("Content-Range", "")

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def read_of_region(region: Region, shared: Shared) -> dict[str, Any]:
     except MissingInputError:
         source = None
     return {
-        "region": region.model_dump(mode="json", exclude={"title"}),
+        "region": region.model_dump(mode="json", exclude={"title", "allow_private_hosts"}),
         "file": _stamp(source) if isinstance(source, Path) else None,
         "address": source if isinstance(source, str) else None,
         "polygon": None if region.polygon is None else polygon_digest(shared.resolve(region.polygon)),
@@ -213,7 +213,8 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
     Between a publisher's new extract and its new .md5 file some time passes, and what was read in between matches
     neither.
     """
-    origin = _downloaded(address, target, progress, earlier)
+    allowed = region.allow_private_hosts
+    origin = _downloaded(address, target, progress, earlier, allowed)
     md5_url = region.md5_url
     if md5_url is None and region.sha256 is None:
         split = urlsplit(address)
@@ -225,10 +226,12 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
             raise
     target.unlink()
     version_note(target).unlink(missing_ok=True)
-    return _checked(region, _downloaded(address, target, progress, None), target, md5_url)
+    return _checked(region, _downloaded(address, target, progress, None, allowed), target, md5_url)
 
 
-def _downloaded(address: str, target: Path, progress: Progress, earlier: Earlier | None) -> Origin:
+def _downloaded(
+    address: str, target: Path, progress: Progress, earlier: Earlier | None, allowed: Collection[str]
+) -> Origin:
     """A download or the earlier output's, under the target's name."""
     note = version_note(target)
     name = without_secrets(address)
@@ -237,7 +240,7 @@ def _downloaded(address: str, target: Path, progress: Progress, earlier: Earlier
         version = Version(**json.loads(note.read_text(encoding="utf-8"))) if note.is_file() else UNKNOWN
         return Origin(name, file_sha256(target), "none", version)
     known = UNKNOWN if earlier is None else earlier.version(name)
-    found = download(address, target, progress, known=known)
+    found = download(address, target, progress, known=known, allowed=allowed)
     if found is None and earlier is not None:
         if (folder := earlier.folder()) is not None:
             _link(folder / target.name, target)
@@ -246,7 +249,7 @@ def _downloaded(address: str, target: Path, progress: Progress, earlier: Earlier
             return Origin(name, str(sha256), "none", known, not_modified=True)
         # Something has happened to the earlier output: it is no longer what was downloaded.
         target.unlink(missing_ok=True)
-        found = download(address, target, progress)
+        found = download(address, target, progress, allowed=allowed)
     version = found or UNKNOWN
     note.write_text(json.dumps(dataclasses.asdict(version)), encoding="utf-8")
     return Origin(name, file_sha256(target), "none", version)
@@ -269,7 +272,7 @@ def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) ->
         DigestMismatchError: it has broken one.
     """
     checksum = "none"
-    promised = _promised_md5(md5_url, required=region.md5_url is not None) if md5_url is not None else None
+    promised = _promised_md5(md5_url, region) if md5_url is not None else None
     if promised is not None:
         with path.open("rb") as file:
             # Publishers of extracts state MD5; it guards against a bad transfer and nothing else.
@@ -290,9 +293,10 @@ def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) ->
     return dataclasses.replace(origin, checksum=checksum)
 
 
-def _promised_md5(md5_url: str, *, required: bool) -> str | None:
-    """The digest that an .md5 file states; None where it is not required and there is none."""
-    data = read_small(md5_url, MD5_FILE_BYTES)
+def _promised_md5(md5_url: str, region: Region) -> str | None:
+    """The digest that an .md5 file states; None where the region states no such file and there is none."""
+    required = region.md5_url is not None
+    data = read_small(md5_url, MD5_FILE_BYTES, region.allow_private_hosts)
     if data is None and required:
         raise MissingInputError(f"{shown(md5_url)} does not exist; correct md5_url in regions.yaml, or take it out")
     stated = re.match(rb"[0-9a-fA-F]{32}(?=\s|$)", (data or b"").strip())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from skyscript_assets.lib.settings.base import BBox, Model, RegionKey, Sha256, WebAddress
+from skyscript_assets.lib.settings.base import BBox, Model, PrivateHosts, RegionKey, Sha256, WebAddress
 
 GeofabrikName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_length=128)]
 GEOFABRIK = "https://download.geofabrik.de"
@@ -48,6 +48,8 @@ class Region(Model):
         description="Or: a file with the polygon of the ground to use, absolute or from the settings folder: .poly, or "
         "a vector file of one layer in any CRS (.geojson, .gpkg, .shp, .fgb, .kml, .gml, .parquet).",
     )
+
+    allow_private_hosts: PrivateHosts = ()
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Region:

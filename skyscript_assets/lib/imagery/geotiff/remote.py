@@ -63,8 +63,8 @@ class SparseCopy:
         fingerprint: SHA-256 of its size and first bytes, which in a COG state where each block is and how long.
     """
 
-    def __init__(self, url: str, signer: Signer | None) -> None:
-        """Fetch the beginning of a file and its directories.
+    def __init__(self, url: str, signer: Signer | None, private_hosts: frozenset[str] = frozenset()) -> None:
+        """Fetch the beginning of a file and its directories; `private_hosts` as `lib.http.opened` has them.
 
         Raises:
             RefusedError: the server refuses it.
@@ -73,7 +73,7 @@ class SparseCopy:
             NoSpaceError: the disk is full.
         """
         self.name = shown(url)
-        self._url, self._signer = url, signer
+        self._url, self._signer, self._private_hosts = url, signer, private_hosts
         self._lock = threading.RLock()
         self._kept = Spans()
         self._etag: str | None = None
@@ -142,7 +142,9 @@ class SparseCopy:
 
     def _asked(self, begin: int, end: int, limit: int) -> Answer:
         headers = {"Range": f"bytes={begin}-{end - 1}"}
-        answer = request(self._url, limit=limit, signer=self._signer, headers=headers)
+        answer = request(
+            self._url, limit=limit, signer=self._signer, headers=headers, private_hosts=self._private_hosts
+        )
         self._check(answer, begin, end)
         return answer
 

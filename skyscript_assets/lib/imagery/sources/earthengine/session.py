@@ -19,6 +19,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     SkyScriptError,
 )
+from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.http import CREDENTIAL_STATUSES, PASSING_STATUSES, PassingError, ask, fails_for_now, persist
 from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
 from skyscript_assets.lib.secrets import told
@@ -138,7 +139,7 @@ class EarthEngine:
         # Retries are made here, where they are bounded and a used-up quota is told from a broken request.
         ee.data.setMaxRetries(0)
         ee.data.setUserAgent("skyscript-assets")
-        transport = _Transport(self._source.timeout_s)
+        transport = _Transport(self._source)
         ee.Initialize(credentials, url=self._source.url, project=project, http_transport=transport)
 
     def _credentials(self) -> tuple[Any, str]:
@@ -189,8 +190,9 @@ class EarthEngine:
 class _Transport:
     """What Google's client sends its requests with: the interface of httplib2 over the project's own requests."""
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, source: EarthEngineSource) -> None:
+        hosts = private_hosts(source.allow_private_hosts, source.url)
+        self._how = {"stall_s": source.timeout_s, "private_hosts": hosts}
 
     def request(
         self, uri: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **_: Any
@@ -198,7 +200,7 @@ class _Transport:
         """Make a request, once."""
         import httplib2
 
-        how: dict[str, Any] = {"method": method, "body": body, "headers": headers, "stall_s": self._timeout_s}
+        how: dict[str, Any] = {"method": method, "body": body, "headers": headers, **self._how}
         answer = ask(uri, limit=MAX_ANSWER_BYTES, **how)
         return httplib2.Response({**answer.headers, "status": str(answer.status)}), answer.body
 

@@ -25,6 +25,7 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     SkyScriptError,
 )
+from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.imagery.sources.services.settings import ServiceSource
 from skyscript_assets.lib.imagery.sources.services.xml import parse_xml
 from skyscript_assets.lib.secrets import KEY_PLACE, shown, told, with_place
@@ -56,6 +57,7 @@ class Client:
     def __init__(self, source: ServiceSource, key: str, folder: Path) -> None:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
+        self._private_hosts = private_hosts(source.allow_private_hosts, source.url)
         self._secret = _read_secret(source, key)
         self._turn = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
@@ -88,14 +90,15 @@ class Client:
             CorruptInputError: the answer is cut on every try, or too long.
         """
         try:
-            answer = http.request(url, limit=MAX_ANSWER_BYTES, signer=self, headers=self._headers)
+            answer = http.request(
+                url, limit=MAX_ANSWER_BYTES, signer=self, headers=self._headers, private_hosts=self._private_hosts
+            )
         except RefusedError as error:
             if error.status in self._source.absent_statuses:
                 return None
-            raise MissingInputError(
-                f"source {self._key}: {shown(url)}: the service refuses"
-                f"{f' with {error.status}' if error.status else ''}; {self._remedy(error.status)}"
-            ) from None
+            said = f"{shown(url)}: the service refuses with {error.status}; {self._remedy(error.status)}"
+            told = said if error.status else with_place(str(error), self._secret)
+            raise MissingInputError(f"source {self._key}: {told}") from None
         except SkyScriptError as error:
             # What went wrong below the signed address may name it, and with it a key that stands in its path.
             told = with_place(str(error), self._secret)

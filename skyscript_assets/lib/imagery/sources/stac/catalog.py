@@ -97,6 +97,7 @@ class _Documents:
 
     def __init__(self, source: StacSource, folder: Path) -> None:
         self._signer: Signer | None = signer_of(source)
+        self._private_hosts = source.private_hosts
         self.local = source.is_local
         self.root = str((folder / Path(source.catalog).expanduser()).resolve()) if self.local else source.catalog
 
@@ -120,9 +121,8 @@ class _Documents:
             headers = {"Accept": "application/geo+json, application/json"}
             headers |= {"Content-Type": "application/json"} if body is not None else {}
             method = "GET" if body is None else "POST"
-            answer = request(
-                url, limit=MAX_DOCUMENT_BYTES, signer=self._signer, method=method, headers=headers, body=body
-            )
+            how: dict[str, Any] = {"method": method, "headers": headers, "private_hosts": self._private_hosts}
+            answer = request(url, limit=MAX_DOCUMENT_BYTES, signer=self._signer, body=body, **how)
             return answer.body.decode("utf-8", errors="replace")
         path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url)
         if not self.local:

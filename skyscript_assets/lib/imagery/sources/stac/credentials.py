@@ -35,7 +35,8 @@ class _Credentials:
     """Signed addresses, and a token from the environment as a header, as the settings have them."""
 
     def __init__(self, source: StacSource) -> None:
-        self._signing = _sas_tokens(source.signing, source.collection) if source.signing and source.collection else None
+        hosts = source.private_hosts
+        self._signing = _sas_tokens(source.signing, source.collection or "", hosts) if source.signing else None
         self._token, self._in_clear = source.token, source.catalog.startswith("http:")
         self._hosts = (source.token.hosts if source.token else ()) or tuple(
             filter(None, [urlsplit(source.catalog).hostname])
@@ -60,8 +61,8 @@ class _SasTokens:
     `{endpoint}/token/{collection}` answers `token`, a query string, and `msft:expiry`.
     """
 
-    def __init__(self, signing: SasSigning, collection: str) -> None:
-        self._signing, self._collection = signing, collection
+    def __init__(self, signing: SasSigning, collection: str, private_hosts: frozenset[str]) -> None:
+        self._signing, self._collection, self._private_hosts = signing, collection, private_hosts
         self._lock = threading.Lock()
         self._token = ""
         self._expires = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -80,7 +81,7 @@ class _SasTokens:
 
     def _fetch(self) -> None:
         address = f"{self._signing.endpoint.rstrip('/')}/token/{self._collection}"
-        answer = request(address, limit=MAX_TOKEN_BYTES)
+        answer = request(address, limit=MAX_TOKEN_BYTES, private_hosts=self._private_hosts)
         try:
             facts = json.loads(answer.body)
             expires = dt.datetime.fromisoformat(facts["msft:expiry"])

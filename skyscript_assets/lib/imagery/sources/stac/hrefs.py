@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.files import is_name
 from skyscript_assets.lib.imagery.geotiff.remote import GdalFile, ImageFile, SparseCopy
 from skyscript_assets.lib.imagery.sources.stac.credentials import signer_of
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
@@ -61,7 +62,12 @@ def checked(href: str, source: StacSource) -> str:
 def _allowed_prefix(href: str, source: StacSource) -> str:
     prefix = href[: href.find("/", 1) + 1]
     rest = href[len(prefix) :]
-    if prefix not in source.gdal_prefixes or "/vsi" in rest or ".." in rest.split("/") or rest.startswith("vsi"):
+    if (
+        prefix not in source.gdal_prefixes
+        or "/vsi" in rest
+        or ".." in rest.split("/")
+        or not is_name(rest.partition("/")[0])  # GDAL makes a host of a bucket's name, and signs for it: x.org#
+    ):
         raise SceneError(
             f"{shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
             "name it in `gdal_prefixes`"
@@ -85,13 +91,13 @@ def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFi
     def make() -> tuple[float, ImageFile | CorruptInputError]:
         try:
             if _SCHEME.match(place):
-                return math.inf, SparseCopy(place, signer_of(source))
+                return math.inf, SparseCopy(place, signer_of(source), source.private_hosts)
             return math.inf, GdalFile(place, {"AWS_REQUEST_PAYER": "requester"} if source.requester_pays else {})
         except CorruptInputError as error:
             _log.warning("%s", error)
             return time.monotonic() + REMEMBERED_S, error
 
-    _, file = _FILES.get(place, make, lambda known: not afresh and time.monotonic() < known[0])
+    _, file = _FILES.get((place, source.private_hosts), make, lambda known: not afresh and time.monotonic() < known[0])
     if isinstance(file, CorruptInputError):
         raise file
     return file

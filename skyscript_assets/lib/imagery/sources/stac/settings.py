@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
+from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, Model, Month, Share, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
@@ -73,9 +74,9 @@ class StacSource(SourceBase):
     max_items: int = Field(10_000, ge=1, description="Most items that are looked at; more end with an error.")
     signing: Annotated[SasSigning | None, UNSEEN] = Field(None, description="Signs addresses for hosts that want it.")
     token: Annotated[TokenHeader | None, UNSEEN] = Field(None, description="Sends a token to hosts that want it.")
-    gdal_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^/vsi[a-z0-9_]+/$")], ...] = Field(
+    gdal_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^/vsi(s3|gs|az|adls|oss|swift)/$")], ...] = Field(
         (),
-        description="Virtual file systems of GDAL that addresses may name, such as /vsis3/ for s3://.",
+        description="Object stores that addresses may name and GDAL reads by itself, such as /vsis3/ for s3://.",
     )
     requester_pays: Annotated[bool, UNSEEN] = Field(
         default=False,
@@ -92,6 +93,11 @@ class StacSource(SourceBase):
         if self.since is not None and self.until is not None and self.since > self.until:
             raise ValueError("since must not be after until")
         return self
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts that may be private."""
+        return private_hosts(self.allow_private_hosts, self.catalog, self.signing.endpoint if self.signing else None)
 
     @property
     def is_local(self) -> bool:
