@@ -82,7 +82,13 @@ class Stack:
         }
         path = os.pathsep.join((str(Path(sys.executable).parent), str(self.postgres.programs), os.environ["PATH"]))
         # The image has the package installed; the virtual environment may have another working copy.
-        return {"PATH": path, "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT), "PGPORT": str(self.postgres.port), **stated}
+        return {
+            "PATH": path,
+            "HOME": os.environ["HOME"],
+            "PYTHONPATH": str(ROOT),
+            "PGPORT": str(self.postgres.port),
+            **stated,
+        }
 
     def start(self, name: str) -> None:
         """Start a service in a process group of its own, as its container would be."""
@@ -127,7 +133,7 @@ class Stack:
         return f"--- {name}\n" + (self.folder / f"{name}.log").read_text(encoding="utf-8")[-3000:]
 
     def stop(self, name: str) -> int:
-        """What `docker compose stop` does, through `tini -g`: SIGTERM to all processes of a service, SIGKILL after its grace.
+        """What `docker compose stop` does: SIGTERM to all processes (`tini -g`), SIGKILL after the service's grace.
 
         Raises:
             subprocess.TimeoutExpired: it had to be killed.

@@ -49,7 +49,7 @@ class Postgres:
 
 @contextmanager
 def postgres(environment: Mapping[str, str]) -> Iterator[Postgres]:
-    """A running server with the user, password and database that the image `postgres` would make from these variables."""
+    """A running server with the user, password and database that the image `postgres` makes from these variables."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if not found:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
