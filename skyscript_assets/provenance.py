@@ -22,6 +22,7 @@ from skyscript_assets.lib.secrets import without_secrets
 from skyscript_assets.lib.settings.base import seen
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import SCHEMA_VERSION, Head, Heads, OutputKey, OutputRecord, Store
+from skyscript_assets.lib.threads import limit_libraries
 from skyscript_assets.partitions import Partition, inputs_of, not_covered
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class Outputs:
             record = self.store.finish(key, provenance.fingerprint)
         if record is None or (current and not reused):
             with self.store.writing(key, provenance.fingerprint) as out:
+                limit_libraries()
                 counts = stage.build(run_in(out=out, previous=previous, retry=retry, verify=True))
                 stage.refuse_broken(key, out, counts)
                 record = self.store.complete(

@@ -1,7 +1,7 @@
 """Data versions of the tiny profile, pinned: `python -m tests.pins` runs it and writes them to `pins.json`.
 
-Numerical libraries choose threads and instructions by the machine, and their last bits differ by that. The profile is
-therefore run with one thread and the instructions that every x86-64 processor has.
+Numerical libraries choose instructions by the machine, and their last bits differ by that. The profile is therefore run
+with the instructions that every x86-64 processor has. On how many threads it runs makes no difference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ def environment(home: Path) -> dict[str, str]:
     without = "AVX2,-AVX2_Usable,-FMA,-FMA_Usable,-FMA4,-AVX512F"
     return {
         **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
         "OPENBLAS_CORETYPE": "NEHALEM",
         "MKL_CBWR": "COMPATIBLE",
         "ATEN_CPU_CAPABILITY": "default",

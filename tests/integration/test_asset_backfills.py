@@ -100,7 +100,7 @@ def succeed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def test_a_backfill_of_everything_takes_one_run_a_partition_and_level(
     daemon: WorkspaceProcessContext, settings: Settings, seed: int
 ) -> None:
-    instance, chance, name = daemon.instance, random.Random(seed), f"everything-{seed}"  # noqa: S311
+    instance, chance, name = daemon.instance, random.Random(seed), f"everything-{seed}"
     start(daemon, name)
     while (backfill := instance.get_backfill(name)) and backfill.status is BulkActionStatus.REQUESTED:
         tick(daemon)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,22 @@ from tests.pins import PINS, changed, environment, versions
 from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
+
+MADE_AGAIN = """
+import os, sys
+from pathlib import Path
+os.sched_getaffinity = lambda _: set(range(int(sys.argv[1])))
+from skyscript_assets.assets import STAGES
+from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.lib.storage import Store
+from skyscript_assets.partitions import partitions_of
+from skyscript_assets.provenance import Outputs
+settings, store = load_settings(Path(sys.argv[2]) / "profile"), Store(Path(sys.argv[2]) / "data")
+for name in ("osm_objects", "image_chips", "chip_features", "clip_scores", "trained_checkpoint", "benchmark_scores"):
+    for partition in partitions_of(STAGES[name].scheme, settings):
+        Outputs(STAGES, settings, store).materialize(STAGES[name], partition, force=True)
+"""
+"""What computes, made again as on a machine with as many cores as the first argument says."""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +99,22 @@ def test_a_run_killed_at_a_random_moment_continues_to_the_end(workshop: Workshop
 def test_outputs_have_the_bytes_that_are_pinned_for_their_code_versions(home: Path) -> None:
     assert set(json.loads(PINS.read_text(encoding="utf-8"))) == set(versions(home)), "python -m tests.pins"
     assert changed(home) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_outputs_have_the_same_bytes_on_any_number_of_threads_and_in_any_order_of_sets(
+    home: Path, workshop: Workshop, threads: int
+) -> None:
+    before = versions(home)
+    shutil.rmtree(workshop.store.cache("benchmark_features"))
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED")
+    subprocess.run(
+        [sys.executable, "-c", MADE_AGAIN, str(threads), str(home)],
+        env=environment(home) | dict.fromkeys(names, str(threads)),
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    assert versions(home) == before
 
 
 def test_nothing_is_left_in_staging(workshop: Workshop) -> None:

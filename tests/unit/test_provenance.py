@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skyscript_assets.asset import Counts, Stage, asset
 from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
@@ -173,6 +174,20 @@ def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, 
 def test_heavy_partitions_come_first(settings: Settings) -> None:
     gsds = [settings.sources[source].gsd_m for _, source in partitions_of(Scheme.REGION_SOURCE, settings)]
     assert gsds == sorted(gsds)
+
+
+def test_a_body_computes_on_one_thread(settings: Settings, store: Store) -> None:
+    found = []
+
+    def build(_run: Run[Any]) -> Counts:
+        found.extend(info["num_threads"] for info in threadpool_info())
+        return {}
+
+    threadpool_limits(2)
+    stage = dataclasses.replace(extract, build=build)
+    Outputs({"extract": stage}, settings, store).materialize(stage, ("helsinki",))
+    assert found
+    assert set(found) == {1}
 
 
 def test_a_stage_is_told_which_output_it_replaces(settings: Settings, store: Store) -> None:

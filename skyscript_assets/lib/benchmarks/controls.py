@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from skyscript_assets.lib.arrays import BoolArray
-from skyscript_assets.lib.benchmarks.intervals import mean_over_classes, one_thread
+from skyscript_assets.lib.benchmarks.intervals import mean_over_classes
 from skyscript_assets.lib.benchmarks.metrics import Floats, roc_auc
 
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -107,8 +107,7 @@ def log_odds(features: Floats, truth: BoolArray, asked: Floats, strength: float)
         return loss + (penalty * weights**2).sum() / 2, (slope + penalty * weights).ravel()
 
     limits = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
-    with one_thread():
-        fitted = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=limits)
+    fitted = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=limits)
     scores = np.zeros((len(asked), truth.shape[1]))
     scores[:, learnt] = _with_intercept((asked - mean) / scale) @ fitted.x.reshape(shape)
     return scores

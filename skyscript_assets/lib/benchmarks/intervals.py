@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.metrics import Array, Draws, Floats, class_means, roc_auc
@@ -76,15 +75,6 @@ class Figure(Model):
         return Figure(value=value, low=low, high=high)
 
 
-def one_thread() -> threadpool_limits:
-    """Within the block matrix products use one thread.
-
-    They are small here, and the threads of a matrix library wait for each other by spinning: on a busy machine a
-    product of a millisecond takes a hundred. One thread also gives the same last digits on every number of cores.
-    """
-    return threadpool_limits(1, "blas")
-
-
 def mean_over_classes(values: Array) -> Array:
     """Mean over the last axis of the classes that have a value; NaN where none has."""
     with warnings.catch_warnings():
@@ -109,8 +99,7 @@ def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic) -> Ar
     step = max(1, MAX_COUNTS // len(names))
     for start in range(0, samples, step):
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(step, samples - start))
-        with one_thread():
-            rounds.append(statistic(Draws(member, drawn.astype(np.float64))))
+        rounds.append(statistic(Draws(member, drawn.astype(np.float64))))
     return np.concatenate(rounds)
 
 

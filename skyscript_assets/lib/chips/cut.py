@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.chips.failures import FAILURE_SCHEMA, FAILURES_FILE, read_failures
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
@@ -38,6 +36,7 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
+from skyscript_assets.lib.threads import cores
 
 CUT_VERSION = "2"
 """Raised when the same plan, scenes and settings give other chips: nothing of an older version is taken over."""
@@ -75,7 +74,7 @@ CHIP_SCHEMA = pa.schema(
 scene, window and encoding, `datetime` the acquisition time of the scene.
 """
 
-WORKERS = min(8, os.cpu_count() or 1)
+WORKERS = min(8, cores())
 """Threads that read and encode: GDAL and libjpeg-turbo release Python's lock."""
 
 BATCH = 32
@@ -159,11 +158,9 @@ def cut_chips(
     reusable = ReusableChips(inputs.replaced)
     threads = Workers(workers, settings, inputs.open_scene, reusable, dict(reusable.failures))
     cutting = _Cutting(plan, scenes, threads, out, progress, max_failed_share)
-    # The threads are as many as is good; those that BLAS would add for each small product wait for one another.
-    with threadpool_limits(1, "blas"):
-        if not (only_failed and inputs.replaced is not None and cutting.take(inputs.replaced)):
-            cutting.cut_all()
-        cutting.retry()
+    if not (only_failed and inputs.replaced is not None and cutting.take(inputs.replaced)):
+        cutting.cut_all()
+    cutting.retry()
     return cutting.finish()
 
 

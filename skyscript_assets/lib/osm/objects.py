@@ -8,7 +8,6 @@ these blocks; libosmium assembles the areas that are not plain rings. Other form
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,6 +49,7 @@ from skyscript_assets.lib.osm.shapes import (
 )
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
+from skyscript_assets.lib.threads import cores
 
 OBJECT_SCHEMA = pa.schema(
     [
@@ -203,7 +203,7 @@ class _Writing:
     ) -> None:
         self._file, self._bounds, self._polygon, self._out, self._scratch = file, bounds, polygon, out, scratch
         self._progress = progress
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = cores()
         self._found = _Rows()
         self._locations = NodeLocations(scratch)
         self._last: dict[str, int] = {}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.settings.models import Base, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.threads import forward_passes
 from skyscript_assets.lib.towers.bases import load_base, quiet_transformers
 from skyscript_assets.lib.towers.weights import locate_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts, one or more, to (N, dim) float32 rows of length one, in their order."""
@@ -24,9 +29,6 @@ MAX_TOKENS = 128
 
 BATCH = 64
 """Texts in one forward pass."""
-
-THREADS = 1
-"""Threads of a forward pass. Tags are so short that on a busy machine two threads wait longer than one works."""
 
 
 def load_encoder(name: str, weights: Mapping[str, PackagedWeights], bases: Mapping[str, Base]) -> Encode:
@@ -91,24 +93,17 @@ class SentenceEncoder:
         # Batches of like length waste no padding; the order of equal texts does not matter, so the answer is the same
         # for any order of the input.
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        rows = np.empty((len(distinct), self.dim), np.float32)
-        for start in range(0, len(distinct), BATCH):
-            rows[start : start + BATCH] = self._forward(distinct[start : start + BATCH])
+        batches = (self._tokens(distinct[start : start + BATCH]) for start in range(0, len(distinct), BATCH))
+        rows = [found.numpy() for found in forward_passes(self._forward, batches)]
         place = {text: row for row, text in enumerate(distinct)}
-        return rows[[place[text] for text in texts]] if len(texts) else rows
+        return np.concatenate([np.empty((0, self.dim), np.float32), *rows])[[place[text] for text in texts]]
 
-    def _forward(self, batch: list[str]) -> NDArray[np.float32]:
-        import torch
+    def _tokens(self, batch: list[str]) -> Any:
+        return self._tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(THREADS)
-        try:
-            tokens = self._tokenizer(batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-            with torch.inference_mode():
-                states = self._model(**tokens).last_hidden_state
-                mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-                pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-                normal = torch.nn.functional.normalize(pooled, dim=1)
-        finally:
-            torch.set_num_threads(before)
-        return np.asarray(normal.numpy(), np.float32)
+    def _forward(self, tokens: Any) -> Tensor:
+        from torch.nn.functional import normalize
+
+        states = self._model(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
+        return normalize((states * mask).sum(1) / mask.sum(1).clamp(min=1e-9), dim=1)

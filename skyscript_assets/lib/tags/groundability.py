@@ -53,9 +53,6 @@ REPORT_FILE = "report.json"
 DECIDERS: tuple[str, ...] = ("override", "label", "policy", "model", "unseen")
 """Who may decide, the strongest first."""
 
-THREADS = 1
-"""Threads of the linear algebra: sums that are not split come out the same on every machine."""
-
 DOUBTFUL = 30
 """Tags that the report names for labelling next."""
 
@@ -168,20 +165,17 @@ def _ask_model(
     asked: Sequence[Tag], labels: Mapping[Tag, Label], statistics: TagStatistics, encode: Encode, threshold: float
 ) -> tuple[dict[Tag, dict[str, Any]], dict[str, Any]]:
     """The columns that the model fills for some tags, and the figures of its cross-validation."""
-    from threadpoolctl import threadpool_limits
-
     truth = Truth.of(labels)
     everything = [*labels, *(tag for tag in asked if tag not in labels)]
     rows = np.hstack([*tag_features(everything, len(labels), statistics, encode).values()])
     place = {tag: i for i, tag in enumerate(everything)}
     taught = rows[: len(labels)]
-    with threadpool_limits(THREADS):
-        model = GroundabilityModel.fit(kernel(taught, taught), truth.visible, truth.steps, truth.keys, ~truth.ruled)
-        similar = kernel(rows[[place[tag] for tag in asked]], taught)
-        # Rounded, so that the last bits of another machine's arithmetic do not make another file.
-        chances = np.round(model.chance(similar), 6)
-        step_chances = np.round(model.step_chances(similar), 6)
-        validated = cross_validate(taught, truth, threshold)
+    model = GroundabilityModel.fit(kernel(taught, taught), truth.visible, truth.steps, truth.keys, ~truth.ruled)
+    similar = kernel(rows[[place[tag] for tag in asked]], taught)
+    # Rounded, so that the last bits of another machine's arithmetic do not make another file.
+    chances = np.round(model.chance(similar), 6)
+    step_chances = np.round(model.step_chances(similar), 6)
+    validated = cross_validate(taught, truth, threshold)
     steps = np.where(chances >= threshold, decided_steps(step_chances), -1)
     said = {
         tag: {"p_visible": chance, "p_steps": of_steps, "coarsest_gsd_m": GSD_STEPS_M[step] if step >= 0 else None}

@@ -11,19 +11,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.threads import forward_passes
 from skyscript_assets.lib.towers.views import UInt8Array, plain_view
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Float32Array = NDArray[np.float32]
+Batch = TypeVar("Batch")
 
 PREPROCESSING = "shortest side bicubic antialiased, centre square, version 1"
 """Part of a tower's digest: a change here makes stored features stale."""
@@ -170,16 +172,19 @@ class ClipModel:
         Returns:
             (N, D) float32.
         """
+        trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
+        size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+        batches = (images[start : start + size] for start in range(0, len(images), size))
+        with self.image_head.taken_off():
+            return self._rows(lambda batch: trunk(self.pixels(self.preprocess(batch))), batches)
+
+    def _rows(self, network: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Float32Array:
+        """What a network makes of each batch, one below the other."""
         import torch
 
-        if self._trunk is None:
-            self._trunk = self._inference_trunk()
-        batch = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
-        found = []
         with torch.inference_mode():
-            for start in range(0, len(images), batch):
-                x = self.pixels(self.preprocess(images[start : start + batch]))
-                found.append(self._trunk(x).float().cpu().numpy())
+            passes = forward_passes(network, batches) if self.device.type == "cpu" else map(network, batches)
+            found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
     def _inference_trunk(self) -> Callable[[Tensor], Tensor]:
@@ -187,14 +192,9 @@ class ClipModel:
         if trunk is not None and self.device.type == "cpu":
             from skyscript_assets.lib.towers.fusion import fused
 
-            compiled: Callable[[Tensor], Tensor] = fused(trunk, self.image_size)
-            return compiled
-        return self._image_tower
-
-    def _image_tower(self, pixels: Tensor) -> Tensor:
-        with self.image_head.taken_off():
-            features: Tensor = self.network.encode_image(pixels)
-        return features
+            return fused(trunk, self.image_size)
+        whole: Callable[[Tensor], Tensor] = self.network.encode_image
+        return whole
 
     def project_image(self, features: Float32Array) -> Float32Array:
         """Image features (N, D) in the shared space, (N, E), not normalised."""
@@ -217,19 +217,12 @@ class ClipModel:
         Returns:
             (N, D) float32, in the order of `texts`.
         """
-        import torch
-
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        found = []
-        with torch.inference_mode(), self.text_head.taken_off():
-            for start in range(0, len(distinct), TEXT_BATCH):
-                tokens = self.tokens(distinct[start : start + TEXT_BATCH])
-                found.append(self.network.encode_text(tokens).float().cpu().numpy())
-        if not found:
-            return np.empty((0, 0), np.float32)
+        batches = (self.tokens(distinct[start : start + TEXT_BATCH]) for start in range(0, len(distinct), TEXT_BATCH))
+        with self.text_head.taken_off():
+            features = self._rows(self.network.encode_text, batches)
         row = {text: i for i, text in enumerate(distinct)}
-        features: Float32Array = np.concatenate(found)[[row[text] for text in texts]]
-        return features
+        return features[[row[text] for text in texts]] if row else features
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
         """Texts as L2-normalised embeddings (N, E)."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.tar import read_member
+from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
 from skyscript_assets.lib.training.batches import codes_of, deal_batches
@@ -118,7 +118,7 @@ def train_clip(
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
     train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
-    places = (recipe, chips, base.image_size, settings.seed, threads or min(16, os.cpu_count() or 1))
+    places = (recipe, chips, base.image_size, settings.seed, threads or min(16, cores()))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
     run.resume(_identity(base_digest, settings, run.train))
     history = run.to_the_end(progress)

@@ -58,13 +58,6 @@ def test_no_texts_make_no_rows(tiny: Path) -> None:
     assert SentenceEncoder(tiny).encode([]).shape == (0, 16)
 
 
-def test_threads_of_the_caller_are_kept(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    monkeypatch.setattr(embedding, "THREADS", before + 1)
-    SentenceEncoder(tiny).encode(["tree", "lake"])
-    assert torch.get_num_threads() == before
-
-
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(PretrainedWeightsError, match=r"lacks config\.json, tokenizer\.json, model\.safetensors"):
         SentenceEncoder(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from skyscript_assets.lib import threads
 from skyscript_assets.lib.settings.models import OpenClipBase
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
@@ -42,6 +43,19 @@ def test_equal_inputs_give_equal_bits_in_any_order(joint_model: ClipModel):
     np.testing.assert_array_equal(joint_model.image_features(images), joint_model.image_features(images))
     np.testing.assert_array_equal(joint_model.encode_texts(texts), joint_model.encode_texts(texts[::-1])[::-1])
     np.testing.assert_array_equal(joint_model.encode_texts([*texts, texts[0]])[-1], joint_model.encode_texts(texts)[0])
+
+
+@pytest.mark.parametrize("base", ["joint_model", "tiny_vit"])
+def test_features_have_the_same_bits_on_any_number_of_cores(
+    base: str, tiny_base: OpenClipBase, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    model = load_base(tiny_base, {}, seed=0) if base == "tiny_vit" else request.getfixturevalue(base)
+    images, texts = noise(35), [f"natural tree {number}" for number in range(150)]
+    found = []
+    for cores in (1, 2, 4):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        found.append(model.image_features(images).tobytes() + model.text_features(texts).tobytes())
+    assert found == [found[0]] * 3
 
 
 def test_no_images_and_no_texts_are_no_rows(joint_model: ClipModel):
