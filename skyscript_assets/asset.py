@@ -4,6 +4,7 @@ The assets themselves are declared in `skyscript_assets.assets`. A body is given
 and nothing else of them; how it is run against the store is told in `provenance`, its partitions in `partitions`.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, Literal
 import dagster as dg
 import pyarrow as pa
 
-from skyscript_assets import checks, metadata
+from skyscript_assets import checks, metadata, runs
 from skyscript_assets.checks import Check
-from skyscript_assets.lib.errors import CheckFailedError, SkyScriptError
+from skyscript_assets.lib.errors import CheckFailedError, NoSpaceError, SkyScriptError, StoppedError, may_pass, no_space
 from skyscript_assets.lib.progress import broadcast
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
@@ -22,7 +23,12 @@ from skyscript_assets.partitions import Partition, Scheme, Upstream, dependency,
 from skyscript_assets.provenance import Run
 from skyscript_assets.resources import Plant
 
+_log = logging.getLogger(__name__)
+
 OWNER = "team:skyscript"
+
+RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""Of faults that may pass, in every stage. No policy of the op: by that Dagster would try again whatever happened."""
 
 Counts = Mapping[str, Any]
 Build = Callable[[Run[Any]], Counts]
@@ -65,7 +71,6 @@ class Stage:
         empty: What the check `rows` says of a main table without rows.
         more_checks: Checks besides those of its tables.
         pool: Dagster concurrency pool.
-        retries: How often a failure that may pass is retried.
         unversioned: Files that are no part of the data version: a list of failures, pictures of the rest.
         frozen_as: Name under which an output stays as it is, whatever becomes of its inputs.
     """
@@ -87,7 +92,6 @@ class Stage:
     empty: Literal["fails", "warns", "passes"] = "fails"
     more_checks: tuple[Check, ...] = ()
     pool: str | None = None
-    retries: int = 0
     unversioned: frozenset[str] = frozenset()
     frozen_as: Callable[[Settings], str] | None = None
 
@@ -152,22 +156,30 @@ def definition(
         metadata={**metadata.column_schemas(stage.tables), **metadata.code_reference(stage.build)},
         check_specs=checks.specs(stage),
         pool=stage.pool,
-        retry_policy=dg.RetryPolicy(max_retries=stage.retries, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-        if stage.retries
-        else None,
     )
     def made(context: dg.AssetExecutionContext, config: Rebuild, plant: Plant) -> Iterator[Any]:
         partition = partition_of(stage.scheme, context.partition_key if context.has_partition_key else None)
         outputs = plant.outputs(stages)
-        progress = broadcast(metadata.log_progress(context.log))
+        tell = broadcast(metadata.log_progress(context.log))
+
+        def progress(done: int, total: int, unit: str) -> None:
+            tell(done, total, unit)
+            runs.check()
+
         try:
-            outcome = outputs.materialize(stage, partition, force=config.force, retry=config.retry, progress=progress)
-        except SkyScriptError as error:
-            # An error raised on purpose ends the step with its one message and is not tried again.
-            if isinstance(error, CheckFailedError):
-                verdict = checks.Verdict(passed=False, evidence=error.evidence)
-                yield checks.result(error.check, verdict, partition, warn=False)
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            runs.check()
+            with runs.signals_deferred():
+                outcome = outputs.materialize(
+                    stage, partition, force=config.force, retry=config.retry, progress=progress
+                )
+        except StoppedError as stopped:
+            raise runs.cancelled(context.instance, context.run_id, stopped) from stopped
+        except CheckFailedError as error:
+            verdict = checks.Verdict(passed=False, evidence=error.evidence)
+            yield checks.result(error.check, verdict, partition, warn=False)
+            raise dg.Failure(description=str(error)) from error
+        except Exception as error:
+            raise _told(error, stage.key(outputs.settings, partition), context) from error
         record = outcome.record
         shown = {
             **metadata.counts(record.counts),
@@ -182,3 +194,21 @@ def definition(
         yield from checks.results(outputs, stage, partition, outcome)
 
     return made
+
+
+def _told(error: Exception, key: OutputKey, context: dg.AssetExecutionContext) -> Exception:
+    """What Dagster is told of an error: to try again, after a pause, or that the step has failed, and why."""
+    if no_space(error):
+        error = NoSpaceError(f"no space is left while making {key} ({error}); free some and run again")
+    message = str(error)
+    if not isinstance(error, SkyScriptError):
+        message = f"{key}: {type(error).__name__}: {error} (nobody foresaw this: please report it with its traceback)"
+    if not may_pass(error) or context.retry_number >= RETRIES.max_retries:
+        return dg.Failure(description=message)
+    seconds = RETRIES.calculate_delay(context.retry_number + 1)
+    note = f"try {context.retry_number + 1} of {RETRIES.max_retries + 1} failed, the next follows in {seconds:.0f} s"
+    context.log.warning(f"{note}: {message}")
+    _log.warning("%s: %s: %s", key, note, message)
+    runs.rest(seconds, context.instance, context.run_id)
+    # The pause is over: Dagster's own is deaf to signals.
+    return dg.RetryRequested(max_retries=RETRIES.max_retries, seconds_to_wait=0)

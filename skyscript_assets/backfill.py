@@ -7,11 +7,14 @@ store and recorded in the instance gets none.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
+from skyscript_assets import runs
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import LEVELS, STAGES, Level
 from skyscript_assets.lib.errors import SkyScriptError
@@ -137,11 +140,15 @@ def run_all(
 
     Yields:
         The result of each step, current ones included.
+
+    Raises:
+        StoppedError: the process was asked to end.
     """
     failed_level: Level | None = None
     for step in steps_of(settings) if steps is None else steps:
         if failed_level is not None and step.level is not failed_level:
             return
+        runs.check()
         if not force and not retry and is_current(step, settings, store, instance):
             yield StepResult(step, ran=False)
             continue
@@ -161,24 +168,27 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         "ops": {stage.name: {"config": {"force": force, "retry": retry}} for stage in step.stages},
     }
-    started = time.monotonic()
+    started, run_id = time.monotonic(), str(uuid.uuid4())
     result = job.execute_in_process(
         run_config=config,
         partition_key=key_of(step.partition),
         asset_selection=None if step.only is None else [dg.AssetKey(step.only)],
         instance=instance,
         raise_on_error=False,
+        run_id=run_id,
+        # No daemon could start it again: the next command does.
+        tags={**runs.process_tags(run_id), MAX_RETRIES_TAG: "0"},
     )
+    runs.check()
     seconds: dict[str, float] = {}
     error: str | None = None
     for event in result.all_events:
         if event.is_step_success and event.step_key in STAGES:
             seconds[event.step_key] = event.step_success_data.duration_ms / 1000
         if event.is_step_failure and error is None:
-            failure = event.step_failure_data
-            if failure.error is not None and failure.error.cls_name == "DagsterExecutionInterruptedError":
-                raise KeyboardInterrupt
-            error = f"{event.step_key}: {_message(failure)}"
+            error = f"{event.step_key}: {_message(event.step_failure_data)}"
+        if event.is_run_failure and error is None:
+            error = _message(event.job_failure_data)
     if error is None and not result.success:
         error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
     failed = tuple(
@@ -190,7 +200,7 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
 
 
 def _message(failure: object) -> str:
-    """The message of a failed step: that of the deliberate failure, else the innermost exception's first line."""
+    """The message of a failed step or run: that of the deliberate failure, else of the innermost exception."""
     user = getattr(failure, "user_failure_data", None)
     if user is not None and user.description:
         return str(user.description)

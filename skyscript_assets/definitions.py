@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from skyscript_assets import jobs, partitions, schedules
+from skyscript_assets import jobs, partitions, runs, schedules
 from skyscript_assets.asset import definition
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
@@ -37,6 +37,7 @@ def build_defs(settings: Settings, plant: Plant, **overrides: Any) -> dg.Definit
         assets=[definition(stage, STAGES, settings, by_scheme) for stage in STAGES.values()],
         jobs=jobs.all_jobs(),
         schedules=[schedules.missing_pairs],
+        sensors=[runs.dead_runs],
         resources={"plant": plant, **overrides},
         # A run is a process already. With one for each step most of a run's time went into starting them.
         executor=dg.in_process_executor,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from skyscript_assets import runs
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.provenance import Outputs
@@ -29,6 +30,10 @@ class Plant(dg.ConfigurableResource[None]):
     settings_folder: str
     data: str
     scratch: str | None = None
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Dagster calls this when the process of a run begins."""
+        runs.attend(context)
 
     def settings(self) -> Settings:
         """The profile, read once a process."""

@@ -178,7 +178,6 @@ def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     more_checks=(checks.REJECTED_SHARE,),
     preview=_chips_preview,
     pool="imagery",
-    retries=2,
 )
 def image_chips(run: Run[CutConfig]) -> Counts:
     """JPEG chips in tar shards, with quality measures; what is rejected is kept in the table with its reason.

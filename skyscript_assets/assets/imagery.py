@@ -111,7 +111,6 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     empty="warns",
     preview=_scene_preview,
     pool="imagery",
-    retries=3,
 )
 def scene_index(run: Run[SourceConfig]) -> Counts:
     """The scenes of a source that cover a region. A synthetic source paints its scene here, from OSM objects."""
@@ -169,7 +168,6 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     empty="warns",
     preview=_offsets_preview,
     pool="imagery",
-    retries=2,
 )
 def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""

@@ -55,7 +55,6 @@ def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
     config=_extract_config,
     preview=_extract_preview,
     pool="download",
-    retries=3,
     code_version="2",
 )
 def osm_extract(run: Run[ExtractConfig]) -> Counts:

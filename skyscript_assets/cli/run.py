@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from typing import Any
 
 import click
 from rich.markdown import Markdown
@@ -11,36 +12,43 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from skyscript_assets import backfill
+from skyscript_assets import backfill, runs
 from skyscript_assets.cli.shared import console, instance, plain_errors, settings_and_store
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
 
+_waiting = click.option(
+    "--wait", default=60.0, show_default=True, metavar="MINUTES", help="How long a run may wait for a slot of a pool."
+)
+
 
 @click.command()
-def demo() -> None:
+@_waiting
+def demo(wait: float) -> None:
     """Materialize every asset and partition of the profile, in order, and show the scoreboard."""
     with plain_errors():
         settings, store = settings_and_store()
-        _run_steps(settings, store, backfill.steps_of(settings), force=False)
+        _run_steps(settings, store, backfill.steps_of(settings), wait)
         _show_scoreboard(store)
 
 
 @click.command()
 @click.argument("outputs", nargs=-1)
 @click.option("--force", is_flag=True, help="Make the outputs again although nothing has changed.")
-def run(outputs: tuple[str, ...], *, force: bool) -> None:
+@_waiting
+def run(outputs: tuple[str, ...], wait: float, *, force: bool) -> None:
     """Run what is not current: everything, or just OUTPUTS such as image_chips/helsinki/SYN03."""
     with plain_errors():
         settings, store = settings_and_store()
         steps = [backfill.step_named(name, settings) for name in outputs] or backfill.steps_of(settings)
-        _run_steps(settings, store, list(dict.fromkeys(steps)), force=force)
+        _run_steps(settings, store, list(dict.fromkeys(steps)), wait, force=force)
 
 
 @click.command()
 @click.argument("outputs", nargs=-1)
-def retry(outputs: tuple[str, ...]) -> None:
+@_waiting
+def retry(outputs: tuple[str, ...], wait: float) -> None:
     """Try again what failed: of all outputs, or just of OUTPUTS such as image_chips/helsinki/SYN03.
 
     What is good stays as it is; what is made from it follows with `skyscript run`.
@@ -48,22 +56,28 @@ def retry(outputs: tuple[str, ...]) -> None:
     with plain_errors():
         settings, store = settings_and_store()
         if steps := backfill.retry_steps(outputs, settings, store):
-            _run_steps(settings, store, steps, force=False, retry=True)
+            _run_steps(settings, store, steps, wait, retry=True)
         else:
             console.print("nothing has failed: there is nothing to try again")
 
 
-def _run_steps(
-    settings: Settings, store: Store, steps: list[backfill.Step], *, force: bool, retry: bool = False
-) -> None:
+def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], wait: float, **how: Any) -> None:
     from skyscript_assets.definitions import build_defs, plant_from_environment
 
     started = time.monotonic()
     ran = 0
     failed: list[backfill.StepResult] = []
-    with instance() as records, _bar() as bar:
+    with (
+        instance() as records,
+        _bar() as bar,
+        runs.signals_heard(),
+        runs.signals_deferred(),
+        runs.patient(records, 60 * wait),
+    ):
         task = bar.add_task("", total=len(steps), now="")
         defs = build_defs(settings, plant_from_environment())
+        for line in runs.close_dead_runs(records):
+            bar.console.print(line)
 
         def begin(step: backfill.Step) -> None:
             bar.update(task, description=f"{step.level.name} {step.title}", now="")
@@ -72,7 +86,7 @@ def _run_steps(
             bar.update(task, now=f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}")
 
         for result in backfill.run_all(
-            defs, settings, store, records, steps=steps, begin=begin, progress=progress, force=force, retry=retry
+            defs, settings, store, records, steps=steps, begin=begin, progress=progress, **how
         ):
             bar.advance(task)
             ran += result.ran

@@ -13,7 +13,7 @@ import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
-from skyscript_assets.lib.errors import SkyScriptError, StorageError
+from skyscript_assets.lib.errors import SkyScriptError, StoppedError, StorageError
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.storage import Store
 
@@ -36,6 +36,9 @@ def plain_errors() -> Iterator[None]:
     except SkyScriptError as error:
         Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
+    except StoppedError as stopped:
+        console.print(str(stopped))
+        sys.exit(128 + stopped.signum)
     except KeyboardInterrupt:
         console.print("stopped; finished parts are kept: the same command continues")
         sys.exit(130)

@@ -6,13 +6,35 @@ to tell one failure from another; a new wording alone needs no class.
 
 import errno
 from collections.abc import Mapping
+from typing import ClassVar
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the operating system's errors that mean `NoSpaceError`."""
 
+DISK_BUSY = (errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE)
+"""Numbers of errors after which the same file may be read or written a little later."""
+
 
 class SkyScriptError(Exception):
-    """Base of every error raised on purpose; its message is fit to be shown to a user as it stands."""
+    """Base of every error raised on purpose; its message is fit to be shown to a user as it stands.
+
+    Attributes:
+        may_pass: Whether the same may go well a little later, though nobody changed anything.
+    """
+
+    may_pass: ClassVar[bool] = False
+
+
+class StoppedError(Exception):
+    """The process was asked to end, by a signal; raised where whatever is finished stays.
+
+    Attributes:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("stopped; finished parts are kept: the same command continues")
+        self.signum = signum
 
 
 class SettingsError(SkyScriptError):
@@ -45,6 +67,8 @@ class TooManyFailuresError(SkyScriptError):
 
 class UnreachableError(SkyScriptError):
     """A server gave no usable answer after every try; a later run may succeed."""
+
+    may_pass = True
 
 
 class RefusedError(CorruptInputError):
@@ -83,9 +107,17 @@ class CheckFailedError(SkyScriptError):
 class OutputBusyError(SkyScriptError):
     """Another process is writing the same output."""
 
+    may_pass = True
+
+
+class PoolBusyError(SkyScriptError):
+    """No slot of a pool became free in the time that a run may wait."""
+
 
 class NoSpaceError(SkyScriptError):
     """The disk is full, or would be."""
+
+    may_pass = True
 
 
 class StorageError(SkyScriptError):
@@ -98,3 +130,19 @@ class TooLittleDataError(SkyScriptError):
 
 class PretrainedWeightsError(SkyScriptError):
     """Pretrained weights are not installed, not readable or not the expected ones."""
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether an error says that a disk is full; DuckDB and others say it in words alone."""
+    words = ("No space left on device", "Disk quota exceeded")
+    return _number(error) in DISK_FULL or any(word in str(error) for word in words)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same may go well a little later, though nobody changed anything: server, lock, disk."""
+    busy = isinstance(error, StorageError) and _number(error.__cause__) in DISK_BUSY
+    return busy or (isinstance(error, SkyScriptError) and error.may_pass)
+
+
+def _number(error: BaseException | None) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
