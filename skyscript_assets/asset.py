@@ -173,7 +173,7 @@ def definition(
                     stage, partition, force=config.force, retry=config.retry, progress=progress
                 )
         except StoppedError as stopped:
-            raise runs.cancelled(context.instance, context.run_id, stopped) from stopped
+            raise runs.cancelled(context.instance, context.run.run_id, stopped) from stopped
         except CheckFailedError as error:
             verdict = checks.Verdict(passed=False, evidence=error.evidence)
             yield checks.result(error.check, verdict, partition, warn=False)
@@ -209,6 +209,6 @@ def _told(error: Exception, key: OutputKey, context: dg.AssetExecutionContext) -
     note = f"try {context.retry_number + 1} of {RETRIES.max_retries + 1} failed, the next follows in {seconds:.0f} s"
     context.log.warning(f"{note}: {message}")
     _log.warning("%s: %s: %s", key, note, message)
-    runs.rest(seconds, context.instance, context.run_id)
+    runs.rest(seconds, context.instance, context.run.run_id)
     # The pause is over: Dagster's own is deaf to signals.
     return dg.RetryRequested(max_retries=RETRIES.max_retries, seconds_to_wait=0)

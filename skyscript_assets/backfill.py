@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from skyscript_assets import runs
 from skyscript_assets.asset import Stage
@@ -177,7 +176,7 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
         raise_on_error=False,
         run_id=run_id,
         # No daemon could start it again: the next command does.
-        tags={**runs.process_tags(run_id), MAX_RETRIES_TAG: "0"},
+        tags={**runs.process_tags(run_id), "dagster/max_retries": "0"},
     )
     runs.check()
     seconds: dict[str, float] = {}

@@ -175,7 +175,7 @@ def rest(seconds: float, instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def cancelled(instance: dg.DagsterInstance, run_id: str, stopped: StoppedError) -> dg.DagsterExecutionInterruptedError:
-    """What ends a run for Dagster: one of the command line as canceled, one of a daemon as cut off, to be tried again."""
+    """What ends a run for Dagster: one of the command line as canceled, one of a daemon as cut off."""
     run = instance.get_run_by_id(run_id)
     if run is not None and run.remote_job_origin is None:
         instance.report_run_canceling(run, str(stopped))

@@ -1,16 +1,32 @@
 """What a stage declares is what its body gets, and what makes its output stale."""
 
 import dataclasses
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
+import duckdb
+import pyarrow as pa
 import pytest
 
+from skyscript_assets import asset as asset_module
 from skyscript_assets import partitions
 from skyscript_assets.asset import Counts, Stage, asset, definition
 from skyscript_assets.assets import STAGES as PLANT_STAGES
-from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    NoSpaceError,
+    OutputBusyError,
+    PoolBusyError,
+    RefusedError,
+    SceneError,
+    SettingsError,
+    StorageError,
+    UnreachableError,
+)
 from skyscript_assets.lib.settings.base import UNSEEN, Model
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.storage import Store
@@ -90,19 +106,106 @@ def test_each_difference_is_listed(outputs: Outputs) -> None:
     ]
 
 
-def test_an_error_raised_on_purpose_ends_the_step_with_its_message_and_is_not_tried_again(tmp_path: Path) -> None:
-    global given
-    given = Sizes(side=-1)
+def fails(error: Exception, tries: int = 99) -> Stage:
+    """A stage that fails so often."""
+
+    def build(run: Run[Any]) -> Counts:
+        """Fails."""
+        seen_by_body.append(run)
+        if len(seen_by_body) <= tries:
+            raise error
+        return {}
+
+    return dataclasses.replace(sized, build=build)
+
+
+@pytest.fixture
+def materialize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], dg.ExecuteInProcessResult]:
+    """Materializes a stage in a run of Dagster, without pauses."""
+    monkeypatch.setattr(asset_module, "RETRIES", dg.RetryPolicy(max_retries=2, delay=0))
     seen_by_body.clear()
-    settings = load_settings(PACKAGED_PROFILES / "demo")
-    eager = dataclasses.replace(sized, retries=3)
-    made = definition(eager, {"sized": eager}, settings, partitions.definitions(settings))
-    plant = Plant(settings_folder=str(PACKAGED_PROFILES / "demo"), data=str(tmp_path))
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([made], resources={"plant": plant}, instance=instance, raise_on_error=False)
+
+    def run(stage: Stage) -> dg.ExecuteInProcessResult:
+        settings = load_settings(PACKAGED_PROFILES / "demo")
+        made = definition(stage, {"sized": stage}, settings, partitions.definitions(settings))
+        plant = Plant(settings_folder=str(PACKAGED_PROFILES / "demo"), data=str(tmp_path))
+        with dg.DagsterInstance.ephemeral() as instance:
+            return dg.materialize([made], resources={"plant": plant}, instance=instance, raise_on_error=False)
+
+    return run
+
+
+def described(result: dg.ExecuteInProcessResult) -> str:
     (failure,) = result.get_step_failure_events()
-    assert failure.step_failure_data.user_failure_data.description == "side must not be negative; correct sizes.side"
+    return str(failure.step_failure_data.user_failure_data.description)
+
+
+def io_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number), "/data/x")
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+PASSING = [
+    UnreachableError("it may pass"),
+    OutputBusyError("it may pass"),
+    NoSpaceError("it may pass"),
+    caused(StorageError("it may pass"), io_error(errno.EBUSY)),
+]
+LASTING = [
+    SettingsError("it stays"),
+    CorruptInputError("it stays"),
+    RefusedError("it stays", 404),
+    SceneError("it stays"),
+    PoolBusyError("it stays"),
+    caused(StorageError("it stays"), io_error(errno.EACCES)),
+    caused(CorruptInputError("it stays"), io_error(errno.EBUSY)),
+]
+
+
+def name_of(error: Exception) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", PASSING, ids=name_of)
+def test_a_fault_that_may_pass_is_tried_again_a_few_times(error: Exception, materialize: Callable) -> None:
+    assert materialize(fails(error, tries=2)).success
+    assert len(seen_by_body) == 3
+    seen_by_body.clear()
+    assert described(materialize(dataclasses.replace(fails(error), code_version="2"))) == "it may pass"
+    assert len(seen_by_body) == 3
+
+
+@pytest.mark.parametrize("error", LASTING, ids=name_of)
+def test_an_error_that_stays_ends_the_step_with_its_message_at_once(error: Exception, materialize: Callable) -> None:
+    assert described(materialize(fails(error))) == "it stays"
     assert len(seen_by_body) == 1
+
+
+def test_an_unforeseen_error_ends_the_step_and_keeps_its_traceback(materialize: Callable) -> None:
+    result = materialize(fails(ZeroDivisionError("by nothing")))
+    assert described(result).startswith("sized: ZeroDivisionError: by nothing (nobody foresaw this: please report it")
+    (failure,) = result.get_step_failure_events()
+    assert "raise error" in failure.step_failure_data.error.cause.to_string()
+    assert len(seen_by_body) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.IOException('Could not write file "/tmp/x.tmp": No space left on device'),
+        pa.lib.ArrowException("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        io_error(errno.ENOSPC),
+        io_error(errno.EDQUOT),
+    ],
+    ids=name_of,
+)
+def test_a_full_disk_is_told_as_such_however_a_library_says_it(error: Exception, materialize: Callable) -> None:
+    assert "no space is left" in described(materialize(fails(error)))
+    assert len(seen_by_body) == 3
 
 
 def test_every_stage_says_what_it_is_and_where_its_body_stands() -> None:
