@@ -806,4 +806,4 @@ def test_a_failed_refresh_leaves_the_earlier_extract(
     server.files["a.osm.pbf"] = extract[:-100]
     with pytest.raises(CorruptInputError, match=re.escape(plant.url)):
         plant.make()
-    assert (plant.store.folder(OutputKey("osm_extract", ("here",))) / "extract.osm.pbf").read_bytes() == extract
+    assert (folder / "extract.osm.pbf").read_bytes() == extract

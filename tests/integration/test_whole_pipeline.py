@@ -224,8 +224,9 @@ def test_the_schedule_has_nothing_to_request_when_all_is_current(workshop: Works
 def test_the_schedule_requests_a_pair_whose_outputs_are_missing(workshop: Workshop, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for asset in ("osm_extract", "osm_objects", "sampling_snapshot", "caption_rules", "pretrained_weights"):
-        (data / asset).parent.mkdir(parents=True, exist_ok=True)
-        (data / asset).symlink_to(workshop.data / asset)
+        for folder in (data, data / ".versions"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / asset).symlink_to(workshop.data / folder.relative_to(data) / asset)
     plant = Plant(settings_folder=str(workshop.profile), data=str(data))
     (request,) = list(missing_pairs(dg.build_schedule_context(resources={"plant": plant})))
     assert isinstance(request, dg.RunRequest)

@@ -5,26 +5,27 @@ None of them is conditional, so that stores that do not know conditions, or igno
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skyscript_assets.lib.errors import StorageError, UnreachableError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
+Result = TypeVar("Result")
+
 TRIES = 6
-"""How often a file is fetched whose bytes stop coming; single requests are tried again by obstore."""
+"""How often something is asked for; within a try, obstore asks again where a server refuses, not where bytes stop."""
 
 _REQUESTS: dict[str, Any] = {
     "retry_config": {"max_retries": 10, "retry_timeout": timedelta(minutes=5)},
-    # A whole file may take long, a pause within it may not.
-    "client_options": {"timeout": timedelta(days=1), "read_timeout": timedelta(minutes=2)},
+    # A whole file may take long, a pause within it may not. Plain HTTP is for who names such an endpoint.
+    "client_options": {"timeout": timedelta(days=1), "read_timeout": timedelta(minutes=2), "allow_http": True},
 }
 
 
@@ -51,56 +52,52 @@ class ObjectStore:
             reason = f"is no address of a data folder ({_first_line(error)})"
             raise StorageError(f"{address} {reason}; set SKYSCRIPT_DATA") from error
 
-    def below(self, folder: str) -> Iterator[ObjectMeta]:
+    def below(self, folder: str) -> list[ObjectMeta]:
         """Path, size and time of change of every object below a folder."""
-        with self._asking(folder):
-            for page in self._obstore.list(self._objects, folder):
-                yield from page
+        pages = self._ask(folder, lambda: list(self._obstore.list(self._objects, folder)))
+        return [item for page in pages for item in page]
 
     def read(self, path: str) -> bytes:
         """The bytes of a small object."""
-        with self._asking(path):
-            return bytes(self._obstore.get(self._objects, path).bytes())
+        return self._ask(path, lambda: bytes(self._obstore.get(self._objects, path).bytes()))
 
     def put(self, path: str, content: bytes | Path) -> None:
         """Write an object, whole or not at all."""
-        with self._asking(path):
-            self._obstore.put(self._objects, path, content)
+        self._ask(path, lambda: self._obstore.put(self._objects, path, content))
 
     def fetch(self, path: str, target: Path) -> str:
         """Copy an object into a file; its SHA-256."""
-        for tried in range(1, TRIES + 1):
+
+        def copy() -> str:
             digest = hashlib.sha256()
-            try:
-                with self._asking(path), target.open("wb") as file:
-                    for chunk in self._obstore.get(self._objects, path):
-                        digest.update(chunk)
-                        file.write(chunk)
-                break
-            except UnreachableError:
-                if tried == TRIES:
-                    raise
-                time.sleep(0.1 * 2**tried)
-        return digest.hexdigest()
+            with target.open("wb") as file:
+                for chunk in self._obstore.get(self._objects, path):
+                    digest.update(chunk)
+                    file.write(chunk)
+            return digest.hexdigest()
+
+        return self._ask(path, copy)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Remove objects."""
-        with self._asking(paths[0]):
-            self._obstore.delete(self._objects, paths)
+        self._ask(paths[0], lambda: self._obstore.delete(self._objects, paths))
 
-    @contextlib.contextmanager
-    def _asking(self, path: str) -> Iterator[None]:
+    def _ask(self, path: str, request: Callable[[], Result]) -> Result:
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         place = f"{self._address}/{path}"
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise StorageError(f"{place} does not exist ({_first_line(error)})") from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StorageError(f"{place} may not be used ({_first_line(error)}); look at the credentials") from error
-        except BaseError as error:
-            raise UnreachableError(f"{place} cannot be reached ({_first_line(error)}); run again later") from error
+        for tried in range(1, TRIES + 1):
+            try:
+                return request()
+            except FileNotFoundError as error:
+                raise StorageError(f"{place} does not exist ({_first_line(error)})") from error
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                raise StorageError(f"{place} may not be used ({_first_line(error)}): see its credentials") from error
+            except BaseError as error:
+                if tried == TRIES:
+                    raise UnreachableError(f"{place} cannot be reached ({_first_line(error)}); run again") from error
+                time.sleep(0.1 * 2**tried)
+        raise AssertionError("the last try returns or raises")
 
 
 def _first_line(error: Exception) -> str:

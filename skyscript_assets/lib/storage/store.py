@@ -90,8 +90,7 @@ class Store:
         link = self.local / key.path
         try:
             head = Head.of(link.readlink().name)
-            if not head.problem:
-                self._raw(key, head)
+            self._raw(key, head)
         except OutputSchemaError as error:
             return dataclasses.replace(head, problem=str(error))
         except OSError as error:
@@ -111,12 +110,12 @@ class Store:
         return None if head is None else self._record(key, head)
 
     def _record(self, key: OutputKey, head: Head) -> OutputRecord:
-        if head.problem:
-            raise OutputSchemaError(head.problem)
         return parse_record(self._raw(key, head), f"{self.root}/{key.path}/{RECORD}")
 
     def _raw(self, key: OutputKey, head: Head) -> bytes:
         """A record's bytes, which are those that were written."""
+        if head.problem:
+            raise OutputSchemaError(head.problem)
         place = f"{VERSIONS}/{key.path}/{head.version}/{RECORD}"
         try:
             raw = (self.local / place).read_bytes() if self.remote is None else self.remote.read(place)
@@ -265,41 +264,21 @@ class Store:
             if noted != fingerprint or short_digest(raw) != Head.of(version).record_digest:
                 return None
             os.replace(place, staging)
-            record = parse_record(raw, str(staging / RECORD))
-            self._publish(key, record)
+            self._publish(key, record := parse_record(raw, str(place)))
         return record
-
-    def _is_free_or_whole(self, key: OutputKey, record: OutputRecord) -> bool:
-        folder = self.versions(key) / record.version
-        _verified.discard(folder)
-        try:
-            if folder.exists():
-                os.utime(folder)  # it will be in use: `skyscript gc` looks at this
-                check_files(key, folder, record, verify=True)
-                return (folder / RECORD).read_text(encoding="utf-8") == record.text
-        except (DigestMismatchError, OSError):
-            return False
-        return True
 
     def _publish(self, key: OutputKey, record: OutputRecord) -> None:
         """Name what was staged; each step leaves the earlier output current, or this one, and `finish` goes on."""
-        version = record.version
-        # A remote name is never used again, so that what `skyscript gc` removes is nothing that a writer counts on.
-        if self.remote is not None or not self._is_free_or_whole(key, record):
-            version += f".{secrets.token_hex(4)}"
-        write_text(self.staging(key, ".json"), f"{record.fingerprint}\n{version}")
-        staging, folder = self.staging(key), self.versions(key) / version
+        folder, note = self.versions(key) / record.version, self.staging(key, ".json")
+        # No name is used twice: the earlier version may be damaged, or just be removed by `skyscript gc`.
+        if self.remote is not None or folder.exists():
+            folder = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
+        write_text(note, f"{record.fingerprint}\n{folder.name}")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if staging.exists() and not folder.exists():
-            os.replace(staging, folder)
+        os.replace(self.staging(key), folder)
         _verified.add(folder)
         if self.remote is not None:
             self._upload(self.remote, key, folder, record)
-        self._link(key, folder)
-        shutil.rmtree(staging, ignore_errors=True)  # its like was there already
-        self.staging(key, ".json").unlink(missing_ok=True)
-
-    def _link(self, key: OutputKey, folder: Path) -> None:
         link, temporary = self.local / key.path, self.staging(key, ".link")
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
@@ -310,6 +289,7 @@ class Store:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, link.parent))
         os.replace(temporary, link)
+        note.unlink()
 
     def _upload(self, remote: ObjectStore, key: OutputKey, folder: Path, record: OutputRecord) -> None:
         for name in (*record.files, RECORD):

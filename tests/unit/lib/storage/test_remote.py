@@ -61,7 +61,7 @@ def test_one_listing_tells_of_all_outputs(
     asked: list[str] = []
     monkeypatch.setattr(ObjectStore, "read", lambda *_: asked.append("read"))
     below = ObjectStore.below
-    monkeypatch.setattr(ObjectStore, "below", lambda self, folder: (asked.append(folder), below(self, folder))[1])
+    monkeypatch.setattr(ObjectStore, "below", lambda self, folder: asked.append(folder) or below(self, folder))
     heads = Heads(Store("s3://bucket", tmp_path / "other"))
     assert [(head.fingerprint, head.size_bytes, head.failed) for key in keys if (head := heads[key])] == [
         ("f", 12, 2) for _ in keys
@@ -99,11 +99,8 @@ def test_writers_of_one_number_agree_on_one_and_the_stable_path_follows(
 
     monkeypatch.setattr(Store, "pointers", late)
     make(ours, "ours", "o")
-    assert [name.split("/")[-1][:10] for name in listed(objects, f".pointers/{KEY}")] == [
-        "00000001.f",
-        "00000002.o",
-        "00000002.x",
-    ]
+    names = [path.split("/")[-1][:10] for path in listed(objects, f".pointers/{KEY}")]
+    assert names == ["00000001.f", "00000002.o", "00000002.x"]
     for store in (ours, theirs):
         head = store.head(KEY)
         assert head is not None
@@ -150,9 +147,10 @@ def test_a_broken_record_or_pointer_is_told(objects: MemoryStore, tmp_path: Path
 
 def test_errors_are_told_apart(objects: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store("s3://bucket", tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     for error, expected, words in (
         (GenericError("no route\nmore"), UnreachableError, r"s3://bucket/.* cannot be reached \(no route\)"),
-        (PermissionDeniedError("403"), StorageError, "look at the credentials"),
+        (PermissionDeniedError("403"), StorageError, "see its credentials"),
         (FileNotFoundError("no bucket"), StorageError, "does not exist"),
     ):
 
