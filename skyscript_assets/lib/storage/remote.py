@@ -6,6 +6,7 @@ None of them is conditional, so that stores that do not know conditions, or igno
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -94,6 +95,8 @@ class ObjectStore:
             except (PermissionDeniedError, UnauthenticatedError) as error:
                 raise StorageError(f"{place} may not be used ({_first_line(error)}): see its credentials") from error
             except BaseError as error:
+                if re.search(r"status code: 4\d\d", _first_line(error)):
+                    raise StorageError(f"{place} is refused ({_first_line(error)}); set SKYSCRIPT_DATA") from error
                 if tried == TRIES:
                     raise UnreachableError(f"{place} cannot be reached ({_first_line(error)}); run again") from error
                 time.sleep(0.1 * 2**tried)
