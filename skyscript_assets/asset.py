@@ -187,7 +187,7 @@ def definition(
             **metadata.column_lineage(stage.columns_from),
             "reused": outcome.reused,
             "size": dg.MetadataValue.text(f"{record.size_bytes / 1e6:,.1f} MB"),
-            "folder": dg.MetadataValue.path(str(outcome.run.out)),
+            "folder": dg.MetadataValue.path(str(outputs.store.local / record.key)),
             "inputs": dg.MetadataValue.json({**record.made_from["inputs"], "missing": list(outcome.run.missing)}),
         }
         yield dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(record.data_version))

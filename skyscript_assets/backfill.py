@@ -91,9 +91,8 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
     return found
 
 
-def is_current(step: Step, settings: Settings, store: Store, instance: dg.DagsterInstance) -> bool:
+def is_current(step: Step, outputs: Outputs, instance: dg.DagsterInstance) -> bool:
     """Whether every output of a step is current in the store and recorded in the instance."""
-    outputs = Outputs(STAGES, settings, store)
     return all(
         outputs.state(stage, step.partition) is State.CURRENT and _recorded(stage, step.partition, outputs, instance)
         for stage in step.stages
@@ -144,17 +143,19 @@ def run_all(
         StoppedError: the process was asked to end.
     """
     failed_level: Level | None = None
+    outputs = Outputs(STAGES, settings, store)
     for step in steps_of(settings) if steps is None else steps:
         if failed_level is not None and step.level is not failed_level:
             return
         runs.check()
-        if not force and not retry and is_current(step, settings, store, instance):
+        if not force and not retry and is_current(step, outputs, instance):
             yield StepResult(step, ran=False)
             continue
         if begin is not None:
             begin(step)
         with listening(progress):
             result = _run(defs, step, instance, force=force, retry=retry)
+        outputs = Outputs(STAGES, settings, store)
         if result.error is not None or result.failed_checks:
             failed_level = step.level
         yield result

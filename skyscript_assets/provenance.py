@@ -290,7 +290,7 @@ class Outputs:
                     unversioned=stage.unversioned,
                 )
             _log.info("%s: %s", key, dict(record.counts))
-        self.heads[key] = Head.of(record.version)
+            self.heads[key] = Head.of(record.version)
         return Outcome(record, reused, run_in(out=self.store.folder(key)))
 
 

@@ -23,7 +23,7 @@ class Plant(dg.ConfigurableResource[None]):
 
     Attributes:
         settings_folder: Folder of the profile.
-        data: Root of the outputs: a local folder or an fsspec address.
+        data: Root of the outputs: a local folder or the address of an object store.
         scratch: Local folder for a remote root.
     """
 

@@ -135,6 +135,7 @@ def _show_scoreboard(store: Store) -> None:
     folder = store.folder(OutputKey("scoreboard"))
     console.print(Markdown((folder / "scoreboard.md").read_text(encoding="utf-8")))
     console.print(
-        f"\nchips and captions: {store.local / 'caption_shards'}\nscoreboard:         {folder / 'scoreboard.md'}\n"
+        f"\nchips and captions: {store.local / 'caption_shards'}\n"
+        f"scoreboard:         {store.local / 'scoreboard/scoreboard.md'}\n"
         "lineage and runs:   `make ui`, then open http://127.0.0.1:3000"
     )

@@ -190,6 +190,13 @@ def test_shards(run: Callable[..., str]) -> None:
     assert ours[-1] == "1.00 times"
 
 
+def test_storage(run: Callable[..., str]) -> None:
+    small = ["--replacements", 6, "--outputs", 2, "--megabytes", 1, "--skip-peers"]
+    found = {row[0]: row[1] for row in rows(run("storage", *small))}
+    names = ("replaced", "lost", "read torn", "stable path torn", "outputs torn", "processes failed")
+    assert [found[name] for name in names] == ["6", "0", "0", "0", "0", "0"]
+
+
 def test_towers(run: Callable[..., str], extract: Path) -> None:
     assert len(list(rows(run("towers", "--images", 8, "--rounds", 1, OMP_NUM_THREADS=1)))) == 4
 

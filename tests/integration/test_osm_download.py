@@ -798,7 +798,7 @@ def test_a_failed_refresh_leaves_the_earlier_extract(
     plant: Plant, server: Server, extract: bytes, pauses: list[float]
 ) -> None:
     plant.make()
-    plant.store.folder(OutputKey("osm_extract", ("here",)))
+    folder = plant.store.folder(OutputKey("osm_extract", ("here",)))
     for refusals in ([(404, None)], [(500, None)] * 5, [(429, "86400")]):
         server.refusals = list(refusals)
         with pytest.raises((RefusedError, UnreachableError), match=re.escape(plant.url)):

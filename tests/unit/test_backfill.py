@@ -14,7 +14,7 @@ from skyscript_assets.lib.errors import SceneError, SkyScriptError
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.partitions import Scheme, partitions_of
-from skyscript_assets.provenance import Run
+from skyscript_assets.provenance import Outputs, Run
 from skyscript_assets.resources import Plant
 
 made: list[str] = []
@@ -116,7 +116,7 @@ def test_an_output_that_the_instance_does_not_know_is_recorded_without_being_mad
     walk()
     step = backfill.step_named("first/kotka", settings)
     with dg.DagsterInstance.ephemeral() as empty:
-        assert not backfill.is_current(step, settings, Store(tmp_path), empty)
+        assert not backfill.is_current(step, Outputs(backfill.STAGES, settings, Store(tmp_path)), empty)
 
 
 def test_steps_of_the_plant_come_in_the_order_of_its_levels(settings: Settings) -> None:
