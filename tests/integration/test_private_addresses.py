@@ -313,6 +313,14 @@ def test_a_bucket_is_a_name_and_never_an_address(bucket: str) -> None:
         checked(f"/vsis3/{bucket}/vsicurl/http://127.0.0.1/a.tif", source)
 
 
+@pytest.mark.parametrize("href", ["file:///vsicurl/http://127.0.0.1/a.tif", "/./vsicurl/http://127.0.0.1/a.tif"])
+def test_a_file_on_this_machine_is_no_name_of_gdal_s(href: str) -> None:
+    source = StacSource(catalog="mine.json", assets=("image",), allow_local_hrefs=True, **FACTS)
+    assert checked("file:///data/a.tif", source) == "/data/a.tif"
+    with pytest.raises(SceneError, match="is read by GDAL"):
+        checked(href, source)
+
+
 @pytest.mark.parametrize("prefix", ["/vsicurl/", "/vsicurl_streaming/", "/vsiwebhdfs/", "/vsizip/", "/vsimem/"])
 def test_what_of_gdal_takes_hosts_or_files_cannot_be_allowed(prefix: str) -> None:
     with pytest.raises(ValueError, match="gdal_prefixes"):

@@ -56,7 +56,8 @@ def checked(href: str, source: StacSource) -> str:
         raise SceneError(
             f"{shown(href)} is a file on this machine: where the catalog is your own, set `allow_local_hrefs: true`"
         )
-    return str(Path(unquote(urlsplit(href).path) if name == "file" else href).absolute())
+    path = str(Path(unquote(urlsplit(href).path) if name == "file" else href).absolute())
+    return _allowed_prefix(path, source) if path.startswith("/vsi") else path
 
 
 def _allowed_prefix(href: str, source: StacSource) -> str:
