@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -59,8 +58,9 @@ def refuse_by_name(host: str, known: frozenset[str]) -> None:
     Raises:
         RefusedError: it is refused.
     """
-    found: list[str] = []
-    with contextlib.suppress(OSError, UnicodeError):
-        found = [str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
-    for address in found:
-        refuse_private(host, address, known)
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return
+    for *_, address in found:
+        refuse_private(host, str(address[0]), known)

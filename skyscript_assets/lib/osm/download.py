@@ -63,12 +63,7 @@ UNKNOWN = Version()
 
 
 def download(
-    url: str,
-    target: Path,
-    progress: Progress = silent,
-    *,
-    known: Version = UNKNOWN,
-    allowed: Collection[str] = (),
+    url: str, target: Path, progress: Progress = silent, *, known: Version = UNKNOWN, allowed: Collection[str] = ()
 ) -> Version | None:
     """Download a file; a part left by an earlier call is continued if the server still has the same file.
 

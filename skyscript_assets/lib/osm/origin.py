@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,8 +213,7 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
     Between a publisher's new extract and its new .md5 file some time passes, and what was read in between matches
     neither.
     """
-    allowed = region.allow_private_hosts
-    origin = _downloaded(address, target, progress, earlier, allowed)
+    origin = _downloaded(region, address, target, progress, earlier)
     md5_url = region.md5_url
     if md5_url is None and region.sha256 is None:
         split = urlsplit(address)
@@ -226,12 +225,10 @@ def _fetch(region: Region, address: str, target: Path, progress: Progress, earli
             raise
     target.unlink()
     version_note(target).unlink(missing_ok=True)
-    return _checked(region, _downloaded(address, target, progress, None, allowed), target, md5_url)
+    return _checked(region, _downloaded(region, address, target, progress, None), target, md5_url)
 
 
-def _downloaded(
-    address: str, target: Path, progress: Progress, earlier: Earlier | None, allowed: Collection[str]
-) -> Origin:
+def _downloaded(region: Region, address: str, target: Path, progress: Progress, earlier: Earlier | None) -> Origin:
     """A download or the earlier output's, under the target's name."""
     note = version_note(target)
     name = without_secrets(address)
@@ -240,7 +237,7 @@ def _downloaded(
         version = Version(**json.loads(note.read_text(encoding="utf-8"))) if note.is_file() else UNKNOWN
         return Origin(name, file_sha256(target), "none", version)
     known = UNKNOWN if earlier is None else earlier.version(name)
-    found = download(address, target, progress, known=known, allowed=allowed)
+    found = download(address, target, progress, known=known, allowed=region.allow_private_hosts)
     if found is None and earlier is not None:
         if (folder := earlier.folder()) is not None:
             _link(folder / target.name, target)
@@ -249,7 +246,7 @@ def _downloaded(
             return Origin(name, str(sha256), "none", known, not_modified=True)
         # Something has happened to the earlier output: it is no longer what was downloaded.
         target.unlink(missing_ok=True)
-        found = download(address, target, progress, allowed=allowed)
+        found = download(address, target, progress, allowed=region.allow_private_hosts)
     version = found or UNKNOWN
     note.write_text(json.dumps(dataclasses.asdict(version)), encoding="utf-8")
     return Origin(name, file_sha256(target), "none", version)

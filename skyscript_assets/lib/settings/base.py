@@ -31,13 +31,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Host = Annotated[str, StringConstraints(pattern=r"^(\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*)$")]
-PrivateHosts = Annotated[
-    tuple[Host, ...],
-    Field(
-        description="Hosts of a private network that servers may lead to; a leading dot covers subdomains. Those of "
-        "the addresses stated here may be in one anyhow."
-    ),
-]
+_PRIVATE_HOSTS = "Further hosts in private networks that servers may lead to; a leading dot covers subdomains."
+PrivateHosts = Annotated[tuple[Host, ...], Field(description=_PRIVATE_HOSTS)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,13 @@ class Settings(Model):
             for where, name, known in _references(self)
             if name not in known
         ]
-        problems += _alike(self)
+        # Some file systems would give them one folder.
+        problems += [
+            f"{section}: several keys differ from {key!r} in capitals alone; rename all but one"
+            for section in ("sources", "weights", "bases", "models")
+            for key, count in Counter(map(str.lower, getattr(self, section))).items()
+            if count > 1
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -77,15 +84,6 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
         yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks
         yield f"benchmarks.yaml: comparisons.{i}.group", comparison.group, groups
         yield f"benchmarks.yaml: comparisons.{i}.against", comparison.against, groups
-
-
-def _alike(settings: Settings) -> Iterator[str]:
-    """Keys that some file systems take for one name, and would give one folder."""
-    for section in ("sources", "weights", "bases", "models"):  # those in which capitals are allowed
-        known: dict[str, str] = {}
-        for key in getattr(settings, section):
-            if (other := known.setdefault(key.lower(), key)) != key:
-                yield f"{section}: {other!r} and {key!r} differ in capitals alone; rename one of them"
 
 
 PACKAGED_PROFILES = Path(__file__).resolve().parents[2] / "settings"

@@ -73,7 +73,7 @@ class SparseCopy:
             NoSpaceError: the disk is full.
         """
         self.name = shown(url)
-        self._url, self._signer, self._private_hosts = url, signer, private_hosts
+        self._url, self._signer, self._hosts = url, signer, private_hosts
         self._lock = threading.RLock()
         self._kept = Spans()
         self._etag: str | None = None
@@ -142,9 +142,7 @@ class SparseCopy:
 
     def _asked(self, begin: int, end: int, limit: int) -> Answer:
         headers = {"Range": f"bytes={begin}-{end - 1}"}
-        answer = request(
-            self._url, limit=limit, signer=self._signer, headers=headers, private_hosts=self._private_hosts
-        )
+        answer = request(self._url, limit=limit, signer=self._signer, headers=headers, private_hosts=self._hosts)
         self._check(answer, begin, end)
         return answer
 

@@ -103,8 +103,8 @@ def test_keys_that_some_file_systems_take_for_one_are_named(profile: Path) -> No
     edit(profile / "models.yaml", "linear-probe:", "Untrained-0:")
     with pytest.raises(SettingsError) as caught:
         load_settings(profile)
-    assert "sources: 'syn1' and 'SYN1' differ in capitals alone; rename one of them" in str(caught.value)
-    assert "models: 'untrained-0' and 'Untrained-0' differ" in str(caught.value)
+    for told in ("sources: several keys differ from 'syn1' in", "models: several keys differ from 'untrained-0' in"):
+        assert told in str(caught.value)
 
 
 def test_the_vocabulary_counts_with_the_sizes_of_the_plan() -> None:

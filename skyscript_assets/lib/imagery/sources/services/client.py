@@ -57,7 +57,7 @@ class Client:
     def __init__(self, source: ServiceSource, key: str, folder: Path) -> None:
         self._source, self._key = source, key
         self._host = urlsplit(source.url).netloc
-        self._private_hosts = private_hosts(source.allow_private_hosts, source.url)
+        self._hosts = private_hosts(source.allow_private_hosts, source.url)
         self._secret = _read_secret(source, key)
         self._turn = folder / f"{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.turn"
         contact = f"; {source.contact}" if source.contact else ""
@@ -90,9 +90,8 @@ class Client:
             CorruptInputError: the answer is cut on every try, or too long.
         """
         try:
-            answer = http.request(
-                url, limit=MAX_ANSWER_BYTES, signer=self, headers=self._headers, private_hosts=self._private_hosts
-            )
+            how = {"headers": self._headers, "private_hosts": self._hosts}
+            answer = http.request(url, limit=MAX_ANSWER_BYTES, signer=self, **how)
         except RefusedError as error:
             if error.status in self._source.absent_statuses:
                 return None

@@ -63,12 +63,8 @@ def checked(href: str, source: StacSource) -> str:
 def _allowed_prefix(href: str, source: StacSource) -> str:
     prefix = href[: href.find("/", 1) + 1]
     rest = href[len(prefix) :]
-    if (
-        prefix not in source.gdal_prefixes
-        or "/vsi" in rest
-        or ".." in rest.split("/")
-        or not is_name(rest.partition("/")[0])  # GDAL makes a host of a bucket's name, and signs for it: x.org#
-    ):
+    # GDAL makes a host of a bucket's name, and signs for it: s3://x.org#/a.tif would go to x.org.
+    if prefix not in source.gdal_prefixes or ".." in rest.split("/") or not is_name(rest.partition("/")[0]):
         raise SceneError(
             f"{shown(href)} is read by GDAL's file system {prefix or href[:12]}: where you trust the catalog with it, "
             "name it in `gdal_prefixes`"
