@@ -180,10 +180,12 @@ def definition(
             raise dg.Failure(description=str(error)) from error
         except Exception as error:
             raise _told(error, stage.key(outputs.settings, partition), context) from error
-        record = outcome.record
-        shown = {
+        record, preview = outcome.record, stage.preview(outcome.run)
+        shown = {  # the picture first; where a count has its name, the preview stands
+            **preview,
+            **metadata.follow(outcome.run.out, stage.tables),
             **metadata.counts(record.counts),
-            **stage.preview(outcome.run),
+            **preview,
             **metadata.column_lineage(stage.columns_from),
             "reused": outcome.reused,
             "size": dg.MetadataValue.text(f"{record.size_bytes / 1e6:,.1f} MB"),

@@ -186,9 +186,9 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
         if event.is_step_success and event.step_key in STAGES:
             seconds[event.step_key] = event.step_success_data.duration_ms / 1000
         if event.is_step_failure and error is None:
-            error = f"{event.step_key}: {_message(event.step_failure_data)}"
+            error = f"{event.step_key}: {message_of(event.step_failure_data)}"
         if event.is_run_failure and error is None:
-            error = _message(event.job_failure_data)
+            error = message_of(event.job_failure_data)
     if error is None and not result.success:
         error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
     failed = tuple(
@@ -199,7 +199,7 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
     return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed)
 
 
-def _message(failure: object) -> str:
+def message_of(failure: object) -> str:
     """The message of a failed step or run: that of the deliberate failure, else of the innermost exception."""
     user = getattr(failure, "user_failure_data", None)
     if user is not None and user.description:

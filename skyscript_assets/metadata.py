@@ -84,6 +84,15 @@ def _table_schema(schema: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
+def follow(folder: Path, tables: Mapping[str, pa.Schema]) -> dict[str, Any]:
+    """The command that tells all of the first chip or object in a stage's tables, where these have ids."""
+    for name, schema in tables.items():
+        ids = [column for column in ("chip_id", "object_id") if column in schema.names]
+        if ids and (first := next(pq.ParquetFile(folder / name).iter_batches(1, columns=ids[:1]), None)):
+            return {"follow one": dg.MetadataValue.text(f"skyscript why {first[0][0]}")}
+    return {}
+
+
 def column_schemas(tables: Mapping[str, pa.Schema]) -> dict[str, dg.TableSchema]:
     """The columns of a stage's tables as the UI shows them; those of the first, the main table, have Dagster's name."""
     shown = {f"columns of {name}": _table_schema(schema) for name, schema in tables.items()}

@@ -38,11 +38,11 @@ def _caption_settings(settings: Settings, partition: Partition) -> CaptionSettin
 
 def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     table = read_table(run.out / "captions.parquet", columns=["chip_id", "title", "title_multi_objects"])
-    shown = {"preview": metadata.rows(table)}
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     told = dict(zip(table["chip_id"].to_pylist(), table["title_multi_objects"].to_pylist(), strict=True))
     sheet = sheet_preview(chips, plan, metadata.MAX_PREVIEW_BYTES, told)
-    return shown | ({"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {})
+    shown = {"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {}
+    return shown | {"preview": metadata.rows(table)}
 
 
 @asset(

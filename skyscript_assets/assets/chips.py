@@ -90,6 +90,21 @@ def _needs_offsets_to_apply(settings: Settings, partition: Partition, key: Outpu
     return key.asset != "scene_offsets" or settings.plant.plan.apply_offsets
 
 
+def plan_materials(run: Run[PlanConfig]) -> tuple[Ground, PlanInputs, PlanRules]:
+    """What the plan of a run's region and source is made from."""
+    region, source = run.partition
+    config = run.config
+    ground = Ground(region, source, run.region_bbox(), config.gsd_m, data_time(run.region_facts()["timestamp"]))
+    inputs = PlanInputs(
+        objects=run.input("osm_objects") / "objects.parquet",
+        overlap=run.input("region_overlap") / OVERLAP_FILE,
+        scenes=run.input("scene_index"),
+        snapshot=run.input("sampling_snapshot"),
+        offsets=next(iter(run.folders("scene_offsets").values()), None),
+    )
+    return ground, inputs, PlanRules(config.plan, config.zoom, config.choice)
+
+
 def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "stratum", "gsd_m", "width", "height", "cell", "split"]
     report = read_table(run.out / REPORT_FILE)
@@ -119,18 +134,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
 )
 def chip_plan(run: Run[PlanConfig]) -> Counts:
     """Which objects become chips: scene, window, focus box, stratum, cell and split, by hash sampling with quotas."""
-    region, source = run.partition
-    config = run.config
-    ground = Ground(region, source, run.region_bbox(), config.gsd_m, data_time(run.region_facts()["timestamp"]))
-    inputs = PlanInputs(
-        objects=run.input("osm_objects") / "objects.parquet",
-        overlap=run.input("region_overlap") / OVERLAP_FILE,
-        scenes=run.input("scene_index"),
-        snapshot=run.input("sampling_snapshot"),
-        offsets=next(iter(run.folders("scene_offsets").values()), None),
-    )
-    rules = PlanRules(config.plan, config.zoom, config.choice)
-    return vars(write_plan(ground, inputs, rules, run.out, run.progress))
+    return vars(write_plan(*plan_materials(run), run.out, run.progress))
 
 
 class CutConfig(Model):
@@ -152,12 +156,15 @@ def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
 
 def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "status", "reason", "shard", "width", "height", "sharpness", "contrast", "attribution"]
-    shown = {"preview": metadata.parquet_rows(run.out / "chips.parquet", columns)}
+    shown = {}
     for name, rejected in (("contact sheet", False), ("rejected chips", True)):
         picture = sheet_preview(run.out, run.input("chip_plan"), metadata.MAX_PREVIEW_BYTES, rejected=rejected)
         if picture:
             shown[name] = metadata.image_bytes(picture, name.capitalize(), "jpeg")
-    return shown | {"failures": metadata.parquet_rows(run.out / FAILURES_FILE)}
+    return shown | {
+        "preview": metadata.parquet_rows(run.out / "chips.parquet", columns),
+        "failures": metadata.parquet_rows(run.out / FAILURES_FILE),
+    }
 
 
 @asset(

@@ -84,14 +84,15 @@ def _needs_objects_to_paint(settings: Settings, partition: Partition, key: Outpu
 
 def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
-    shown = {
-        "map": metadata.drawn(lambda path: plot_scenes(run.out, run.region_bbox(), path), "Footprints of the scenes"),
-        "scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns),
-    }
+    shown = {}
     if (run.out / "painting.json").exists():
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
         overview = metadata.shrunk_image(run.out / "overview.jpg", "Synthetic orthophoto")
-        shown |= {"synthetic orthophoto": overview, "painting": dg.MetadataValue.json(painted)}
+        shown = {"synthetic orthophoto": overview, "painting": dg.MetadataValue.json(painted)}
+    shown |= {
+        "map": metadata.drawn(lambda path: plot_scenes(run.out, run.region_bbox(), path), "Footprints of the scenes"),
+        "scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns),
+    }
     unusable = run.out / UNUSABLE_FILE
     if unusable.exists() and (items := json.loads(unusable.read_text(encoding="utf-8"))):
         shown["unusable items"] = metadata.rows(pa.Table.from_pylist(items))
@@ -150,11 +151,10 @@ _SIGN = (
 
 def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     columns = [name for name in OFFSET_SCHEMA.names if name != "windows"]
-    shown = {"offsets": metadata.parquet_rows(run.out / OFFSETS_FILE, columns), "sign": dg.MetadataValue.text(_SIGN)}
     figure = run.out / FIGURE_FILE
-    return shown | (
-        {"before and after": metadata.image(figure, "Outlines as mapped and moved")} if figure.exists() else {}
-    )
+    shown = {"before and after": metadata.image(figure, "Outlines as mapped and moved")} if figure.exists() else {}
+    rows = metadata.parquet_rows(run.out / OFFSETS_FILE, columns)
+    return shown | {"offsets": rows, "sign": dg.MetadataValue.text(_SIGN)}
 
 
 @asset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import keep, look, run
+from skyscript_assets.cli import keep, look, run, status, why
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -16,5 +16,5 @@ def main() -> None:
     """
 
 
-for command in (run.demo, run.run, run.retry, look.status, look.sources, look.estimate, keep.gc):
+for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, keep.gc):
     main.add_command(command)

@@ -1,46 +1,17 @@
-"""Commands that only look: `status`, `sources`, `estimate`."""
+"""Commands that only look at the profile and its plans: `sources`, `estimate`."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
 from skyscript_assets.assets.chips import EstimateConfig, estimate_of
 from skyscript_assets.cli.shared import console, plain_errors, settings_and_store
 from skyscript_assets.lib.imagery.sources.kind import source_kind
-from skyscript_assets.partitions import keys_of, partitions_of
+from skyscript_assets.partitions import partitions_of
 from skyscript_assets.provenance import Outputs, State
-
-
-@click.command()
-@click.option("--why", "output", metavar="OUTPUT", help="List what an output would be made from now and was not.")
-def status(output: str | None) -> None:
-    """Show, for every asset, how many partitions are current, stale, missing, waiting or not covered."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        outputs = Outputs(STAGES, settings, store)
-        if output is not None:
-            console.print(_why(outputs, output), soft_wrap=True)
-            return
-        table = Table("asset", "current", "stale", "missing", "waiting", "not covered", "no longer in the settings")
-        table.columns[0].no_wrap = True
-        for stage in STAGES.values():
-            known = partitions_of(stage.scheme, settings)
-            states = Counter(outputs.state(stage, partition).value for partition in known)
-            every = 1
-            for dimension in stage.scheme.dimensions:
-                every *= len(keys_of(dimension, settings))
-            names = {stage.key(settings, partition) for partition in known}
-            left = [str(key) for key in outputs.heads.names(stage.name) if key not in names]
-            shown = [states[name] for name in ("current", "stale", "missing", "waiting for upstream")]
-            cells = [str(count) if count else "·" for count in (*shown, every - len(known))]
-            table.add_row(stage.name, *cells, ", ".join(left))
-        console.print(table)
 
 
 @click.command()
@@ -83,19 +54,3 @@ def estimate() -> None:
             table.add_row(*partition, f"{found.chips:,}", f"{found.scenes:,}", *numbers)
         console.print(table)
         console.print(f"{len(uncut) - len(known)} more have no plan yet: skyscript run chip_plan/REGION/SOURCE")
-
-
-def _why(outputs: Outputs, name: str) -> Table | str:
-    """What an output was made from against what it would be made from now; a reason where there is no such table."""
-    step = backfill.step_named(name, outputs.settings)
-    (stage,) = step.stages
-    state = outputs.state(stage, step.partition)
-    found = outputs.differences(stage, step.partition)
-    if state in (State.MISSING, State.BLOCKED) or not found:
-        missing = ", ".join(map(str, outputs.provenance(stage, step.partition).required))
-        return f"{name} is {state.value}" + (f": {escape(missing)} missing" if missing else "")
-    held = ", frozen: it stays as it is" if stage.frozen_as is not None else ""
-    table = Table("what", "before", "now", title=f"{name} is {state.value}{held}", title_justify="left")
-    for what, before, now in found:
-        table.add_row(*(escape("-" if value is None else str(value)) for value in (what, before, now)))
-    return table

@@ -208,6 +208,80 @@ def test_status_counts_every_partition(home: Path) -> None:
     assert "benchmark_scores" in done.stdout
 
 
+def test_status_is_one_screen_and_one_document(home: Path) -> None:
+    shown = run(home, "status").stdout.splitlines()
+    assert len(shown) < 40
+    assert max(map(len, shown)) <= 80
+    assert shown[-1] == "next: nothing, all is current"
+    document = json.loads(run(home, "status", "--json").stdout)
+    assert {row["state"] for row in document["outputs"]} == {"current"}
+    assert not any(row["last_run"] for row in document["outputs"])
+    assert document["run_records"] is None
+
+
+def test_why_follows_a_chip_from_tags_to_manifest_on_one_screen(home: Path, workshop: Workshop) -> None:
+    manifest = workshop.store.folder(OutputKey("training_manifest")) / "manifest.parquet"
+    pair = pq.read_table(manifest).to_pylist()[0]
+    done = run(home, "why", pair["chip_id"])
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) <= 40
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    words = " ".join(done.stdout.split())
+    for told in (
+        pair["chip_id"],
+        pair["title"],
+        pair["title_multi_objects"],
+        f"split {pair['split']}",
+        "openstreetmap",
+    ):
+        assert told in words
+    assert f"{pair['score']:.4f}" in words
+    assert pair["image_shard"] in words
+    document = json.loads(run(home, "why", pair["chip_id"], "--json").stdout)
+    (source,) = document["sources"]
+    assert source["outcome"] == "planned"
+    assert source["not_current"] == {}
+    (chip,) = source["chips"]
+    assert chip["image"]["status"] == "ok"
+    assert chip["manifest"]["rank_share"] == pair["rank_share"]
+    assert {proof["phrase"] for proof in chip["captions"]["trace"]} >= {pair["title"].split(", ")[0]}
+
+
+def test_why_has_a_reason_for_objects_without_a_chip(home: Path, workshop: Workshop) -> None:
+    kotka = ("kotka",)
+    objects = pq.read_table(workshop.store.folder(OutputKey("osm_objects", kotka)) / "objects.parquet")["object_id"]
+    plan = pq.read_table(workshop.store.folder(OutputKey("chip_plan", (*kotka, "SYN1"))) / "plan.parquet")["object_id"]
+    without = sorted(set(objects.to_pylist()) - set(plan.to_pylist()))
+    for object_id in without[:: len(without) // 3]:
+        (source,) = json.loads(run(home, "why", object_id, "--json").stdout)["sources"]
+        assert source["outcome"] not in ("planned", "unknown", "waiting", "not in the plan")
+        assert source["why"]
+    nowhere = run(home, "why", "n1")
+    assert nowhere.returncode == 1
+    assert "there is no object n1 in kotka" in nowhere.stderr
+
+
+def test_the_picture_comes_first_in_the_ui_and_a_command_follows_one_row(home: Path) -> None:
+    pictures = {
+        "scene_index": "synthetic orthophoto",
+        "chip_plan": "map",
+        "image_chips": "contact sheet",
+        "captions": "contact sheet",
+        "tag_vocabulary": "tag counts",
+        "scoreboard": "plot",
+    }
+    with dg.DagsterInstance.from_config(str(home / ".dagster")) as instance:
+        for asset in (*pictures, "osm_objects", "caption_shards", "training_manifest"):
+            event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+            shown = event.asset_materialization.metadata
+            assert next(iter(shown)) == pictures.get(asset, next(iter(shown)))
+            if "follow one" in shown and asset in ("image_chips", "osm_objects"):
+                command, *rest = shown["follow one"].value.split()
+                assert (command, len(rest)) == ("skyscript", 2)
+                assert run(home, *rest).returncode == 0
+            assert asset in ("scene_index", "tag_vocabulary", "scoreboard") or "follow one" in shown
+
+
 def test_nothing_is_left_to_estimate_when_all_chips_are_cut(home: Path) -> None:
     done = run(home, "estimate")
     assert done.returncode == 0, done.stderr

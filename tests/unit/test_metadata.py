@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -84,6 +85,19 @@ def test_columns_of_all_tables_are_told_those_of_the_main_one_under_dagster_s_na
         ("n", "int32"),
     ]
     assert metadata.column_schemas({}) == {}
+
+
+def test_the_command_that_follows_one_row_has_its_id(tmp_path: Path) -> None:
+    table = pa.table({"object_id": ["w1", "w2"], "chip_id": ["w1_S_20200101_0a", "w2_S_20200101_0b"]})
+    pq.write_table(table, tmp_path / "main.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
+    pq.write_table(table.drop_columns("chip_id"), tmp_path / "objects.parquet")
+    plain = pa.schema([("key", pa.string())])
+    told = metadata.follow(tmp_path, {"plain.parquet": plain, "main.parquet": table.schema})
+    assert told == {"follow one": dg.MetadataValue.text("skyscript why w1_S_20200101_0a")}
+    objects = metadata.follow(tmp_path, {"objects.parquet": table.schema.remove(1)})
+    assert objects == {"follow one": dg.MetadataValue.text("skyscript why w1")}
+    assert metadata.follow(tmp_path, {"empty.parquet": table.schema, "plain.parquet": plain}) == {}
 
 
 def test_lineage_names_the_asset_of_each_column() -> None:
