@@ -143,11 +143,14 @@ def run_all(
         StoppedError: the process was asked to end.
     """
     failed_level: Level | None = None
-    outputs = Outputs(STAGES, settings, store)
+    looked_at: Level | None = None
     for step in steps_of(settings) if steps is None else steps:
         if failed_level is not None and step.level is not failed_level:
             return
         runs.check()
+        # No run of a level makes anything that another one of it reads: one look will do for all, at single assets not.
+        if step.level is not looked_at or step.only is not None:
+            outputs, looked_at = Outputs(STAGES, settings, store), step.level
         if not force and not retry and is_current(step, outputs, instance):
             yield StepResult(step, ran=False)
             continue
@@ -155,7 +158,6 @@ def run_all(
             begin(step)
         with listening(progress):
             result = _run(defs, step, instance, force=force, retry=retry)
-        outputs = Outputs(STAGES, settings, store)
         if result.error is not None or result.failed_checks:
             failed_level = step.level
         yield result

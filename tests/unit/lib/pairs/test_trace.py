@@ -37,7 +37,7 @@ def on_ground(geometry: shapely.Geometry) -> shapely.Geometry:
 
 
 def objects() -> list[dict[str, Any]]:
-    """Points, lines and areas of all sizes in and around the scene; some have a tag that shows in finer images alone."""
+    """Points, lines and areas of all sizes in and around the scene; a tag of some shows in finer images alone."""
     rng = np.random.default_rng(3)
     rows = []
     for number in range(OBJECTS):
