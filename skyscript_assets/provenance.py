@@ -11,7 +11,7 @@ import functools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -66,6 +66,7 @@ class Run(Generic[Config]):
         previous: The complete output that this run replaces, where there is one.
         retry: Whether only what failed in `previous`, which is current, is to be made again.
         verify: Whether the bytes of inputs are compared with their digests before they are used, once a process.
+        heads: The versions of the inputs that are told to be read, whatever is current by now.
     """
 
     config: Config
@@ -78,11 +79,13 @@ class Run(Generic[Config]):
     previous: OutputKey | None = None
     retry: bool = False
     verify: bool = False
+    heads: Mapping[OutputKey, Head | None] = field(default_factory=dict)
 
     def folders(self, asset: str) -> dict[Partition, Path]:
         """Folders of an input by partition, sorted."""
         wanted = (key for key in sorted(self.inputs) if key.asset == asset)
-        return {key.partition: self.store.folder(key, verify=self.verify) for key in wanted}
+        folder = functools.partial(self.store.folder, verify=self.verify)
+        return {key.partition: folder(key, head=self.heads.get(key)) for key in wanted}
 
     def replaced(self) -> Path | None:
         """The folder of `previous`; None where there is none, or where it is no longer what was written."""
@@ -270,6 +273,7 @@ class Outputs:
             missing=tuple(map(str, provenance.allowed)),
             store=self.store,
             progress=progress,
+            heads=self.heads,
         )
         previous = None if record is None else key
         current = record is not None and record.fingerprint == provenance.fingerprint

@@ -149,5 +149,5 @@ def test_a_whole_profile_in_the_store(port: int, tmp_path: Path, settings, monke
 
 
 def test_a_bucket_that_does_not_exist(port: int, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="s3://no-bucket/.* is refused .*404"):
+    with pytest.raises(StorageError, match="s3://no-bucket/.* may not be used .*404"):
         Store("s3://no-bucket/data", tmp_path).head(KEY)

@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skyscript_assets.asset import Counts, Stage, asset
-from skyscript_assets.lib.errors import NotCoveredError, UpstreamMissingError
+from skyscript_assets.lib.errors import DigestMismatchError, NotCoveredError, UpstreamMissingError
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
@@ -102,6 +102,46 @@ def test_a_read_only_folder_is_looked_at(settings: Settings, store: Store, tmp_p
     assert outputs.state(extract, ("kotka",)) is State.CURRENT
     assert Outputs(STAGES, settings, Store(tmp_path / "nothing")).state(extract, ("kotka",)) is State.MISSING
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_body_reads_what_its_provenance_names_although_it_is_replaced(settings: Settings, store: Store) -> None:
+    everything(settings, store)
+    outputs, pair = Outputs(STAGES, settings, store), ("kotka", "SYN1")
+    told = outputs.provenance(chips, pair).made_from["inputs"]
+    content["text"] = "b"
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    made = outputs.materialize(chips, pair, force=True)
+    assert made.record.made_from["inputs"] == told
+    assert (made.run.out / "y").read_text() == "A"
+    assert Outputs(STAGES, settings, store).state(chips, pair) is State.STALE
+
+
+def test_an_input_that_was_damaged_is_told_when_a_body_reads_it_and_not_before(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(settings, store)
+    damaged, pair = store.folder(OutputKey("extract", ("kotka",))) / "x", ("kotka", "SYN1")
+    damaged.write_text("Z")
+    monkeypatch.setattr("skyscript_assets.lib.storage.store._verified", set())  # as in another process
+    assert Outputs(STAGES, settings, store).materialize(chips, pair).reused
+    with pytest.raises(DigestMismatchError, match=f"{damaged} .* skyscript run --force extract/kotka"):
+        Outputs(STAGES, settings, store).materialize(chips, pair, force=True)
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",), force=True)
+    assert not Outputs(STAGES, settings, store).materialize(chips, pair, force=True).reused
+
+
+def test_what_a_killed_run_had_completed_is_named_and_not_made_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("skyscript_assets.lib.storage.store.write_text", lambda path, text: path.write_text(text))
+        with pytest.raises(KeyboardInterrupt):
+            Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    made = len(calls)
+    assert not Outputs(STAGES, settings, store).materialize(extract, ("kotka",)).reused
+    assert len(calls) == made
+    assert Outputs(STAGES, settings, store).state(extract, ("kotka",)) is State.CURRENT
 
 
 def test_force_makes_it_again(settings: Settings, store: Store) -> None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,17 +56,10 @@ def left_over(store: Store, older_than_s: float) -> Iterator[Left]:
     if store.remote is not None:
         yield from _remote(store, store.remote, before)
     before = min([before, *_bodies_began(store.local / STAGING)])
-    heads = Heads(store)
-    for path, names, _ in os.walk(store.local / VERSIONS):
-        key = _key(Path(path).relative_to(store.local / VERSIONS).parts)
-        versions = [name for name in names if VERSION.fullmatch(name)]
-        names[:] = set(names) - set(versions)
-        now = heads[key] if versions else None
-        for folder in (Path(path, name) for name in versions if now is None or name != now.version):
-            yield from _left(key, "version", folder, before)
-    for folder in (store.local / STAGING).glob("*"):
-        if folder.is_dir() and not folder.is_symlink():
-            yield from _left(_key(folder.name.split("+")), "staging", folder, before)
+    for key, what, folder in (*_versions(store), *_staged(store)):
+        if _used(folder) < before:
+            size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+            yield Left(key, what, size, before, (str(folder),))
 
 
 def remove(store: Store, left: Left) -> None:
@@ -74,16 +67,10 @@ def remove(store: Store, left: Left) -> None:
     if left.what in ("upload", "pointer") and store.remote is not None:
         store.remote.delete(left.places)
         return
-    folder = Path(*left.places)
+    (folder,) = map(Path, left.places)
     with contextlib.suppress(OutputBusyError), store.lock(left.key):
         if _used(folder) < left.before:
             shutil.rmtree(folder)
-
-
-def _left(key: OutputKey, what: str, folder: Path, before: float) -> Iterator[Left]:
-    if _used(folder) < before:
-        size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-        yield Left(key, what, size, before, (str(folder),))
 
 
 def _used(folder: Path) -> float:
@@ -97,6 +84,24 @@ def _bodies_began(staging: Path) -> Iterator[float]:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield lock.stat().st_mtime
+
+
+def _staged(store: Store) -> Iterator[tuple[OutputKey, str, Path]]:
+    for folder in (store.local / STAGING).glob("*"):
+        if folder.is_dir() and not folder.is_symlink():
+            yield _key(folder.name.split("+")), "staging", folder
+
+
+def _versions(store: Store) -> Iterator[tuple[OutputKey, str, Path]]:
+    """Versions that are not current."""
+    heads, root = Heads(store), store.local / VERSIONS
+    for path, names, _ in os.walk(root):
+        versions = {name for name in names if VERSION.fullmatch(name)}
+        names[:] = set(names) - versions
+        if versions:
+            key = _key(Path(path).relative_to(root).parts)
+            now = heads[key]
+            yield from ((key, "version", Path(path, name)) for name in versions if now is None or name != now.version)
 
 
 def _remote(store: Store, remote: ObjectStore, before: float) -> Iterator[Left]:
@@ -119,5 +124,5 @@ def _remote(store: Store, remote: ObjectStore, before: float) -> Iterator[Left]:
             yield Left(key, "upload", sum(size for _, size, _ in files), before, tuple(place for place, *_ in files))
 
 
-def _key(parts: list[str] | tuple[str, ...]) -> OutputKey:
-    return OutputKey(parts[0] if parts else "", tuple(parts[1:]))
+def _key(parts: Sequence[str]) -> OutputKey:
+    return OutputKey(parts[0], tuple(parts[1:]))

@@ -41,15 +41,14 @@ class ObjectStore:
 
     def __init__(self, address: str) -> None:
         try:
-            import obstore
-            from obstore.exceptions import BaseError
+            import obstore.exceptions
             from obstore.store import from_url
         except ImportError as error:
             raise StorageError(f"{address}: {error} (pip install 'skyscript-assets[s3]')") from error
         self._obstore, self._address = obstore, address.rstrip("/")
         try:
             self._objects = from_url(address, **_REQUESTS)
-        except (BaseError, ValueError) as error:
+        except (obstore.exceptions.BaseError, ValueError) as error:
             reason = f"is no address of a data folder ({_first_line(error)})"
             raise StorageError(f"{address} {reason}; set SKYSCRIPT_DATA") from error
 
@@ -84,21 +83,16 @@ class ObjectStore:
         self._ask(paths[0], lambda: self._obstore.delete(self._objects, paths))
 
     def _ask(self, path: str, request: Callable[[], Result]) -> Result:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
         place = f"{self._address}/{path}"
         for tried in range(1, TRIES + 1):
             try:
                 return request()
-            except FileNotFoundError as error:
-                raise StorageError(f"{place} does not exist ({_first_line(error)})") from error
-            except (PermissionDeniedError, UnauthenticatedError) as error:
-                raise StorageError(f"{place} may not be used ({_first_line(error)}): see its credentials") from error
-            except BaseError as error:
-                if re.search(r"status code: 4\d\d", _first_line(error)):
-                    raise StorageError(f"{place} is refused ({_first_line(error)}); set SKYSCRIPT_DATA") from error
+            except (FileNotFoundError, self._obstore.exceptions.BaseError) as error:
+                reason = _first_line(error)
+                if isinstance(error, FileNotFoundError) or re.search(r"status code: 4\d\d", reason):
+                    raise StorageError(f"{place} does not exist or may not be used ({reason})") from error
                 if tried == TRIES:
-                    raise UnreachableError(f"{place} cannot be reached ({_first_line(error)}); run again") from error
+                    raise UnreachableError(f"{place} cannot be reached ({reason}); run again later") from error
                 time.sleep(0.1 * 2**tried)
         raise AssertionError("the last try returns or raises")
 

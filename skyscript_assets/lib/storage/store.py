@@ -127,8 +127,8 @@ class Store:
             raise OutputSchemaError(f"{shown} is not the record that was written ({reason}): skyscript run {key}")
         return raw
 
-    def folder(self, key: OutputKey, *, verify: bool = False) -> Path:
-        """The local folder of the current version, which stays as it is when the output is replaced.
+    def folder(self, key: OutputKey, *, verify: bool = False, head: Head | None = None) -> Path:
+        """The local folder of the current version, or another one; it stays as it is when the output is replaced.
 
         A remote one is copied into the scratch folder first. Files are there and have their sizes; with `verify` their
         bytes are read, once a process, and are those of the record.
@@ -138,7 +138,7 @@ class Store:
             OutputSchemaError: its record is unreadable.
             DigestMismatchError: a file is not the one that was written.
         """
-        head = self.head(key)
+        head = head or self.head(key)
         if head is None:
             raise UpstreamMissingError(f"{key} has not been materialized: run `skyscript run {key}` first")
         folder = self.versions(key) / head.version
@@ -216,7 +216,9 @@ class Store:
         """
         staging, note = self.staging(key), self.staging(key, ".json")
         with self._explaining(key), self.lock(key):
-            self._need_space(key)
+            if (free := shutil.disk_usage(self.local).free) < MIN_FREE_BYTES:
+                needed = f"{MIN_FREE_BYTES / 1e6:.0f} MB are needed to begin {key}"
+                raise NoSpaceError(f"{self.local} has {free / 1e6:.0f} MB free, {needed}")
             if not note.is_file() or note.read_text(encoding="utf-8") != fingerprint:
                 note.unlink(missing_ok=True)
                 shutil.rmtree(staging, ignore_errors=True)
@@ -337,23 +339,13 @@ class Store:
                     "finished parts are kept"
                 ) from error
             # A file that is not there is a mistake of the stage, not of the folder.
-            place = error.filename2 or error.filename
-            if not isinstance(error, FileNotFoundError) and self._is_inside(place):
+            place = os.fsdecode(error.filename2 or error.filename or "")
+            if not isinstance(error, FileNotFoundError) and Path(place).is_relative_to(self.local):
                 raise StorageError(
                     f"{place} cannot be used ({error.strerror}) while making {key}; let this user read and "
                     "write it, or set SKYSCRIPT_DATA"
                 ) from error
             raise
-
-    def _is_inside(self, name: object) -> bool:
-        return isinstance(name, str | bytes) and Path(os.fsdecode(name)).is_relative_to(self.local)
-
-    def _need_space(self, key: OutputKey) -> None:
-        free = shutil.disk_usage(self.local).free
-        if free < MIN_FREE_BYTES:
-            raise NoSpaceError(
-                f"{self.local} has {free / 1e6:.0f} MB free, {MIN_FREE_BYTES / 1e6:.0f} MB are needed to begin {key}"
-            )
 
 
 class Heads(dict[OutputKey, Head | None]):
@@ -369,8 +361,8 @@ class Heads(dict[OutputKey, Head | None]):
 
     def names(self, asset: str) -> list[OutputKey]:
         """Names of the complete outputs of an asset, sorted."""
-        local = self._store.remote is None
-        return sorted(self._store.linked(asset) if local else (key for key in self if key.asset == asset and self[key]))
+        listed = (key for key in self if key.asset == asset and self[key])
+        return sorted(self._store.linked(asset) if self._store.remote is None else listed)
 
 
 def current(pointers: list[tuple[str, float]] | None) -> Head | None:

@@ -150,8 +150,8 @@ def test_errors_are_told_apart(objects: MemoryStore, tmp_path: Path, monkeypatch
     monkeypatch.setattr("time.sleep", lambda _: None)
     for error, expected, words in (
         (GenericError("no route\nmore"), UnreachableError, r"s3://bucket/.* cannot be reached \(no route\)"),
-        (PermissionDeniedError("403"), StorageError, "see its credentials"),
-        (FileNotFoundError("no bucket"), StorageError, "does not exist"),
+        (PermissionDeniedError("non-2xx status code: 403"), StorageError, "does not exist or may not be used"),
+        (FileNotFoundError("no bucket"), StorageError, "does not exist or may not be used"),
     ):
 
         def fail(*_: object, error: Exception = error, **__: object) -> None:
