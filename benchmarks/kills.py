@@ -14,7 +14,7 @@ kills the target of that run:
 Kills go round stages and runs, so that each stage gets its share. A kill that came when its stage had just ended is
 made up for in the next run, or in one more. At the end of each run every file has to have the bytes of the undisturbed
 run, nothing may be left in staging, no slot of a pool claimed and no run open; 120 s (or, if that is more, twice the
-longest stage) in which nothing happens are a fault as well. Prints a Markdown table and ends with status 1 where there was a fault.
+longest stage) in which nothing happens are a fault as well. Prints a Markdown table; ends with status 1 after a fault.
 """
 
 import os
