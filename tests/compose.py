@@ -93,8 +93,10 @@ class Stack:
     def start(self, name: str) -> None:
         """Start a service in a process group of its own, as its container would be."""
         with (self.folder / f"{name}.log").open("ab") as log:
+            # A container starts with default signals. The background job of a shell ignores SIGINT, and what Dagster does
+            # on SIGTERM is what it does on SIGINT.
             self.processes[name] = subprocess.Popen(
-                [self.here(word) for word in self.stated[name]["command"]],
+                ["env", "--default-signal=INT", *(self.here(word) for word in self.stated[name]["command"])],
                 env=self.environment(name),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -136,13 +138,15 @@ class Stack:
         """What `docker compose stop` does: SIGTERM to all processes (`tini -g`), SIGKILL after the service's grace.
 
         Raises:
-            subprocess.TimeoutExpired: it had to be killed.
+            AssertionError: it had to be killed.
         """
         process = self.processes[name]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
         try:
             return process.wait(seconds(self.stated[name]["stop_grace_period"]))
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(f"{name} had to be killed\n{self.log(name)}") from late
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
