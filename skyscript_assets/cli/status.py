@@ -6,10 +6,10 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import dagster as dg
@@ -34,46 +34,12 @@ SIGNS = {
 }
 """What an output may be, the worst first, with its sign in the table of pairs."""
 
+Standing = dict[str, Any]
+"""How an output stands: an entry of `outputs` in the document of `--json`, which docs/guide.md describes."""
+
+_Key = TypeVar("_Key", bound=Hashable)
 _ENDED_BADLY = ("failure", "canceled")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How an output stands, as `--json` prints it.
-
-    Attributes:
-        asset: Its asset.
-        partition: Its keys in the store.
-        state: One of `SIGNS` but `failed`.
-        reasons: What it would be made from now and was not: `what`, `before`, `now`.
-        message: What is wrong with a record that cannot be read.
-        size_bytes: Of its files, None where it is not made.
-        failed_items: Those of its items that failed and may be tried again.
-        last_run: The last run where that has not made it: `id`, `status` as Dagster has it, `error`.
-    """
-
-    asset: str
-    partition: tuple[str, ...]
-    state: str
-    reasons: Sequence[Mapping[str, Any]] = ()
-    message: str | None = None
-    size_bytes: int | None = None
-    failed_items: int = 0
-    last_run: Mapping[str, Any] | None = None
-
-    @property
-    def shown(self) -> str:
-        """The state as it is counted: an output whose last run failed is failed, unless it is current all the same."""
-        failed = self.last_run is not None and self.last_run["status"] in _ENDED_BADLY
-        return "failed" if failed and self.state != "current" else self.state
-
-    @property
-    def why(self) -> list[str]:
-        """Why it is not current, in words."""
-        if self.shown == "failed" and self.last_run is not None:
-            return [" ".join((self.last_run["error"] or "the run ended without a result").split())]
-        words = [_words(**reason) for reason in self.reasons]
-        return words or [self.message or "a secret of the settings, or the layout of the store"]
+_LastRuns = dict[tuple[str, str | None], dict[str, Any]]
 
 
 @click.command()
@@ -89,29 +55,28 @@ def status(output: str | None, *, full: bool, as_json: bool) -> None:
             console.print(_why(outputs, output), soft_wrap=True)
             return
         runs, trouble = _last_runs()
-        found = [
-            standing(outputs, stage, partition, runs.get((stage.name, key_of(partition))))
-            for stage in STAGES.values()
-            for partition in partitions_of(stage.scheme, settings)
-        ]
-        left = [str(key) for key in left_over(outputs)]
-        following = _next(found, left)
+        every = [(stage, key) for stage in STAGES.values() for key in partitions_of(stage.scheme, settings)]
+        document: dict[str, Any] = {
+            "profile": settings.plant.title,
+            "data": store.root,
+            "run_records": trouble,
+            "outputs": [standing(outputs, stage, key, runs.get((stage.name, key_of(key)))) for stage, key in every],
+            "no_longer_in_the_settings": [str(key) for key in left_out(outputs)],
+        }
+        document["next"] = _next(document)
         if as_json:
-            document = {"profile": settings.plant.title, "data": store.root, "run_records": trouble}
-            every = {"outputs": [asdict(one) for one in found], "no_longer_in_the_settings": left, "next": following}
-            click.echo(json.dumps(document | every, indent=1))
+            click.echo(json.dumps(document, indent=1))
             return
-        console.print(_counted("asset", _grouped((one.asset, one) for one in found)))
-        console.print(_reasons(found))
+        console.print(_counted("asset", _grouped(document["outputs"], itemgetter("asset"))))
+        console.print(_reasons(document["outputs"]))
         console.print("  ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
-        console.print(_pairs(outputs, [one for one in found if STAGES[one.asset] in PAIRS.stages], full=full))
-        for line in _notes(found, left, trouble):
+        console.print(_pairs(outputs, document["outputs"], full=full))
+        for line in _notes(document):
             console.print(escape(line))
-        console.print(f"next: [bold]{escape(following)}[/]")
 
 
-def left_over(outputs: Outputs) -> list[OutputKey]:
-    """Outputs of the store that the settings do not name: of partitions and snapshots that were left out of them."""
+def left_out(outputs: Outputs) -> list[OutputKey]:
+    """Outputs of the store that the settings do not name: partitions and snapshots that were taken out of them."""
     named = {
         stage.key(outputs.settings, partition)
         for stage in STAGES.values()
@@ -120,28 +85,29 @@ def left_over(outputs: Outputs) -> list[OutputKey]:
     return [key for name in STAGES for key in outputs.heads.names(name) if key not in named]
 
 
-# -------------------------------------------------------------------------------------------------------- what there is
-
-
 def standing(
     outputs: Outputs, stage: Stage, partition: Partition, last_run: Mapping[str, Any] | None = None
 ) -> Standing:
-    """How an output stands."""
+    """How an output stands; `last_run` is the last one where that has not made it."""
     key, state = stage.key(outputs.settings, partition), outputs.state(stage, partition)
     head = outputs.head(key)
-    return Standing(
-        stage.name,
-        key.partition,
-        state.value.partition(" ")[0],
-        [reason._asdict() for reason in outputs.differences(stage, partition)] if state is State.STALE else [],
-        outputs.problem(key),
-        None if head is None else head.size_bytes,
-        0 if head is None else head.failed,
-        last_run,
-    )
+    failed = state is not State.CURRENT and last_run is not None and last_run["status"] in _ENDED_BADLY
+    return {
+        "asset": stage.name,
+        "partition": key.partition,
+        "state": "failed" if failed else state.value.partition(" ")[0],
+        "reasons": [found._asdict() for found in outputs.differences(stage, partition)] if state is State.STALE else [],
+        "problem": outputs.problem(key),
+        "size_bytes": None if head is None else head.size_bytes,
+        "failed_items": 0 if head is None else head.failed,
+        "last_run": last_run,
+    }
 
 
-def _last_runs() -> tuple[dict[tuple[str, str | None], dict[str, Any]], str | None]:
+# ------------------------------------------------------------------------------------------------------- the last runs
+
+
+def _last_runs() -> tuple[_LastRuns, str | None]:
     """The last runs that have not made their outputs, by asset and partition key; what hinders reading them, if so."""
     home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
     if not (home / "dagster.yaml").exists():
@@ -153,7 +119,7 @@ def _last_runs() -> tuple[dict[tuple[str, str | None], dict[str, Any]], str | No
         return {}, f"the run records of {home} cannot be read ({error})"
 
 
-def _unfinished(records: dg.DagsterInstance) -> dict[tuple[str, str | None], dict[str, Any]]:
+def _unfinished(records: dg.DagsterInstance) -> _LastRuns:
     tried: dict[tuple[str, str | None], str] = {}
     single = [dg.AssetKey(name) for name, stage in STAGES.items() if not stage.scheme.dimensions]
     for record in records.get_asset_records(single):
@@ -165,35 +131,32 @@ def _unfinished(records: dg.DagsterInstance) -> dict[tuple[str, str | None], dic
         tried |= {(name, partition): run for partition, (run, _) in attempts(dg.AssetKey(name)).items()}
     ids = sorted(set(tried.values()))
     runs = {run.run_id: run for run in (records.get_runs(dg.RunsFilter(run_ids=ids)) if ids else ())}
-    errors = {run_id: _errors(records, run_id) for run_id, run in runs.items() if run.is_finished}
+    errors: dict[str, dict[str | None, str]] = defaultdict(dict)
+    for run_id in (run_id for run_id, run in runs.items() if run.is_finished):
+        for failure in records.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+            event = failure.event_log_entry.get_dagster_event()
+            errors[run_id][event.step_key] = backfill.message_of(event.step_failure_data)
     return {
-        what: {"id": run_id, "status": runs[run_id].status.value.lower(), "error": errors.get(run_id, {}).get(what[0])}
+        what: {"id": run_id, "status": runs[run_id].status.value.lower(), "error": errors[run_id].get(what[0])}
         for what, run_id in tried.items()
         # Where another step of its run failed, this one was not tried.
-        if run_id in runs and (not errors.get(run_id) or what[0] in errors[run_id])
+        if run_id in runs and (not errors[run_id] or what[0] in errors[run_id])
     }
-
-
-def _errors(records: dg.DagsterInstance, run_id: str) -> dict[str | None, str]:
-    """The error of each step of a run that failed."""
-    found = records.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    events = [record.event_log_entry.get_dagster_event() for record in found]
-    return {event.step_key: backfill.message_of(event.step_failure_data) for event in events}
 
 
 # -------------------------------------------------------------------------------------------------------- what is shown
 
 
-def _grouped(named: Iterable[tuple[str, Standing]]) -> dict[str, list[Standing]]:
+def _grouped(found: Iterable[Standing], key: Callable[[Standing], _Key]) -> dict[_Key, list[Standing]]:
     groups = defaultdict(list)
-    for name, one in named:
-        groups[name].append(one)
+    for one in found:
+        groups[key(one)].append(one)
     return groups
 
 
-def plain_table(*headings: str, numbers: int) -> Table:
-    """A table without lines, `numbers` columns of it to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def plain_table(*headings: str, numbers: int, padding: int = 2) -> Table:
+    """A table without lines; that many columns after the first are set to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0))
     for place, heading in enumerate(headings):
         table.add_column(heading, no_wrap=True, justify="right" if 0 < place <= numbers else "left")
     return table
@@ -202,85 +165,94 @@ def plain_table(*headings: str, numbers: int) -> Table:
 def _counted(heading: str, groups: Mapping[str, Sequence[Standing]]) -> Table:
     """How many outputs of each group stand how, and their size."""
     table = plain_table(heading, *reversed(SIGNS), "size", numbers=len(SIGNS) + 1)
-    for name, outputs in groups.items():
-        states = Counter(one.shown for one in outputs)
+    for name, found in groups.items():
+        states = Counter(one["state"] for one in found)
         counts = [str(states[state] or "·") for state in reversed(SIGNS)]
-        table.add_row(escape(name), *counts, _size(sum(one.size_bytes or 0 for one in outputs)))
+        table.add_row(escape(name), *counts, _size(sum(one["size_bytes"] or 0 for one in found)))
     return table
 
 
-def _reasons(found: Sequence[Standing]) -> Table | str:
+def _reasons(found: Sequence[Standing]) -> str:
     """Of each asset the most frequent reason for which outputs are stale, failed or unreadable."""
-    table = plain_table("\nwhy", numbers=0)
-    for name, alike in _grouped((f"{one.asset} {one.shown}", one) for one in found).items():
-        shown = alike[0].shown
-        if shown in ("unreadable", "failed", "stale"):
-            reasons = Counter(reason for one in alike for reason in dict.fromkeys(one.why))
+    lines = [""]
+    for (asset, state), alike in _grouped(found, itemgetter("asset", "state")).items():
+        if state in ("unreadable", "failed", "stale"):
+            reasons = Counter(reason for one in alike for reason in dict.fromkeys(_in_words(one)))
             # Of equally frequent ones the cause: an input differs because of something else.
             first, _ = max(reasons.items(), key=lambda item: (item[1], not item[0].startswith("input ")))
             others = f" (and {len(reasons) - 1} more: skyscript status --why)" if len(reasons) > 1 else ""
-            table.add_row(f"{SIGNS[shown]} {name}: {escape(first)}{others}")
-    table.columns[0].no_wrap = False
-    return table if table.row_count else ""
+            lines.append(f"{SIGNS[state]} {asset} {state}: {escape(first)}{others}")
+    return "\n".join(lines)
+
+
+def _in_words(one: Standing) -> list[str]:
+    """Why an output is not current."""
+    if one["state"] == "failed":
+        return [" ".join((one["last_run"]["error"] or "the run ended without a result").split())]
+    words = []
+    for what, before, now in map(dict.values, one["reasons"]):
+        kind, _, name = what.partition(".")
+        values = ["-" if value is None else str(value) for value in (before, now)]
+        change = f" {values[0]} -> {values[1]}" if max(map(len, values)) <= 20 else ""
+        gone = " is gone" if now is None else " is new" if before is None else ""
+        words.append(f"input {name.partition('/')[0]}{gone}" if kind == "inputs" else f"{kind} {name}".strip() + change)
+    return words or [one["problem"] or "a secret of the settings, or the layout of the store"]
 
 
 def _pairs(outputs: Outputs, found: Sequence[Standing], *, full: bool) -> Table:
     """Regions by sources: how all outputs of a pair stand together, and their size; alike regions in one line."""
-    sources = keys_of("source", outputs.settings)
-    pairs = _grouped((str(one.partition), one) for one in found)
-    rows: dict[Any, list[tuple[str, list[int]]]] = defaultdict(list)
+    sources, names = keys_of("source", outputs.settings), {stage.name for stage in PAIRS.stages}
+    found = [one for one in found if one["asset"] in names]
+    pairs = _grouped(found, itemgetter("partition"))
+    rows: dict[Hashable, list[tuple[str, list[str | None], list[int]]]] = defaultdict(list)
     for region in keys_of("region", outputs.settings):
-        of_region = [pairs.get(str((region, source)), []) for source in sources]
-        signs = tuple(next((s for s in SIGNS if any(one.shown == s for one in pair)), None) for pair in of_region)
-        sizes = [sum(one.size_bytes or 0 for one in pair) for pair in of_region]
-        rows[region if full else signs, signs].append((region, sizes))
-    table = plain_table("region", *map(escape, sources), numbers=len(sources))
-    table.padding = (0, 1, 0, 0)
-    for (_, signs), regions in rows.items():
-        total = map(sum, zip(*(sizes for _, sizes in regions), strict=True))
-        cells = [f"{SIGNS[sign]}{_size(size)}" if sign else "" for sign, size in zip(signs, total, strict=True)]
-        name = regions[0][0] + (f" +{len(regions) - 1}" if len(regions) > 1 else "")
-        table.add_row(escape(name), *cells)
+        of_region = [pairs.get((region, source), []) for source in sources]
+        signs = [
+            next((sign for sign in SIGNS if any(one["state"] == sign for one in pair)), None) for pair in of_region
+        ]
+        sizes = [sum(one["size_bytes"] or 0 for one in pair) for pair in of_region]
+        rows[region if full else tuple(signs)].append((region, signs, sizes))
+    table = plain_table("region", *map(escape, sources), numbers=len(sources), padding=1)
+    for regions in rows.values():
+        (region, signs, _), more = regions[0], f" +{len(regions) - 1}" if len(regions) > 1 else ""
+        totals = map(sum, zip(*(sizes for *_, sizes in regions), strict=True))
+        cells = [f"{SIGNS[sign]}{_size(total)}" if sign else "" for sign, total in zip(signs, totals, strict=True)]
+        table.add_row(escape(region) + more, *cells)
     if console.measure(table, options=console.options.update(width=9_999)).maximum <= console.width:
         return table
-    return _counted("source", _grouped((one.partition[1], one) for one in found))
+    return _counted("source", _grouped(found, lambda one: one["partition"][1]))
 
 
-def _notes(found: Sequence[Standing], left: Sequence[str], trouble: str | None) -> list[str]:
-    running = {one.last_run["id"] for one in found if one.last_run and one.last_run["status"] not in _ENDED_BADLY}
-    failed = [one.failed_items for one in found if one.failed_items]
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    found, left = document["outputs"], document["no_longer_in_the_settings"]
+    running = {
+        one["last_run"]["id"] for one in found if one["last_run"] and one["last_run"]["status"] not in _ENDED_BADLY
+    }
+    failed = [one["failed_items"] for one in found if one["failed_items"]]
     notes = [
-        f"{len(running)} runs under way" if running else "",
-        f"{sum(failed):,} items of {len(failed)} outputs could not be read" if failed else "",
-        f"{len(left)} outputs are no longer in the settings, such as {left[0]}" if left else "",
+        f"{len(running)} runs under way" if running else None,
+        f"{sum(failed):,} items of {len(failed)} outputs could not be read" if failed else None,
+        f"{len(left)} outputs are no longer in the settings, such as {left[0]}" if left else None,
+        document["run_records"],
+        f"next: {document['next']}",
     ]
-    return ["", *filter(None, (*notes, trouble))]
+    return ["", *filter(None, notes)]
 
 
-def _next(found: Sequence[Standing], left: Sequence[str]) -> str:
+def _next(document: Mapping[str, Any]) -> str:
     """The command to type."""
-    if any(one.state != "current" for one in found):
+    if any(one["state"] != "current" for one in document["outputs"]):
         return "skyscript run"
-    if any(one.failed_items for one in found):
+    if any(one["failed_items"] for one in document["outputs"]):
         return "skyscript retry"
-    return "skyscript clean" if left else "nothing, all is current"
-
-
-def _words(what: str, before: Any, now: Any) -> str:
-    kind, _, name = what.partition(".")
-    if kind == "inputs":
-        gone = {(True, False): " (new)", (False, True): " (gone)"}.get((before is None, now is None), "")
-        return f"input {name.partition('/')[0]}{gone}"
-    values = ["-" if value is None else str(value) for value in (before, now)]
-    change = f" {values[0]} -> {values[1]}" if max(map(len, values)) <= 20 else ""
-    return f"{kind} {name}".strip() + change
+    return "skyscript clean" if document["no_longer_in_the_settings"] else "nothing, all is current"
 
 
 def _size(number: float) -> str:
     """Bytes in at most four characters."""
     steps = min(4, int(math.log(max(number, 1), 999.5)))
     scaled = number / 1000**steps
-    return f"{scaled:.1f}{' kMGT'[steps]}" if steps and scaled < 9.95 else f"{scaled:.0f}{' kMGT'[steps].strip()}"
+    return f"{scaled:.{1 if steps and scaled < 9.95 else 0}f}{' kMGT'[steps].strip()}"
 
 
 def _why(outputs: Outputs, name: str) -> Table | str:

@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_no_traceback(
     def refuse(*_: object) -> None:
         raise StorageError("/data/x cannot be read (denied)")
 
-    monkeypatch.setattr(Store, "record", refuse)
+    monkeypatch.setattr(Store, "head", refuse)
     assert ask("status") == "error: /data/x cannot be read (denied)\n"
 
 
@@ -93,10 +93,10 @@ def test_an_unreadable_record_is_a_row_and_not_the_end(ask: Callable[..., str], 
     shown = ask("status")
     assert line_of(shown, "caption_rules")[6] == "1"
     assert "caption_rules unreadable: " in shown
-    assert "is not a record" in " ".join(shown.split())
+    assert "is not the record that was written" in " ".join(shown.split())
     row = row_of(json.loads(ask("status", "--json")), "caption_rules")
     assert (row["state"], row["size_bytes"]) == ("unreadable", None)
-    assert "is not a record" in row["message"]
+    assert "is not the record that was written" in row["problem"]
 
 
 def test_a_failed_run_is_told_with_its_error_until_the_output_is_made(ask: Callable[..., str]) -> None:
@@ -107,7 +107,8 @@ def test_a_failed_run_is_told_with_its_error_until_the_output_is_made(ask: Calla
     assert "caption_rules failed: " in shown
     assert "order" in shown
     row = row_of(json.loads(ask("status", "--json")), "caption_rules")
-    assert row["state"] == "stale"
+    assert row["state"] == "failed"
+    assert [reason["what"] for reason in row["reasons"]] == ["settings.sha256"]
     assert row["last_run"]["status"] == "failure"
     assert "order" in row["last_run"]["error"]
     ask("run", "caption_rules", text="order: [highway]\n")

@@ -15,31 +15,20 @@ from typing import Any
 
 import duckdb
 
-from skyscript_assets.lib.captions.write import CAPTIONS_FILE
-from skyscript_assets.lib.chips.cut import CHIPS_FILE
-from skyscript_assets.lib.chips.failures import FAILURES_FILE
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import REPORT_FILE
 from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.chips.sampling import longer_sides_m, match_tags, read_snapshot
 from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE
 from skyscript_assets.lib.tables import read_table, write_table
-from skyscript_assets.lib.tags.groundability import GROUNDABILITY_FILE
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_FILE, TAGS_FILE
 from skyscript_assets.lib.tags.text import text_reason
 from skyscript_assets.lib.tags.vocabulary import limits_px
 
-_ID = re.compile(r"([nwar])(\d{1,18})(_.+)?")
-_KINDS = {"n": "node", "w": "line", "a": "area", "r": "area"}
-_LATER = {
-    "image": ("image_chips", CHIPS_FILE),
-    "failure": ("image_chips", FAILURES_FILE),
-    "captions": ("captions", CAPTIONS_FILE),
-    "score": ("clip_scores", "scores.parquet"),
-}
+Materials = tuple[Ground, PlanInputs, PlanRules]
+"""What a plan is made from."""
 
 DROPPED = {
     "outside": "no scene holds the whole tile",
@@ -50,6 +39,15 @@ DROPPED = {
     "split": "every tile tried touches two splits",
 }
 """What the reasons of `plan.PlanSummary.dropped` mean."""
+
+_ID = re.compile(r"([nwar])(\d{1,18})(_.+)?")
+_KINDS = {"n": "node", "w": "line", "a": "area", "r": "area"}
+_LATER = {
+    "image": ("chips.parquet", "image_chips"),
+    "failure": ("failures.parquet", "image_chips"),
+    "captions": ("captions.parquet", "captions"),
+    "score": ("scores.parquet", "clip_scores"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,25 @@ class Made:
 
     sources: Mapping[str, Sequence[str]]
     folder: Callable[..., Path | None]
-    planned_from: Callable[[str, str], tuple[Ground, PlanInputs, PlanRules] | None]
+    planned_from: Callable[[str, str], Materials | None]
+
+    def rows(self, name: str, column: str, values: Sequence[str], *output: str) -> list[dict[str, Any]]:
+        """The rows of an output's table with one of some values, without geometry; none where it is not made."""
+        folder = self.folder(*output)
+        if folder is None:
+            return []
+        # Equality reaches the reader, which then leaves the other columns of other rows unread.
+        query = f"SELECT COLUMNS(lambda c: c <> 'geometry') FROM read_parquet(?) WHERE {column} = ?"  # noqa: S608
+        with duckdb.connect() as db:
+            tables = [db.sql(query, params=[str(folder / name), value]).to_arrow_table() for value in values]
+        return [row for table in tables for row in table.to_pylist(maps_as_pydicts="lossy")]
 
 
 def trace(asked: str, made: Made) -> dict[str, Any]:
     """All that is known of an object, or of a chip and its object.
 
     Args:
-        asked: An object's id, or a chip's; w and r find areas too.
+        asked: An object's id, or a chip's; that of a way finds lines and areas.
         made: Where to look.
 
     Returns:
@@ -94,47 +103,25 @@ def trace(asked: str, made: Made) -> dict[str, Any]:
         rows = [
             (region, row)
             for region in made.sources
-            for row in _rows(made, "objects.parquet", ids, "osm_objects", region)
+            for row in made.rows("objects.parquet", "object_id", ids, "osm_objects", region)
         ]
         if not rows:
             raise SkyScriptError(_nowhere(ids, made))
         sources = [_in_source(region, source, row, made) for region, row in rows for source in made.sources[region]]
-        return {
-            "id": asked,
-            "objects": [_object(region, row, made) for region, row in rows],
-            "tags": _tags(rows[0][1], made),
-            "sources": [one for one in sources if not is_chip or _only(one, asked)] or sources,
-        }
+        mine = [
+            one | {"chips": [chip]} for one in sources for chip in one["chips"] if is_chip and chip["chip_id"] == asked
+        ]
+        objects = [_object(region, row, made) for region, row in rows]
+        return {"id": asked, "objects": objects, "tags": _tags(rows[0][1], made), "sources": mine or sources}
     except duckdb.Error as error:
         raise CorruptInputError(f"a table cannot be read ({error}); materialize its asset again") from error
-
-
-def _only(told: dict[str, Any], chip_id: str) -> bool:
-    """Whether a source has a chip, whose others are left out then."""
-    mine = [chip for chip in told["chips"] if chip["chip_id"] == chip_id]
-    told["chips"] = mine or told["chips"]
-    return bool(mine)
-
-
-def _rows(
-    made: Made, name: str, values: Sequence[str], *output: str, column: str = "object_id"
-) -> list[dict[str, Any]]:
-    """The rows of an output's table that have one of some values, without geometry; none where it is not made."""
-    folder = made.folder(*output)
-    if folder is None:
-        return []
-    # Equality reaches the reader, which then leaves the other columns of other rows unread.
-    query = f"SELECT COLUMNS(lambda c: c <> 'geometry') FROM read_parquet(?) WHERE {column} = ?"  # noqa: S608
-    with duckdb.connect() as db:
-        tables = [db.sql(query, params=[str(folder / name), value]).to_arrow_table() for value in values]
-    return [row for table in tables for row in table.to_pylist(maps_as_pydicts="lossy")]
 
 
 def _nowhere(ids: Sequence[str], made: Made) -> str:
     told = [
         f"{row['object_id']} of region {region} has no valid geometry ({row['reason']})"
         for region in made.sources
-        for row in _rows(made, "invalid.parquet", ids, "osm_objects", region)
+        for row in made.rows("invalid.parquet", "object_id", ids, "osm_objects", region)
     ]
     missing = [region for region in made.sources if made.folder("osm_objects", region) is None]
     searched = ", ".join(region for region in made.sources if region not in missing)
@@ -144,41 +131,46 @@ def _nowhere(ids: Sequence[str], made: Made) -> str:
 
 def _object(region: str, row: Mapping[str, Any], made: Made) -> dict[str, Any]:
     box, object_id = row["bbox"], row["object_id"]
-    owner = [one["owner"] for one in _rows(made, OVERLAP_FILE, [object_id], "region_overlap", region)]
+    owners = made.rows("overlap.parquet", "object_id", [object_id], "region_overlap", region)
     return {
+        **row,
         "region": region,
-        "belongs_to": owner[0] if owner else region,
+        "belongs_to": owners[0]["owner"] if owners else region,
         "kind": _KINDS[object_id[0]],
         "lat": (box["ymin"] + box["ymax"]) / 2,
         "lon": (box["xmin"] + box["xmax"]) / 2,
         "osm": f"https://www.openstreetmap.org/{row['osm_type']}/{row['osm_id']}",
-        **{name: row[name] for name in ("object_id", "version", "timestamp", "tags", "area_m2", "length_m")},
     }
 
 
 def _tags(row: Mapping[str, Any], made: Made) -> list[dict[str, Any]]:
     """Each tag in its normal spelling, with the decision on it; plans go by `frozen_gsd_m`, that of the snapshot."""
-    pairs = [(key, value) for key, raw in sorted(row["tags"].items()) for value in normal_values(raw)]
+    keys = sorted(row["tags"])
     decided, frozen = (
-        {(one["key"], one["value"]): one for one in _rows(made, name, sorted(row["tags"]), asset, column="key")}
-        for asset, name in (("tag_groundability", GROUNDABILITY_FILE), ("sampling_snapshot", TAGS_FILE))
+        {(one["key"], one["value"]): one for one in made.rows(name, "key", keys, asset)}
+        for asset, name in (("tag_groundability", "groundability.parquet"), ("sampling_snapshot", TAGS_FILE))
     )
     return [
         {
-            "key": key,
-            "value": value,
-            "not_used_as": text_reason(key, value),
-            **{name: decided.get((key, value), {}).get(name) for name in ("decided_by", "p_visible", "coarsest_gsd_m")},
-            "frozen_gsd_m": frozen.get((key, value), {}).get("coarsest_gsd_m"),
+            "key": tag[0],
+            "value": tag[1],
+            "not_used_as": text_reason(*tag),
+            **{name: decided.get(tag, {}).get(name) for name in ("decided_by", "p_visible", "coarsest_gsd_m")},
+            "frozen_gsd_m": frozen.get(tag, {}).get("coarsest_gsd_m"),
         }
-        for key, value in pairs
+        for tag in _normal(row)
     ]
 
 
+def _normal(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, value) for key, raw in sorted(row["tags"].items()) for value in normal_values(raw)]
+
+
 def _in_source(region: str, source: str, row: Mapping[str, Any], made: Made) -> dict[str, Any]:
-    planned = _rows(made, PLAN_FILE, [row["object_id"]], "chip_plan", region, source)
-    told = {"region": region, "source": source, "chips": [_chip(one, made) for one in planned], "draws": []}
-    plan, materials = made.folder("chip_plan", region, source), made.planned_from(region, source)
+    pair = (region, source)
+    planned = made.rows(PLAN_FILE, "object_id", [row["object_id"]], "chip_plan", *pair)
+    told = {"region": region, "source": source, "draws": [], "chips": [_chip(one, made) for one in planned]}
+    plan, materials = made.folder("chip_plan", *pair), made.planned_from(*pair)
     if planned:
         return told | {"outcome": "planned", "why": None}
     if plan is None or materials is None:
@@ -190,9 +182,15 @@ def _in_source(region: str, source: str, row: Mapping[str, Any], made: Made) -> 
         return told | {"outcome": "unknown", "why": str(error)}
 
 
-def _planned_alone(
-    row: Mapping[str, Any], materials: tuple[Ground, PlanInputs, PlanRules], plan: Path, folder: Path
-) -> dict[str, Any]:
+def _chip(planned: Mapping[str, Any], made: Made) -> dict[str, Any]:
+    """A row of the plan with those of the later tables, None where there is none."""
+    ids, pair = [planned["chip_id"]], (planned["region"], planned["source"])
+    later = {what: made.rows(name, "chip_id", ids, asset, *pair) for what, (name, asset) in _LATER.items()}
+    later["manifest"] = made.rows("manifest.parquet", "chip_id", ids, "training_manifest")
+    return {**planned, **{what: found[0] if found else None for what, found in later.items()}}
+
+
+def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, folder: Path) -> dict[str, Any]:
     """Why an object has no chip: what `write_plan` makes of it alone. All else that decides is as in its region."""
     ground, inputs, rules = materials
     with duckdb.connect() as db:
@@ -209,8 +207,7 @@ def _planned_alone(
         write_table(folder / TAGS_FILE, read_table(inputs.snapshot / TAGS_FILE))
         inputs, ground = replace(inputs, snapshot=folder), replace(ground, gsd_m=report["gsd_m"][0].as_py())
     summary = write_plan(ground, replace(inputs, objects=folder / "objects.parquet"), rules, folder)
-    tags = {(key, value) for key, raw in row["tags"].items() for value in normal_values(raw)}
-    draws = [tag for tag in read_table(folder / REPORT_FILE).to_pylist() if (tag["key"], tag["value"]) in tags]
+    draws = [tag for tag in read_table(folder / REPORT_FILE).to_pylist() if (tag["key"], tag["value"]) in _normal(row)]
     side_px = float(longer_sides_m(one["bbox"])[0]) / ground.gsd_m
     least, most = limits_px(_KINDS[row["object_id"][0]], rules.plan)
     if summary.elsewhere:
@@ -232,11 +229,3 @@ def _planned_alone(
     else:
         outcome, why = "not drawn", "the quota of none of its tags drew it"
     return {"outcome": outcome, "why": why, "draws": draws}
-
-
-def _chip(planned: Mapping[str, Any], made: Made) -> dict[str, Any]:
-    """A row of the plan with those of the later tables, None where there is none."""
-    ids, pair = [planned["chip_id"]], (planned["region"], planned["source"])
-    later = {what: _rows(made, name, ids, asset, *pair, column="chip_id") for what, (asset, name) in _LATER.items()}
-    later["manifest"] = _rows(made, "manifest.parquet", ids, "training_manifest", column="chip_id")
-    return {**planned, **{what: found[0] if found else None for what, found in later.items()}}
