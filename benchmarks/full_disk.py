@@ -20,10 +20,10 @@ from measuring import options_of, parser_of, print_head, print_row
 
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import STAGES
-from skyscript_assets.lib import storage
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import Store
+from skyscript_assets.lib.storage import store as store_module
 from skyscript_assets.partitions import Partition, partitions_of
 from skyscript_assets.provenance import Outputs
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, default=PACKAGED_PROFILES / "demo", help="folder of a profile")
     options = options_of(parser)
     settings = load_settings(options.settings)
-    storage.MIN_FREE_BYTES = 0  # else nothing is begun on a disk as full as these
+    store_module.MIN_FREE_BYTES = 0  # else nothing is begun on a disk as full as these
     with tempfile.TemporaryDirectory() as folder:
         whole = Store(Path(folder) / "whole")
         mounted = Path(folder) / "disk"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from skyscript_assets import checks, metadata, runs
 from skyscript_assets.checks import Check
-from skyscript_assets.lib.errors import CheckFailedError, NoSpaceError, SkyScriptError, StoppedError, may_pass, no_space
+from skyscript_assets.lib.errors import CheckFailedError, SkyScriptError, StoppedError, may_pass
 from skyscript_assets.lib.progress import broadcast
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
@@ -200,8 +200,6 @@ def definition(
 
 def _told(error: Exception, key: OutputKey, context: dg.AssetExecutionContext) -> Exception:
     """What Dagster is told of an error: to try again, after a pause, or that the step has failed, and why."""
-    if no_space(error):
-        error = NoSpaceError(f"no space is left while making {key} ({error}); free some and run again")
     message = str(error)
     if not isinstance(error, SkyScriptError):
         message = f"{key}: {type(error).__name__}: {error} (nobody foresaw this: please report it with its traceback)"

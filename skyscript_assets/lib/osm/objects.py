@@ -25,7 +25,7 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
-from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
+from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
@@ -137,7 +137,7 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.
         CorruptInputError: either cannot be read, or the extract is not sorted or holds an object twice.
-        NoSpaceError: the disk is full.
+        NoSpaceError: the disk has less room than unpacking needs.
     """
     path, bounds, polygon = read_staged(extract_folder)
     scratch = out / ".scratch"
@@ -149,10 +149,6 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
             path = _as_pbf(path, scratch / "extract.osm.pbf")
         with _system_memory():
             return _Writing(PbfFile(path), bounds, polygon, out, scratch, progress).run()
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise NoSpaceError(f"{out}: the disk is full ({error}); free some space and run again") from error
-        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -27,13 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib.errors import (
-    DISK_FULL,
     DigestMismatchError,
     NoSpaceError,
     OutputBusyError,
     OutputSchemaError,
+    SkyScriptError,
     StorageError,
     UpstreamMissingError,
+    no_space,
 )
 from skyscript_assets.lib.files import digest, file_sha256, inside, write_text
 from skyscript_assets.lib.storage.records import RECORD, Head, OutputKey, OutputRecord, parse_record, short_digest
@@ -41,6 +42,9 @@ from skyscript_assets.lib.storage.remote import ObjectStore
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
 """Free space below which no output is begun."""
+
+FULL_BYTES = 64 * 1024
+"""Free space below which a failure to write is one of space."""
 
 VERSIONS, POINTERS, STAGING = ".versions", ".pointers", ".staging"
 
@@ -332,19 +336,22 @@ class Store:
     def _explaining(self, key: OutputKey) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            if error.errno in DISK_FULL:
+        except Exception as error:
+            # Of a disk that is full GDAL says no more than that writing failed.
+            full = not isinstance(error, SkyScriptError) and shutil.disk_usage(self.local).free < FULL_BYTES
+            if full or no_space(error):
                 raise NoSpaceError(
-                    f"no space is left in {self.local} while writing {key}; free some and run again: "
+                    f"no space is left in {self.local} while writing {key} ({error}); free some and run again: "
                     "finished parts are kept"
                 ) from error
             # A file that is not there is a mistake of the stage, not of the folder.
-            place = os.fsdecode(error.filename2 or error.filename or "")
-            if not isinstance(error, FileNotFoundError) and Path(place).is_relative_to(self.local):
-                raise StorageError(
-                    f"{place} cannot be used ({error.strerror}) while making {key}; let this user read and "
-                    "write it, or set SKYSCRIPT_DATA"
-                ) from error
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                place = os.fsdecode(error.filename2 or error.filename or "")
+                if Path(place).is_relative_to(self.local):
+                    raise StorageError(
+                        f"{place} cannot be used ({error.strerror}) while making {key}; let this user read and "
+                        "write it, or set SKYSCRIPT_DATA"
+                    ) from error
             raise
 
 
