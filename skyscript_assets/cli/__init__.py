@@ -16,5 +16,5 @@ def main() -> None:
     """
 
 
-for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, keep.gc):
+for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, keep.gc, keep.clean):
     main.add_command(command)

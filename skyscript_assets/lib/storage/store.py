@@ -258,6 +258,23 @@ class Store:
         self._publish(key, record)
         return record
 
+    def remove(self, key: OutputKey) -> None:
+        """Take an output's name away; its versions stay for those that read them, until `skyscript gc` removes them.
+
+        Raises:
+            OutputBusyError: another process is writing it.
+            StorageError: the data folder cannot be written.
+        """
+        link = self.local / key.path
+        with self._explaining(key), self.lock(key):
+            if link.is_symlink():
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(link)
+                link.unlink()
+            if self.remote is not None:
+                pointers = self.pointers(key.path).get(key, [])
+                self.remote.delete([*(f"{POINTERS}/{key.path}/{name}" for name, _ in pointers), f"{key.path}/{RECORD}"])
+
     def finish(self, key: OutputKey, fingerprint: str) -> OutputRecord | None:
         """Give an output its name that a killed run had completed and not yet named; None where there is none."""
         note, staging = self.staging(key, ".json"), self.staging(key)

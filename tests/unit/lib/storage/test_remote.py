@@ -71,6 +71,21 @@ def test_one_listing_tells_of_all_outputs(
     assert asked == [".pointers/"]
 
 
+def test_what_is_removed_is_gone_for_everybody_and_its_like_in_name_stays(objects: MemoryStore, tmp_path: Path) -> None:
+    store, longer = Store("s3://bucket", tmp_path / "one"), OutputKey("image_chips", ("helsinki", "SYN10"))
+    make(store, "first")
+    make(store, "second", "g")
+    make(store, "other", key=longer)
+    store.remove(KEY)
+    reader = Store("s3://bucket", tmp_path / "two")
+    assert (reader.head(KEY), Heads(reader).names("image_chips")) == (None, [longer])
+    assert listed(objects, f"{KEY}") == []
+    assert not (store.local / KEY.path).exists()
+    assert (reader.folder(longer) / "inner/a.txt").read_text() == "other"
+    make(store, "third", "h")
+    assert (reader.folder(KEY) / "inner/a.txt").read_text() == "third"
+
+
 def test_other_readers_find_the_current_version_by_the_stable_path(objects: MemoryStore, tmp_path: Path) -> None:
     store = Store("s3://bucket", tmp_path)
     make(store, "first")

@@ -40,6 +40,17 @@ def test_an_output_exists_once_it_is_complete(tmp_path: Path) -> None:
     assert store.size_bytes() > 3
 
 
+def test_an_output_that_is_being_written_is_not_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, "one")
+    with store.writing(KEY, "g"), pytest.raises(OutputBusyError, match="being written"):
+        store.remove(KEY)
+    assert store.record(KEY) is not None
+    store.remove(KEY)
+    store.remove(KEY)
+    assert store.record(KEY) is None
+
+
 def test_the_data_version_is_that_of_the_content_alone(tmp_path: Path) -> None:
     first = make(Store(tmp_path / "a"), "one", fingerprint="f")
     second = make(Store(tmp_path / "b"), "one", fingerprint="g")
