@@ -1,8 +1,9 @@
-"""The code location: every asset with its checks, and the jobs, schedule and resource.
+"""The code location: every asset with its checks, the jobs, sensors, schedules and the resource.
 
 This is the one module that reads the environment: `SKYSCRIPT_SETTINGS` (a profile's folder, or the name of a packaged
-one), `SKYSCRIPT_DATA` (root of the outputs) and `SKYSCRIPT_SCRATCH` (local folder for a remote root). Partition keys
-depend on the settings, the set of assets never does.
+one), `SKYSCRIPT_DATA` (root of the outputs), `SKYSCRIPT_SCRATCH` (local folder for a remote root), `SKYSCRIPT_WEBHOOK`
+and `DAGSTER_WEBSERVER_URL` (who is told of failures, and with which links). Partition keys depend on the settings, the
+set of assets never does.
 """
 
 import os
@@ -11,9 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from skyscript_assets import jobs, partitions, runs, schedules
+from skyscript_assets import partitions, runs
 from skyscript_assets.asset import definition
 from skyscript_assets.assets import STAGES
+from skyscript_assets.automation import sensors
+from skyscript_assets.automation.failures import failures
+from skyscript_assets.jobs import JOBS
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.resources import Plant
 
@@ -33,11 +37,12 @@ def plant_from_environment() -> Plant:
 def build_defs(settings: Settings, plant: Plant, **overrides: Any) -> dg.Definitions:
     """The whole graph for a profile; tests build it with other resources through `overrides`."""
     by_scheme = partitions.definitions(settings)
+    told = failures(os.environ.get("SKYSCRIPT_WEBHOOK"), os.environ.get("DAGSTER_WEBSERVER_URL"))
     return dg.Definitions(
         assets=[definition(stage, STAGES, settings, by_scheme) for stage in STAGES.values()],
-        jobs=jobs.all_jobs(),
-        schedules=[schedules.missing_pairs],
-        sensors=[runs.dead_runs],
+        jobs=JOBS.values(),
+        sensors=[runs.dead_runs, *sensors.SENSORS, told],
+        schedules=sensors.SCHEDULES,
         resources={"plant": plant, **overrides},
         # A run is a process already. With one for each step most of a run's time went into starting them.
         executor=dg.in_process_executor,

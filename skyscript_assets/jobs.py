@@ -9,14 +9,12 @@ import dagster as dg
 
 from skyscript_assets.assets import LEVELS
 
-
-def all_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """A job a level, named after it, over the level's assets and their checks; partitions are those of the assets."""
-    return [
-        dg.define_asset_job(
-            name=level.name,
-            selection=dg.AssetSelection.assets(*(stage.name for stage in level.stages)),
-            description=level.description,
-        )
-        for level in LEVELS
-    ]
+JOBS = {
+    level.name: dg.define_asset_job(
+        name=level.name,
+        selection=dg.AssetSelection.assets(*(stage.name for stage in level.stages)),
+        description=level.description,
+    )
+    for level in LEVELS
+}
+"""A job a level, named after it, over the level's assets and their checks; partitions are those of the assets."""

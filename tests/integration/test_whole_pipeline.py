@@ -19,12 +19,11 @@ from click.testing import CliRunner
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import LEVELS, STAGES
+from skyscript_assets.automation import sensors
 from skyscript_assets.cli import main
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.partitions import partitions_of
 from skyscript_assets.provenance import Outputs, State
-from skyscript_assets.resources import Plant
-from skyscript_assets.schedules import missing_pairs
 from tests.pins import PINS, changed, environment, versions
 from tests.workshop import Workshop, tiny_files, write_profile
 
@@ -289,22 +288,14 @@ def test_nothing_is_left_to_estimate_when_all_chips_are_cut(home: Path) -> None:
     assert "0 more have no plan yet" in done.stdout
 
 
-def test_the_schedule_has_nothing_to_request_when_all_is_current(workshop: Workshop) -> None:
-    context = dg.build_schedule_context(resources={"plant": workshop.plant})
-    (result,) = list(missing_pairs(context))
-    assert isinstance(result, dg.SkipReason)
-
-
-def test_the_schedule_requests_a_pair_whose_outputs_are_missing(workshop: Workshop, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    for asset in ("osm_extract", "osm_objects", "sampling_snapshot", "caption_rules", "pretrained_weights"):
-        for folder in (data, data / ".versions"):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / asset).symlink_to(workshop.data / folder.relative_to(data) / asset)
-    plant = Plant(settings_folder=str(workshop.profile), data=str(data))
-    (request,) = list(missing_pairs(dg.build_schedule_context(resources={"plant": plant})))
-    assert isinstance(request, dg.RunRequest)
-    assert request.partition_key == "kotka|SYN1"
+@pytest.mark.parametrize("sensor", sensors.SENSORS[:3], ids=lambda sensor: sensor.name)
+def test_a_sensor_has_nothing_to_ask_for_when_all_is_current(
+    workshop: Workshop, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    context = dg.build_sensor_context(instance=instance, resources={"plant": workshop.plant})
+    result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    assert (result.run_requests, str(result.skip_reason)) == ([], str(dg.SkipReason("everything is current")))
 
 
 def test_a_level_s_job_exists_for_each_partition_scheme(workshop: Workshop) -> None:

@@ -3,17 +3,15 @@ from pathlib import Path
 
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.definitions import defs
-from skyscript_assets.jobs import all_jobs
+from skyscript_assets.jobs import JOBS
 from skyscript_assets.lib.chips import planning
 from skyscript_assets.partitions import Upstream
-from skyscript_assets.schedules import missing_pairs
 
 
 def test_every_level_is_a_job_over_its_assets_and_says_what_for() -> None:
-    jobs = {job.name: job for job in all_jobs()}
-    assert list(jobs) == [level.name for level in LEVELS]
+    assert list(JOBS) == [level.name for level in LEVELS]
     for level in LEVELS:
-        assert jobs[level.name].description == level.description != ""
+        assert JOBS[level.name].description == level.description != ""
         resolved = defs.resolve_job_def(level.name)
         assert {key.to_user_string() for key in resolved.asset_layer.selected_asset_keys} == {
             stage.name for stage in level.stages
@@ -62,11 +60,6 @@ def test_what_a_stage_comes_after_stands_before_it() -> None:
 
 def _name(upstream: str | Upstream) -> str:
     return upstream if isinstance(upstream, str) else upstream.asset
-
-
-def test_the_schedule_is_described_and_off() -> None:
-    assert missing_pairs.description
-    assert missing_pairs.default_status.value == "STOPPED"
 
 
 def test_the_command_that_makes_a_new_snapshot_names_all_that_a_source_s_resolution_goes_through() -> None:

@@ -25,6 +25,8 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import shown, without_secrets
 
 CHUNK_BYTES = 1 << 18
+ANSWER_S = 10.0
+"""Seconds that a server has for the beginning of its answer where nothing is downloaded."""
 
 ABSENT_STATUSES = frozenset({403, 404, 410})
 """Answers that mean that there is no such file; object stores answer 403 where they do not list their files."""
@@ -98,6 +100,34 @@ def download(
             "they are kept"
         ) from error
     return part.finish() if changed else None
+
+
+def is_another(url: str, known: Version, size: int | None, allowed: Collection[str] = ()) -> bool | None:
+    """Ask a server, once and briefly, whether a file is another one than that of a known version and size in bytes.
+
+    Returns:
+        None where the answer has neither a validator nor a length by which that could be told.
+
+    Raises:
+        RefusedError: the server refuses, or does not have the file.
+        UnreachableError: the server or the network failed.
+    """
+
+    def attempt() -> bool | None:
+        hosts = private_hosts(allowed, url)
+        with http.opened(url, headers=known.conditions, stall_s=ANSWER_S, private_hosts=hosts) as response:
+            if response.status == 304:
+                return False
+            http.check_status(url, response.status, response.headers)
+            now, length = (
+                Version(response.headers.get("ETag"), response.headers.get("Last-Modified")),
+                response.length_remaining,
+            )
+            if not known.may_be(now) or (None not in (size, length) and size != length):
+                return True
+            return False if (known.etag and now.etag) or (known.last_modified and now.last_modified) else None
+
+    return http.persist(shown(url), attempt, tries=1)
 
 
 def read_small(url: str, limit: int, allowed: Collection[str] = ()) -> bytes | None:

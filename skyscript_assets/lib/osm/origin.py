@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
 from skyscript_assets.lib.files import file_sha256
-from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, read_small
+from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, is_another, read_small
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.secrets import shown, without_secrets
@@ -124,6 +124,16 @@ def locate(key: str, region: Region, shared: Shared) -> Path | str:
     if region.geofabrik is not None:
         return f"{shared.geofabrik_mirror.rstrip('/')}/{region.geofabrik}-latest.osm.pbf"
     return str(region.url)
+
+
+def changed_at_server(key: str, region: Region, shared: Shared, staged: Mapping[str, Any]) -> bool | None:
+    """Ask a region's server whether it has another extract than the staged one, by the counts of the latter's record.
+
+    Returns and raises what `is_another` does.
+    """
+    address = str(locate(key, region, shared))
+    known = Earlier(staged, Path).version(without_secrets(address))
+    return is_another(address, known, staged.get("size_bytes"), region.allow_private_hosts)
 
 
 def suffix_of(key: str, source: Path | str) -> str:

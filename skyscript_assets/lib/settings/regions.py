@@ -51,6 +51,11 @@ class Region(Model):
 
     allow_private_hosts: PrivateHosts = ()
 
+    @property
+    def may_change(self) -> bool:
+        """Whether the extract comes from a server and is not fixed by its digest."""
+        return self.sha256 is None and (self.url or self.geofabrik) is not None
+
     @model_validator(mode="after")
     def _one_of_each(self) -> Region:
         if sum(origin is not None for origin in (self.path, self.url, self.geofabrik, self.package)) != 1:

@@ -1,0 +1,55 @@
+"""Failed runs, told to people: a line in the log and, where an address is given, a message to a webhook."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from skyscript_assets.backfill import message_of
+from skyscript_assets.lib import http
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.hosts import private_hosts
+from skyscript_assets.lib.secrets import shown, told
+
+ANSWER_S = 5.0
+"""Seconds that a webhook may be silent: one evaluation tells of up to five runs and must end within 60 seconds."""
+
+
+def failures(webhook: str | None, webserver: str | None) -> dg.SensorDefinition:
+    """The sensor of failed runs.
+
+    Args:
+        webhook: Address that gets a JSON object by POST for each: `text`, `job`, `partition`, `run_id`, `error`,
+            `link`. It is a secret itself and shown nowhere.
+        webserver: Address of Dagster's webserver, for links.
+    """
+    description = "Logs each run that fails, and tells the webhook of SKYSCRIPT_WEBHOOK where one is set."
+
+    @dg.run_failure_sensor(name="failures", description=description)
+    def tell(context: dg.RunFailureSensorContext) -> None:
+        run, events = context.dagster_run, context.get_step_failure_events()
+        errors = [f"{event.step_key}: {message_of(event.step_failure_data)}" for event in events]
+        error = told("; ".join(errors) or context.failure_event.message or "unknown error", 1000)
+        partition = run.tags.get("dagster/partition")
+        text = f"{' '.join(filter(None, (run.job_name, partition)))} failed: {error} (run {run.run_id[:8]})"
+        context.log.error(text)
+        if webhook is None:
+            return
+        message = {"text": text, "job": run.job_name, "partition": partition, "run_id": run.run_id, "error": error}
+        link = {"link": f"{webserver.rstrip('/')}/runs/{run.run_id}"} if webserver else {}
+        try:
+            _post(webhook, json.dumps(message | link).encode())
+        except (SkyScriptError, http.PassingError) as problem:
+            name = urlsplit(webhook).hostname or "it"
+            context.log.warning(f"SKYSCRIPT_WEBHOOK was not told: {str(problem).replace(shown(webhook), name)}")
+
+    return tell
+
+
+def _post(address: str, body: bytes) -> None:
+    how = {"stall_s": ANSWER_S, "private_hosts": private_hosts((), address)}
+    headers = {"Content-Type": "application/json"}
+    answer = http.ask(address, limit=1 << 16, method="POST", headers=headers, body=body, **how)
+    http.check_status(address, answer.status, answer.headers)
