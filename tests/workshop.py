@@ -1,5 +1,6 @@
 """Profiles for tests, and the pieces to run one with: settings, store, code location, instance."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from skyscript_assets.definitions import build_defs
 from skyscript_assets.lib.settings.base import BBox, Shared
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.regions import GEOFABRIK
-from skyscript_assets.lib.storage import Store
+from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.partitions import Partition, inputs_of
 from skyscript_assets.provenance import Outcome, Outputs
 from skyscript_assets.resources import Plant
@@ -33,6 +34,14 @@ class Workshop:
         for key in inputs_of(stage, STAGES, self.settings, partition):
             self.make(key.asset, () if STAGES[key.asset].frozen_as else key.partition)
         return Outputs(STAGES, self.settings, self.store).materialize(stage, partition)
+
+    def put(self, asset: str, partition: Partition, write: Callable[[Path], Any]) -> None:
+        """Make a function's files a partition's current output."""
+        stage, key = STAGES[asset], OutputKey(asset, partition)
+        made_from = Outputs(STAGES, self.settings, self.store).provenance(stage, partition)
+        with self.store.writing(key, made_from.fingerprint) as out:
+            write(out)
+            self.store.complete(key, fingerprint=made_from.fingerprint, made_from=made_from.made_from, counts={})
 
 
 def shared_in(folder: Path, *boxes: BBox | None, mirror: str = GEOFABRIK) -> Shared:
@@ -74,4 +83,15 @@ def tiny_files() -> dict[str, Any]:
     files["benchmarks"]["benchmarks"] = {"ground-cover": ground_cover}
     files["benchmarks"]["comparisons"] = files["benchmarks"]["comparisons"][:1]
     files["benchmarks"]["bootstrap"] = 100
+    return files
+
+
+def ortho_files(path: Path) -> dict[str, Any]:
+    """The same with one source of one file, `ORTHO`, in place of the synthetic one, and without models that learn."""
+    files = tiny_files()
+    ortho = {"kind": "files", "title": "Orthophotos", "gsd_m": 0.5, "paths": [str(path)], "datetime": "2020-06-01"}
+    files["sources"]["sources"] = {"ORTHO": ortho | {"licence": "CC0-1.0", "attribution": "A surveyor"}}
+    files["models"]["models"] = {"metadata-only": files["models"]["models"]["metadata-only"] | {"sources": ["ORTHO"]}}
+    files["benchmarks"]["benchmarks"]["ground-cover"].update(sources=["ORTHO"])
+    files["benchmarks"]["comparisons"] = []
     return files

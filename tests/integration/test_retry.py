@@ -11,13 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from skyscript_assets import backfill
-from skyscript_assets.assets import STAGES
 from skyscript_assets.cli import main
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.storage import OutputKey
-from skyscript_assets.provenance import Outputs
-from tests.workshop import Workshop, tiny_files, write_profile
+from tests.workshop import Workshop, ortho_files, write_profile
 
 pytestmark = pytest.mark.integration
 PARTITION = ("kotka", "ORTHO")
@@ -26,13 +24,6 @@ NAME = "image_chips/kotka/ORTHO"
 
 class Bench(Workshop):
     """A profile with one source of one file, whose scene table and plan are put into the store as they are."""
-
-    def put(self, asset: str, write: Callable[[Path], Any]) -> None:
-        stage, key = STAGES[asset], OutputKey(asset, PARTITION)
-        made_from = Outputs(STAGES, self.settings, self.store).provenance(stage, PARTITION)
-        with self.store.writing(key, made_from.fingerprint) as out:
-            write(out)
-            self.store.complete(key, fingerprint=made_from.fingerprint, made_from=made_from.made_from, counts={})
 
     def chips(self) -> list[dict[str, Any]]:
         return pq.read_table(self.folder / "chips.parquet").to_pylist()
@@ -60,19 +51,13 @@ def bench(
     write_chip_plan: Callable,
 ) -> Iterator[Bench]:
     path = write_raster(tmp_path / "ortho.tif", textured(800, 800), compress="deflate")
-    files = tiny_files()
-    ortho = {"kind": "files", "title": "Orthophotos", "gsd_m": 0.5, "paths": [str(path)], "datetime": "2020-06-01"}
-    files["sources"]["sources"] = {"ORTHO": ortho | {"licence": "CC0-1.0", "attribution": "A surveyor"}}
-    files["models"]["models"] = {"metadata-only": files["models"]["models"]["metadata-only"] | {"sources": ["ORTHO"]}}
-    files["benchmarks"]["benchmarks"]["ground-cover"].update(sources=["ORTHO"])
-    files["benchmarks"]["comparisons"] = []
-    write_profile(tmp_path / "profile", files)
+    write_profile(tmp_path / "profile", ortho_files(path))
     scene = scene_of(path, region="kotka", source="ORTHO")
     windows = [(scene, 60 * (number % 12), 60 * (number // 12), 64, 64) for number in range(144)]
     with dg.DagsterInstance.ephemeral() as instance:
         bench = Bench(tmp_path / "profile", tmp_path / "data", instance)
-        bench.put("scene_index", lambda out: write_scenes(out, [scene]))
-        bench.put("chip_plan", lambda out: write_chip_plan(out, windows))
+        bench.put("scene_index", PARTITION, lambda out: write_scenes(out, [scene]))
+        bench.put("chip_plan", PARTITION, lambda out: write_chip_plan(out, windows))
         yield bench
 
 
