@@ -27,7 +27,6 @@ from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, SourceKind
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import seen
 
 if TYPE_CHECKING:
     from skyscript_assets.demo.painter.painting import Painting
@@ -123,7 +122,7 @@ def paint_scene(
         surface_share={name: round(int(pixels[code]) / int(pixels.sum()), 6) for code, name in SURFACE_NAMES.items()},
     )
     what = "A synthetic orthophoto, painted from OpenStreetMap objects; not a photograph."
-    origin = {"region": region, "source": key, "settings": seen(source)}
+    origin = {"region": region, "source": key, "settings": source.model_dump(mode="json")}
     report = {"what": what, "painter_version": PAINTER_VERSION} | origin | asdict(summary)
     write_json(out / REPORT_FILE, report)
     write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})

@@ -32,7 +32,7 @@ WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Host = Annotated[str, StringConstraints(pattern=r"^(\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*)$")]
 _PRIVATE_HOSTS = "Further hosts in private networks that servers may lead to; a leading dot covers subdomains."
-PrivateHosts = Annotated[tuple[Host, ...], Field(description=_PRIVATE_HOSTS)]
+HostNames = Annotated[tuple[Host, ...], Field(description=_PRIVATE_HOSTS)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

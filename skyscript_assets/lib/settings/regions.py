@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from skyscript_assets.lib.settings.base import BBox, Model, PrivateHosts, RegionKey, Sha256, WebAddress
+from skyscript_assets.lib.settings.base import BBox, HostNames, Model, RegionKey, Sha256, WebAddress
 
 GeofabrikName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)*$", max_length=128)]
 GEOFABRIK = "https://download.geofabrik.de"
@@ -49,7 +49,7 @@ class Region(Model):
         "a vector file of one layer in any CRS (.geojson, .gpkg, .shp, .fgb, .kml, .gml, .parquet).",
     )
 
-    allow_private_hosts: PrivateHosts = ()
+    allow_private_hosts: HostNames = ()
 
     @property
     def may_change(self) -> bool:

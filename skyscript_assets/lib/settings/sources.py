@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Month, Positive, PrivateHosts, Share, SourceKey
+from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Month, Positive, Share, SourceKey
 from skyscript_assets.lib.settings.kinds import of_kind
 
 SOURCE_KINDS = "skyscript_assets.source_kinds"
@@ -67,7 +67,6 @@ class SourceBase(Model):
         SceneChoice(), description="Which scene shows an object where several cover it."
     )
     kind: str = Field(description="Name under which the source's kind is registered.")
-    allow_private_hosts: Annotated[PrivateHosts, UNSEEN] = ()
 
     @property
     def is_control(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, HostNames, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
 
@@ -45,6 +45,7 @@ class EarthEngineSource(SourceBase):
     timeout_s: Annotated[float, UNSEEN] = Field(
         120.0, gt=0, le=600, description="Seconds without a byte until a request has failed."
     )
+    allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> EarthEngineSource:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from skyscript_assets.lib.secrets import holds_secret
-from skyscript_assets.lib.settings.base import UNSEEN, Colour, EnvironmentVariable, Sha256, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, Colour, EnvironmentVariable, HostNames, Sha256, WebAddress
 from skyscript_assets.lib.settings.sources import SourceBase
 
 
@@ -47,6 +47,7 @@ class ServiceSource(SourceBase):
     blank_sha256: tuple[Sha256, ...] = Field(
         (), description="SHA-256 of tiles that show no ground, such as a picture that says `no imagery`."
     )
+    allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
     def _no_secrets(self) -> ServiceSource:

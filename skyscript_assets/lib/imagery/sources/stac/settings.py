@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, model_validator
 
 from skyscript_assets.lib.hosts import private_hosts
-from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, Model, Month, Share, WebAddress
+from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, HostNames, Model, Month, Share, WebAddress
 from skyscript_assets.lib.settings.sources import Scaling, SourceBase
 
 
@@ -85,6 +85,7 @@ class StacSource(SourceBase):
     allow_local_hrefs: bool = Field(
         default=False, description="Whether items may point to files on this machine: only for a catalog of your own."
     )
+    allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
     def _one_or_three(self) -> StacSource:
