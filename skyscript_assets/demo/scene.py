@@ -20,7 +20,7 @@ from PIL import Image
 from skyscript_assets.demo.painter.grid import FILE_TILE_PX, Grid, make_grid
 from skyscript_assets.demo.painter.looks import SURFACE_NAMES
 from skyscript_assets.demo.settings import SyntheticSource
-from skyscript_assets.lib.files import file_sha256, write_json
+from skyscript_assets.lib.files import file_sha256, picture_file, write_json
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
@@ -164,7 +164,8 @@ def _paint(painting: Painting, out: Path, scene_id: str, progress: Progress) -> 
     with rasterio.open(out / SCENE_FILE) as scene:
         shape = (3, max(1, round(grid.height / step)), max(1, round(grid.width / step)))
         overview = scene.read(out_shape=shape, resampling=Resampling.average)
-    Image.fromarray(np.moveaxis(overview, 0, -1)).save(out / OVERVIEW_FILE, quality=85)
+    with picture_file(out / OVERVIEW_FILE) as buffer:
+        Image.fromarray(np.moveaxis(overview, 0, -1)).save(buffer, format="JPEG", quality=85)
     return crowns, pixels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -50,6 +51,18 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def picture_file(path: Path) -> Iterator[io.BytesIO]:
+    """A buffer to save a picture into; it becomes the file, whole or not at all, when the block ends well.
+
+    Pillow, and matplotlib by it, take a file for written of which a full disk took only the beginning.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyscript_assets.lib.benchmarks.scoreboard_text import METRIC_NAMES, Row, figure_text, heading, ranked
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import picture_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +47,8 @@ def draw_board(rows: Sequence[Row], chances: Mapping[str, float], path: Path) ->
             _draw(best_first, seeds, chances[benchmark], axes)
     else:
         figure.text(0.5, 0.5, "no scores yet", ha="center", va="center")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    with picture_file(path) as buffer:
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
 
 
 def _draw(best_first: Sequence[Row], seeds: Sequence[Sequence[float]], chance: float, axes: Axes) -> None:

@@ -18,7 +18,7 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.quality import REASONS
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.files import inside, replacing
+from skyscript_assets.lib.files import inside, picture_file
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
@@ -66,9 +66,9 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
         _draw(chips_folder, _accepted(chips, MAX_ACCEPTED), 5, 240),
         _draw(chips_folder, _rejected(chips, MAX_REJECTED), 6, 160, note=_reasons(chips) or "No chip was rejected"),
     )
-    for name, picture in zip(SHEETS, pictures, strict=True):
-        with replacing(chips_folder / name) as temporary:
-            picture.save(temporary, format="JPEG", quality=90, optimize=True)
+    for name, sheet in zip(SHEETS, pictures, strict=True):
+        with picture_file(chips_folder / name) as buffer:
+            sheet.save(buffer, format="JPEG", quality=90, optimize=True)
 
 
 def sheet_preview(
@@ -99,8 +99,8 @@ def sheet_preview(
         if not rows and not note:
             break
         buffer = io.BytesIO()
-        picture = _draw(chips_folder, rows, max(2, min(4, len(rows))), 180, captions, note)
-        picture.save(buffer, format="JPEG", quality=quality, optimize=True)
+        sheet = _draw(chips_folder, rows, max(2, min(4, len(rows))), 180, captions, note)
+        sheet.save(buffer, format="JPEG", quality=quality, optimize=True)
         if buffer.tell() <= limit_bytes:
             return buffer.getvalue()
     return b""

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw, ImageFont
 
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import picture_file
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.imagery.reader import GeoBox, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -61,11 +61,11 @@ def draw_scenes(drawn: Sequence[tuple[Mapping[str, Any], SceneReader]], outlines
         left, right = _pair(row, reader, outlines)
         sheet.paste(left, (_GAP_PX, top + 12 + _GAP_PX))
         sheet.paste(right, (SIDE_PX + 2 * _GAP_PX, top + 12 + _GAP_PX))
-    with replacing(path) as temporary:
-        for quality in QUALITIES:
-            sheet.save(temporary, format="JPEG", quality=quality, optimize=True)
-            if temporary.stat().st_size <= MAX_BYTES:
-                break
+    for quality in QUALITIES:
+        with picture_file(path) as buffer:
+            sheet.save(buffer, format="JPEG", quality=quality, optimize=True)
+        if path.stat().st_size <= MAX_BYTES:
+            break
 
 
 def _pair(row: Mapping[str, Any], reader: SceneReader, outlines: Outlines) -> tuple[Image.Image, Image.Image]:

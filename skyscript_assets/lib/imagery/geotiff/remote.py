@@ -202,7 +202,9 @@ class SparseCopy:
 
     def _keep(self, begin: int, data: bytes) -> None:
         try:
-            os.pwrite(self._file.fileno(), data, begin)
+            written = 0
+            while written < len(data):  # of a disk that is nearly full only the next call tells
+                written += os.pwrite(self._file.fileno(), memoryview(data)[written:], begin + written)
             if os.fstat(self._file.fileno()).st_size < self.size:
                 os.truncate(self._file.fileno(), self.size)
         except OSError as error:

@@ -1,8 +1,6 @@
 import datetime as dt
 import json
 import random
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import osmium
@@ -288,17 +286,6 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     (folder / ".scratch" / "members.opl").write_text("half a line")
     assert list(objects_of(folder)) == ["a100"]
     assert not (folder / ".scratch").exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of 64 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("kind", ["osm", "osm.pbf"])
