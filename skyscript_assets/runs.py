@@ -109,45 +109,44 @@ def _started(pid: str) -> str | None:
 
 
 class _Stop:
-    """The signal that asked this process to end, if one did."""
+    """The signal that asked this process to end: the first SIGINT or SIGTERM while it listens; the second ends it.
 
-    signum = 0
-    heard = threading.Event()
+    Signals are heard by a thread, whatever handlers Dagster has put up, and in the midst of a long call of a library.
+    """
+
+    def __init__(self) -> None:
+        self.signum, self.heard = 0, threading.Event()
+
+    def __enter__(self) -> None:
+        ours, self._theirs = socket.socketpair()
+        self._theirs.settimeout(0)
+        self._before = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._before)
+        self._theirs.close()
+        self.signum = 0
+        self.heard.clear()
+
+    def _listen(self, ours: socket.socket) -> None:
+        with ours:
+            while byte := ours.recv(1):
+                if byte[0] in _SIGNALS and self.signum:
+                    os._exit(128 + byte[0])
+                if byte[0] in _SIGNALS:
+                    self.signum = byte[0]
+                    self.heard.set()
+
+
+STOP = _Stop()
+"""Listens inside a `with` block."""
 
 
 def check() -> None:
     """Raise StoppedError if this process was asked to end."""
-    if _Stop.signum:
-        raise StoppedError(_Stop.signum)
-
-
-@contextlib.contextmanager
-def signals_heard() -> Iterator[None]:
-    """Inside the block `check` raises from the first SIGINT or SIGTERM on; the second one ends the process at once.
-
-    Signals are heard by a thread, whatever handlers Dagster has put up, and in the midst of a long call of a library.
-    """
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(0)
-    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_hear, args=(ours,), daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        theirs.close()
-        _Stop.signum = 0
-        _Stop.heard.clear()
-
-
-def _hear(ours: socket.socket) -> None:
-    with ours:
-        while byte := ours.recv(1):
-            if byte[0] in _SIGNALS and _Stop.signum:
-                os._exit(128 + byte[0])
-            if byte[0] in _SIGNALS:
-                _Stop.signum = byte[0]
-                _Stop.heard.set()
+    if STOP.signum:
+        raise StoppedError(STOP.signum)
 
 
 @contextlib.contextmanager
@@ -168,7 +167,7 @@ def rest(seconds: float, instance: dg.DagsterInstance, run_id: str) -> None:
     """Pause a run; end it if this process is asked to end."""
     try:
         with signals_deferred():
-            _Stop.heard.wait(seconds)
+            STOP.heard.wait(seconds)
             check()
     except StoppedError as stopped:
         raise cancelled(instance, run_id, stopped) from stopped
@@ -185,9 +184,11 @@ def cancelled(instance: dg.DagsterInstance, run_id: str, stopped: StoppedError) 
 # ---------------------------------------------------------------------------------------------------------- waiting
 
 
-@contextlib.contextmanager
-def patient(instance: dg.DagsterInstance, longest_s: float = math.inf) -> Iterator[None]:
-    """Inside the block runs wait for slots of pools here and not in Dagster: visibly, obeying signals, not for ever."""
+def wait_here(instance: dg.DagsterInstance, longest_s: float = math.inf) -> None:
+    """From now on runs on an instance wait for slots of pools here, not in Dagster: visibly and obeying signals.
+
+    A run that waits longer than `longest_s` ends with PoolBusyError.
+    """
     storage: Any = instance.event_log_storage
     claim = storage.claim_concurrency_slot
 
@@ -209,10 +210,6 @@ def patient(instance: dg.DagsterInstance, longest_s: float = math.inf) -> Iterat
         return status
 
     storage.claim_concurrency_slot = wait
-    try:
-        yield
-    finally:
-        storage.claim_concurrency_slot = claim
 
 
 def _holders(instance: dg.DagsterInstance, pool: str) -> str:
@@ -226,13 +223,10 @@ def _holders(instance: dg.DagsterInstance, pool: str) -> str:
     return f"{len(info.claimed_slots)} of {info.slot_count} slots are held by {' and '.join(names) or 'earlier steps'}"
 
 
-_while_this_process_lives = contextlib.ExitStack()
-
-
 def attend(context: dg.InitResourceContext) -> None:
     """Do all this for a run that a daemon launched; called when its process begins, before its first step."""
     run, instance = context.run, context.instance
     if run is not None and run.remote_job_origin is not None and instance is not None:
         instance.add_run_tags(run.run_id, process_tags(run.run_id))
-        _while_this_process_lives.enter_context(signals_heard())
-        _while_this_process_lives.enter_context(patient(instance))
+        STOP.__enter__()
+        wait_here(instance)

@@ -67,13 +67,8 @@ def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], wai
     started = time.monotonic()
     ran = 0
     failed: list[backfill.StepResult] = []
-    with (
-        instance() as records,
-        _bar() as bar,
-        runs.signals_heard(),
-        runs.signals_deferred(),
-        runs.patient(records, 60 * wait),
-    ):
+    with instance() as records, _bar() as bar, runs.STOP, runs.signals_deferred():
+        runs.wait_here(records, 60 * wait)
         task = bar.add_task("", total=len(steps), now="")
         defs = build_defs(settings, plant_from_environment())
         for line in runs.close_dead_runs(records):

@@ -139,10 +139,9 @@ def test_waiting_names_who_holds_the_slots_and_ends_after_its_time(instance, add
     monkeypatch.setattr(runs, "POLL_S", 0.01)
     add_run(pool="imagery", **runs.process_tags("1a2b3c4d-0000-4000-8000-000000000000"))
     waiting = add_run("2a2b3c4d-0000-4000-8000-000000000000")
-    claim = instance.event_log_storage.claim_concurrency_slot
-    with runs.patient(instance, longest_s=0.05), pytest.raises(PoolBusyError, match="--wait MINUTES"):
+    runs.wait_here(instance, longest_s=0.05)
+    with pytest.raises(PoolBusyError, match="--wait MINUTES"):
         instance.event_log_storage.claim_concurrency_slot("imagery", waiting, "image_chips")
-    assert instance.event_log_storage.claim_concurrency_slot == claim
     (record,) = caplog.records
     said = f"1 of 1 slots are held by run 1a2b3c4d on host {runs._host()}, pid {os.getpid()}"
     assert record.getMessage() == f"image_chips waits for pool imagery: {said}"
@@ -155,9 +154,8 @@ def test_waiting_ends_when_the_holder_dies(instance, add_run, monkeypatch) -> No
     run_id = "1a2b3c4d-0000-4000-8000-000000000000"
     add_run(run_id, pool="imagery", **tags_of_another_process(run_id, dead=True))
     waiting = add_run("2a2b3c4d-0000-4000-8000-000000000000")
-    with runs.patient(instance):
-        got = instance.event_log_storage.claim_concurrency_slot("imagery", waiting, "image_chips")
-    assert got.is_claimed
+    runs.wait_here(instance)
+    assert instance.event_log_storage.claim_concurrency_slot("imagery", waiting, "image_chips").is_claimed
 
 
 def test_a_slot_that_a_killed_process_did_not_pass_on_is_taken(instance, add_run, monkeypatch) -> None:
@@ -169,15 +167,15 @@ def test_a_slot_that_a_killed_process_did_not_pass_on_is_taken(instance, add_run
         killed.setattr(storage, "assign_pending_steps", lambda _keys: None)
         storage.free_concurrency_slots_for_run(holder)
     assert not storage.claim_concurrency_slot("imagery", waiting, "image_chips").is_claimed
-    with runs.patient(instance, longest_s=10):
-        assert storage.claim_concurrency_slot("imagery", waiting, "image_chips").is_claimed
+    runs.wait_here(instance, longest_s=10)
+    assert storage.claim_concurrency_slot("imagery", waiting, "image_chips").is_claimed
 
 
 def test_the_first_signal_is_heard_by_check_and_nothing_else_raises() -> None:
-    with runs.signals_heard(), runs.signals_deferred():
+    with runs.STOP, runs.signals_deferred():
         runs.check()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert runs._Stop.heard.wait(30)
+        assert runs.STOP.heard.wait(30)
         with pytest.raises(StoppedError) as stopped:
             runs.check()
     assert stopped.value.signum == signal.SIGTERM
@@ -188,7 +186,7 @@ def test_the_first_signal_is_heard_by_check_and_nothing_else_raises() -> None:
 def test_a_pause_ends_at_a_signal_and_the_run_counts_as_being_cancelled(instance, add_run) -> None:
     run_id = add_run()
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    with runs.signals_heard():
+    with runs.STOP:
         timer.start()
         with pytest.raises(dg.DagsterExecutionInterruptedError, match="the same command continues"):
             runs.rest(3600, instance, run_id)
@@ -198,7 +196,7 @@ def test_a_pause_ends_at_a_signal_and_the_run_counts_as_being_cancelled(instance
 def test_a_second_signal_ends_a_process_at_once() -> None:
     code = (
         "import time; from skyscript_assets import runs\n"
-        "with runs.signals_heard(), runs.signals_deferred():\n"
+        "with runs.STOP, runs.signals_deferred():\n"
         "    print('ready', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
