@@ -32,7 +32,7 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import GrpcServerTarget
 from measuring import options_of, parser_of, print_head, print_row
@@ -188,19 +188,22 @@ class Backfill:
         known = self.site.instance.get_backfill(self.backfill_id) if self.backfill_id else None
         if known is not None and known.status is BulkActionStatus.COMPLETED_SUCCESS:
             return True
-        if known is None or known.status not in (BulkActionStatus.REQUESTED, BulkActionStatus.COMPLETING):
+        if known is None or known.status in BULK_ACTION_TERMINAL_STATUSES:
             self.ask()
         return False
 
     def ask(self) -> None:
         """Ask for every partition of every asset, as soon as the server answers."""
-        self.site.starts["backfill"] += 1
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:
+            return
         target = GrpcServerTarget(host="127.0.0.1", port=self.port, socket=None, location_name="skyscript")
         with WorkspaceProcessContext(self.site.instance, target) as process:
             graph = process.create_request_context().asset_graph
         if not graph.materializable_asset_keys:
-            time.sleep(1)
             return
+        self.site.starts["backfill"] += 1
         self.backfill_id = uuid.uuid4().hex[:8]
         self.site.instance.add_backfill(
             PartitionBackfill.from_asset_partitions(
