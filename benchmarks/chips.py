@@ -113,6 +113,8 @@ import rasterio, pyarrow, simplejpeg
 import skyscript_assets.lib.chips.row_sums, skyscript_assets.lib.imagery.geotiff.predictor
 from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.threads import limit_libraries
+limit_libraries()
 settings = ChipSettings(jpeg_quality=90)
 peak = []
 def progress(done, total, unit):

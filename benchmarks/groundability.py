@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from measuring import PROFILE, extracts_in, objects_of, options_of, parser_of, print_head, print_row
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
@@ -35,6 +34,7 @@ from skyscript_assets.lib.tags.validation import (
     step_figures,
 )
 from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, count_vocabulary
+from skyscript_assets.lib.threads import limit_libraries
 
 BLOCKS = ("text", "value", "geometry", "shape", "beside")
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--assignments", type=int, default=5, help="assignments of keys to folds")
     parser.add_argument("--not-among", type=Path, help="count figures on keys that this label file lacks")
     options = options_of(parser)
+    limit_libraries()
     labels = read_labels(options.labels)
     truth = Truth.of(labels)
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
@@ -71,17 +72,16 @@ def main() -> None:
         f"Means over {options.assignments} assignments of keys to ten folds, deviation in brackets.\n"
     )
     print_head("", *COLUMNS)
-    with threadpool_limits(1):
-        for name, blocks in FEATURES.items():
-            similar = kernel(_rows(features, blocks), _rows(features, blocks))
-            runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(options.assignments)]
-            _print_figures(name, [_of_model(truth, counted, said) for said in runs])
-            if name == "all features":
-                whole = runs
-        similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
-        for share in SHARES:
-            figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
-            _print_figures(f"all features, labels of {share:.0%} of the keys", figures)
+    for name, blocks in FEATURES.items():
+        similar = kernel(_rows(features, blocks), _rows(features, blocks))
+        runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(options.assignments)]
+        _print_figures(name, [_of_model(truth, counted, said) for said in runs])
+        if name == "all features":
+            whole = runs
+    similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
+    for share in SHARES:
+        figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
+        _print_figures(f"all features, labels of {share:.0%} of the keys", figures)
     figures = [_figures(truth, counted, said.key_visible, said.key_step) for said in whole]
     _print_figures("majority and median of the key, else of all", figures)
     figures = [_figures(truth, counted, np.ones_like(truth.visible), said.middle_step) for said in whole]

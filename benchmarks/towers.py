@@ -1,4 +1,4 @@
-"""Images a second through the demo's frozen image tower: the plain trunk, and the one the plant uses, side by side.
+"""Images a second through the demo's frozen image tower: the plain trunk, and the one the plant uses, in turn.
 
     python benchmarks/towers.py
 
@@ -6,16 +6,18 @@ Prints the median of the rounds as Markdown, and how many times as fast the one 
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from measuring import PROFILE, in_turn, options_of, parser_of, print_rates
 
+from skyscript_assets.lib.threads import cores, forward_passes
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
 
-USED = "batch norm and padding folded, batches of 8 (used)"
+USED = "folded, batches of 8, a thread a batch (used)"
 
 
 def main() -> None:
@@ -28,11 +30,12 @@ def main() -> None:
     trunk = model.network.visual.trunk.eval()
     fast = fused(trunk, model.image_size)
     plain = trunk.to(memory_format=torch.channels_last)
-    variants: dict[str, tuple[Any, int]] = {
-        "plain trunk, batches of 32": (plain, 32),
-        "plain trunk, batches of 8": (plain, 8),
-        "batch norm and padding folded, batches of 32": (fast, 32),
-        USED: (fast, 8),
+    variants: dict[str, tuple[Any, Any, int]] = {
+        "plain trunk, batches of 32, threads share a batch": (shared, plain, 32),
+        "plain trunk, batches of 8, threads share a batch": (shared, plain, 8),
+        "batch norm and padding folded, batches of 32, threads share a batch": (shared, fast, 32),
+        "folded, batches of 8, threads share a batch": (shared, fast, 8),
+        USED: (forward_passes, fast, 8),
     }
     rates = in_turn(
         {name: partial(rate, *variant, model.image_size, options.images) for name, variant in variants.items()},
@@ -41,15 +44,20 @@ def main() -> None:
     print_rates("images", rates, USED)
 
 
-def rate(tower: Any, batch: int, side: int, images: int) -> float:
+def shared(tower: Any, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """What a tower makes of batches one after another, each on the threads of torch."""
+    torch.set_num_threads(cores())
+    with torch.inference_mode():
+        yield from map(tower, batches)
+
+
+def rate(passes: Any, tower: Any, batch: int, side: int, images: int) -> float:
     """Images a second, after one batch of warming up."""
     pixels = torch.randn(min(batch, images), 3, side, side).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        tower(pixels)
-        started = time.perf_counter()
-        for _ in range(max(1, images // batch)):
-            tower(pixels)
-    return images / (time.perf_counter() - started)
+    list(passes(tower, [pixels]))
+    started = time.perf_counter()
+    found = sum(len(features) for features in passes(tower, [pixels] * max(1, images // batch)))
+    return found / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

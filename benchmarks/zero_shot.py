@@ -18,6 +18,7 @@ from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, b
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.models import NoRecipe
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.threads import limit_libraries
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
@@ -43,6 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--model", nargs="+", default=["aligned-0", "untrained-0"], help="models of the profile")
     options = options_of(parser)
+    limit_libraries()
     plant = plant_from_environment()
     settings, store = load_settings(Path(plant.settings_folder)), plant.store()
     encoders = {key: load(settings, store, key) for key in options.model}
