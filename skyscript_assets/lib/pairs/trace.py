@@ -227,5 +227,5 @@ def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, fol
             f"its longer side has {side_px:.0f} px at {ground.gsd_m:g} m, wanted: {least:g} to {most:g}",
         )
     else:
-        outcome, why = "not drawn", "the quota of none of its tags drew it"
+        outcome, why = "not drawn", "the sampling drew it for none of its tags"
     return {"outcome": outcome, "why": why, "draws": draws}
