@@ -9,18 +9,23 @@ import re
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
+import dagster as dg
 import numpy as np
 import osmium
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from skyscript_assets import resources
 from skyscript_assets.assets import STAGES
+from skyscript_assets.automation import sensors
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -35,7 +40,7 @@ from skyscript_assets.lib.osm import download as download_module
 from skyscript_assets.lib.osm import origin as origin_module
 from skyscript_assets.lib.osm.download import Version, download
 from skyscript_assets.lib.osm.extract import stage_extract
-from skyscript_assets.lib.osm.origin import read_of_region
+from skyscript_assets.lib.osm.origin import changed_at_server, read_of_region
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.lib.settings.regions import Region
@@ -530,7 +535,7 @@ def test_a_full_disk_keeps_the_part(tmp_path: Path, server: Server, monkeypatch:
     monkeypatch.setattr(Path, "open", open_on_a_full_disk)
     with pytest.raises(NoSpaceError, match=r"the disk is full after 1000000 bytes of .*/a; free some and run again"):
         download(server.url("a"), tmp_path / "a")
-    monkeypatch.undo()
+    monkeypatch.setattr(sensors, "PATIENCE_S", 25.0)
     download(server.url("a"), tmp_path / "a")
     assert server.asked == [None, "bytes=1000000-"]
     assert (tmp_path / "a").read_bytes() == server.files["a"]
@@ -807,3 +812,138 @@ def test_a_failed_refresh_leaves_the_earlier_extract(
     with pytest.raises(CorruptInputError, match=re.escape(plant.url)):
         plant.make()
     assert (folder / "extract.osm.pbf").read_bytes() == extract
+    assert (plant.store.folder(OutputKey("osm_extract", ("here",))) / "extract.osm.pbf").read_bytes() == extract
+
+
+# --------------------------------------------------------------------------------------------- whether it has changed
+
+
+def has_changed(plant: Plant, record: OutputRecord) -> bool | None:
+    region = Region(title="Here", url=plant.url)
+    return changed_at_server("here", region, shared_in(plant.folder), record.counts)
+
+
+@pytest.mark.parametrize("validators", [("ETag",), ("Last-Modified",), ("ETag", "Last-Modified")])
+def test_a_server_is_asked_once_whether_its_extract_is_another_one(
+    plant: Plant, server: Server, validators: tuple[str, ...]
+) -> None:
+    server.validators = validators
+    record, before = plant.make(), len(server.paths)
+    assert has_changed(plant, record) is False
+    server.files["a.osm.pbf"] = write_nodes(plant.folder / "other.osm.pbf", 2000)
+    assert has_changed(plant, record) is True
+    assert len(server.paths) == before + 2
+
+
+def test_without_validators_only_another_length_tells(plant: Plant, server: Server) -> None:
+    server.validators = ()
+    record = plant.make()
+    assert has_changed(plant, record) is None
+    server.files["a.osm.pbf"] += b"x"
+    assert has_changed(plant, record) is True
+
+
+def test_a_server_that_sends_an_extract_whatever_the_condition_is_judged_by_its_names(
+    plant: Plant, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = plant.make()
+    monkeypatch.setattr(Handler, "condition", lambda _: None)
+    assert has_changed(plant, record) is False
+
+
+def test_a_server_that_fails_or_refuses_is_asked_no_second_time(plant: Plant, server: Server) -> None:
+    record, before = plant.make(), len(server.asked)
+    server.refusals = [(503, None), (404, None)]
+    with pytest.raises(UnreachableError, match="503"):
+        has_changed(plant, record)
+    with pytest.raises(RefusedError, match="404"):
+        has_changed(plant, record)
+    assert len(server.asked) == before + 2
+
+
+class Regions:
+    """A profile whose regions are downloaded from a server, but for one, and what the sensor asks for."""
+
+    def __init__(self, folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = demo_files()
+        urls = {name: server.url(f"{name}.osm.pbf") for name in ("broken", "changed", "same", "pinned")}
+        files["regions"] = {"regions": {name: {"title": name, "url": url} for name, url in urls.items()}}
+        files["regions"]["regions"]["pinned"]["sha256"] = hashlib.sha256(server.files["pinned.osm.pbf"]).hexdigest()
+        write_profile(folder / "profile", files)
+        self.plant = resources.Plant(settings_folder=str(folder / "profile"), data=str(folder / "data"))
+        outputs = self.plant.outputs(STAGES)
+        for name in urls:
+            outputs.materialize(STAGES["osm_extract"], (name,))
+        self.now, self.cursor = 1e9, None
+        monkeypatch.setattr(sensors, "time", SimpleNamespace(time=lambda: self.now, monotonic=time.monotonic))
+        server.paths.clear()
+
+    def look(self, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+        given = {"plant": self.plant}
+        result = sensors.changed_extracts(dg.build_sensor_context(instance, cursor=self.cursor, resources=given))
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        return list(result.run_requests or [])
+
+
+@pytest.fixture
+def regions(tmp_path: Path, server: Server, extract: bytes, monkeypatch: pytest.MonkeyPatch) -> Regions:
+    names = ("broken", "changed", "same", "pinned")
+    server.files |= {f"{name}.osm.pbf": extract for name in names}
+    found = Regions(tmp_path, server, monkeypatch)
+    server.files["changed.osm.pbf"] = write_nodes(tmp_path / "other.osm.pbf", 2000)
+    del server.files["broken.osm.pbf"]
+    return found
+
+
+def test_the_sensor_has_changed_extracts_fetched_and_asks_once_a_day(
+    regions: Regions, server: Server, instance: dg.DagsterInstance
+) -> None:
+    (request,) = regions.look(instance)
+    assert (request.job_name, request.partition_key) == ("regions", "changed")
+    assert request.run_config == {"ops": {"osm_extract": {"config": {"force": True}}}}
+    assert request.tags["skyscript/why"] == "another extract at its server"
+    assert server.paths == ["broken.osm.pbf", "changed.osm.pbf", "same.osm.pbf"], "pinned ones are not asked for"
+    regions.now += sensors.ASK_SERVERS_EVERY_S - 1
+    assert regions.look(instance) == []
+    assert len(server.paths) == 3
+    regions.now += 1
+    (again,) = regions.look(instance)
+    assert again.run_key != request.run_key
+    assert len(server.paths) == 6
+
+
+def test_a_region_that_is_being_made_is_not_asked_for(regions: Regions, instance: dg.DagsterInstance) -> None:
+    started = dg.DagsterRunStatus.STARTED
+    instance.add_run(dg.DagsterRun(job_name="regions", status=started, tags={"dagster/partition": "changed"}))
+    assert regions.look(instance) == []
+
+
+def test_servers_are_asked_again_where_the_cursor_cannot_be_read(
+    regions: Regions, instance: dg.DagsterInstance
+) -> None:
+    regions.cursor = '{"changed": "never"}'
+    assert [request.partition_key for request in regions.look(instance)] == ["changed"]
+
+
+def test_slow_servers_do_not_outlast_an_evaluation(
+    regions: Regions, server: Server, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "PATIENCE_S", -1.0)
+    assert regions.look(instance) == []
+    assert server.paths == []
+    monkeypatch.setattr(sensors, "PATIENCE_S", 25.0)
+    assert [request.partition_key for request in regions.look(instance)] == ["changed"]
+
+
+def test_each_week_every_region_with_a_server_is_asked_for(regions: Regions, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    when = dt.datetime(2026, 1, 3, 3, tzinfo=dt.UTC)
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        started = dg.DagsterRunStatus.STARTED
+        instance.add_run(dg.DagsterRun(job_name="regions", status=started, tags={"dagster/partition": "same"}))
+        given = {"plant": regions.plant}
+        context = dg.build_schedule_context(instance, scheduled_execution_time=when, resources=given)
+        requests = list(sensors.weekly_refresh(context))
+    assert [request.partition_key for request in requests] == ["broken", "changed"]
+    assert requests[0].run_config == {"ops": {"osm_extract": {"config": {"force": True}}}}
