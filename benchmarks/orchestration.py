@@ -1,4 +1,4 @@
-"""What the state of a large plant costs: `skyscript status`, the checks of one run, a tick of the schedule.
+"""What the state of a large plant costs: `skyscript status`, the checks of one run, a look of a sensor.
 
     python benchmarks/orchestration.py
     python benchmarks/orchestration.py --sizes 2x2 100x10
@@ -11,6 +11,7 @@ records were opened; the smallest plant comes first and warms the process up.
 
 import datetime as dt
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from measuring import options_of, parser_of, print_head, print_row
 from skyscript_assets import checks
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import LEVELS, MANIFEST, PAIRS, STAGES
+from skyscript_assets.automation.decision import MAX_IN_FLIGHT
+from skyscript_assets.automation.sensors import missing_pairs
 from skyscript_assets.cli import main as skyscript
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import Store
@@ -35,7 +38,6 @@ from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.partitions import Partition, partitions_of
 from skyscript_assets.provenance import Outputs
 from skyscript_assets.resources import Plant
-from skyscript_assets.schedules import missing_pairs
 
 ROWS, RUNS, MADE = 5, 3, "/output.json"
 PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": None}
@@ -96,8 +98,8 @@ def write_output(stage: Stage, outputs: Outputs, partition: Partition) -> None:
         )
 
 
-def measures(plant: Plant) -> dict[str, Callable[[], None]]:
-    """What is measured, by name; each makes sure that it found every pair current."""
+def measures(plant: Plant, stale: Plant, instance: dg.DagsterInstance) -> dict[str, Callable[[], None]]:
+    """What is measured, by name; each makes sure that it found every pair current, or stale in the plant that is."""
     pair = partitions_of(PAIRS.scheme, plant.settings())[0]
     environment = {"SKYSCRIPT_SETTINGS": plant.settings_folder, "SKYSCRIPT_DATA": plant.data, "COLUMNS": "200"}
 
@@ -113,11 +115,18 @@ def measures(plant: Plant) -> dict[str, Callable[[], None]]:
             assert outcome.reused
             assert all(result.passed for result in checks.results(outputs, stage, pair, outcome))
 
-    def tick() -> None:
-        (answer,) = missing_pairs(dg.build_schedule_context(resources={"plant": plant}))
-        assert isinstance(answer, dg.SkipReason)
+    def look(at: Plant, wanted: int) -> None:
+        with dg.build_sensor_context(instance=instance, resources={"plant": at}) as context:
+            found = missing_pairs(context)
+        assert isinstance(found, dg.SensorResult)
+        assert len(found.run_requests or ()) == wanted
 
-    return {"`skyscript status`": status, "checks of a run of `pairs`": check_run, "tick of `missing_pairs`": tick}
+    return {
+        "`skyscript status`": status,
+        "checks of a run of `pairs`": check_run,
+        "look of `missing_pairs`": lambda: look(plant, 0),
+        "the same, every pair stale": lambda: look(stale, MAX_IN_FLIGHT),
+    }
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float, int]:
@@ -135,9 +144,16 @@ def measure(folder: Path, regions: int, sources: int) -> None:
         outputs = Outputs(STAGES, settings, store)
         for partition in partitions_of(stage.scheme, settings):
             write_output(stage, outputs, partition)
-    for name, work in measures(Plant(settings_folder=str(folder / "profile"), data=str(folder / "data"))).items():
-        cpu, wall, records = map(statistics.median, zip(*(timed(work) for _ in range(RUNS)), strict=True))
-        print_row(name, f"{regions} x {sources}", f"{cpu:.2f}", f"{wall:.2f}", f"{records:,}")
+    shutil.copytree(folder / "profile", folder / "changed")
+    sources_file = folder / "changed" / "sources.yaml"
+    sources_file.write_text(sources_file.read_text().replace("seed: ", "seed: 9"), encoding="utf-8")
+    plant, stale = (
+        Plant(settings_folder=str(folder / name), data=str(folder / "data")) for name in ("profile", "changed")
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name, work in measures(plant, stale, instance).items():
+            cpu, wall, records = map(statistics.median, zip(*(timed(work) for _ in range(RUNS)), strict=True))
+            print_row(name, f"{regions} x {sources}", f"{cpu:.2f}", f"{wall:.2f}", f"{records:,}")
 
 
 def main() -> None:

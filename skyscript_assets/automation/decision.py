@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
@@ -24,14 +24,14 @@ class Need(NamedTuple):
     Attributes:
         name: Level and partition as one text.
         fingerprint: Digest of everything outside the level that a run would make it from.
-        why: What is missing or stale.
         waits_for: The output that has to settle first; None where a run can begin.
+        in_flight: Whether it is being made, whoever asked for it.
     """
 
     name: str
     fingerprint: str
-    why: str
     waits_for: str | None = None
+    in_flight: bool = False
 
 
 class Asked(NamedTuple):
@@ -50,29 +50,26 @@ Memory = TypeAdapter(dict[str, Asked])
 
 
 class Decision(NamedTuple):
-    """Needs to ask for with the reason, what to remember from then on, and what became of all, as a line for people."""
+    """What to ask for, what to remember from then on, and what became of all needs, as a line for people."""
 
-    requests: list[tuple[Need, str]]
+    requests: list[Need]
     asked: dict[str, Asked]
     told: str
 
 
-def decide(
-    needs: Iterable[Need], asked: Mapping[str, Asked], in_flight: Collection[str], room: int, now: float
-) -> Decision:
+def decide(needs: Iterable[Need], asked: Mapping[str, Asked], room: int, now: float) -> Decision:
     """Choose what to ask for. An attempt has failed if it is no longer in flight and its partition is needed still.
 
     Args:
         needs: Everything that has to be made, first things first.
         asked: What was remembered the last time.
-        in_flight: Names of what is under way, whoever asked for it.
         room: Most requests.
         now: Seconds since 1970.
     """
     told, memory, ready = Counter[str](), dict[str, Asked](), list[tuple[int, Need]]()
     for need in needs:
         before = asked.get(need.name)
-        if need.name in in_flight:
+        if need.in_flight:
             told["in flight"] += 1
             if before is not None:
                 memory[need.name] = before._replace(seen=now)
@@ -95,6 +92,5 @@ def decide(
     chosen = sorted(ready, key=lambda entry: entry[0] > 0)[: max(room, 0)]
     told.update({"asked for": len(chosen), "next": len(ready) - len(chosen)})
     memory |= {need.name: Asked(need.fingerprint, attempt + 1, now) for attempt, need in chosen}
-    requests = [(need, f"retry {attempt} of {RETRIES}" if attempt else need.why) for attempt, need in chosen]
     line = ", ".join(f"{count} {what}" for what, count in told.items() if count)
-    return Decision(requests, memory, line or "everything is current")
+    return Decision([need for _, need in chosen], memory, line or "everything is current")

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from skyscript_assets import assets
 from skyscript_assets.assets import MANIFEST, PAIRS, REGIONS, Level
 from skyscript_assets.assets.osm import osm_extract
-from skyscript_assets.automation.decision import MAX_IN_FLIGHT, Memory, decide
+from skyscript_assets.automation.decision import MAX_IN_FLIGHT, RETRIES, Memory, decide
 from skyscript_assets.automation.standing import ASKED_BY, Standing
 from skyscript_assets.jobs import JOBS
 from skyscript_assets.lib.errors import SkyScriptError
@@ -67,20 +67,16 @@ def following(name: str, levels: Sequence[Level], what: str, interval_s: int = I
     @dg.sensor(name=name, jobs=jobs, minimum_interval_seconds=interval_s, description=description)
     def look(context: dg.SensorEvaluationContext, plant: Plant) -> dg.SensorResult:
         standing, now = Standing(plant, context.instance), time.time()
-        needs = {need.name: (need, level, partition) for need, level, partition in standing.needs(levels)}
-        in_flight = {key for key, (_, level, partition) in needs.items() if standing.is_in_flight(level, partition)}
-        room = MAX_IN_FLIGHT - standing.asked_by[name]
-        wanted = (need for need, *_ in needs.values())
-        requests, asked, told = decide(wanted, _remembered(context, Memory), in_flight, room, now)
+        needs, room = standing.needs(levels), MAX_IN_FLIGHT - standing.asked_by[name]
+        chosen, asked, told = decide(needs, _remembered(context, Memory), room, now)
         context.log.info(told)
-        return dg.SensorResult(
-            run_requests=[
-                request(*needs[need.name][1:], name, why, f"{need.fingerprint}/{asked[need.name].attempt}/{now:.0f}")
-                for need, why in requests
-            ],
-            skip_reason=None if requests else told,
-            cursor=Memory.dump_json(asked).decode(),
-        )
+        requests = []
+        for need in chosen:
+            attempt, (level, partition) = asked[need.name].attempt, needs[need]
+            why = f"retry {attempt - 1} of {RETRIES}" if attempt > 1 else standing.why(level, partition)
+            requests.append(request(level, partition, name, why, f"{need.fingerprint}/{attempt}/{now:.0f}"))
+        skipped = None if requests else told
+        return dg.SensorResult(requests, skipped, cursor=Memory.dump_json(asked).decode())
 
     return look
 

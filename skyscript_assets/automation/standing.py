@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import dagster as dg
@@ -56,12 +56,14 @@ class Standing:
         """Whether a partition of a level is being made."""
         return any((stage.name, key_of(partition)) in self.claimed for stage in level.stages)
 
-    def needs(self, levels: Sequence[Level]) -> Iterator[tuple[Need, Level, Partition]]:
+    def needs(self, levels: Sequence[Level]) -> dict[Need, tuple[Level, Partition]]:
         """Partitions of levels that are not current: level by level, heavy ones first."""
-        for level in levels:
-            for partition in partitions_of(level.scheme, self.outputs.settings):
-                if any(self._state(stage, partition) is not State.CURRENT for stage in level.stages):
-                    yield self._need(level, partition), level, partition
+        return {
+            self._need(level, partition): (level, partition)
+            for level in levels
+            for partition in partitions_of(level.scheme, self.outputs.settings)
+            if any(self._state(stage, partition) is not State.CURRENT for stage in level.stages)
+        }
 
     def _need(self, level: Level, partition: Partition) -> Need:
         waits_for, made_from, names = None, [], self._names[level.name]
@@ -75,9 +77,10 @@ class Standing:
             output = str(stage.key(self.outputs.settings, partition))
             made_from.append([output, stage.code_version, seen(provenance.config), inputs])
         name = "/".join((level.name, *partition))
-        return Need(name, digest(made_from)[:16], self._why(level, partition), waits_for)
+        return Need(name, digest(made_from)[:16], waits_for, self.is_in_flight(level, partition))
 
-    def _why(self, level: Level, partition: Partition) -> str:
+    def why(self, level: Level, partition: Partition) -> str:
+        """What is missing or stale in a partition that is not current."""
         states = [(stage, self._state(stage, partition)) for stage in level.stages]
         stage, state = next((stage, state) for stage, state in states if state is not State.CURRENT)
         found = self.outputs.differences(stage, partition)[:1] if state is State.STALE else []

@@ -812,7 +812,6 @@ def test_a_failed_refresh_leaves_the_earlier_extract(
     with pytest.raises(CorruptInputError, match=re.escape(plant.url)):
         plant.make()
     assert (folder / "extract.osm.pbf").read_bytes() == extract
-    assert (plant.store.folder(OutputKey("osm_extract", ("here",))) / "extract.osm.pbf").read_bytes() == extract
 
 
 # --------------------------------------------------------------------------------------------- whether it has changed

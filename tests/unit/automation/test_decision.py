@@ -4,38 +4,40 @@ import itertools
 
 import pytest
 
+from skyscript_assets.automation import decision as module
 from skyscript_assets.automation.decision import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     RETRIES,
     Asked,
-    Decision,
     Memory,
     Need,
-    decide,
 )
 
 HOUR = 3600.0
 
 
 def needs(*names: str, fingerprint: str = "f") -> list[Need]:
-    return [Need(name, fingerprint, f"missing: {name}") for name in names]
+    return [Need(name, fingerprint) for name in names]
 
 
-def names(decision: Decision) -> list[str]:
-    return [need.name for need, _ in decision.requests]
+def decide(wanted: list[Need], asked: dict[str, Asked], in_flight: set[str], room: int, now: float) -> module.Decision:
+    """Decide with needs of some names in flight; what is asked for by name."""
+    wanted = [need._replace(in_flight=need.name in in_flight) for need in wanted]
+    found = module.decide(wanted, asked, room, now)
+    return found._replace(requests=[need.name for need in found.requests])
 
 
 def test_first_things_first_and_no_more_than_there_is_room() -> None:
     decision = decide(needs("a", "b", "c"), {}, set(), 2, 0.0)
-    assert names(decision) == ["a", "b"]
+    assert decision.requests == ["a", "b"]
     assert decision.told == "2 asked for, 1 next"
-    assert names(decide(needs("a", "b", "c"), decision.asked, {"a", "b"}, 0, 1.0)) == []
+    assert decide(needs("a", "b", "c"), decision.asked, {"a", "b"}, 0, 1.0).requests == []
 
 
 def test_what_is_in_flight_is_not_asked_for_whoever_asked() -> None:
     decision = decide(needs("a", "b"), {}, {"a"}, 4, 0.0)
-    assert names(decision) == ["b"]
+    assert decision.requests == ["b"]
     assert set(decision.asked) == {"b"}
 
 
@@ -45,50 +47,50 @@ def test_failing_ones_do_not_starve_the_others() -> None:
     for _ in range(3):
         decision = decide(needs(*every), asked, set(), 4, now)
         asked, now = decision.asked, now + 120.0
-        seen += names(decision)
+        seen += decision.requests
         every = [name for name in every if name not in seen or name.startswith("bad")]
     assert seen == ["bad1", "bad2", "bad3", "bad4", "good1", "good2"]
 
 
 def test_what_was_not_tried_yet_goes_before_what_has_failed() -> None:
     decision = decide(needs("bad", "new"), {"bad": Asked("f", 1, 0.0)}, set(), 1, FIRST_PAUSE_S)
-    assert names(decision) == ["new"]
+    assert decision.requests == ["new"]
 
 
 def test_a_failure_is_tried_again_later_and_later_until_it_is_given_up() -> None:
-    asked, now, when, why = {}, 0.0, [], []
+    asked, now, when, attempts = {}, 0.0, [], []
     while now < 5 * LONGEST_PAUSE_S:
         decision = decide(needs("a"), asked, set(), 4, now)
         asked = decision.asked
         if decision.requests:
             when.append(now)
-            why.append(decision.requests[0][1])
+            attempts.append(asked["a"].attempt)
         now += 60.0
     pauses = [later - earlier for earlier, later in itertools.pairwise(when)]
     assert pauses == [min(FIRST_PAUSE_S * 2**n, LONGEST_PAUSE_S) for n in range(RETRIES)]
-    assert why == ["missing: a", *(f"retry {n} of {RETRIES}" for n in range(1, RETRIES + 1))]
+    assert attempts == list(range(1, RETRIES + 2))
     assert "1 given up" in decision.told
 
 
 def test_the_pause_begins_when_the_attempt_has_ended() -> None:
     asked = decide(needs("a"), {}, set(), 4, 0.0).asked
     asked = decide(needs("a"), asked, {"a"}, 4, 10 * HOUR).asked
-    assert names(decide(needs("a"), asked, set(), 4, 10 * HOUR + FIRST_PAUSE_S - 1)) == []
-    assert names(decide(needs("a"), asked, set(), 4, 10 * HOUR + FIRST_PAUSE_S)) == ["a"]
+    assert decide(needs("a"), asked, set(), 4, 10 * HOUR + FIRST_PAUSE_S - 1).requests == []
+    assert decide(needs("a"), asked, set(), 4, 10 * HOUR + FIRST_PAUSE_S).requests == ["a"]
 
 
 def test_another_input_is_asked_for_at_once_and_counts_from_one() -> None:
     asked = {"a": Asked("f", RETRIES + 1, 0.0)}
-    assert names(decide(needs("a"), asked, set(), 4, 1.0)) == []
+    assert decide(needs("a"), asked, set(), 4, 1.0).requests == []
     decision = decide(needs("a", fingerprint="g"), asked, set(), 4, 1.0)
-    assert decision.requests == [(Need("a", "g", "missing: a"), "missing: a")]
+    assert decision.requests == ["a"]
     assert decision.asked == {"a": Asked("g", 1, 1.0)}
 
 
 def test_room_is_not_spent_on_what_cannot_run() -> None:
     waiting = [need._replace(waits_for="osm_objects/x") for need in needs("a", "b")]
     decision = decide([*waiting, *needs("c")], {}, set(), 1, 0.0)
-    assert names(decision) == ["c"]
+    assert decision.requests == ["c"]
     assert "2 waiting for what they are made from, such as osm_objects/x" in decision.told
 
 
@@ -99,7 +101,7 @@ def test_what_is_current_is_forgotten() -> None:
 
 @pytest.mark.parametrize("now", [-HOUR, 99 * LONGEST_PAUSE_S])
 def test_a_clock_that_was_set_holds_nothing_back(now: float) -> None:
-    assert names(decide(needs("a"), {"a": Asked("f", 1, 0.0)}, set(), 4, now)) == ["a"]
+    assert decide(needs("a"), {"a": Asked("f", 1, 0.0)}, set(), 4, now).requests == ["a"]
 
 
 def test_the_memory_survives_as_text_and_nothing_else_passes_for_it() -> None:
