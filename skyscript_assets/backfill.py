@@ -50,7 +50,7 @@ class StepResult:
     Attributes:
         step: The step.
         ran: Whether a run was started.
-        error: The message it ended with, None where it went well.
+        error: What went wrong, failed checks included; None where it went well.
         seconds: Time of each asset of the run, by name.
         failed_checks: Names of checks that failed with severity ERROR.
     """
@@ -74,21 +74,17 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
         SkyScriptError: there is no output of a name, or it has not been made.
     """
     steps, outputs = [step_named(name, settings) for name in names], Outputs(STAGES, settings, store)
-    for step, name in zip(steps, names, strict=True):
-        if outputs.head(step.stages[0].key(settings, step.partition)) is None:
-            raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
-    every = [
+    steps = steps or [
         Step(level, partition, only=stage.name)
         for level in LEVELS
         for stage in level.stages
         for partition in partitions_of(stage.scheme, settings)
     ]
-    found = []
-    for step in steps or every:
-        head = outputs.head(step.stages[0].key(settings, step.partition))
-        if head is not None and head.failed:
-            found.append(step)
-    return found
+    heads = [outputs.head(step.stages[0].key(settings, step.partition)) for step in steps]
+    for name, head in zip(names, heads, strict=False):
+        if head is None:
+            raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
+    return [step for step, head in zip(steps, heads, strict=True) if head is not None and head.failed]
 
 
 def is_current(step: Step, outputs: Outputs, instance: dg.DagsterInstance) -> bool:
@@ -158,7 +154,7 @@ def run_all(
             begin(step)
         with listening(progress):
             result = _run(defs, step, instance, force=force, retry=retry)
-        if result.error is not None or result.failed_checks:
+        if result.error is not None:
             failed_level = step.level
         yield result
 
@@ -198,6 +194,8 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
         for evaluation in result.get_asset_check_evaluations()
         if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
     )
+    if error is None and failed:
+        error = f"failed checks: {', '.join(failed)}"
     return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed)
 
 

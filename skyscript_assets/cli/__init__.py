@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from skyscript_assets.cli import keep, look, run, status, why
+from skyscript_assets.cli.shared import Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """From OpenStreetMap extracts to captioned chips, trained CLIP models and benchmark scores.
 

@@ -9,10 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.cli.shared import console, plain_errors, settings_and_store
+from skyscript_assets.cli.shared import console, every_output
 from skyscript_assets.cli.status import left_out
 from skyscript_assets.lib.storage.garbage import Left, left_over, remove
-from skyscript_assets.provenance import Outputs
 
 
 @click.command()
@@ -20,44 +19,39 @@ from skyscript_assets.provenance import Outputs
 @click.option("--older-than", default=24.0, show_default=True, help="Hours for which it has not been in use.")
 def gc(*, delete: bool, older_than: float) -> None:
     """List what no output needs: earlier versions, aborted work, uploads that were never named."""
-    with plain_errors():
-        _, store = settings_and_store()
-        groups: dict[tuple[str, str], list[Left]] = defaultdict(list)
-        table = Table("output", "what", "number", "MB")
-        with console.status(f"looking through {store.root}") as shown:
-            found = list(left_over(store, older_than * 3600))
-            for left in found:
-                groups[str(left.key), left.what].append(left)
-            for (output, what), group in sorted(groups.items()):
-                table.add_row(output, what, str(len(group)), f"{sum(left.size_bytes for left in group) / 1e6:,.1f}")
-            for number, left in enumerate(found if delete else ()):
-                shown.update(f"removing {number + 1} of {len(found)}: {left.key}")
-                remove(store, left)
-        if found:
-            console.print(table)
-        verb = "removed" if delete else "could be removed (--delete)"
-        size = sum(left.size_bytes for left in found) / 1e6
-        console.print(f"{len(found)} things, {size:,.1f} MB, {verb}: not in use for {older_than:g} hours")
+    store = every_output().store
+    groups: dict[tuple[str, str], list[Left]] = defaultdict(list)
+    table = Table("output", "what", "number", "MB")
+    with console.status(f"looking through {store.root}") as shown:
+        found = list(left_over(store, older_than * 3600))
+        for left in found:
+            groups[str(left.key), left.what].append(left)
+        for (output, what), group in sorted(groups.items()):
+            table.add_row(output, what, str(len(group)), f"{sum(left.size_bytes for left in group) / 1e6:,.1f}")
+        for number, left in enumerate(found if delete else ()):
+            shown.update(f"removing {number + 1} of {len(found)}: {left.key}")
+            remove(store, left)
+    if found:
+        console.print(table)
+    verb = "removed" if delete else "could be removed (--delete)"
+    size = sum(left.size_bytes for left in found) / 1e6
+    console.print(f"{len(found)} things, {size:,.1f} MB, {verb}: not in use for {older_than:g} hours")
 
 
 @click.command()
 @click.option("--delete", is_flag=True, help="Remove what is listed; without it nothing is changed.")
 def clean(*, delete: bool) -> None:
     """List outputs that the settings no longer name: of regions, sources, models, benchmarks and snapshots."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        outputs = Outputs(STAGES, settings, store)
-        found = left_out(outputs)
-        for key in found:
-            head = outputs.head(key)
-            console.print(f"{0 if head is None else head.size_bytes / 1e6:10,.1f} MB  {escape(str(key))}")
-            if delete:
-                store.remove(key)
-        verb = "removed" if delete else "could be removed (--delete)"
-        console.print(f"{len(found)} outputs, {verb}; what the settings name stays")
-        if found and delete:
-            wipe = " ".join(dict.fromkeys(key.asset for key in found if STAGES[key.asset].scheme.dimensions))
-            console.print("their space is freed by: skyscript gc --delete, a day later")
-            console.print(
-                f"Dagster still shows them: dagster asset wipe {wipe}, then skyscript run records what is there"
-            )
+    outputs = every_output()
+    found = left_out(outputs)
+    for key in found:
+        head = outputs.head(key)
+        console.print(f"{0 if head is None else head.size_bytes / 1e6:10,.1f} MB  {escape(str(key))}")
+        if delete:
+            outputs.store.remove(key)
+    verb = "removed" if delete else "could be removed (--delete)"
+    console.print(f"{len(found)} outputs, {verb}; what the settings name stays")
+    if found and delete:
+        wipe = " ".join(dict.fromkeys(key.asset for key in found if STAGES[key.asset].scheme.dimensions))
+        console.print("their space is freed by: skyscript gc --delete, a day later")
+        console.print(f"Dagster still shows them: dagster asset wipe {wipe}, then skyscript run records what is there")

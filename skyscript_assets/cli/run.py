@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as ProgressBar
 
 from skyscript_assets import backfill, runs
-from skyscript_assets.cli.shared import console, instance, plain_errors, settings_and_store
+from skyscript_assets.cli.shared import console, every_output, instance
 from skyscript_assets.lib.errors import SkyScriptError
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.provenance import Outputs
 
 _waiting = click.option(
     "--wait", default=60.0, show_default=True, metavar="MINUTES", help="How long a run may wait for a slot of a pool."
@@ -27,10 +27,9 @@ _waiting = click.option(
 @_waiting
 def demo(wait: float) -> None:
     """Materialize every asset and partition of the profile, in order, and show the scoreboard."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        _run_steps(settings, store, backfill.steps_of(settings), wait)
-        _show_scoreboard(store)
+    every = every_output()
+    _run_steps(every, backfill.steps_of(every.settings), wait)
+    _show_scoreboard(every.store)
 
 
 @click.command()
@@ -39,10 +38,9 @@ def demo(wait: float) -> None:
 @_waiting
 def run(outputs: tuple[str, ...], wait: float, *, force: bool) -> None:
     """Run what is not current: everything, or just OUTPUTS such as image_chips/helsinki/SYN03."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        steps = [backfill.step_named(name, settings) for name in outputs] or backfill.steps_of(settings)
-        _run_steps(settings, store, list(dict.fromkeys(steps)), wait, force=force)
+    every = every_output()
+    steps = [backfill.step_named(name, every.settings) for name in outputs] or backfill.steps_of(every.settings)
+    _run_steps(every, list(dict.fromkeys(steps)), wait, force=force)
 
 
 @click.command()
@@ -53,20 +51,18 @@ def retry(outputs: tuple[str, ...], wait: float) -> None:
 
     What is good stays as it is; what is made from it follows with `skyscript run`.
     """
-    with plain_errors():
-        settings, store = settings_and_store()
-        if steps := backfill.retry_steps(outputs, settings, store):
-            _run_steps(settings, store, steps, wait, retry=True)
-        else:
-            console.print("nothing has failed: there is nothing to try again")
+    every = every_output()
+    if steps := backfill.retry_steps(outputs, every.settings, every.store):
+        _run_steps(every, steps, wait, retry=True)
+    else:
+        console.print("nothing has failed: there is nothing to try again")
 
 
-def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], wait: float, **how: Any) -> None:
+def _run_steps(every: Outputs, steps: list[backfill.Step], wait: float, **how: Any) -> None:
     from skyscript_assets.definitions import build_defs, plant_from_environment
 
-    started = time.monotonic()
-    ran = 0
-    failed: list[backfill.StepResult] = []
+    settings, store, started = every.settings, every.store, time.monotonic()
+    results: list[backfill.StepResult] = []
     with instance() as records, _bar() as bar, runs.STOP, runs.signals_deferred():
         runs.wait_here(records, 60 * wait)
         task = bar.add_task("", total=len(steps), now="")
@@ -80,18 +76,28 @@ def _run_steps(settings: Settings, store: Store, steps: list[backfill.Step], wai
         def progress(done: int, total: int, unit: str) -> None:
             bar.update(task, now=f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}")
 
-        for result in backfill.run_all(
-            defs, settings, store, records, steps=steps, begin=begin, progress=progress, **how
-        ):
+        how |= {"steps": steps, "begin": begin, "progress": progress}
+        for result in backfill.run_all(defs, settings, store, records, **how):
+            results.append(result)
             bar.advance(task)
-            ran += result.ran
             if result.ran:
                 bar.console.print(_line(result), soft_wrap=True)
-            if result.error is not None or result.failed_checks:
-                failed.append(result)
-    _report(settings, store, started, ran, len(steps))
+    if ran := sum(result.ran for result in results):
+        memory, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, time.monotonic() - started
+        console.print(
+            f"\n{ran} of {len(steps)} runs of profile [bold]{escape(settings.plant.title)}[/] in {seconds:.0f} s, "
+            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {escape(str(store.local))}"
+        )
+    else:
+        known = f"all {len(steps)} runs of profile {escape(settings.plant.title)}"
+        console.print(f"nothing has changed: {known} are current, none started")
+    failed = [
+        f"{result.step.level.name} {result.step.title}: {result.error}"
+        for result in results
+        if result.error is not None
+    ]
     if failed:
-        raise SkyScriptError("\n".join(_failure(result) for result in failed))
+        raise SkyScriptError("\n".join(failed))
 
 
 def _bar() -> ProgressBar:
@@ -102,28 +108,9 @@ def _bar() -> ProgressBar:
 
 
 def _line(result: backfill.StepResult) -> str:
-    sign = "[green]✓[/]" if result.error is None and not result.failed_checks else "[red]✗[/]"
+    sign = "[green]✓[/]" if result.error is None else "[red]✗[/]"
     times = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     return f"{sign} {result.step.level.name:<16} {result.step.title:<32} [dim]{times}[/]"
-
-
-def _failure(result: backfill.StepResult) -> str:
-    what = result.error or f"failed checks: {', '.join(result.failed_checks)}"
-    return f"{result.step.level.name} {result.step.title}: {what}"
-
-
-def _report(settings: Settings, store: Store, started: float, ran: int, steps: int) -> None:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if ran:
-        seconds = time.monotonic() - started
-        console.print(
-            f"\n{ran} of {steps} runs of profile [bold]{escape(settings.plant.title)}[/] in {seconds:.0f} s, "
-            f"peak memory {memory:.2f} GB, {store.size_bytes() / 1e6:.0f} MB in {escape(str(store.local))}"
-        )
-    else:
-        console.print(
-            f"nothing has changed: all {steps} runs of profile {escape(settings.plant.title)} are current, none started"
-        )
 
 
 def _show_scoreboard(store: Store) -> None:

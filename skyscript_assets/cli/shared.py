@@ -1,47 +1,50 @@
-"""What every command needs: the terminal, the profile and its outputs, the instance, errors as plain messages."""
+"""What every command needs: errors as plain messages, the terminal, the profile and its outputs, the instance."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import click
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
+from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.errors import SkyScriptError, StoppedError, StorageError
-from skyscript_assets.lib.settings.load import Settings, load_settings
-from skyscript_assets.lib.storage import Store
+from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.provenance import Outputs
 
 console = Console(highlight=False)
 
 
-def settings_and_store() -> tuple[Settings, Store]:
+class Commands(click.Group):
+    """Commands that end with the message alone where an error was raised on purpose."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except SkyScriptError as error:
+            Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+            sys.exit(1)
+        except (StoppedError, KeyboardInterrupt) as stopped:
+            console.print("stopped; finished parts are kept: the same command continues")
+            sys.exit(128 + getattr(stopped, "signum", signal.SIGINT))
+
+
+def every_output() -> Outputs:
     """The profile and its outputs, as the environment names them."""
     from skyscript_assets.definitions import plant_from_environment
 
     plant = plant_from_environment()
-    return load_settings(Path(plant.settings_folder)), plant.store()
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """End with the message alone where an error was raised on purpose."""
-    try:
-        yield
-    except SkyScriptError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
-    except StoppedError as stopped:
-        console.print(str(stopped))
-        sys.exit(128 + stopped.signum)
-    except KeyboardInterrupt:
-        console.print("stopped; finished parts are kept: the same command continues")
-        sys.exit(130)
+    return Outputs(STAGES, load_settings(Path(plant.settings_folder)), plant.store())
 
 
 @contextmanager

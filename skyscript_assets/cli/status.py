@@ -19,7 +19,7 @@ from rich.table import Table
 from skyscript_assets import backfill
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import PAIRS, STAGES
-from skyscript_assets.cli.shared import console, instance, plain_errors, settings_and_store
+from skyscript_assets.cli.shared import console, every_output, instance
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.partitions import Partition, key_of, keys_of, partitions_of
 from skyscript_assets.provenance import Outputs, State
@@ -48,31 +48,29 @@ _LastRuns = dict[tuple[str, str | None], dict[str, Any]]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document with every output instead.")
 def status(output: str | None, *, full: bool, as_json: bool) -> None:
     """Show how every output stands and why, region by source, and what to type next."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        outputs = Outputs(STAGES, settings, store)
-        if output is not None:
-            console.print(_why(outputs, output), soft_wrap=True)
-            return
-        runs, trouble = _last_runs()
-        every = [(stage, key) for stage in STAGES.values() for key in partitions_of(stage.scheme, settings)]
-        document: dict[str, Any] = {
-            "profile": settings.plant.title,
-            "data": store.root,
-            "run_records": trouble,
-            "outputs": [standing(outputs, stage, key, runs.get((stage.name, key_of(key)))) for stage, key in every],
-            "no_longer_in_the_settings": [str(key) for key in left_out(outputs)],
-        }
-        document["next"] = _next(document)
-        if as_json:
-            click.echo(json.dumps(document, indent=1))
-            return
-        console.print(_counted("asset", _grouped(document["outputs"], itemgetter("asset"))))
-        console.print(_reasons(document["outputs"]))
-        console.print("  ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
-        console.print(_pairs(outputs, document["outputs"], full=full))
-        for line in _notes(document):
-            console.print(escape(line))
+    outputs = every_output()
+    if output is not None:
+        console.print(_why(outputs, output), soft_wrap=True)
+        return
+    runs, trouble = _last_runs()
+    every = [(stage, key) for stage in STAGES.values() for key in partitions_of(stage.scheme, outputs.settings)]
+    document: dict[str, Any] = {
+        "profile": outputs.settings.plant.title,
+        "data": outputs.store.root,
+        "run_records": trouble,
+        "outputs": [standing(outputs, stage, key, runs.get((stage.name, key_of(key)))) for stage, key in every],
+        "no_longer_in_the_settings": [str(key) for key in left_out(outputs)],
+    }
+    document["next"] = _next(document)
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+        return
+    console.print(_counted("asset", _grouped(document["outputs"], itemgetter("asset"))))
+    console.print(_reasons(document["outputs"]))
+    console.print("  ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
+    console.print(_pairs(outputs, document["outputs"], full=full))
+    for line in _notes(document):
+        console.print(escape(line))
 
 
 def left_out(outputs: Outputs) -> list[OutputKey]:

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from skyscript_assets.assets import PAIRS, STAGES
 from skyscript_assets.assets.chips import plan_materials
-from skyscript_assets.cli.shared import console, plain_errors, settings_and_store
+from skyscript_assets.cli.shared import console, every_output
 from skyscript_assets.cli.status import plain_table, standing
 from skyscript_assets.lib.pairs.trace import Made, Materials, trace
 from skyscript_assets.partitions import partitions_of
-from skyscript_assets.provenance import Outputs, Run
+from skyscript_assets.provenance import Run
 
 _OF_CHIP = (
     ("chip", "{chip_id}"),
@@ -45,30 +45,29 @@ _OF_CHIP = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 def why(asked: str, *, as_json: bool) -> None:
     """Show what became of an object (w123456) or a chip: tags, plans, image, captions, score, place in the manifest."""
-    with plain_errors():
-        settings, store = settings_and_store()
-        outputs = Outputs(STAGES, settings, store)
+    outputs = every_output()
+    settings, store = outputs.settings, outputs.store
 
-        @functools.cache
-        def folder(asset: str, *partition: str) -> Path | None:
-            key = STAGES[asset].key(settings, partition)
-            return None if outputs.head(key) is None else store.folder(key)
+    @functools.cache
+    def folder(asset: str, *partition: str) -> Path | None:
+        key = STAGES[asset].key(settings, partition)
+        return None if outputs.head(key) is None else store.folder(key)
 
-        def planned_from(*pair: str) -> Materials | None:
-            known = outputs.provenance(STAGES["chip_plan"], pair)
-            run = Run(known.config, pair, store.local, known.inputs, (), store)
-            return None if known.required else plan_materials(run)
+    def planned_from(*pair: str) -> Materials | None:
+        known = outputs.provenance(STAGES["chip_plan"], pair)
+        run = Run(known.config, pair, store.local, known.inputs, (), store)
+        return None if known.required else plan_materials(run)
 
-        pairs = partitions_of(PAIRS.scheme, settings)
-        sources = {region: [source for other, source in pairs if other == region] for region in settings.regions}
-        told = trace(asked, Made(sources, folder, planned_from))
-        for one in told["sources"]:
-            stood = [standing(outputs, stage, (one["region"], one["source"])) for stage in PAIRS.stages]
-            one["not_current"] = {each["asset"]: each["state"] for each in stood if each["state"] != "current"}
-        if as_json:
-            click.echo(json.dumps(told, indent=1, default=str))
-        else:
-            _show(told)
+    pairs = partitions_of(PAIRS.scheme, settings)
+    sources = {region: [source for other, source in pairs if other == region] for region in settings.regions}
+    told = trace(asked, Made(sources, folder, planned_from))
+    for one in told["sources"]:
+        stood = [standing(outputs, stage, (one["region"], one["source"])) for stage in PAIRS.stages]
+        one["not_current"] = {each["asset"]: each["state"] for each in stood if each["state"] != "current"}
+    if as_json:
+        click.echo(json.dumps(told, indent=1, default=str))
+    else:
+        _show(told)
 
 
 def _show(told: Mapping[str, Any]) -> None:
