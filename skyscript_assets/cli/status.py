@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,9 +45,8 @@ _LastRuns = dict[tuple[str, str | None], dict[str, Any]]
 
 @click.command()
 @click.option("--why", "output", metavar="OUTPUT", help="List what an output would be made from now and was not.")
-@click.option("--full", is_flag=True, help="Show every region in a line of its own.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document with every output instead.")
-def status(output: str | None, *, full: bool, as_json: bool) -> None:
+def status(output: str | None, *, as_json: bool) -> None:
     """Show how every output stands and why, region by source, and what to type next."""
     outputs = every_output()
     if output is not None:
@@ -68,7 +68,7 @@ def status(output: str | None, *, full: bool, as_json: bool) -> None:
     console.print(_counted("asset", _grouped(document["outputs"], itemgetter("asset"))))
     console.print(_reasons(document["outputs"]))
     console.print("  ".join(f"{sign} {state}" for state, sign in SIGNS.items()))
-    console.print(_pairs(outputs, document["outputs"], full=full))
+    console.print(_pairs(outputs, document["outputs"]))
     for line in _notes(document):
         console.print(escape(line))
 
@@ -166,7 +166,7 @@ def _counted(heading: str, groups: Mapping[str, Sequence[Standing]]) -> Table:
     for name, found in groups.items():
         states = Counter(one["state"] for one in found)
         counts = [str(states[state] or "·") for state in reversed(SIGNS)]
-        table.add_row(escape(name), *counts, _size(sum(one["size_bytes"] or 0 for one in found)))
+        table.add_row(escape(name), *counts, _size(found))
     return table
 
 
@@ -197,28 +197,22 @@ def _in_words(one: Standing) -> list[str]:
     return words or [one["problem"] or "a secret of the settings, or the layout of the store"]
 
 
-def _pairs(outputs: Outputs, found: Sequence[Standing], *, full: bool) -> Table:
-    """Regions by sources: how all outputs of a pair stand together, and their size; alike regions in one line."""
-    sources, names = keys_of("source", outputs.settings), {stage.name for stage in PAIRS.stages}
-    found = [one for one in found if one["asset"] in names]
-    pairs = _grouped(found, itemgetter("partition"))
-    rows: dict[Hashable, list[tuple[str, list[str | None], list[int]]]] = defaultdict(list)
-    for region in keys_of("region", outputs.settings):
-        of_region = [pairs.get((region, source), []) for source in sources]
-        signs = [
-            next((sign for sign in SIGNS if any(one["state"] == sign for one in pair)), None) for pair in of_region
-        ]
-        sizes = [sum(one["size_bytes"] or 0 for one in pair) for pair in of_region]
-        rows[region if full else tuple(signs)].append((region, signs, sizes))
+def _pairs(outputs: Outputs, found: Sequence[Standing]) -> Table:
+    """Regions by sources: how all outputs of a pair stand together, and their size."""
+    pairs = _grouped((one for one in found if STAGES[one["asset"]] in PAIRS.stages), itemgetter("partition"))
+    sources = keys_of("source", outputs.settings)
     table = plain_table("region", *map(escape, sources), numbers=len(sources), padding=1)
-    for regions in rows.values():
-        (region, signs, _), more = regions[0], f" +{len(regions) - 1}" if len(regions) > 1 else ""
-        totals = map(sum, zip(*(sizes for *_, sizes in regions), strict=True))
-        cells = [f"{SIGNS[sign]}{_size(total)}" if sign else "" for sign, total in zip(signs, totals, strict=True)]
-        table.add_row(escape(region) + more, *cells)
+    for region in keys_of("region", outputs.settings):
+        table.add_row(escape(region), *(_cell(pairs.get((region, source), ())) for source in sources))
     if console.measure(table, options=console.options.update(width=9_999)).maximum <= console.width:
         return table
-    return _counted("source", _grouped(found, lambda one: one["partition"][1]))
+    return _counted("source", _grouped(chain(*pairs.values()), lambda one: one["partition"][1]))
+
+
+def _cell(pair: Sequence[Standing]) -> str:
+    states = {one["state"] for one in pair}
+    worst = next((sign for state, sign in SIGNS.items() if state in states), "")
+    return worst + _size(pair) if pair else ""
 
 
 def _notes(document: Mapping[str, Any]) -> list[str]:
@@ -246,8 +240,9 @@ def _next(document: Mapping[str, Any]) -> str:
     return "skyscript clean" if document["no_longer_in_the_settings"] else "nothing, all is current"
 
 
-def _size(number: float) -> str:
-    """Bytes in at most four characters."""
+def _size(found: Iterable[Standing]) -> str:
+    """Bytes of outputs in at most four characters."""
+    number = sum(one["size_bytes"] or 0 for one in found)
     steps = min(4, int(math.log(max(number, 1), 999.5)))
     scaled = number / 1000**steps
     return f"{scaled:.{1 if steps and scaled < 9.95 else 0}f}{' kMGT'[steps].strip()}"
