@@ -6,6 +6,7 @@ store and recorded in the instance gets none.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -224,15 +225,9 @@ def step_named(name: str, settings: Settings) -> Step:
     partition = () if stage.frozen_as else partition_of(stage.scheme, rest.replace("/", "|") or None)
     known = partitions_of(stage.scheme, settings)
     if partition not in known:
-        if len(partition) == len(stage.scheme.dimensions) and (reason := _reason(stage, partition, settings)):
-            raise SkyScriptError(f"{name}: {reason}")
+        with contextlib.suppress(KeyError, ValueError):  # of keys that there are not, or another number of them
+            if reason := not_covered(stage.scheme, partition, settings):
+                raise SkyScriptError(f"{name}: {reason}")
         listed = ", ".join(f"{asset}/{'/'.join(key)}" for key in known[:12])
         raise SkyScriptError(f"{name}: there is no such partition; there are {listed or asset}")
     return Step(level, partition, only=asset)
-
-
-def _reason(stage: Stage, partition: Partition, settings: Settings) -> str | None:
-    try:
-        return not_covered(stage.scheme, partition, settings)
-    except KeyError:
-        return None

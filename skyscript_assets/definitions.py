@@ -14,10 +14,9 @@ import dagster as dg
 
 from skyscript_assets import partitions, runs
 from skyscript_assets.asset import definition
-from skyscript_assets.assets import STAGES
+from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.automation import sensors
 from skyscript_assets.automation.failures import failures
-from skyscript_assets.jobs import JOBS
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.resources import Plant
 
@@ -40,7 +39,7 @@ def build_defs(settings: Settings, plant: Plant, **overrides: Any) -> dg.Definit
     told = failures(os.environ.get("SKYSCRIPT_WEBHOOK"), os.environ.get("DAGSTER_WEBSERVER_URL"))
     return dg.Definitions(
         assets=[definition(stage, STAGES, settings, by_scheme) for stage in STAGES.values()],
-        jobs=JOBS.values(),
+        jobs=[level.job for level in LEVELS],
         sensors=[runs.dead_runs, *sensors.SENSORS, told],
         schedules=sensors.SCHEDULES,
         resources={"plant": plant, **overrides},

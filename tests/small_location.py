@@ -20,10 +20,9 @@ settings = load_settings(Path(profile))
 standing.LEVELS, standing.STAGES = LEVELS, STAGES
 decision.FIRST_PAUSE_S = float(os.environ.get("FIRST_PAUSE_S", decision.FIRST_PAUSE_S))
 sensors.time = SimpleNamespace(time=lambda: time.time() + seconds_ahead(), monotonic=time.monotonic)
-sensors.JOBS = {level.name: dg.define_asset_job(level.name, [stage.name for stage in level.stages]) for level in LEVELS}
 defs = dg.Definitions(
     assets=[definition(stage, STAGES, settings, partitions.definitions(settings)) for stage in STAGES.values()],
-    jobs=sensors.JOBS.values(),
+    jobs=[level.job for level in LEVELS],
     sensors=[
         sensors.following("missing_pairs", [PAIRS], "pairs", interval_s=1),
         failures(os.environ.get("SKYSCRIPT_WEBHOOK"), "http://127.0.0.1:3000/"),

@@ -1,10 +1,15 @@
 """What exists, in pipeline order: every stage, and the levels in which they run.
 
-A level is a stretch of the pipeline with one partition scheme, in which no run needs another; it becomes a job. Add a
-stage here when it is declared in one of the modules of this package.
+A level is a stretch of the pipeline with one partition scheme, in which no run needs another; it becomes a job. Across
+levels, use an asset backfill in the UI, or `skyscript run`. Add a stage here when it is declared in one of the modules
+of this package.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets.benchmarks import benchmark_data, benchmark_scores, scoreboard
@@ -30,6 +35,12 @@ class Level:
     def scheme(self) -> Scheme:
         """The partition scheme of all stages of the level."""
         return self.stages[0].scheme
+
+    @cached_property
+    def job(self) -> UnresolvedAssetJobDefinition:
+        """The job over its assets and their checks; partitions are those of the assets."""
+        selection = dg.AssetSelection.assets(*(stage.name for stage in self.stages))
+        return dg.define_asset_job(self.name, selection, description=self.description)
 
 
 GIVEN = Level(

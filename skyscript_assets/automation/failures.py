@@ -39,17 +39,13 @@ def failures(webhook: str | None, webserver: str | None) -> dg.SensorDefinition:
             return
         message = {"text": text, "job": run.job_name, "partition": partition, "run_id": run.run_id, "error": error}
         link = {"link": f"{webserver.rstrip('/')}/runs/{run.run_id}"} if webserver else {}
+        how = {"method": "POST", "headers": {"Content-Type": "application/json"}, "stall_s": ANSWER_S}
+        how |= {"private_hosts": private_hosts((), webhook)}
         try:
-            _post(webhook, json.dumps(message | link).encode())
+            answer = http.ask(webhook, limit=1 << 16, body=json.dumps(message | link).encode(), **how)
+            http.check_status(webhook, answer.status, answer.headers)
         except (SkyScriptError, http.PassingError) as problem:
             name = urlsplit(webhook).hostname or "it"
             context.log.warning(f"SKYSCRIPT_WEBHOOK was not told: {str(problem).replace(shown(webhook), name)}")
 
     return tell
-
-
-def _post(address: str, body: bytes) -> None:
-    how = {"stall_s": ANSWER_S, "private_hosts": private_hosts((), address)}
-    headers = {"Content-Type": "application/json"}
-    answer = http.ask(address, limit=1 << 16, method="POST", headers=headers, body=body, **how)
-    http.check_status(address, answer.status, answer.headers)

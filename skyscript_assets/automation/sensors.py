@@ -14,7 +14,6 @@ from skyscript_assets.assets import MANIFEST, PAIRS, REGIONS, Level
 from skyscript_assets.assets.osm import osm_extract
 from skyscript_assets.automation.decision import MAX_IN_FLIGHT, RETRIES, Memory, decide
 from skyscript_assets.automation.standing import ASKED_BY, Standing
-from skyscript_assets.jobs import JOBS
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.osm.origin import changed_at_server
 from skyscript_assets.partitions import Partition, key_of
@@ -62,7 +61,7 @@ def _remembered(context: dg.SensorEvaluationContext, kind: TypeAdapter[dict[str,
 def following(name: str, levels: Sequence[Level], what: str, interval_s: int = INTERVAL_S) -> dg.SensorDefinition:
     """A sensor that asks for what is missing or stale in some levels, by `decision.decide`."""
     description = f"Asks for {what}, {MAX_IN_FLIGHT} at once; failed ones later and later until an input changes."
-    jobs = [JOBS[level.name] for level in levels]
+    jobs = [level.job for level in levels]
 
     @dg.sensor(name=name, jobs=jobs, minimum_interval_seconds=interval_s, description=description)
     def look(context: dg.SensorEvaluationContext, plant: Plant) -> dg.SensorResult:
@@ -95,7 +94,7 @@ models_and_scores = following(
 
 
 @dg.sensor(
-    job=JOBS[REGIONS.name],
+    job=REGIONS.job,
     minimum_interval_seconds=600,
     description="Asks the server of each extract once a day whether it has another one, and has that fetched.",
 )
@@ -127,7 +126,7 @@ def changed_extracts(context: dg.SensorEvaluationContext, plant: Plant) -> dg.Se
 
 
 @dg.schedule(
-    job=JOBS[REGIONS.name],
+    job=REGIONS.job,
     cron_schedule="0 3 * * 6",
     execution_timezone="UTC",
     description="On Saturdays asks for each extract that comes from a server; what is the same there is not fetched.",
@@ -142,7 +141,7 @@ def weekly_refresh(context: dg.ScheduleEvaluationContext, plant: Plant) -> Itera
 
 
 @dg.schedule(
-    job=JOBS[MANIFEST.name],
+    job=MANIFEST.job,
     cron_schedule="0 3 1 * *",
     execution_timezone="UTC",
     description="Each month asks for a manifest of the pairs that there are; models_and_scores follows it.",

@@ -39,7 +39,6 @@ Standing = dict[str, Any]
 """How an output stands: an entry of `outputs` in the document of `--json`, which docs/guide.md describes."""
 
 _Key = TypeVar("_Key", bound=Hashable)
-_ENDED_BADLY = ("failure", "canceled")
 _LastRuns = dict[tuple[str, str | None], dict[str, Any]]
 
 
@@ -89,7 +88,7 @@ def standing(
     """How an output stands; `last_run` is the last one where that has not made it."""
     key, state = stage.key(outputs.settings, partition), outputs.state(stage, partition)
     head = outputs.head(key)
-    failed = state is not State.CURRENT and last_run is not None and last_run["status"] in _ENDED_BADLY
+    failed = state is not State.CURRENT and last_run is not None and last_run["status"] in ("failure", "canceled")
     return {
         "asset": stage.name,
         "partition": key.partition,
@@ -217,12 +216,8 @@ def _cell(pair: Sequence[Standing]) -> str:
 
 def _notes(document: Mapping[str, Any]) -> list[str]:
     found, left = document["outputs"], document["no_longer_in_the_settings"]
-    running = {
-        one["last_run"]["id"] for one in found if one["last_run"] and one["last_run"]["status"] not in _ENDED_BADLY
-    }
     failed = [one["failed_items"] for one in found if one["failed_items"]]
     notes = [
-        f"{len(running)} runs under way" if running else None,
         f"{sum(failed):,} items of {len(failed)} outputs could not be read" if failed else None,
         f"{len(left)} outputs are no longer in the settings, such as {left[0]}" if left else None,
         document["run_records"],

@@ -135,14 +135,10 @@ class PretrainedWeightsError(SkyScriptError):
 def no_space(error: BaseException) -> bool:
     """Whether an error says that a disk is full; DuckDB and others say it in words alone."""
     words = ("No space left on device", "Disk quota exceeded")
-    return _number(error) in DISK_FULL or any(word in str(error) for word in words)
+    return getattr(error, "errno", None) in DISK_FULL or any(word in str(error) for word in words)
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same may go well a little later, though nobody changed anything: server, lock, disk."""
-    busy = isinstance(error, StorageError) and _number(error.__cause__) in DISK_BUSY
+    busy = isinstance(error, StorageError) and getattr(error.__cause__, "errno", None) in DISK_BUSY
     return busy or (isinstance(error, SkyScriptError) and error.may_pass)
-
-
-def _number(error: BaseException | None) -> int | None:
-    return error.errno if isinstance(error, OSError) else None

@@ -119,10 +119,8 @@ def is_another(url: str, known: Version, size: int | None, allowed: Collection[s
             if response.status == 304:
                 return False
             http.check_status(url, response.status, response.headers)
-            now, length = (
-                Version(response.headers.get("ETag"), response.headers.get("Last-Modified")),
-                response.length_remaining,
-            )
+            now = Version(response.headers.get("ETag"), response.headers.get("Last-Modified"))
+            length = response.length_remaining
             if not known.may_be(now) or (None not in (size, length) and size != length):
                 return True
             return False if (known.etag and now.etag) or (known.last_modified and now.last_modified) else None

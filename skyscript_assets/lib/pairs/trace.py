@@ -222,10 +222,8 @@ def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, fol
     elif not snapshot.visible(ground.gsd_m)[match_tags(one["tags"], snapshot).tags].any():
         outcome, why = "not visible", f"none of its tags can be seen at {ground.gsd_m:g} m"
     elif not least <= side_px <= most:
-        outcome, why = (
-            "size",
-            f"its longer side has {side_px:.0f} px at {ground.gsd_m:g} m, wanted: {least:g} to {most:g}",
-        )
+        outcome = "size"
+        why = f"its longer side has {side_px:.0f} px at {ground.gsd_m:g} m, wanted: {least:g} to {most:g}"
     else:
         outcome, why = "not drawn", "the sampling drew it for none of its tags"
     return {"outcome": outcome, "why": why, "draws": draws}

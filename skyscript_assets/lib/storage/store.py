@@ -400,15 +400,15 @@ def check_files(key: OutputKey, folder: Path, record: OutputRecord, *, verify: b
     Raises:
         DigestMismatchError: one is missing or another one.
     """
-    for name, (size, _) in record.files.items():
+    verify = verify and folder not in _verified
+    for name, (size, sha256) in record.files.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != size:
             reason = "it is missing" if found is None else f"{found} bytes instead of {size}"
             raise _mismatch(key, folder / name, reason)
-    if verify and folder not in _verified:
-        for name, (_, sha256) in record.files.items():
-            if file_sha256(folder / name) != sha256:
-                raise _mismatch(key, folder / name, "its SHA-256 is another one")
+        if verify and file_sha256(folder / name) != sha256:
+            raise _mismatch(key, folder / name, "its SHA-256 is another one")
+    if verify:
         _verified.add(folder)
 
 

@@ -4,12 +4,12 @@ import datetime as dt
 
 import dagster as dg
 import pytest
+from skyscript_assets.jobs import JOBS
 
 from skyscript_assets.assets import PAIRS
 from skyscript_assets.automation import sensors
 from skyscript_assets.automation.failures import failures
 from skyscript_assets.definitions import defs
-from skyscript_assets.jobs import JOBS
 
 
 @pytest.mark.parametrize("sensor", [*sensors.SENSORS, failures(None, None)], ids=lambda sensor: sensor.name)
