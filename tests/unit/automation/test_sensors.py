@@ -4,9 +4,8 @@ import datetime as dt
 
 import dagster as dg
 import pytest
-from skyscript_assets.jobs import JOBS
 
-from skyscript_assets.assets import PAIRS
+from skyscript_assets.assets import LEVELS, PAIRS
 from skyscript_assets.automation import sensors
 from skyscript_assets.automation.failures import failures
 from skyscript_assets.definitions import defs
@@ -23,7 +22,7 @@ def test_schedules_are_described_off_and_in_universal_time(schedule: dg.Schedule
     assert schedule.description
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     assert schedule.execution_timezone == "UTC"
-    assert schedule.job_name in JOBS
+    assert schedule.job_name in {level.name for level in LEVELS}
 
 
 def test_the_code_location_has_them_all() -> None:
