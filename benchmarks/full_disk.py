@@ -107,6 +107,7 @@ def main() -> None:
     """Print the table."""
     parser = parser_of(__doc__)
     parser.add_argument("--settings", type=Path, default=PACKAGED_PROFILES / "demo", help="folder of a profile")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), help="names of the stages, the first ones")
     options = options_of(parser)
     settings = load_settings(options.settings)
     store_module.MIN_FREE_BYTES = 0  # else nothing is begun on a disk as full as these
@@ -118,7 +119,7 @@ def main() -> None:
         try:
             store = Store(mounted / "data")
             print_head("stage", "read-only", "disk full", "forced on a full disk", "as on a whole disk")
-            for stage in STAGES.values():
+            for stage in map(STAGES.__getitem__, options.stages):
                 for partition in partitions_of(stage.scheme, settings):
                     assert made(settings, whole, stage, partition) == "-"
                 print_row(f"`{stage.name}`", *try_stage(settings, disk, store, whole, stage))

@@ -1,5 +1,6 @@
 """Every measurement runs on tiny input as it is printed in the docs: from the root, in an empty environment."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -136,6 +137,15 @@ def test_demo(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Pa
     printed = run("demo", "--settings", write_profile(tmp_path / "profile", files), OMP_NUM_THREADS=1)
     assert "| `scoreboard` |" in printed
     assert "image-to-text recall" in printed
+
+
+def test_full_disk(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("file systems can be mounted by root alone")
+    settings = write_profile(tmp_path / "profile", tiny_files())
+    found = list(rows(run("full_disk", "--settings", settings, "--stages", "tag_labels", "osm_extract")))
+    assert [row[0] for row in found] == ["`tag_labels`", "`osm_extract`"]
+    assert all(row[1:] == ["StorageError", "NoSpaceError", "NoSpaceError", "yes"] for row in found)
 
 
 def test_groundability(run: Callable[..., str], extract: Path, labels: Path) -> None:

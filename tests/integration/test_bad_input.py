@@ -19,7 +19,7 @@ import yaml
 from affine import Affine
 from osmium.osm.mutable import Node
 
-from skyscript_assets import backfill
+from skyscript_assets import asset, backfill
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.storage import OutputKey, Store
@@ -317,6 +317,7 @@ def test_run_records_that_cannot_be_written(extracted: Site) -> None:
 def test_no_space_on_the_disk(extracted: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write_extract(extracted.extract, HERE, trees=40)
     monkeypatch.setattr(storage, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(asset, "RETRIES", dg.RetryPolicy(max_retries=0))  # it would be tried again for minutes
     message = extracted.message(extracted.workshop(), "osm_extract/here")
     assert re.fullmatch(
         rf"{extracted.data} has \d+ MB free, 1152921504607 MB are needed to begin osm_extract/here", message
