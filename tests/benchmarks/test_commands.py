@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
@@ -158,6 +159,23 @@ def test_http_reading(run: Callable[..., str]) -> None:
     naive, *others = rows(run("http_reading", "--chips", 8, "--runs", 1, "--side", 2048, "--latency-ms", 1))
     assert len(others) == 3
     assert all(float(row[4]) < float(naive[4]) for row in others)
+
+
+def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
+    files = tiny_files()
+    files["plant"]["tags"]["labels"] = str(labels)
+    files["plant"]["plan"]["quota"] = 2
+    files["models"]["models"] = {"untrained-0": files["models"]["models"]["untrained-0"]}
+    files["benchmarks"]["comparisons"] = []
+    settings = write_profile(tmp_path / "profile", files)
+    small = ["--targets", "code", "--runs", 1, "--kills", 1, "--stages", "chip_features", "--settings", settings]
+    printed = run("kills", *small, "--work", tmp_path / "work")
+    assert list(rows(printed)) == [["`code`", "`chip_features`", "1", "as undisturbed"]]
+    with dg.DagsterInstance.from_config(str(tmp_path / "work" / "run-0" / ".dagster")) as instance:
+        runs = {run.run_id: run for run in instance.get_runs()}
+    (dead,) = [run for run in runs.values() if run.status is dg.DagsterRunStatus.FAILURE]
+    (again,) = [run for run in runs.values() if run.parent_run_id == dead.run_id]
+    assert again.status is dg.DagsterRunStatus.SUCCESS, "a run whose process was killed is started again once"
 
 
 def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:

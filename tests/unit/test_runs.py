@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from skyscript_assets import runs
 from skyscript_assets.lib.errors import PoolBusyError, StoppedError
@@ -207,3 +208,18 @@ def test_a_second_signal_ends_a_process_at_once() -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("folder", [".", "deploy"])
+def test_a_daemon_starts_crashed_runs_again_and_no_others(folder: str, tmp_path: Path) -> None:
+    stated = yaml.safe_load((Path(__file__).parents[2] / folder / "dagster.yaml").read_text(encoding="utf-8"))
+    stated.pop("storage", None)
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(stated), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_retries_enabled
+        assert instance.run_retries_max_retries == 2
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+        assert instance.run_monitoring_enabled
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.max_user_code_failure_retries > 0
