@@ -125,7 +125,9 @@ def measures(plant: Plant, stale: Plant, instance: dg.DagsterInstance) -> dict[s
         "`skyscript status`": status,
         "checks of a run of `pairs`": check_run,
         "look of `missing_pairs`": lambda: look(plant, 0),
-        "the same, every pair stale": lambda: look(stale, MAX_IN_FLIGHT),
+        "the same, every pair stale": lambda: look(
+            stale, min(MAX_IN_FLIGHT, len(partitions_of(PAIRS.scheme, stale.settings())))
+        ),
     }
 
 

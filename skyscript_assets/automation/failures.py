@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -35,17 +34,17 @@ def failures(webhook: str | None, webserver: str | None) -> dg.SensorDefinition:
         partition = run.tags.get("dagster/partition")
         text = f"{' '.join(filter(None, (run.job_name, partition)))} failed: {error} (run {run.run_id[:8]})"
         context.log.error(text)
-        if webhook is None:
+        if not webhook:
             return
         message = {"text": text, "job": run.job_name, "partition": partition, "run_id": run.run_id, "error": error}
         link = {"link": f"{webserver.rstrip('/')}/runs/{run.run_id}"} if webserver else {}
-        how = {"method": "POST", "headers": {"Content-Type": "application/json"}, "stall_s": ANSWER_S}
-        how |= {"private_hosts": private_hosts((), webhook)}
+        how: dict[str, Any] = {"method": "POST", "headers": {"Content-Type": "application/json"}, "stall_s": ANSWER_S}
         try:
+            how["private_hosts"] = private_hosts((), webhook)
             answer = http.ask(webhook, limit=1 << 16, body=json.dumps(message | link).encode(), **how)
             http.check_status(webhook, answer.status, answer.headers)
-        except (SkyScriptError, http.PassingError) as problem:
-            name = urlsplit(webhook).hostname or "it"
-            context.log.warning(f"SKYSCRIPT_WEBHOOK was not told: {str(problem).replace(shown(webhook), name)}")
+        except (SkyScriptError, http.PassingError, ValueError) as problem:
+            said = str(problem).replace(shown(webhook), "the address")
+            context.log.warning(f"SKYSCRIPT_WEBHOOK was not told: {said}")
 
     return tell

@@ -303,7 +303,7 @@ def tell(webhook: str | None, capfd: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_failure_is_logged_in_one_line_without_secrets(capfd: pytest.CaptureFixture[str]) -> None:
-    (line,) = tell(None, capfd).splitlines()
+    (line,) = tell("", capfd).splitlines()
     assert "pairs r0|S0 failed: told: https://a.example/x is refused (run " in line
     assert "abc" not in line
 
@@ -335,5 +335,8 @@ def test_a_webhook_that_fails_is_logged_and_breaks_nothing(
     assert "s3cret" not in log
 
 
-def test_a_webhook_that_is_no_address_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "give an http or https address" in tell("file:///etc/passwd", capfd)
+@pytest.mark.parametrize("webhook", ["file:///etc/passwd", "http://[bad/s3cret", "nonsense"])
+def test_a_webhook_that_is_no_address_is_logged(webhook: str, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tell(webhook, capfd)
+    assert "SKYSCRIPT_WEBHOOK was not told" in log
+    assert "s3cret" not in log
