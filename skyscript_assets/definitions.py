@@ -48,6 +48,7 @@ def build_defs(settings: Settings, plant: Plant, **overrides: Any) -> dg.Definit
     )
 
 
+runs.wait_for_database()
 _plant = plant_from_environment()
 defs = build_defs(load_settings(Path(_plant.settings_folder)), _plant)
 """What Dagster loads."""

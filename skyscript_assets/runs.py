@@ -8,6 +8,7 @@ a process that is gone has left, and waits are made here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -182,6 +183,19 @@ def cancelled(instance: dg.DagsterInstance, run_id: str, stopped: StoppedError) 
 
 
 # ---------------------------------------------------------------------------------------------------------- waiting
+
+
+def wait_for_database() -> None:
+    """Let this process try a connection to PostgreSQL for 100 seconds; Dagster gives up after ten and has no setting.
+
+    A run whose event finds no database fails. A code server whose look for runs that ended finds none never looks
+    again, nor does it end when told to.
+    """
+    with contextlib.suppress(ImportError):  # the extra `postgres`
+        from dagster_postgres import utils
+
+        tries = functools.partial(utils.retry_pg_connection_fn, retry_limit=9)  # pauses of 0.2 s, each twice the last
+        utils.retry_pg_connection_fn = tries
 
 
 def wait_here(instance: dg.DagsterInstance, longest_s: float = math.inf) -> None:

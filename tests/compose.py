@@ -93,8 +93,8 @@ class Stack:
     def start(self, name: str) -> None:
         """Start a service in a process group of its own, as its container would be."""
         with (self.folder / f"{name}.log").open("ab") as log:
-            # A container starts with default signals. The background job of a shell ignores SIGINT, and what Dagster
-            # does on SIGTERM is what it does on SIGINT.
+            # A container starts with default signals. The background job of a shell ignores SIGINT, and Dagster does on
+            # SIGTERM what it does on SIGINT.
             self.processes[name] = subprocess.Popen(
                 ["env", "--default-signal=INT", *(self.here(word) for word in self.stated[name]["command"])],
                 env=self.environment(name),

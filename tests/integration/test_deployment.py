@@ -87,6 +87,11 @@ mutation($run: ExecutionParams!) {
     launchRun(executionParams: $run) { __typename ... on LaunchRunSuccess { run { runId } } }
 }"""
 
+AGAIN = """
+query($parent: String!) {
+    runsOrError(filter: {tags: [{key: "dagster/parent_run_id", value: $parent}]}) { ... on Runs { results { runId } } }
+}"""
+
 
 def launch(running: Stack, job: str, *assets: str, partition: str = "") -> str:
     """Ask the webserver for a run; the daemon takes it from the queue, the code server executes it."""
@@ -139,7 +144,7 @@ def test_the_services_start_and_make_an_output(running: Stack) -> None:
     assert all(one["healthy"] for one in daemons)
     assert all(running.is_healthy(name) for name in ("postgres", "code", "webserver", "daemon"))
 
-    wait_for(running, launch(running, "tags", "tag_labels"), "SUCCESS")
+    wait_for(running, launch(running, "given", "tag_labels"), "SUCCESS")
     assert (running.folder / "data" / "tag_labels" / "output.json").is_file()
 
 
@@ -148,7 +153,7 @@ def test_they_find_a_database_again_that_was_gone(running: Stack) -> None:
     running.postgres.stop()
     time.sleep(15)  # longer than Dagster tries a connection
     running.postgres.start()
-    wait_for(running, launch(running, "tags", "caption_rules"), "SUCCESS")
+    wait_for(running, launch(running, "given", "caption_rules"), "SUCCESS")
     assert running.is_healthy("daemon")
 
 
@@ -241,12 +246,22 @@ def test_subscriptions_pass_through_nginx(https: int) -> None:
 
 
 @pytest.mark.integration
-def test_services_stop_when_told_and_so_does_a_run(running: Stack, demo_packages: None) -> None:
+def test_a_run_stops_with_its_container_and_is_started_again(running: Stack, demo_packages: None) -> None:
     run = launch(running, "regions", "osm_extract", "osm_objects", partition="helsinki")
     wait_for(running, run, "STARTED")
     assert running.stop("code") == 0, running.log("code")
-    assert status(running, run) in {"FAILURE", "CANCELED"}
-    for name in ("daemon", "webserver"):
+    assert status(running, run) == "FAILURE"
+
+    running.start("code")
+    found: list[dict[str, str]] = []
+
+    def started_again() -> bool:
+        found[:] = running.ask(AGAIN, parent=run)["runsOrError"]["results"]
+        return bool(found)
+
+    running.eventually(started_again, "the daemon does not start the run again")
+    wait_for(running, found[0]["runId"], "SUCCESS")
+    for name in ("daemon", "webserver", "code"):
         assert running.stop(name) == 0, running.log(name)
 
 
