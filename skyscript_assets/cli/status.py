@@ -132,8 +132,8 @@ def _unfinished(records: dg.DagsterInstance) -> _LastRuns:
     # Of the assets of a run the first in the pipeline's order is what failed, or goes on: later ones were not tried.
     first = {run_id: what for what, run_id in reversed(tried.items())}
     runs = records.get_runs(dg.RunsFilter(run_ids=sorted(first))) if first else ()
-    ended = [run.run_id for run in runs if run.status.value.lower() in _ENDED_BADLY][:ERRORS_READ]
-    errors = {run_id: _error(records, run_id) for run_id in ended}
+    ended = [run.run_id for run in runs if run.is_failure_or_canceled]
+    errors = {run_id: _error(records, run_id) for run_id in ended[:ERRORS_READ]}
     return {
         first[run.run_id]: {"id": run.run_id, "status": run.status.value.lower(), "error": errors.get(run.run_id)}
         for run in runs
