@@ -115,16 +115,14 @@ class Stage:
         Raises:
             CheckFailedError: one failed.
         """
-        for check in self.checks:
-            if check.blocking:
-                passed, evidence = check.judge(folder, counts)
-                if not passed:
-                    raise CheckFailedError(
-                        f"{key} failed its check {check.name} ({check.description} Found: {dict(evidence)}) and was "
-                        "not put in place; what it is made from must be mended first",
-                        check.name,
-                        evidence,
-                    )
+        for check in (check for check in self.checks if check.blocking):
+            passed, evidence = check.judge(folder, counts)
+            if not passed:
+                found = f"({check.description} Found: {dict(evidence)})"
+                remedy = "was not put in place; what it is made from must be mended first"
+                raise CheckFailedError(
+                    f"{key} failed its check {check.name} {found} and {remedy}", check.name, evidence
+                )
 
 
 def asset(scheme: Scheme, *, group: str, kinds: Sequence[str], **options: Any) -> Callable[[Build], Stage]:

@@ -29,11 +29,21 @@ PROGRESS_INTERVAL_S = 10.0
 
 
 def image(path: Path, title: str) -> dg.MetadataValue:
-    """An image file as Markdown that the UI shows in place; one that is too large is named instead."""
+    """An image file as Markdown that the UI shows in place; one that is too large for the event log made smaller."""
+    from PIL import Image
+
     data = path.read_bytes()
-    if len(data) > MAX_PREVIEW_BYTES:
-        return dg.MetadataValue.path(str(path))
-    return image_bytes(data, title, "png" if path.suffix == ".png" else "jpeg")
+    if len(data) <= MAX_PREVIEW_BYTES:
+        return image_bytes(data, title, "png" if path.suffix == ".png" else "jpeg")
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    for side in (1000, 800, 600, 400, 300):
+        picture.thumbnail((side, side))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=80)
+        if buffer.tell() <= MAX_PREVIEW_BYTES:
+            break
+    return image_bytes(buffer.getvalue(), title, "jpeg")
 
 
 def drawn(draw: Callable[[Path], object], title: str) -> dg.MetadataValue:
@@ -54,13 +64,9 @@ def rows(table: pa.Table, limit: int = 20) -> dg.MetadataValue:
 
     Never as Markdown: the text is others', and the UI fetches what Markdown names.
     """
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord({name: _cell(value) for name, value in row.items()})
-            for row in table.slice(0, limit).to_pylist()
-        ],
-        _table_schema(table.schema),
-    )
+    head = table.slice(0, limit).to_pylist()
+    records = [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in head]
+    return dg.MetadataValue.table(records, _table_schema(table.schema))
 
 
 def parquet_rows(path: Path, columns: list[str] | None = None, limit: int = 12) -> dg.MetadataValue:
@@ -149,18 +155,3 @@ def log_progress(log: Any) -> Progress:
         log.info(f"{done:,} of {total:,} {unit}, {rate:,.1f} a second{left}" if total else f"{done:,} {unit}")
 
     return report
-
-
-def shrunk_image(path: Path, title: str) -> dg.MetadataValue:
-    """An image file made small enough for the event log, as Markdown that the UI shows in place."""
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    for side in (1000, 800, 600, 400, 300):
-        picture.thumbnail((side, side))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=80)
-        if buffer.tell() <= MAX_PREVIEW_BYTES:
-            break
-    return image_bytes(buffer.getvalue(), title, "jpeg")

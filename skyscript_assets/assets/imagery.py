@@ -87,7 +87,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     shown = {}
     if (run.out / "painting.json").exists():
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
-        overview = metadata.shrunk_image(run.out / "overview.jpg", "Synthetic orthophoto")
+        overview = metadata.image(run.out / "overview.jpg", "Synthetic orthophoto")
         shown = {"synthetic orthophoto": overview, "painting": dg.MetadataValue.json(painted)}
     shown |= {
         "map": metadata.drawn(lambda path: plot_scenes(run.out, run.region_bbox(), path), "Footprints of the scenes"),

@@ -8,6 +8,7 @@ from functools import cache
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import LEVELS, STAGES, Level
@@ -22,8 +23,7 @@ from skyscript_assets.resources import Plant
 ASKED_BY = "skyscript/asked_by"
 """Tag of a run: the sensor or schedule that asked for it."""
 
-_ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-_UNFINISHED = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _ENDED])
+_UNFINISHED = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
 _GOING_ON = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
 
 

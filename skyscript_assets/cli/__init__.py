@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import keep, look, run, status, why
+from skyscript_assets.cli import look, run, status, why
 from skyscript_assets.cli.shared import Commands
 
 
@@ -17,5 +17,5 @@ def main() -> None:
     """
 
 
-for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, keep.gc, keep.clean):
+for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, look.gc, look.clean):
     main.add_command(command)

@@ -1,6 +1,8 @@
-"""Commands that only look at the profile and its plans: `sources`, `estimate`."""
+"""Commands that list, and change nothing unless told to: `sources`, `estimate`, `gc`, `clean`."""
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 import click
 from rich.markup import escape
@@ -9,7 +11,9 @@ from rich.table import Table
 from skyscript_assets.assets import STAGES
 from skyscript_assets.assets.chips import EstimateConfig, estimate_of
 from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.cli.status import left_out
 from skyscript_assets.lib.imagery.sources.kind import source_kind
+from skyscript_assets.lib.storage.garbage import Left, left_over, remove
 from skyscript_assets.partitions import partitions_of
 from skyscript_assets.provenance import State
 
@@ -51,3 +55,46 @@ def estimate() -> None:
         table.add_row(*partition, f"{found.chips:,}", f"{found.scenes:,}", *numbers)
     console.print(table)
     console.print(f"{len(uncut) - len(known)} more have no plan yet: skyscript run chip_plan/REGION/SOURCE")
+
+
+@click.command()
+@click.option("--delete", is_flag=True, help="Remove what is listed; without it nothing is changed.")
+@click.option("--older-than", default=24.0, show_default=True, help="Hours for which it has not been in use.")
+def gc(*, delete: bool, older_than: float) -> None:
+    """List what no output needs: earlier versions, aborted work, uploads that were never named."""
+    store = every_output().store
+    groups: dict[tuple[str, str], list[Left]] = defaultdict(list)
+    table = Table("output", "what", "number", "MB")
+    with console.status(f"looking through {store.root}") as shown:
+        found = list(left_over(store, older_than * 3600))
+        for left in found:
+            groups[str(left.key), left.what].append(left)
+        for (output, what), group in sorted(groups.items()):
+            table.add_row(output, what, str(len(group)), f"{sum(left.size_bytes for left in group) / 1e6:,.1f}")
+        for number, left in enumerate(found if delete else ()):
+            shown.update(f"removing {number + 1} of {len(found)}: {left.key}")
+            remove(store, left)
+    if found:
+        console.print(table)
+    verb = "removed" if delete else "could be removed (--delete)"
+    size = sum(left.size_bytes for left in found) / 1e6
+    console.print(f"{len(found)} things, {size:,.1f} MB, {verb}: not in use for {older_than:g} hours")
+
+
+@click.command()
+@click.option("--delete", is_flag=True, help="Remove what is listed; without it nothing is changed.")
+def clean(*, delete: bool) -> None:
+    """List outputs that the settings no longer name: of regions, sources, models, benchmarks and snapshots."""
+    outputs = every_output()
+    found = left_out(outputs)
+    for key in found:
+        head = outputs.head(key)
+        console.print(f"{0 if head is None else head.size_bytes / 1e6:10,.1f} MB  {escape(str(key))}")
+        if delete:
+            outputs.store.remove(key)
+    verb = "removed" if delete else "could be removed (--delete)"
+    console.print(f"{len(found)} outputs, {verb}; what the settings name stays")
+    if found and delete:
+        wipe = " ".join(dict.fromkeys(key.asset for key in found if STAGES[key.asset].scheme.dimensions))
+        console.print("their space is freed by: skyscript gc --delete, a day later")
+        console.print(f"Dagster still shows them: dagster asset wipe {wipe}, then skyscript run records what is there")

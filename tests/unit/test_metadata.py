@@ -32,7 +32,7 @@ def test_only_pictures_are_markdown_and_their_titles_are_written_in_the_code() -
             match call:
                 case ast.Call(func=ast.Attribute(attr="md" | "MarkdownMetadataValue")):
                     made.append(path.name)
-                case ast.Call(func=ast.Attribute(attr="image" | "drawn" | "image_bytes" | "shrunk_image"), args=args):
+                case ast.Call(func=ast.Attribute(attr="image" | "drawn" | "image_bytes"), args=args):
                     titles.append(args[1])
     assert made == ["metadata.py"], "metadata.image_bytes alone makes Markdown"
     assert len(titles) > 8
@@ -52,14 +52,13 @@ def test_numbers_stay_numbers_where_a_browser_can_read_them() -> None:
     assert "NaN" not in json.dumps(shown)
 
 
-def test_a_picture_is_shown_in_place_and_one_that_is_too_large_is_named(tmp_path: Path) -> None:
+def test_a_picture_is_shown_in_place_and_one_that_is_too_large_is_made_smaller(tmp_path: Path) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     Image.new("RGB", (8, 8)).save(small)
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(large)
     assert metadata.image(small, "small").value.startswith("![small](data:image/png;base64,")
-    assert metadata.image(large, "large") == dg.MetadataValue.path(str(large))
-    shrunk = metadata.shrunk_image(large, "large").value
+    shrunk = metadata.image(large, "large").value
     data = base64.b64decode(shrunk.partition("base64,")[2].rstrip(")"))
     assert len(data) <= metadata.MAX_PREVIEW_BYTES
     assert Image.open(io.BytesIO(data)).format == "JPEG"
