@@ -18,7 +18,13 @@ from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing
 
-BBOX_TYPE = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+
+def fields(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    """Columns of one type for a schema, or what a struct holds."""
+    return [pa.field(name, kind) for name in names]
+
+
+BBOX_TYPE = pa.struct(fields(pa.float64(), "xmin", "ymin", "xmax", "ymax"))
 """The GeoParquet 1.1 bbox covering column."""
 
 TAGS_TYPE = pa.map_(pa.string(), pa.string())

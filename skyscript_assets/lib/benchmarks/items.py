@@ -23,7 +23,7 @@ from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing, write_text
 from skyscript_assets.lib.settings.base import Model
-from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 
 ITEMS_FILE = "items.parquet"
 BENCHMARK_FILE = "benchmark.json"
@@ -35,13 +35,10 @@ ITEM_SCHEMA = pa.schema(
         ("image", pa.binary()),
         ("label", pa.string()),
         ("truth", pa.list_(pa.string())),
-        ("region", pa.string()),
-        ("source", pa.string()),
+        *fields(pa.string(), "region", "source"),
         ("gsd_m", pa.float64()),
-        ("cell", pa.string()),
-        ("split", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
+        *fields(pa.string(), "cell", "split"),
+        *fields(pa.int32(), "width", "height"),
     ]
 )
 """Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""

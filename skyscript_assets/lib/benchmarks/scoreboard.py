@@ -25,27 +25,19 @@ from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.settings.benchmarks import Comparison, PublishedScore
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.settings.sources import SourceBase
-from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, rows_to_table, write_table
 
 BOARD_SCHEMA = pa.schema(
     [
-        ("benchmark", pa.string()),
-        ("benchmark_title", pa.string()),
+        *fields(pa.string(), "benchmark", "benchmark_title"),
         ("synthetic", pa.bool_()),
-        ("level", pa.string()),
-        ("name", pa.string()),
-        ("title", pa.string()),
-        ("group", pa.string()),
-        ("recipe", pa.string()),
+        *fields(pa.string(), "level", "name", "title", "group", "recipe"),
         ("control", pa.bool_()),
         ("seeds", pa.int32()),
         ("metric", pa.string()),
         ("primary", pa.bool_()),
-        ("value", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("items", pa.int64()),
-        ("clusters", pa.int64()),
+        *fields(pa.float64(), "value", "low", "high"),
+        *fields(pa.int64(), "items", "clusters"),
         ("clustered_by", pa.string()),
     ]
 )
@@ -55,17 +47,10 @@ COMPARISON_SCHEMA = pa.schema(
     [
         ("benchmark", pa.string()),
         ("synthetic", pa.bool_()),
-        ("metric", pa.string()),
-        ("group", pa.string()),
-        ("against", pa.string()),
-        ("group_value", pa.float64()),
-        ("against_value", pa.float64()),
-        ("difference", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
+        *fields(pa.string(), "metric", "group", "against"),
+        *fields(pa.float64(), "group_value", "against_value", "difference", "low", "high"),
         ("better", pa.bool_()),
-        ("group_seeds", pa.int32()),
-        ("against_seeds", pa.int32()),
+        *fields(pa.int32(), "group_seeds", "against_seeds"),
         ("clusters", pa.int64()),
         ("samples", pa.int32()),
     ]

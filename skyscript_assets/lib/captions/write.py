@@ -24,20 +24,19 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import NO_SHIFT
 from skyscript_assets.lib.settings.base import read_yaml
 from skyscript_assets.lib.settings.plant import CaptionSettings
-from skyscript_assets.lib.tables import TAGS_TYPE, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_table, rows_to_table, write_table
 
 CAPTIONS_FILE = "captions.parquet"
 
 _SURROUNDING = pa.struct([("object_id", pa.string()), ("tags", TAGS_TYPE), ("box", pa.list_(pa.int32()))])
 _STATEMENT = pa.struct(
-    [("object_id", pa.string()), ("focus", pa.bool_())]
-    + [(name, pa.string()) for name in ("clause", "main", "kind", "key", "value")]
+    [("object_id", pa.string()), ("focus", pa.bool_()), *fields(pa.string(), "clause", "main", "kind", "key", "value")]
 )
-_TRACE = pa.struct([(name, pa.string()) for name in ("key", "value", "phrase", "role")])
+_TRACE = pa.struct(fields(pa.string(), "key", "value", "phrase", "role"))
 CAPTION_SCHEMA = pa.schema(
     [
         ("chip_id", pa.string()),
-        *((style, pa.string()) for style in STYLES),
+        *fields(pa.string(), *STYLES),
         ("center_tags", TAGS_TYPE),
         ("surrounding", pa.list_(_SURROUNDING)),
         ("statements", pa.list_(_STATEMENT)),

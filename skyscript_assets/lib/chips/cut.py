@@ -34,7 +34,7 @@ from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import ChipSettings
-from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
 from skyscript_assets.lib.threads import cores
 
@@ -45,25 +45,12 @@ CHIPS_FILE = "chips.parquet"
 
 CHIP_SCHEMA = pa.schema(
     [
-        ("chip_id", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
+        *fields(pa.string(), "chip_id", "status", "reason", "shard"),
+        *fields(pa.int64(), "offset", "length"),
+        *fields(pa.int32(), "width", "height"),
         ("datetime", pa.timestamp("ms", tz="UTC")),
-        ("nodata_share", pa.float64()),
-        ("focus_valid_share", pa.float64()),
-        ("cloud_share", pa.float64()),
-        ("sharpness", pa.float64()),
-        ("contrast", pa.float64()),
-        ("phash", pa.string()),
-        ("sha256", pa.string()),
-        ("window_digest", pa.string()),
-        ("licence", pa.string()),
-        ("attribution", pa.string()),
+        *fields(pa.float64(), "nodata_share", "focus_valid_share", "cloud_share", "sharpness", "contrast"),
+        *fields(pa.string(), "phash", "sha256", "window_digest", "licence", "attribution"),
         ("synthetic", pa.bool_()),
     ]
 )

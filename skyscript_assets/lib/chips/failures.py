@@ -19,19 +19,15 @@ import pyarrow as pa
 
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, MissingInputError, RefusedError, UnreachableError
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import fields, read_table
 
 FAILURES_FILE = "failures.parquet"
 
 FAILURE_SCHEMA = pa.schema(
     [
-        ("chip_id", pa.string()),
-        ("scene_id", pa.string()),
-        ("reason", pa.string()),
-        ("error", pa.string()),
+        *fields(pa.string(), "chip_id", "scene_id", "reason", "error"),
         ("attempts", pa.int32()),
-        ("first", pa.timestamp("ms", tz="UTC")),
-        ("last", pa.timestamp("ms", tz="UTC")),
+        *fields(pa.timestamp("ms", tz="UTC"), "first", "last"),
     ]
 )
 """Columns of `failures.parquet`, in the order of the plan. `reason`: the image is `missing`, its server too slow

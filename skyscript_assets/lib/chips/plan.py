@@ -12,27 +12,19 @@ import pyarrow as pa
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.settings.sources import SceneChoice
-from skyscript_assets.lib.tables import BBOX_TYPE
+from skyscript_assets.lib.tables import BBOX_TYPE, fields
 
 PLAN_FILE = "plan.parquet"
 
 PLAN_SCHEMA = pa.schema(
     [
-        ("chip_id", pa.string()),
-        ("object_id", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
-        ("scene_id", pa.string()),
-        ("crs", pa.string()),
+        *fields(pa.string(), "chip_id", "object_id", "region", "source", "scene_id", "crs"),
         ("transform", pa.list_(pa.float64(), 6)),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
+        *fields(pa.int32(), "width", "height"),
         ("gsd_m", pa.float64()),
         ("bbox", BBOX_TYPE),
         ("focus_box", pa.list_(pa.int32(), 4)),
-        ("stratum", pa.string()),
-        ("cell", pa.string()),
-        ("split", pa.string()),
+        *fields(pa.string(), "stratum", "cell", "split"),
         ("osm_shift_m", pa.list_(pa.float64(), 2)),
     ]
 )

@@ -17,20 +17,15 @@ import pyarrow.compute as pc
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs, probabilities
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import read_table, rows_to_table
+from skyscript_assets.lib.tables import fields, read_table, rows_to_table
 
 REPORT_FILE = "report.parquet"
 
 REPORT_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("region", pa.string()),
+        *fields(pa.string(), "key", "value", "region"),
         ("gsd_m", pa.float64()),
-        ("n_plannable", pa.int64()),
-        ("wanted", pa.int64()),
-        ("drawn", pa.int64()),
-        ("planned", pa.int64()),
+        *fields(pa.int64(), "n_plannable", "wanted", "drawn", "planned"),
     ]
 )
 """Columns of `report.parquet`: `wanted` is what the tag should draw of its n_plannable objects (all of a rare one, the

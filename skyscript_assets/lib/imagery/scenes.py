@@ -19,34 +19,25 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.secrets import shown
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import BBOX_TYPE, fields, read_table, rows_to_table, write_table
 
 SCENES_FILE = "scenes.parquet"
 
 SCENE_SCHEMA = pa.schema(
     [
-        ("scene_id", pa.string()),
-        ("region", pa.string()),
-        ("source", pa.string()),
-        ("kind", pa.string()),
+        *fields(pa.string(), "scene_id", "region", "source", "kind"),
         ("datetime", pa.timestamp("ms", tz="UTC")),
         ("geometry", pa.binary()),
         ("bbox", BBOX_TYPE),
-        ("cloud_share", pa.float64()),
-        ("gsd_m", pa.float64()),
+        *fields(pa.float64(), "cloud_share", "gsd_m"),
         ("crs", pa.string()),
         ("transform", pa.list_(pa.float64())),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
+        *fields(pa.int32(), "width", "height"),
         ("hrefs", pa.list_(pa.string())),
-        ("access", pa.string()),
-        ("fingerprint", pa.string()),
+        *fields(pa.string(), "access", "fingerprint"),
         ("bands", pa.list_(pa.int32())),
-        ("scale_low", pa.float64()),
-        ("scale_high", pa.float64()),
-        ("nodata", pa.float64()),
-        ("licence", pa.string()),
-        ("attribution", pa.string()),
+        *fields(pa.float64(), "scale_low", "scale_high", "nodata"),
+        *fields(pa.string(), "licence", "attribution"),
         ("synthetic", pa.bool_()),
     ]
 )

@@ -48,21 +48,19 @@ from skyscript_assets.lib.osm.shapes import (
     shape_ways,
 )
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, fields, rows_to_table, write_table
 from skyscript_assets.lib.threads import cores
 
 OBJECT_SCHEMA = pa.schema(
     [
-        ("object_id", pa.string()),
-        ("osm_type", pa.string()),
+        *fields(pa.string(), "object_id", "osm_type"),
         ("osm_id", pa.int64()),
         ("version", pa.int32()),
         ("timestamp", pa.timestamp("ms", tz="UTC")),
         ("tags", TAGS_TYPE),
         ("geometry", pa.binary()),
         ("bbox", BBOX_TYPE),
-        ("area_m2", pa.float64()),
-        ("length_m", pa.float64()),
+        *fields(pa.float64(), "area_m2", "length_m"),
     ]
 )
 """Columns of `objects.parquet`; geometry is WKB in EPSG:4326, `timestamp` may be null, nothing else is."""

@@ -14,30 +14,17 @@ import pyarrow as pa
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.geometry import WGS84_RADIUS_M
 from skyscript_assets.lib.osm.measures import ECCENTRICITY_SQUARED
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import fields, read_table
 
 OFFSETS_FILE = "offsets.parquet"
 
 OFFSET_SCHEMA = pa.schema(
     [
-        ("scene_id", pa.string()),
-        ("status", pa.string()),
-        ("dx_m", pa.float64()),
-        ("dy_m", pa.float64()),
-        ("dx_px", pa.float64()),
-        ("dy_px", pa.float64()),
-        ("confidence", pa.float64()),
-        ("windows_used", pa.int32()),
-        ("windows_tried", pa.int32()),
-        ("spread_m", pa.float64()),
-        ("peak_ratio", pa.float64()),
-        ("resolution_m", pa.float64()),
-        (
-            "windows",
-            pa.list_(
-                pa.struct([(name, pa.float64()) for name in ("lon", "lat", "dx_m", "dy_m")] + [("used", pa.bool_())])
-            ),
-        ),
+        *fields(pa.string(), "scene_id", "status"),
+        *fields(pa.float64(), "dx_m", "dy_m", "dx_px", "dy_px", "confidence"),
+        *fields(pa.int32(), "windows_used", "windows_tried"),
+        *fields(pa.float64(), "spread_m", "peak_ratio", "resolution_m"),
+        ("windows", pa.list_(pa.struct([*fields(pa.float64(), "lon", "lat", "dx_m", "dy_m"), ("used", pa.bool_())]))),
     ]
 )
 """Columns of `offsets.parquet`, a row a scene; the shift is null unless `status` is `estimated`.

@@ -23,7 +23,7 @@ from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.settings.plant import TagSettings
-from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, rows_to_table, write_table
 from skyscript_assets.lib.tags.agreement import label_agreement
 from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
@@ -35,9 +35,7 @@ from skyscript_assets.lib.tags.validation import Truth, cross_validate
 GROUNDABILITY_FILE = "groundability.parquet"
 GROUNDABILITY_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("text", pa.string()),
+        *fields(pa.string(), "key", "value", "text"),
         ("p_visible", pa.float64()),
         ("p_steps", pa.list_(pa.float64())),
         ("coarsest_gsd_m", pa.float64()),

@@ -9,17 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tables import fields, read_table, write_table
 from skyscript_assets.lib.tags.groundability import GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA
 from skyscript_assets.lib.tags.vocabulary import PLANNABLE_FILE, PLANNABLE_SCHEMA
 
 SNAPSHOT_FILE = "snapshot.parquet"
 SNAPSHOT_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("text", pa.string()),
-        ("region", pa.string()),
+        *fields(pa.string(), "key", "value", "text", "region"),
         ("gsd_m", pa.float64()),
         ("n_plannable", pa.int64()),
         ("coarsest_gsd_m", pa.float64()),

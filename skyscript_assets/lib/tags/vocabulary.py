@@ -21,23 +21,17 @@ import pyarrow.compute as pc
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import SizeSettings
-from skyscript_assets.lib.tables import check_table, read_table, write_table
+from skyscript_assets.lib.tables import check_table, fields, read_table, write_table
 from skyscript_assets.lib.tags.counting import COUNTED_SCHEMA, KINDS, DistinctTags, TagCounter
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
 
 VOCABULARY_FILE = "vocabulary.parquet"
 VOCABULARY_SCHEMA = pa.schema(
     [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("text", pa.string()),
-        ("region", pa.string()),
-        ("kind", pa.string()),
-        ("n", pa.int64()),
-        ("n_plannable", pa.int64()),
+        *fields(pa.string(), "key", "value", "text", "region", "kind"),
+        *fields(pa.int64(), "n", "n_plannable"),
         ("rare", pa.bool_()),
-        ("longer_side_m", pa.float64()),
-        ("shorter_side_m", pa.float64()),
+        *fields(pa.float64(), "longer_side_m", "shorter_side_m"),
     ]
 )
 """Columns of `vocabulary.parquet`, sorted by key, value, region, kind.
@@ -49,26 +43,14 @@ of an even number; null for nodes and for tags that are text."""
 
 PLANNABLE_FILE = "plannable.parquet"
 PLANNABLE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("region", pa.string()),
-        ("gsd_m", pa.float64()),
-        ("n", pa.int64()),
-    ]
+    [*fields(pa.string(), "key", "value", "region"), ("gsd_m", pa.float64()), ("n", pa.int64())]
 )
 """Columns of `plannable.parquet`, sorted by key, value, region, gsd_m: objects whose size suits a chip at that GSD;
 rows with none are left out."""
 
 COOCCURRENCE_FILE = "cooccurrence.parquet"
 COOCCURRENCE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("value", pa.string()),
-        ("other_key", pa.string()),
-        ("other_value", pa.string()),
-        ("share", pa.float64()),
-    ]
+    [*fields(pa.string(), "key", "value", "other_key", "other_value"), ("share", pa.float64())]
 )
 """Columns of `cooccurrence.parquet`, sorted by key, value, falling share, other_key, other_value: the tags that are
 most often on the same objects, and the share of the tag's objects that carry them. Neither tag is text."""

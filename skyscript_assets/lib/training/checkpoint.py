@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing, write_json
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
-from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256
@@ -29,13 +29,7 @@ FORMAT = 1
 """Version of `model.json`."""
 
 HISTORY_SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("epoch", pa.int32()),
-        ("split", pa.string()),
-        ("loss", pa.float64()),
-        ("lr", pa.float64()),
-    ]
+    [("step", pa.int64()), ("epoch", pa.int32()), ("split", pa.string()), *fields(pa.float64(), "loss", "lr")]
 )
 """Columns of `history.parquet`. `step` counts optimiser steps done; a `train` row is a batch, a `val` row an epoch."""
 
