@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyproj import Transformer
 
+from skyscript_assets.demo.scene import SURFACE_NAMES_FILE, SURFACES_FILE
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
@@ -38,9 +39,6 @@ from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
-
-SURFACES_FILE = "surfaces.tif"
-SURFACE_NAMES_FILE = "surfaces.json"
 
 MAX_NODATA_SHARE = 0.05
 """A window with a larger share of pixels without data is left out."""

@@ -23,7 +23,7 @@ from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.files import file_sha256, picture_file, write_json
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
-from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, SourceKind
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
@@ -186,15 +186,13 @@ def _scene(
 ) -> Scene:
     """The scene; its footprint is the region's box, since the canvas beyond it lacks the objects of the neighbours."""
     when = source.datetime
-    if not isinstance(when, dt.datetime):
-        when = dt.datetime(when.year, when.month, when.day, 10, tzinfo=dt.UTC)
-    when = when.replace(tzinfo=dt.UTC) if when.tzinfo is None else when.astimezone(dt.UTC)
+    when = when if isinstance(when, dt.datetime) else dt.datetime.combine(when, dt.time(10))
     return Scene(
         scene_id=scene_id,
         region=region,
         source=key,
         kind=source.kind,
-        datetime=when,
+        datetime=acquisition_time(when),
         footprint=shapely.box(*bbox),
         cloud_share=0.0,
         gsd_m=grid.gsd_m,

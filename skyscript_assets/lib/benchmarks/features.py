@@ -43,12 +43,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def benchmark_features(
-    folder: Path,
-    spec: BenchmarkSpec,
-    split: str,
-    encoder: ClipModel,
-    cache_dir: Path,
-    progress: Progress = silent,
+    folder: Path, spec: BenchmarkSpec, split: str, encoder: ClipModel, cache_dir: Path, progress: Progress = silent
 ) -> NDArray[np.float32]:
     """Features of the images of one split, in the order of the items; read from the cache where they are there.
 

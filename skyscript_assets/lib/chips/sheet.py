@@ -152,12 +152,7 @@ def _in_turn(chips: Rows, group: str) -> Rows:
 
 
 def _draw(
-    chips_folder: Path,
-    rows: Rows,
-    columns: int,
-    cell: int,
-    captions: Mapping[str, str] | None = None,
-    note: str = "",
+    chips_folder: Path, rows: Rows, columns: int, cell: int, captions: Mapping[str, str] | None = None, note: str = ""
 ) -> Image.Image:
     """A sheet of cells of some pixels, so many in a row; where it shows nothing, its note is its title."""
     size = max(9, cell // 17)

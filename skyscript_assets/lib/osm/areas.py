@@ -19,37 +19,24 @@ from skyscript_assets.lib.osm.pbf.blocks import Tags
 RELATION_AREA_TYPES = frozenset({"multipolygon", "boundary"})
 """Values of `type` of the relations that are areas."""
 
+_ALWAYS_AREAS = (
+    *("allotments", "area:highway", "boundary", "building", "building:part", "cemetery", "club", "craft", "emergency"),
+    *("healthcare", "landcover", "landuse", "office", "place", "public_transport", "ruins", "shop", "tourism"),
+)
 AREA_UNLESS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(_ALWAYS_AREAS, frozenset[str]()),
     "aeroway": frozenset({"holding_position", "jet_bridge", "parking_position", "runway", "taxiway"}),
-    "allotments": frozenset(),
     "amenity": frozenset({"bench"}),
-    "area:highway": frozenset(),
     "attraction": frozenset({"roller_coaster", "summer_toboggan", "train", "water_slide"}),
-    "boundary": frozenset(),
-    "building": frozenset(),
-    "building:part": frozenset(),
-    "cemetery": frozenset(),
-    "club": frozenset(),
-    "craft": frozenset(),
-    "emergency": frozenset(),
     "golf": frozenset({"cartpath", "hole", "path"}),
-    "healthcare": frozenset(),
     "historic": frozenset({"citywalls"}),
     "junction": frozenset({"circular", "jughandle", "roundabout"}),
-    "landcover": frozenset(),
-    "landuse": frozenset(),
     "leisure": frozenset({"slipway", "track"}),
     "man_made": frozenset({"cutline", "dyke", "embankment", "goods_conveyor", "pipeline"}),
     "military": frozenset({"trench"}),
     "natural": frozenset({"arete", "cliff", "coastline", "earth_bank", "gully", "ridge", "tree_row", "valley"}),
-    "office": frozenset(),
-    "place": frozenset(),
     "playground": frozenset({"balancebeam", "zipwire"}),
-    "public_transport": frozenset(),
-    "ruins": frozenset(),
-    "shop": frozenset(),
     "telecom": frozenset({"line"}),
-    "tourism": frozenset(),
 }
 """Keys whose closed ways are areas, but for these values, which are lines."""
 

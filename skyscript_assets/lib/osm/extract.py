@@ -38,12 +38,7 @@ _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 
 
 
 def stage_extract(
-    key: str,
-    region: Region,
-    shared: Shared,
-    out: Path,
-    progress: Progress = silent,
-    earlier: Earlier | None = None,
+    key: str, region: Region, shared: Shared, out: Path, progress: Progress = silent, earlier: Earlier | None = None
 ) -> dict[str, Any]:
     """Bring a region's extract into `out` as `extract{suffix}` and write `extract.json`.
 

@@ -6,7 +6,6 @@ which a shift is believed, and the table, to which a killed run comes back.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +21,10 @@ from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import metres_per_degree
 from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.figure import FIGURE_FILE, draw_scenes, scenes_to_draw
 from skyscript_assets.lib.registration.match import Consensus, Rgb, consensus, draw, edge_field, surface
@@ -152,23 +151,20 @@ def write_offsets(
         SceneError: an image is not the one that was indexed, or its CRS cannot be read.
     """
     scenes = read_scenes(scenes_folder)
-    finished = out / ".offsets.jsonl"
-    done = _read_finished(finished)
-    kept = len(done)
+    parts = Parts(out)
+    waiting = [(i, scene) for i, scene in enumerate(scenes) if not parts.keep(i, scene.scene_id)]
+    kept = len(scenes) - len(waiting)
     outlines = read_outlines(objects_path) if scenes else Outlines.of((), ())
-    with finished.open("a", encoding="utf-8") as file:
-        for scene in (scene for scene in scenes if scene.scene_id not in done):
-            row = estimate_scene(open_scene(scene), outlines, settings).row()
-            done[scene.scene_id] = row
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            progress(len(done), len(scenes), "scenes")
-    rows = [done[scene.scene_id] for scene in scenes]
+    for done, (i, scene) in enumerate(waiting, start=kept + 1):
+        row = estimate_scene(open_scene(scene), outlines, settings).row()
+        parts.finish(i, scene.scene_id, rows_to_table([row], OFFSET_SCHEMA))
+        progress(done, len(scenes), "scenes")
+    rows = [row for table in parts.tables() for row in table.to_pylist()]
     write_table(out / OFFSETS_FILE, rows_to_table(rows, OFFSET_SCHEMA))
     if drawn := scenes_to_draw(rows):
         by_id = {scene.scene_id: scene for scene in scenes}
         draw_scenes([(row, open_scene(by_id[row["scene_id"]])) for row in drawn], outlines, out / FIGURE_FILE)
-    finished.unlink()
+    parts.clear()
     lengths = [math.hypot(row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None]
     return OffsetSummary(
         scenes=len(scenes),
@@ -176,20 +172,6 @@ def write_offsets(
         kept=kept,
         median_shift_m=round(float(np.median(lengths)), 3) if lengths else None,
     )
-
-
-def _read_finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of the scenes that a killed run had done, a line of JSON each; half a line at the end is cut off."""
-    rows, whole = {}, ""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        rows[row["scene_id"]] = row
-        whole += f"{line}\n"
-    write_text(path, whole)
-    return rows
 
 
 # -------------------------------------------------------------------------------------------------------------- a scene

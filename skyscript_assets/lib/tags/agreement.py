@@ -45,10 +45,7 @@ def label_agreement(first: Mapping[Tag, Label], second: Mapping[Tag, Label]) -> 
         "tags": len(both),
         "only_first": len(first) - len(both),
         "only_second": len(second) - len(both),
-        "visibility": {
-            "agree": _share((a > 0) == (b > 0)),
-            "kappa": _kappa(a > 0, b > 0),
-        },
+        "visibility": {"agree": _share((a > 0) == (b > 0)), "kappa": _kappa(a > 0, b > 0)},
         "steps": {
             "exact": _share(off == 0),
             "within_one_step": _share(off <= 1),

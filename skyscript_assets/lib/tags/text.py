@@ -122,8 +122,7 @@ _LINK = re.compile(r"(https?|ftp):|www\.|@|[a-z]{3}\.(com|org|net|info|eu)\b|[a-
 _CLOCK = re.compile(r"\d:\d\d|\d{4}[-/]\d\d", re.ASCII)
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{8,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SENTENCE = re.compile(
-    r"[\[\](){}<>\"!?=&*^`~$\\]|[^\x20-\x7e]|[A-Z].* | .*[A-Z]|[,.:] | - |^'|\||^[^A-Za-z0-9]*$|[a-z]_?[A-Z]",
-    re.DOTALL,
+    r"[\[\](){}<>\"!?=&*^`~$\\]|[^\x20-\x7e]|[A-Z].* | .*[A-Z]|[,.:] | - |^'|\||^[^A-Za-z0-9]*$|[a-z]_?[A-Z]", re.DOTALL
 )
 
 _ATTRIBUTE_KEYS: dict[str, str] = {

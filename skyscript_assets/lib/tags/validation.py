@@ -255,10 +255,7 @@ def _intervals(truth: Truth, said: HeldOut, threshold: float) -> Figures:
     """95 % intervals of the main figures on unseen keys, by drawing keys anew with all their labels."""
     visible = (said.chance >= threshold) & ~truth.ruled
     off = np.where(truth.visible, np.abs(truth.steps - decided_steps(said.step_chances)), len(GSD_STEPS_M))
-    sums = np.stack(
-        [truth.visible & visible, truth.visible, visible, off == 0, off <= 1],
-        axis=1,
-    ).astype(np.float64)
+    sums = np.stack([truth.visible & visible, truth.visible, visible, off == 0, off <= 1], axis=1).astype(np.float64)
     names = sorted(set(truth.keys))
     place = {name: i for i, name in enumerate(names)}
     by_key = np.zeros((len(names), sums.shape[1]))

@@ -184,10 +184,6 @@ class Messages:
     group: IntArray
     _found: dict[int, tuple[IntArray, IntArray, IntArray]] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        """Note where the fields of all messages are."""
-        self._scan()
-
     @staticmethod
     def of(groups: Sequence[memoryview]) -> Messages:
         """The messages of some groups."""
@@ -212,7 +208,7 @@ class Messages:
     def __len__(self) -> int:
         return len(self.first)
 
-    def _scan(self) -> None:
+    def __post_init__(self) -> None:
         """Note the fields of all messages: first the first field of each, then the second, and so on."""
         values = self.numbers.values
         seen: dict[int, list[tuple[IntArray, IntArray, IntArray]]] = {}

@@ -184,7 +184,7 @@ def test_no_scenes_make_an_explicitly_empty_table(tmp_path: Path, index: Callabl
     assert not (tmp_path / "offsets.jpg").exists()
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"scene_id": "c", "sta'])
+@pytest.mark.parametrize("torn", [b"", b"PAR1"])
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, town: Town, index: Callable[..., Path], torn: bytes) -> None:
     scenes = [town((2.0 * i, 1.0), name=name) for i, name in enumerate("abc")]
     folder, objects = index(*scenes), tmp_path / "objects.parquet"
@@ -205,8 +205,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, town: Town, index: Ca
 
     with pytest.raises(KeyboardInterrupt):
         write_offsets(folder, objects, SETTINGS, killed, open_scene=dying)
-    with (killed / ".offsets.jsonl").open("ab") as file:
-        file.write(torn)
+    (killed / ".part-00002.parquet").write_bytes(torn)
     summary = write_offsets(folder, objects, SETTINGS, killed, open_scene=watched)
     assert summary.kept == 2
     assert opened[0] == "c"

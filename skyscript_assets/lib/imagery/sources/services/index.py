@@ -18,12 +18,7 @@ from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_s
 from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Search, SourceKind, of_variable
 from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
-from skyscript_assets.lib.imagery.sources.services.grid import (
-    EDGE_PIECES,
-    TileRange,
-    nearest_grid,
-    web_mercator_grid,
-)
+from skyscript_assets.lib.imagery.sources.services.grid import EDGE_PIECES, TileRange, nearest_grid, web_mercator_grid
 from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
 from skyscript_assets.lib.imagery.sources.services.settings import (

@@ -75,12 +75,10 @@ class StacSource(SourceBase):
     signing: Annotated[SasSigning | None, UNSEEN] = Field(None, description="Signs addresses for hosts that want it.")
     token: Annotated[TokenHeader | None, UNSEEN] = Field(None, description="Sends a token to hosts that want it.")
     gdal_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^/vsi(s3|gs|az|adls|oss|swift)/$")], ...] = Field(
-        (),
-        description="Object stores that addresses may name and GDAL reads by itself, such as /vsis3/ for s3://.",
+        (), description="Object stores that addresses may name and GDAL reads by itself, such as /vsis3/ for s3://."
     )
     requester_pays: Annotated[bool, UNSEEN] = Field(
-        default=False,
-        description="Whether you pay for what is read of requester-pays buckets on S3.",
+        default=False, description="Whether you pay for what is read of requester-pays buckets on S3."
     )
     allow_local_hrefs: bool = Field(
         default=False, description="Whether items may point to files on this machine: only for a catalog of your own."
