@@ -93,5 +93,4 @@ def _draw(best_first: Sequence[Row], seeds: Sequence[Sequence[float]], chance: f
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", color="#eeeeee", zorder=0)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)

@@ -7,13 +7,13 @@ to `cut`.
 from __future__ import annotations
 
 import datetime as dt
-import http.client
 import re
-import socket
-import urllib.error
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
+from socket import gaierror
 from typing import Any
+from urllib.error import URLError
 
 import pyarrow as pa
 
@@ -34,20 +34,13 @@ FAILURE_SCHEMA = pa.schema(
 (`timeout`) or answered with an error (`http`), or its bytes are `unreadable`. `error` is the message of the last
 attempt, `first` and `last` are the times of the first and the last attempt."""
 
-READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, http.client.HTTPException)
+READ_ERRORS = (CorruptInputError, MissingInputError, UnreachableError, OSError, HTTPException)
 """What reading a window may raise through no fault of the plan."""
 
 MAX_ERROR_LENGTH = 300
 """Longest message of a failure, characters."""
 
-_HTTP_ERRORS = (
-    UnreachableError,
-    RefusedError,
-    http.client.HTTPException,
-    urllib.error.URLError,
-    ConnectionError,
-    socket.gaierror,
-)
+_HTTP_ERRORS = (UnreachableError, RefusedError, HTTPException, URLError, ConnectionError, gaierror)
 _HTTP_TEXT = re.compile(r"\bHTTP\b")
 
 

@@ -23,15 +23,8 @@ from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
 from skyscript_assets.lib.tables import read_geometry, read_table
 
 MOTOR_ROADS = (
-    "motorway",
-    "trunk",
-    "primary",
-    "secondary",
-    "tertiary",
-    "unclassified",
-    "residential",
-    "living_street",
-    "service",
+    *("motorway", "trunk", "primary", "secondary", "tertiary"),
+    *("unclassified", "residential", "living_street", "service"),
 )
 """Roads whose edges are looked for: paved, and of a width that the class tells."""
 

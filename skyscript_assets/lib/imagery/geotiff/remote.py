@@ -20,18 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError, SceneError, SkyScriptError
-from skyscript_assets.lib.http import (
-    CONNECT_TIMEOUT_S,
-    CONNECTIONS,
-    FIRST_PAUSE_S,
-    SLOWEST_BYTES_PER_S,
-    STALL_S,
-    TRIES,
-    Answer,
-    Signer,
-    request,
-)
 from skyscript_assets.lib.imagery.geotiff.directories import read_directories
 from skyscript_assets.lib.imagery.geotiff.raster import open_dataset
 from skyscript_assets.lib.imagery.reader import Window
@@ -63,7 +53,7 @@ class SparseCopy:
         fingerprint: SHA-256 of its size and first bytes, which in a COG state where each block is and how long.
     """
 
-    def __init__(self, url: str, signer: Signer | None, private_hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(self, url: str, signer: http.Signer | None, private_hosts: frozenset[str] = frozenset()) -> None:
         """Fetch the beginning of a file and its directories; `private_hosts` as `lib.http.opened` has them.
 
         Raises:
@@ -140,13 +130,13 @@ class SparseCopy:
         self._keep(0, answer.body)
         return answer.body
 
-    def _asked(self, begin: int, end: int, limit: int) -> Answer:
+    def _asked(self, begin: int, end: int, limit: int) -> http.Answer:
         headers = {"Range": f"bytes={begin}-{end - 1}"}
-        answer = request(self._url, limit=limit, signer=self._signer, headers=headers, private_hosts=self._hosts)
+        answer = http.request(self._url, limit=limit, signer=self._signer, headers=headers, private_hosts=self._hosts)
         self._check(answer, begin, end)
         return answer
 
-    def _check(self, answer: Answer, begin: int, end: int) -> None:
+    def _check(self, answer: http.Answer, begin: int, end: int) -> None:
         """Whether an answer is the range that was asked for, of the file that was opened (RFC 9110, 14.4)."""
         stated = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("content-range", ""))
         etag = answer.headers.get("etag")
@@ -291,11 +281,11 @@ GDAL_HTTP: dict[str, str] = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "GDAL_HTTP_MULTIRANGE": "YES",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
-    "GDAL_HTTP_RETRY_DELAY": str(FIRST_PAUSE_S),
-    "GDAL_HTTP_CONNECTTIMEOUT": str(CONNECT_TIMEOUT_S),
-    "GDAL_HTTP_LOW_SPEED_TIME": str(STALL_S),
-    "GDAL_HTTP_LOW_SPEED_LIMIT": str(SLOWEST_BYTES_PER_S),
+    "GDAL_HTTP_MAX_RETRY": str(http.TRIES - 1),
+    "GDAL_HTTP_RETRY_DELAY": str(http.FIRST_PAUSE_S),
+    "GDAL_HTTP_CONNECTTIMEOUT": str(http.CONNECT_TIMEOUT_S),
+    "GDAL_HTTP_LOW_SPEED_TIME": str(http.STALL_S),
+    "GDAL_HTTP_LOW_SPEED_LIMIT": str(http.SLOWEST_BYTES_PER_S),
     "VSI_CACHE": "YES",
     "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
 }
@@ -305,7 +295,7 @@ GDAL_HTTP: dict[str, str] = {
 @functools.cache
 def _requests() -> ThreadPoolExecutor:
     """Threads that wait for servers."""
-    return ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
+    return ThreadPoolExecutor(http.CONNECTIONS, thread_name_prefix="fetch")
 
 
 def _no_space(error: OSError) -> Exception:
