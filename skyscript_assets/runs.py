@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from skyscript_assets.lib.errors import PoolBusyError, StoppedError
 
@@ -28,12 +29,7 @@ HOST_TAG, PROCESS_TAG = "skyscript/host", "skyscript/process"
 POLL_S = 2.0
 """Seconds between two looks at a pool."""
 
-_OPEN = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+_OPEN = [status for status in NOT_FINISHED_STATUSES if status is not dg.DagsterRunStatus.QUEUED]  # it has no process
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ to tell one failure from another; a new wording alone needs no class.
 
 import errno
 from collections.abc import Mapping
-from typing import ClassVar
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the operating system's errors that mean `NoSpaceError`."""
@@ -16,13 +15,7 @@ DISK_BUSY = (errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT
 
 
 class SkyScriptError(Exception):
-    """Base of every error raised on purpose; its message is fit to be shown to a user as it stands.
-
-    Attributes:
-        may_pass: Whether the same may go well a little later, though nobody changed anything.
-    """
-
-    may_pass: ClassVar[bool] = False
+    """Base of every error raised on purpose; its message is fit to be shown to a user as it stands."""
 
 
 class StoppedError(Exception):
@@ -68,8 +61,6 @@ class TooManyFailuresError(SkyScriptError):
 class UnreachableError(SkyScriptError):
     """A server gave no usable answer after every try; a later run may succeed."""
 
-    may_pass = True
-
 
 class RefusedError(CorruptInputError):
     """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable.
@@ -107,8 +98,6 @@ class CheckFailedError(SkyScriptError):
 class OutputBusyError(SkyScriptError):
     """Another process is writing the same output."""
 
-    may_pass = True
-
 
 class PoolBusyError(SkyScriptError):
     """No slot of a pool became free in the time that a run may wait."""
@@ -116,8 +105,6 @@ class PoolBusyError(SkyScriptError):
 
 class NoSpaceError(SkyScriptError):
     """The disk is full, or would be."""
-
-    may_pass = True
 
 
 class StorageError(SkyScriptError):
@@ -141,4 +128,4 @@ def no_space(error: BaseException) -> bool:
 def may_pass(error: BaseException) -> bool:
     """Whether the same may go well a little later, though nobody changed anything: server, lock, disk."""
     busy = isinstance(error, StorageError) and getattr(error.__cause__, "errno", None) in DISK_BUSY
-    return busy or (isinstance(error, SkyScriptError) and error.may_pass)
+    return busy or isinstance(error, UnreachableError | OutputBusyError | NoSpaceError)
