@@ -10,6 +10,8 @@ kills the target of that run:
     run       the process of `skyscript run`; the same command is given again
     code      the code server and the processes of its runs, while a daemon carries out a backfill of everything
     daemon    that daemon; the processes of its runs live on
+    postgres  the database that holds runs and events, for `skyscript run`; it is back after some seconds
+    s3        the object store that holds the outputs (localbucket, which keeps them on disk), in the same way
 
 Kills go round stages and runs, so that each stage gets its share. A kill that came when its stage had just ended is
 made up for in the next run, or in one more. At the end of each run every file has to have the bytes of the undisturbed
@@ -17,6 +19,7 @@ run, nothing may be left in staging, no slot of a pool claimed and no run open; 
 longest stage) in which nothing happens are a fault as well. Prints a Markdown table; ends with status 1 after a fault.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -35,6 +38,7 @@ import yaml
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import GrpcServerTarget
+from faulty_server import BUCKET, CREDENTIALS, free_port
 from measuring import options_of, parser_of, print_head, print_row
 
 from skyscript_assets.assets import STAGES
@@ -47,9 +51,11 @@ from skyscript_assets.runs import process_tags
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
+from tests.postgres import postgres  # noqa: E402
 from tests.workshop import tiny_files, write_profile  # noqa: E402
 
-HANGS_S, POLL_S, MOST_STARTS = 120.0, 0.05, 30
+HANGS_S, POLL_S, OUTAGE_S, MOST_STARTS = 120.0, 0.05, 5.0, 30
+DATABASE = {"POSTGRES_USER": "dagster", "POSTGRES_PASSWORD": "dagster", "POSTGRES_DB": "dagster"}
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 Files = Mapping[str, Mapping[str, tuple[int, str]]]
@@ -69,12 +75,14 @@ class Site:
         instance: The instance.
         processes: What runs, by name.
         starts: How often something was started.
+        variables: Variables for its processes.
     """
 
     home: Path
     instance: dg.DagsterInstance
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
+    variables: dict[str, str] = field(default_factory=dict)
 
     def start(self, name: str, *command: str) -> None:
         """Start a process in a group of its own; what it prints goes into the logs."""
@@ -84,22 +92,12 @@ class Site:
         with (self.home / "logs" / f"{name}-{self.starts[name]}.txt").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env=self.environment(),
+                env=os.environ | self.variables,
                 cwd=self.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    def environment(self) -> dict[str, str]:
-        """Variables for its processes."""
-        return {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "SKYSCRIPT_SETTINGS": str(self.home / "profile"),
-            "SKYSCRIPT_DATA": str(self.home / "data"),
-            "DAGSTER_HOME": str(self.home / ".dagster"),
-        }
 
     def kill(self, name: str) -> None:
         """Kill a process and all of its group."""
@@ -117,7 +115,8 @@ class Site:
 
     def store(self) -> Store:
         """Its outputs."""
-        return Store(self.home / "data")
+        data = self.variables["SKYSCRIPT_DATA"]
+        return Store(data, self.home / "checked" if "://" in data else None)
 
     def files(self) -> Files:
         """Every output's files as they lie there."""
@@ -138,20 +137,31 @@ class Site:
     def newest(self) -> float:
         """When something in the data folder changed last."""
         newest = 0.0
-        for folder, _, names in os.walk(self.home / "data"):
-            for name in names:
-                try:
-                    newest = max(newest, os.lstat(Path(folder, name)).st_mtime)
-                except FileNotFoundError:  # renamed meanwhile
-                    continue
+        for top in ("data", "buckets"):
+            for folder, _, names in os.walk(self.home / top):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+                        newest = max(newest, os.lstat(Path(folder, name)).st_mtime)
         return newest
 
 
 class Command:
     """`skyscript run`, given again until it has nothing more to say."""
 
+    victim = "run"
+
     def __init__(self, site: Site) -> None:
         self.site = site
+
+    def kill(self) -> None:
+        """Kill the target."""
+        self.site.kill(self.victim)
+
+    def close(self) -> None:
+        """End everything."""
+        for name, process in list(self.site.processes.items()):
+            if process.poll() is None:
+                self.site.kill(name)
 
     def serve(self) -> bool:
         """Start what is not there; whether all is done."""
@@ -164,13 +174,74 @@ class Command:
         return False
 
 
-class Backfill:
-    """A code server, a daemon, and a backfill of everything, asked for again until one went well."""
+class Database(Command):
+    """The same with an instance in PostgreSQL, which is killed."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.backfill_id = site, ""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        super().__init__(site)
+        self.stack = contextlib.ExitStack()
+        self.server = self.stack.enter_context(postgres(DATABASE))
+        user, password, name = DATABASE.values()
+        place = {"hostname": "127.0.0.1", "port": self.server.port, "db_name": name, "scheme": "postgresql+psycopg2"}
+        config = site.home / ".dagster" / "dagster.yaml"
+        storage = {"postgres": {"postgres_db": {**place, "username": user, "password": password}}}
+        settings = {**yaml.safe_load(config.read_text(encoding="utf-8")), "storage": storage}
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        site.instance = dg.DagsterInstance.from_config(str(config.parent))
+
+    def kill(self) -> None:
+        """Kill the server's first process; it starts again when the others have noticed."""
+        os.kill(int((self.server.folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        time.sleep(OUTAGE_S)
+        for _ in range(20):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.server.start()
+                return
+            time.sleep(1)
+        raise FaultError("PostgreSQL did not start again")
+
+    def close(self) -> None:
+        """End everything."""
+        super().close()
+        self.stack.close()
+
+
+class ObjectStore(Command):
+    """The same with outputs in an object store, which is killed."""
+
+    victim = "s3"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.port = free_port()
+        (site.home / "buckets" / BUCKET).mkdir(parents=True)
+        data = {"SKYSCRIPT_DATA": f"s3://{BUCKET}/data", "SKYSCRIPT_SCRATCH": str(site.home / "data")}
+        address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}"}
+        site.variables |= {**CREDENTIALS, **data, **address}
+        os.environ.update({**CREDENTIALS, **address})
+        self.listen()
+
+    def listen(self) -> None:
+        """Start the server and wait until it answers."""
+        self.site.start("s3", "localbucket", "--port", str(self.port), str(self.site.home / "buckets"))
+        while self.site.processes["s3"].poll() is None and not answers(self.port):
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Kill the server and start it again."""
+        super().kill()
+        time.sleep(OUTAGE_S)
+        self.listen()
+
+
+class Backfill(Command):
+    """A code server, a daemon, and a backfill of everything, asked for again until one went well."""
+
+    victim = "code"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.backfill_id, self.port = "", free_port()
         server = {"host": "127.0.0.1", "port": self.port, "location_name": "skyscript"}
         workspace = {"load_from": [{"grpc_server": server}]}
         (site.home / "workspace.yaml").write_text(yaml.safe_dump(workspace), encoding="utf-8")
@@ -194,9 +265,7 @@ class Backfill:
 
     def ask(self) -> None:
         """Ask for every partition of every asset, as soon as the server answers."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port)).close()
-        except ConnectionRefusedError:
+        if not answers(self.port):
             return
         target = GrpcServerTarget(host="127.0.0.1", port=self.port, socket=None, location_name="skyscript")
         with WorkspaceProcessContext(self.site.instance, target) as process:
@@ -222,7 +291,20 @@ class Backfill:
         )
 
 
-TARGETS = {"run": Command, "code": Backfill, "daemon": Backfill}
+class DaemonOfBackfill(Backfill):
+    """The same, of which the daemon is killed."""
+
+    victim = "daemon"
+
+
+TARGETS = {"run": Command, "code": Backfill, "daemon": DaemonOfBackfill, "postgres": Database, "s3": ObjectStore}
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens at a port."""
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @dataclass
@@ -245,18 +327,18 @@ def complete(site: Site, target: str, kills: list[str], usual: Mapping[str, floa
         while not carried_out.serve():
             steps = site.steps(dg.DagsterRunStatus.STARTED)
             due = [step for step in steps if step[0] in left and killed_at < step[1] and step[2] == float("inf")]
-            if due and target in site.processes:
+            if due:
                 stage, began, _ = due[0]
                 left.remove(stage)
                 time.sleep(max(0.0, began + usual[stage] / 2 - time.time()))
-                site.kill(target)
                 killed_at = time.time()
+                carried_out.kill()
                 ends = [end for name, start, end in site.steps(dg.DagsterRunStatus.STARTED, *ENDED) if start == began]
                 if min(ends, default=0.0) > killed_at:
                     outcome.kills[stage] += 1
                 else:
                     outcome.late.append(stage)
-            if token != (token := (site.newest(), len(site.starts), repr(steps))):
+            if token != (token := (site.newest(), site.starts.total(), repr(steps))):
                 changed = time.time()
             outcome.standstill_s = max(outcome.standstill_s, time.time() - changed)
             if outcome.standstill_s > (limit := max(HANGS_S, 2 * max(usual.values()))):
@@ -266,9 +348,7 @@ def complete(site: Site, target: str, kills: list[str], usual: Mapping[str, floa
     except FaultError as fault:
         outcome.faults.append(str(fault))
     finally:
-        for name in list(site.processes):
-            if site.processes[name].poll() is None:
-                site.kill(name)
+        carried_out.close()
     outcome.late += left
     return outcome
 
@@ -303,7 +383,10 @@ def new_site(home: Path, settings: Path | None) -> Site:
         write_profile(home / "profile", tiny_files())
     else:
         (home / "profile").symlink_to(settings.absolute())
-    return Site(home, dg.DagsterInstance.from_config(str(home / ".dagster")))
+    places = {"SKYSCRIPT_SETTINGS": "profile", "SKYSCRIPT_DATA": "data", "DAGSTER_HOME": ".dagster"}
+    variables = {name: str(home / place) for name, place in places.items()}
+    instance = dg.DagsterInstance.from_config(str(home / ".dagster"))
+    return Site(home, instance, variables={"PYTHONPATH": str(ROOT), **variables})
 
 
 def undisturbed(site: Site) -> tuple[Files, dict[str, float]]:
