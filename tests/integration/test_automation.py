@@ -288,7 +288,7 @@ def tell(webhook: str | None, capfd: pytest.CaptureFixture[str]) -> str:
 
     @dg.op
     def told() -> None:
-        raise dg.Failure("https://a.example/x?token=abc is refused")
+        raise dg.Failure("https://a.example/x?token=hidden is refused")
 
     @dg.job(name="pairs", tags={"dagster/partition": "r0|S0"})
     def pairs() -> None:
@@ -305,7 +305,7 @@ def tell(webhook: str | None, capfd: pytest.CaptureFixture[str]) -> str:
 def test_a_failure_is_logged_in_one_line_without_secrets(capfd: pytest.CaptureFixture[str]) -> None:
     (line,) = tell("", capfd).splitlines()
     assert "pairs r0|S0 failed: told: https://a.example/x is refused (run " in line
-    assert "abc" not in line
+    assert "hidden" not in line
 
 
 def test_a_webhook_gets_the_failure(hook: Hook, capfd: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +313,7 @@ def test_a_webhook_gets_the_failure(hook: Hook, capfd: pytest.CaptureFixture[str
     (got,) = hook.got
     assert (got["job"], got["partition"]) == ("pairs", "r0|S0")
     assert got["text"].endswith(f"(run {got['run_id'][:8]})")
-    assert "abc" not in json.dumps(got)
+    assert "hidden" not in json.dumps(got)
     assert "link" not in got
 
 
