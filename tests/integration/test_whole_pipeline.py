@@ -76,7 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo_packages: None) -> Path:
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "skyscript_assets.cli", *arguments],
-        env=environment(home),
+        env=environment(home) | {"COLUMNS": "80"},
         cwd=home,
         capture_output=True,
         text=True,
