@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import rasterio
@@ -22,6 +23,9 @@ from skyscript_assets.lib.imagery.sources.files.index import fingerprint
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real extracts, images and benchmarks beside the project; tests that need them skip where they are absent."""
+
+hypothesis.settings.register_profile("slow machines too", deadline=None)
+hypothesis.settings.load_profile("slow machines too")
 
 
 @pytest.fixture(scope="session")
