@@ -108,8 +108,7 @@ SHARED_GROUND = Check(
     "shared_ground",
     "Splits share no ground.",
     lambda _, counts: Verdict(
-        counts["shared_ground"] == 0,
-        {"chips": counts["shared_ground"], "examples": counts["shared_ground_examples"]},
+        counts["shared_ground"] == 0, {"chips": counts["shared_ground"], "examples": counts["shared_ground_examples"]}
     ),
     blocking=True,
 )
@@ -134,16 +133,9 @@ def freshness(outputs: Outputs, stage: Stage, partition: Partition) -> Verdict:
 
 def specs(stage: Stage) -> list[dg.AssetCheckSpec]:
     """What Dagster is told of a stage's checks."""
-    fresh = dg.AssetCheckSpec(
-        FRESH, asset=stage.name, description="Its inputs are current; else each difference is listed."
-    )
-    return [
-        fresh,
-        *(
-            dg.AssetCheckSpec(check.name, asset=stage.name, description=check.description, blocking=check.blocking)
-            for check in stage.checks
-        ),
-    ]
+    told = [(FRESH, "Its inputs are current; else each difference is listed.", False)]
+    told += [(check.name, check.description, check.blocking) for check in stage.checks]
+    return [dg.AssetCheckSpec(name, asset=stage.name, description=text, blocking=stops) for name, text, stops in told]
 
 
 def results(outputs: Outputs, stage: Stage, partition: Partition, outcome: Outcome) -> Iterator[dg.AssetCheckResult]:

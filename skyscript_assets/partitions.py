@@ -55,12 +55,8 @@ class Upstream:
 
 def keys_of(dimension: str, settings: Settings) -> list[str]:
     """Keys of a partition dimension, in the order of the settings."""
-    of: dict[str, Mapping[str, object]] = {
-        "region": settings.regions,
-        "source": settings.sources,
-        "model": settings.models,
-        "benchmark": settings.benchmarks.benchmarks,
-    }
+    of: dict[str, Mapping[str, object]] = {"region": settings.regions, "source": settings.sources}
+    of |= {"model": settings.models, "benchmark": settings.benchmarks.benchmarks}
     return list(of[dimension])
 
 
@@ -121,12 +117,8 @@ def definitions(settings: Settings) -> dict[Scheme, dg.PartitionsDefinition | No
     single = {name: dg.StaticPartitionsDefinition(keys_of(name, settings)) for name in names}
     found: dict[Scheme, dg.PartitionsDefinition | None] = {}
     for scheme in Scheme:
-        if not scheme.dimensions:
-            found[scheme] = None
-        elif len(scheme.dimensions) == 1:
-            found[scheme] = single[scheme.dimensions[0]]
-        else:
-            found[scheme] = dg.MultiPartitionsDefinition({name: single[name] for name in scheme.dimensions})
+        own = {name: single[name] for name in scheme.dimensions}
+        found[scheme] = dg.MultiPartitionsDefinition(own) if len(own) > 1 else next(iter(own.values()), None)
     return found
 
 

@@ -113,7 +113,6 @@ _LINES = (
 )
 """Roles of lines that are neither roads nor barriers: key, values, role."""
 
-
 Prop = tuple[float, float, RGB, Surface | None]
 """How a node looks: a square of half a side or, from 2.5 m, a disc; its height in metres, colour and surface."""
 

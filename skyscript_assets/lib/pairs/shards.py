@@ -30,13 +30,7 @@ from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tar import TarEntry, TarShard, read_member
 
 SAMPLE_SCHEMA = pa.schema(
-    [
-        ("chip_id", pa.string()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-    ]
+    {"chip_id": pa.string(), "split": pa.string(), "shard": pa.string(), "offset": pa.int64(), "length": pa.int64()}
 )
 """Columns of `samples.parquet`: `shard` is `{split}/{number}.tar`; offset and length are those of the JPEG in it."""
 
@@ -130,6 +124,7 @@ def _facts(row: Row) -> dict[str, Any]:
     """What a sample says of itself: captions and tags, place, and where object, image and score come from."""
     version, time = row.get("version"), row.get("timestamp")
     same = ("chip_id", "region", "source", "split", "cell", "stratum", "gsd_m", "width", "height", "focus_box")
+    image = {name: row[name] for name in ("scene_id", "datetime", "synthetic", "sha256", "licence", "attribution")}
     return {name: row[name] for name in (*same, *STYLES, "center_tags")} | {
         "bbox": [row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")],
         "osm": {
@@ -141,13 +136,6 @@ def _facts(row: Row) -> dict[str, Any]:
             "licence": OSM_LICENCE,
             "attribution": OSM_ATTRIBUTION,
         },
-        "image": {
-            "scene_id": row["scene_id"],
-            "datetime": row["datetime"].isoformat(),
-            "synthetic": row["synthetic"],
-            "sha256": row["sha256"],
-            "licence": row["licence"],
-            "attribution": row["attribution"],
-        },
+        "image": image | {"datetime": row["datetime"].isoformat()},
         "score": {"value": row["score"], "column": row["column"], "scorer": row["scorer"]},
     }

@@ -17,29 +17,12 @@ from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.tables import read_table
 
 PLAN_COLUMNS = (
-    "chip_id",
-    "object_id",
-    "region",
-    "source",
-    "scene_id",
-    "gsd_m",
-    "bbox",
-    "focus_box",
-    "stratum",
-    "cell",
-    "split",
+    *("chip_id", "object_id", "region", "source", "scene_id"),
+    *("gsd_m", "bbox", "focus_box", "stratum", "cell", "split"),
 )
 CHIP_COLUMNS = (
-    "shard",
-    "offset",
-    "length",
-    "width",
-    "height",
-    "datetime",
-    "sha256",
-    "licence",
-    "attribution",
-    "synthetic",
+    *("shard", "offset", "length", "width", "height"),
+    *("datetime", "sha256", "licence", "attribution", "synthetic"),
 )
 CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
 SCORE_COLUMNS = ("column", "score", "scorer")

@@ -12,7 +12,6 @@ from skyscript_assets.lib.settings.kinds import of_kind
 BENCHMARK_KINDS = "skyscript_assets.benchmark_kinds"
 """Group of the entry points of kinds of benchmarks; each is a `BenchmarkKind` (`lib.benchmarks.kind`)."""
 
-
 Prompt = Annotated[str, StringConstraints(pattern=r"\{c\}")]
 """Text with `{c}` where the class goes."""
 

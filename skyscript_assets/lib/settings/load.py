@@ -140,17 +140,9 @@ def load_settings(folder: Path) -> Settings:
     if plant is None or regions is None or sources is None or models is None or benchmarks is None:
         raise SettingsError(_report(folder, problems))
     try:
-        return Settings(
-            folder=folder.resolve(),
-            plant=plant,
-            regions=regions.regions,
-            geofabrik_mirror=regions.geofabrik_mirror,
-            sources=sources.sources,
-            weights=models.weights,
-            bases=models.bases,
-            models=models.models,
-            benchmarks=benchmarks,
-        )
+        # Regions, sources and models are told by the same names in their files and in the whole.
+        parts = {**dict(regions), **dict(sources), **dict(models)}
+        return Settings(folder=folder.resolve(), plant=plant, benchmarks=benchmarks, **parts)
     except ValidationError as error:
         problems = [line for e in error.errors() for line in str(e["ctx"]["error"]).splitlines()]
         raise SettingsError(_report(folder, problems)) from None

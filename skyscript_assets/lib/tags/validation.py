@@ -104,13 +104,8 @@ def hold_out(similar: NDArray[np.float64], truth: Truth, folds: IntArray) -> Hel
         folds: (N,) fold of each.
     """
     n = len(truth.tags)
-    said = HeldOut(
-        np.zeros(n),
-        np.tile(np.eye(len(GSD_STEPS_M))[0], (n, 1)),
-        np.zeros(n, np.bool_),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.int64),
-    )
+    step_chances = np.tile(np.eye(len(GSD_STEPS_M))[0], (n, 1))
+    said = HeldOut(np.zeros(n), step_chances, np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64))
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
         if len(set(truth.visible[train].tolist())) == 2:  # else nothing is learnt: the zeros stand
@@ -223,31 +218,27 @@ def _stage_2(truth: Truth, runs: Sequence[HeldOut]) -> Figures:
 
 def binary_figures(truth: BoolArray, said: BoolArray) -> dict[str, float]:
     """F1, precision, recall and accuracy of (N,) answers."""
-    hits = int((truth & said).sum())
-    return {
-        "f1": round(2 * hits / max(1, int(truth.sum() + said.sum())), 4),
-        "precision": round(hits / max(1, int(said.sum())), 4),
-        "recall": round(hits / max(1, int(truth.sum())), 4),
-        "accuracy": round(float((truth == said).mean()), 4),
-    }
+    hits, true, called = (int(which.sum()) for which in (truth & said, truth, said))
+    f1, precision, recall = 2 * hits / max(1, true + called), hits / max(1, called), hits / max(1, true)
+    return _rounded({"f1": f1, "precision": precision, "recall": recall, "accuracy": (truth == said).mean()})
 
 
 def step_figures(truth: IntArray, said: IntArray) -> dict[str, float]:
     """Shares of (N,) steps that are hit, and that are one off at most; the mean number of steps off."""
     off = np.abs(truth - said)
-    return {
-        "exact": round(float((off == 0).mean()), 4),
-        "within_one_step": round(float((off <= 1).mean()), 4),
-        "mean_steps_off": round(float(off.mean()), 4),
-    }
+    return _rounded({"exact": (off == 0).mean(), "within_one_step": (off <= 1).mean(), "mean_steps_off": off.mean()})
+
+
+def _rounded(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: round(float(figure), 4) for name, figure in figures.items()}
 
 
 def _averaged(runs: Sequence[dict[str, float]]) -> Figures:
     """Means over assignments of keys to folds; with several, their deviations too."""
     values = {name: np.array([run[name] for run in runs]) for name in runs[0]}
-    means: Figures = {name: round(float(found.mean()), 4) for name, found in values.items()}
+    means: Figures = {**_rounded({name: found.mean() for name, found in values.items()})}
     if len(runs) > 1:
-        means["deviation"] = {name: round(float(found.std(ddof=1)), 4) for name, found in values.items()}
+        means["deviation"] = _rounded({name: found.std(ddof=1) for name, found in values.items()})
     return means
 
 
@@ -295,10 +286,8 @@ def calibration_figures(chance: NDArray[np.float64], visible: BoolArray) -> dict
     """
     bins = _bins(chance)
     gaps = [abs(float((chance[bins == b] - visible[bins == b]).sum())) for b in range(BINS)]
-    return {
-        "brier": round(float(((chance - visible) ** 2).mean()), 4),
-        "expected_error": round(sum(gaps) / max(1, len(chance)), 4),
-    }
+    brier = ((chance - visible) ** 2).mean()
+    return _rounded({"brier": brier, "expected_error": sum(gaps) / max(1, len(chance))})
 
 
 def _bins(chance: NDArray[np.float64]) -> IntArray:

@@ -52,19 +52,13 @@ def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: i
         )
     if not timm.is_model(base.timm_name):
         raise SettingsError(f"models.yaml: timm_name {base.timm_name!r} is no architecture that timm knows")
-    folder = str(text_file.parent)
+    folder, pooled = str(text_file.parent), {"timm_pool": "avg", "timm_proj": "linear"}
     with quiet_transformers():
         try:
             network = CustomTextCLIP(
                 base.embed_dim,
                 # A bias in the projection: pooled ReLU features are all positive; without it they cannot be centred.
-                {
-                    "timm_model_name": base.timm_name,
-                    "timm_pool": "avg",
-                    "timm_proj": "linear",
-                    "timm_proj_bias": True,
-                    "image_size": base.image_size,
-                },
+                {"timm_model_name": base.timm_name, "image_size": base.image_size, **pooled, "timm_proj_bias": True},
                 {"hf_model_name": folder, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"},
             ).float()
             tokenizer = HFTokenizer(folder, context_length=TEXT_CONTEXT, local_files_only=True)

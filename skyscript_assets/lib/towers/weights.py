@@ -93,13 +93,8 @@ def write_weights(
     for name, packaged in sorted(weights.items()):
         path = locate_weights(packaged)
         beside = (other for other in sorted(path.parent.iterdir()) if other.is_file() and other != path)
-        entries[name] = {
-            "package": packaged.package,
-            "file": packaged.file,
-            "sha256": packaged.sha256,
-            "size_bytes": path.stat().st_size,
-            "companions": {one.name: file_sha256(one) for one in beside if one.suffix in COMPANION_SUFFIXES},
-        }
+        companions = {one.name: file_sha256(one) for one in beside if one.suffix in COMPANION_SUFFIXES}
+        entries[name] = packaged.model_dump() | {"size_bytes": path.stat().st_size, "companions": companions}
     record = {"weights": entries, "bases": {name: _base_record(base) for name, base in sorted(bases.items())}}
     files.write_text(out / "weights.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
     size_bytes = sum(entry["size_bytes"] for entry in entries.values())
