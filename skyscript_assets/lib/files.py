@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,14 @@ def picture_file(path: Path) -> Iterator[io.BytesIO]:
     yield buffer
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -99,19 +99,14 @@ class PassingError(Exception):
 
 
 def persist(
-    what: str,
-    attempt: Callable[[], T],
-    *,
-    tries: int | None = None,
-    kept: Callable[[], int] = lambda: 0,
-    otherwise: str = "",
+    what: str, attempt: Callable[[], T], *, tries: int = 0, kept: Callable[[], int] = lambda: 0, otherwise: str = ""
 ) -> T:
     """Try again after failures that may pass, later each time, until some in a row brought nothing.
 
     Args:
         what: What is asked, as messages name it.
         attempt: One try; raises PassingError where it failed for now.
-        tries: Failures in a row after which there is no further try; default: `TRIES`.
+        tries: Failures in a row after which there is no further try; 0: `TRIES`.
         kept: Bytes that a try can continue from: where there are more of them than before, it was not in vain.
         otherwise: What can be done besides the remedy.
 
@@ -288,16 +283,10 @@ def _sent(
 
     given = {name.lower() for name in headers}
     sent = {name: value for name, value in _HEADERS.items() if name.lower() not in given} | dict(headers)
+    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=stall_s)
     try:
         response = pool.urlopen(
-            method,
-            url,
-            body=body,
-            headers=sent,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=stall_s),
-            redirect=False,
-            retries=False,
-            preload_content=False,
+            method, url, body=body, headers=sent, timeout=timeout, redirect=False, retries=False, preload_content=False
         )
         with contextlib.closing(response):
             yield response

@@ -7,14 +7,13 @@ stage into one and removed; the files stay as they are.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skyscript_assets.lib.files import link_or_copy
 from skyscript_assets.lib.tables import read_table, write_table
 
 
@@ -74,10 +73,7 @@ class Parts:
         number = int(file.name.removeprefix("part-").removesuffix(self._suffix))
         for path in (self.file(number), self._table(number)):
             path.unlink(missing_ok=True)
-        try:
-            os.link(file, self.file(number))
-        except OSError:
-            shutil.copyfile(file, self.file(number))
+        link_or_copy(file, self.file(number))
         self._numbers.add(number)
 
     def tables(self) -> Iterator[pa.Table]:

@@ -5,6 +5,7 @@ import email.utils
 import errno
 import hashlib
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -37,7 +38,6 @@ from skyscript_assets.lib.errors import (
     UnreachableError,
 )
 from skyscript_assets.lib.osm import download as download_module
-from skyscript_assets.lib.osm import origin as origin_module
 from skyscript_assets.lib.osm.download import Version, download
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.origin import changed_at_server, read_of_region
@@ -772,7 +772,7 @@ def test_without_hard_links_the_earlier_file_is_copied(plant: Plant, monkeypatch
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(origin_module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     assert plant.make().counts["not_modified"]
 
 

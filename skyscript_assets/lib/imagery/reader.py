@@ -208,18 +208,11 @@ class SceneReader(abc.ABC):
         target = np.zeros((4, box.height, box.width), dtype=np.uint8)
         alpha = np.where(pixels.valid, np.uint8(255), np.uint8(0))
         turned, corner = Affine.translation(-self._turned(box), 0), Affine.translation(window.column, window.row)
+        bands = np.concatenate([np.moveaxis(pixels.rgb, -1, 0), alpha[np.newaxis]])
+        given = {"src_transform": turned @ self._transform @ corner, "src_crs": self._crs(self.scene.crs)}
+        wanted = {"dst_transform": Affine(*box.transform), "dst_crs": self._crs(box.crs)}
         try:
-            reproject(
-                np.concatenate([np.moveaxis(pixels.rgb, -1, 0), alpha[np.newaxis]]),
-                target,
-                src_transform=turned @ self._transform @ corner,
-                src_crs=self._crs(self.scene.crs),
-                src_alpha=4,
-                dst_transform=Affine(*box.transform),
-                dst_crs=self._crs(box.crs),
-                dst_alpha=4,
-                resampling=Resampling.bilinear,
-            )
+            reproject(bands, target, **given, **wanted, src_alpha=4, dst_alpha=4, resampling=Resampling.bilinear)
         except rasterio.errors.RasterioError as error:
             raise CorruptInputError(f"{self.scene.where} cannot be warped to {box.crs} ({error})") from error
         valid = target[3] >= VALID_ALPHA

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
-from skyscript_assets.lib.files import file_sha256
+from skyscript_assets.lib.files import file_sha256, link_or_copy
 from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, is_another, read_small
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
@@ -250,7 +250,8 @@ def _downloaded(region: Region, address: str, target: Path, progress: Progress, 
     found = download(address, target, progress, known=known, allowed=region.allow_private_hosts)
     if found is None and earlier is not None:
         if (folder := earlier.folder()) is not None:
-            _link(folder / target.name, target)
+            with contextlib.suppress(FileNotFoundError):
+                link_or_copy(folder / target.name, target)
         sha256 = file_sha256(target) if target.exists() else None
         if sha256 == earlier.counts.get("sha256"):
             return Origin(name, str(sha256), "none", known, not_modified=True)
@@ -260,16 +261,6 @@ def _downloaded(region: Region, address: str, target: Path, progress: Progress, 
     version = found or UNKNOWN
     note.write_text(json.dumps(dataclasses.asdict(version)), encoding="utf-8")
     return Origin(name, file_sha256(target), "none", version)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system has no hard links. Nothing where it is missing."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        return
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) -> Origin:

@@ -133,16 +133,12 @@ class Client:
             MissingInputError: the service has none there.
             CorruptInputError: it is no document; and what `get` raises.
         """
-        answer = self.get(url)
+        answer, remedy = self.get(url), f"correct sources.yaml: {self._key}.url"
         if answer is None:
-            raise MissingInputError(
-                f"{shown(url)}: the service has no such document; correct sources.yaml: {self._key}.url"
-            )
+            raise MissingInputError(f"{shown(url)}: the service has no such document; {remedy}")
         root = parse_xml(answer.body, shown(url))
         if root.tag not in names:
-            raise SceneError(
-                f"{shown(url)} is no {kind}: it answers with {root.tag}; correct sources.yaml: {self._key}.url"
-            )
+            raise SceneError(f"{shown(url)} is no {kind}: it answers with {root.tag}; {remedy}")
         return root
 
     def _remedy(self, status: int) -> str:

@@ -78,9 +78,7 @@ class TileGrid:
             first = (max(first[0], bounds.column), max(first[1], bounds.row))
             last = (min(last[0], bounds.column + bounds.columns), min(last[1], bounds.row + bounds.rows))
         found = TileRange(first[0], first[1], last[0] - first[0], last[1] - first[1])
-        if found.columns <= 0 or found.rows <= 0:
-            return None
-        return found
+        return found if min(found.columns, found.rows) > 0 else None
 
     def transform(self, tiles: TileRange) -> tuple[float, float, float, float, float, float]:
         """Affine (a, b, c, d, e, f) from the pixel corners of a range of tiles to the CRS."""
@@ -100,17 +98,9 @@ def project(ground: shapely.Geometry, crs: CRS) -> NDArray[np.float64]:
 
 def web_mercator_grid(zoom: int, tile_px: int) -> TileGrid:
     """Zoom `zoom` of the usual web map (GoogleMapsCompatible of OGC 07-057r7, annex E.4), tiles of `tile_px` a side."""
-    count = 1 << zoom
-    return TileGrid(
-        name=str(zoom),
-        crs=CRS.from_epsg(3857),
-        left=-WEB_MERCATOR_HALF_M,
-        top=WEB_MERCATOR_HALF_M,
-        pixel=2 * WEB_MERCATOR_HALF_M / (tile_px * count),
-        tile_width=tile_px,
-        tile_height=tile_px,
-        limits=TileRange(0, 0, count, count),
-    )
+    count, half = 1 << zoom, WEB_MERCATOR_HALF_M
+    pixel, limits = 2 * half / (tile_px * count), TileRange(0, 0, count, count)
+    return TileGrid(str(zoom), CRS.from_epsg(3857), -half, half, pixel, tile_px, tile_px, limits)
 
 
 def nearest_grid(grids: Sequence[TileGrid], gsd_m: float, latitude_deg: float, what: str) -> TileGrid:

@@ -21,13 +21,7 @@ from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import EDGE_PIECES, TileRange, nearest_grid, web_mercator_grid
 from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
-from skyscript_assets.lib.imagery.sources.services.settings import (
-    Service,
-    ServiceSource,
-    WmsSource,
-    WmtsSource,
-    XyzSource,
-)
+from skyscript_assets.lib.imagery.sources.services.settings import Service, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
 from skyscript_assets.lib.imagery.sources.services.wms import served_by_wms
 from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
@@ -119,13 +113,8 @@ def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: sh
     covered = ground if outline is None else shapely.normalize(ground.intersection(outline))
     when = _moment(source, layer, key)
     # What a service shows may change unseen: the fingerprint is of what is asked for.
-    facts = {
-        "template": layer.template,
-        "access": access,
-        "absent": sorted(source.absent_statuses),
-        "transform": transform,
-        "when": when.isoformat(),
-    }
+    asked = {"template": layer.template, "access": access, "absent": sorted(source.absent_statuses)}
+    facts = asked | {"transform": transform, "when": when.isoformat()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return search.scene(
         scene_id=f"{region}_{key}_{when:%Y%m%d}-{digest[:8]}",
@@ -163,7 +152,7 @@ def _first_tile(client: Client, scene: Scene) -> str:
     return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"
 
 
-def _kind(settings: type[ServiceSource]) -> SourceKind[Any]:
+def _kind(settings: type[Service]) -> SourceKind[Any]:
     return SourceKind(
         settings=settings,
         index=index_service,

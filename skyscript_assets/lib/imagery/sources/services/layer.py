@@ -18,7 +18,6 @@ from skyscript_assets.lib.imagery.sources.services.settings import OgcSource
 FORMATS = ("image/jpeg", "image/png", "image/webp")
 """Formats that are decoded, in the order in which they are preferred: photographs are stored as JPEG."""
 
-
 WORLD = shapely.box(-180, -90, 180, 90)
 
 

@@ -125,18 +125,10 @@ def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, 
     wanted = choose_format(source, formats, key)
     names = [text_at(style, "Name") for layer in path for style in layer.iterfind("Style")]
     style = choose(source.style, names, "", f"sources.yaml: {key}.style") if source.style else ""
-    parameters = {
-        "SERVICE": "WMS",
-        "REQUEST": "GetMap",
-        "VERSION": source.version,
-        "LAYERS": source.layer,
-        "STYLES": style,
-        "FORMAT": wanted,
-        "CRS" if source.version == "1.3.0" else "SRS": grid.name,
-        "BBOX": "{bbox}",
-        "WIDTH": str(grid.tile_width),
-        "HEIGHT": str(grid.tile_height),
-    }
+    parameters = {"SERVICE": "WMS", "REQUEST": "GetMap", "VERSION": source.version}
+    parameters |= {"LAYERS": source.layer, "STYLES": style, "FORMAT": wanted}
+    parameters |= {"CRS" if source.version == "1.3.0" else "SRS": grid.name, "BBOX": "{bbox}"}
+    parameters |= {"WIDTH": str(grid.tile_width), "HEIGHT": str(grid.tile_height)}
     if source.transparent and wanted != "image/jpeg":
         parameters["TRANSPARENT"] = "TRUE"
     return parameters

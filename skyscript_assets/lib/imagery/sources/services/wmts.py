@@ -192,18 +192,10 @@ def _template(source: WmtsSource, key: str, url: str, capabilities: Element, lay
         if entry.attrib.get("format") == wanted and "{TileRow}" in template and "{TileCol}" in template:
             template = followed(url, template).replace("{TileCol}", "{x}").replace("{TileRow}", "{y}")
             return re.sub(r"\{style\}", quote(style), template, flags=re.IGNORECASE)
-    parameters = {
-        "SERVICE": "WMTS",
-        "REQUEST": "GetTile",
-        "VERSION": "1.0.0",
-        "LAYER": source.layer,
-        "STYLE": style,
-        "FORMAT": wanted,
-        "TILEMATRIXSET": "{TileMatrixSet}",
-        "TILEMATRIX": "{TileMatrix}",
-        "TILEROW": "{y}",
-        "TILECOL": "{x}",
-    }
+    parameters = {"SERVICE": "WMTS", "REQUEST": "GetTile", "VERSION": "1.0.0"}
+    parameters |= {"LAYER": source.layer, "STYLE": style, "FORMAT": wanted}
+    parameters |= {"TILEMATRIXSET": "{TileMatrixSet}", "TILEMATRIX": "{TileMatrix}"}
+    parameters |= {"TILEROW": "{y}", "TILECOL": "{x}"}
     names = (text_at(entry, "Identifier") for entry in layer.iterfind("Dimension"))
     return with_query(_kvp_url(capabilities, url), parameters | {name: f"{{{name}}}" for name in names})
 

@@ -99,8 +99,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.left_out["outside"] or index.left_out["without_data"]):
-        name, reason = index.unusable[0]
-        count = len(index.unusable)
+        (name, reason), count = index.unusable[0], len(index.unusable)
         raise SceneError(
             f"source {search.key}: none of {count} items over {search.region} can be used; {name}: {reason}"
         )
@@ -298,10 +297,7 @@ KIND = SourceKind(
     reads=lambda source, shared: {"files": [file_stamp(shared.resolve(source.catalog))] if source.is_local else []},
     index=index_stac,
     open_scene=lambda scene, source, _cache: RemoteReader(scene, source),
-    requirements=lambda source, _shared: [
-        INTERNET,
-        *of_variable(source.token.env if source.token else None, "a token"),
-    ],
+    requirements=lambda source, _: [INTERNET, *of_variable(source.token.env if source.token else None, "a token")],
     # To open a file takes two requests: for its header, and for the places of its blocks.
     reading=lambda _source: Reading(block_requests=1, file_requests=2),
     check=check_items,
