@@ -8,7 +8,6 @@ a process that is gone has left, and waits are made here.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 import os
@@ -182,16 +181,16 @@ def cancelled(instance: dg.DagsterInstance, run_id: str, stopped: StoppedError) 
 
 
 def wait_for_database() -> None:
-    """Let this process try a connection to PostgreSQL for 100 seconds; Dagster gives up after ten and has no setting.
+    """Let this process try a connection to PostgreSQL for two minutes; Dagster gives up after ten seconds.
 
-    A run whose event finds no database fails. A code server whose look for runs that ended finds none never looks
-    again, nor does it end when told to.
+    A run that finds no database for its events fails. A code server that finds none when it looks for runs that ended
+    never looks again, nor does it end when told to. Dagster has no setting for this.
     """
     with contextlib.suppress(ImportError):  # the extra `postgres`
         from dagster_postgres import utils
 
-        tries = functools.partial(utils.retry_pg_connection_fn, retry_limit=9)  # pauses of 0.2 s, each twice the last
-        utils.retry_pg_connection_fn = tries
+        utils.retry_pg_connection_fn.__defaults__ = (60, 2.0)  # retries, seconds: of the function, which modules share
+        vars(utils)["calculate_delay"] = lambda base_delay, **_: base_delay
 
 
 def wait_here(instance: dg.DagsterInstance, longest_s: float = math.inf) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy.exc
 import yaml
 
 from skyscript_assets import runs
@@ -223,3 +224,18 @@ def test_a_daemon_starts_crashed_runs_again_and_no_others(folder: str, tmp_path:
         queue = instance.get_concurrency_config().run_queue_config
     assert queue is not None
     assert queue.max_user_code_failure_retries > 0
+
+
+def test_a_connection_to_the_database_is_tried_for_longer_than_dagster_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("dagster_postgres.utils", reason="the extra `postgres` is not installed")
+    run_storage = pytest.importorskip("dagster_postgres.run_storage.run_storage")
+    pauses: list[float] = []
+    monkeypatch.setattr(utils.time, "sleep", pauses.append)
+
+    def connect() -> str:
+        if sum(pauses) < 120:
+            raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("connection refused"))
+        return "connected"
+
+    runs.wait_for_database()
+    assert run_storage.retry_pg_connection_fn(connect) == "connected"
