@@ -133,7 +133,9 @@ def index(folder: Path, url: str) -> None:
     }
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}), encoding="utf-8")
     facts = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a", "assets": ["image"]}
-    source = StacSource.model_validate(facts | {"catalog": str(folder / "items.json")})
+    source = StacSource.model_validate(
+        facts | {"catalog": str(folder / "items.json"), "allow_private_hosts": ["127.0.0.1"]}
+    )
     (folder / "source.json").write_text(source.model_dump_json(), encoding="utf-8")
     scene_of(source, folder)
 
