@@ -32,7 +32,9 @@ from skyscript_assets.lib.osm.objects import write_objects
 """,
     work="""
 out = Path(sys.argv[2])
-(out / "extract.json").write_text(json.dumps({"file": sys.argv[1], "bbox": [-180, -90, 180, 90]}))
+name = "extract" + "".join(Path(sys.argv[1]).suffixes[-2:])
+(out / name).symlink_to(Path(sys.argv[1]).resolve())
+(out / "extract.json").write_text(json.dumps({"file": name, "bbox": [-180, -90, 180, 90]}))
 write_objects(out, out)
 """,
 )
