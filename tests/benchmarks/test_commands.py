@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
@@ -168,14 +167,9 @@ def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: P
     files["models"]["models"] = {"untrained-0": files["models"]["models"]["untrained-0"]}
     files["benchmarks"]["comparisons"] = []
     settings = write_profile(tmp_path / "profile", files)
-    small = ["--targets", "code", "--runs", 1, "--kills", 1, "--stages", "chip_features", "--settings", settings]
+    small = ["--targets", "run", "--runs", 1, "--kills", 1, "--stages", "chip_features", "--settings", settings]
     printed = run("kills", *small, "--work", tmp_path / "work")
-    assert list(rows(printed)) == [["`code`", "`chip_features`", "1", "as undisturbed"]]
-    with dg.DagsterInstance.from_config(str(tmp_path / "work" / "run-0" / ".dagster")) as instance:
-        runs = {run.run_id: run for run in instance.get_runs()}
-    (dead,) = [run for run in runs.values() if run.status is dg.DagsterRunStatus.FAILURE]
-    (again,) = [run for run in runs.values() if run.parent_run_id == dead.run_id]
-    assert again.status is dg.DagsterRunStatus.SUCCESS, "a run whose process was killed is started again once"
+    assert list(rows(printed)) == [["`run`", "`chip_features`", "1", "as undisturbed"]]
 
 
 def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
