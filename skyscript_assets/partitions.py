@@ -27,17 +27,17 @@ Partition = tuple[str, ...]
 class Scheme(enum.Enum):
     """A partition scheme: the dimensions, ordered by name as Dagster orders them."""
 
-    SINGLE = ()
-    REGION = ("region",)
-    REGION_SOURCE = ("region", "source")
-    MODEL = ("model",)
-    BENCHMARK = ("benchmark",)
-    BENCHMARK_MODEL = ("benchmark", "model")
+    SINGLE = ""  # not an empty tuple: in Python 3.11.2 (Debian 12) an enum loses one
+    REGION = "region"
+    REGION_SOURCE = "region source"
+    MODEL = "model"
+    BENCHMARK = "benchmark"
+    BENCHMARK_MODEL = "benchmark model"
 
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of the partition dimensions."""
-        return tuple(self.value)
+        return tuple(self.value.split())
 
 
 @dataclass(frozen=True)
