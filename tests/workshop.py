@@ -1,11 +1,15 @@
 """Profiles for tests, and the pieces to run one with: settings, store, code location, instance."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import ModuleTarget
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.definitions import build_defs
@@ -42,6 +46,18 @@ class Workshop:
         with self.store.writing(key, made_from.fingerprint) as out:
             write(out)
             self.store.complete(key, fingerprint=made_from.fingerprint, made_from=made_from.made_from, counts={})
+
+
+@contextlib.contextmanager
+def served(settings: Settings, folder: Path) -> Iterator[WorkspaceProcessContext]:
+    """What a daemon has: an instance of its own, and a profile's code location in another process."""
+    (folder / "home").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+        patch.setenv("SKYSCRIPT_SETTINGS", str(settings.folder))
+        patch.setenv("SKYSCRIPT_DATA", str(folder / "data"))
+        target = ModuleTarget("skyscript_assets.definitions", None, None, "plant")
+        with WorkspaceProcessContext(instance, target) as process:
+            yield process
 
 
 def shared_in(folder: Path, *boxes: BBox | None, mirror: str = GEOFABRIK) -> Shared:

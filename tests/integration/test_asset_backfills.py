@@ -12,13 +12,12 @@ from dagster._core.definitions.selector import PartitionRangeSelector, Partition
 from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from skyscript_assets.assets import LEVELS, STAGES
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.partitions import key_of, partitions_of
-from tests.workshop import tiny_files, write_profile
+from tests.workshop import served, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -44,15 +43,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def daemon(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkspaceProcessContext]:
     """What the daemon has: an instance that queues runs, and the profile's code location in another process."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home"))) as instance,
-    ):
-        patch.setenv("SKYSCRIPT_SETTINGS", str(settings.folder))
-        patch.setenv("SKYSCRIPT_DATA", str(tmp_path_factory.mktemp("data")))
-        target = ModuleTarget("skyscript_assets.definitions", None, None, "plant")
-        with WorkspaceProcessContext(instance, target) as process:
-            yield process
+    with served(settings, tmp_path_factory.mktemp("served")) as process:
+        yield process
 
 
 def start(daemon: WorkspaceProcessContext, name: str) -> None:

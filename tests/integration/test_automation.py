@@ -27,6 +27,7 @@ from dagster._daemon.sensor import execute_sensor_iteration
 
 from skyscript_assets.automation.decision import FIRST_PAUSE_S
 from skyscript_assets.automation.failures import failures
+from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.partitions import partition_of
 from skyscript_assets.resources import Plant
 from tests.small_plant import FOLDER, STAGES, break_pair, change, mend_pair, put_clock_forward, small_profile
@@ -88,7 +89,7 @@ class SmallPlant:
                 self.make("cut", pair)
                 self.make("told", pair)
                 self._report(pair, DagsterEventType.RUN_SUCCESS)
-            except Exception:  # noqa: BLE001
+            except SceneError:  # a pair that is broken
                 self._report(pair, DagsterEventType.RUN_FAILURE)
 
     def _report(self, pair: str, event: DagsterEventType) -> None:

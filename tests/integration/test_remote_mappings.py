@@ -5,13 +5,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import ModuleTarget
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.partitions import inputs_of, key_of, partitions_of
-from tests.workshop import demo_files, write_profile
+from tests.workshop import demo_files, served, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -36,15 +34,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def graph(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The asset graph of the profile as a code server in another process describes it."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home"))) as instance,
-    ):
-        patch.setenv("SKYSCRIPT_SETTINGS", str(settings.folder))
-        patch.setenv("SKYSCRIPT_DATA", str(tmp_path_factory.mktemp("data")))
-        target = ModuleTarget("skyscript_assets.definitions", None, None, "plant")
-        with WorkspaceProcessContext(instance, target) as process:
-            yield process.create_request_context().asset_graph
+    with served(settings, tmp_path_factory.mktemp("served")) as process:
+        yield process.create_request_context().asset_graph
 
 
 def test_dagster_knows_of_every_partition_that_a_run_reads(settings: Settings, graph: Any) -> None:
