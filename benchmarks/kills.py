@@ -426,10 +426,12 @@ def main() -> None:
             number = len(outcomes)
             site = new_site(work / f"run-{number}", options.settings)
             outcomes.append(complete(site, targets[number % len(targets)], planned[number], usual, truth))
-            if outcomes[-1].late and len(outcomes) == len(planned) < options.runs + 2 * len(targets):
+            one = outcomes[-1]
+            print(f"run {number} ({one.target}): {one.kills.total()} kills, {one.faults or 'well'}", file=sys.stderr)
+            if one.late and len(outcomes) == len(planned) < options.runs + 2 * len(targets):
                 planned.append([])
-            if outcomes[-1].late and len(outcomes) < len(planned):
-                planned[number + 1] += outcomes[-1].late
+            if one.late and len(outcomes) < len(planned):
+                planned[number + 1] += one.late
     report(outcomes)
 
 
