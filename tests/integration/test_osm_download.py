@@ -942,7 +942,8 @@ def test_each_week_every_region_with_a_server_is_asked_for(regions: Regions, tmp
         started = dg.DagsterRunStatus.STARTED
         instance.add_run(dg.DagsterRun(job_name="regions", status=started, tags={"dagster/partition": "same"}))
         given = {"plant": regions.plant}
-        context = dg.build_schedule_context(instance, scheduled_execution_time=when, resources=given)
-        requests = list(sensors.weekly_refresh(context))
+        # Closed: the context opens the instance once more, which would stay the current one of later tests.
+        with dg.build_schedule_context(instance, scheduled_execution_time=when, resources=given) as context:
+            requests = list(sensors.weekly_refresh(context))
     assert [request.partition_key for request in requests] == ["broken", "changed"]
     assert requests[0].run_config == {"ops": {"osm_extract": {"config": {"force": True}}}}

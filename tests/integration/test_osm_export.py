@@ -29,7 +29,9 @@ Objects = dict[str, tuple[shapely.Geometry, dict[str, str]]]
 
 
 def ours(source: Path, folder: Path) -> Objects:
-    (folder / "extract.json").write_text(json.dumps({"file": str(source), "bbox": [-180, -90, 180, 90]}))
+    name = source.name.replace(source.name.split(".")[0], "extract", 1)
+    (folder / name).symlink_to(source)
+    (folder / "extract.json").write_text(json.dumps({"file": name, "bbox": [-180, -90, 180, 90]}))
     write_objects(folder, folder)
     table = read_table(folder / "objects.parquet", OBJECT_SCHEMA)
     geometries = shapely.from_wkb(table["geometry"].to_numpy())

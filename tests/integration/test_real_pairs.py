@@ -85,7 +85,7 @@ def make(folder: Path, files: dict[str, Any], instance: dg.DagsterInstance, over
     if overrides is not None:
         (profile / "overrides.csv").write_text(f"{header}\n{overrides}", encoding="utf-8")
     workshop = Pairs(profile, folder / "data", instance)
-    workshop.results = workshop.run("regions", "overlaps", "tags", "pairs")
+    workshop.results = workshop.run("regions", "overlaps", "given", "tags", "pairs")
     return workshop
 
 
@@ -120,8 +120,8 @@ def kampala(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Iter
 
 
 def test_kampala_runs_from_extract_to_shards_with_every_check_passed(kampala: Pairs) -> None:
-    assert [result.error for result in kampala.results] == [None] * 6
-    assert [result.failed_checks for result in kampala.results] == [()] * 6
+    assert [result.error for result in kampala.results] == [None] * 7
+    assert [result.failed_checks for result in kampala.results] == [()] * 7
     failed = [f"{e.asset_key.to_user_string()}.{e.check_name}" for e in evaluations(kampala.instance) if not e.passed]
     assert evaluations(kampala.instance)
     assert failed == []
@@ -250,8 +250,8 @@ def san_francisco(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
 
 
 def test_san_francisco_runs_in_every_partition(san_francisco: Pairs) -> None:
-    assert [result.error for result in san_francisco.results] == [None] * 13
-    assert [result.failed_checks for result in san_francisco.results] == [()] * 13
+    assert [result.error for result in san_francisco.results] == [None] * 14
+    assert [result.failed_checks for result in san_francisco.results] == [()] * 14
 
 
 def test_the_ground_sample_distance_of_a_mercator_image_is_metres_on_the_ground(san_francisco: Pairs) -> None:
