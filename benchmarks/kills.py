@@ -12,6 +12,7 @@ kills the target of that run:
     daemon    that daemon; the processes of its runs live on
     postgres  the database that holds runs and events, for `skyscript run`; it is back after some seconds
     s3        the object store that holds the outputs (localbucket, which keeps them on disk), in the same way
+    clock     as run, and the clock of the processes is an hour behind, or right again, after each (libfaketime)
 
 Kills go round stages and runs, so that each stage gets its share. A kill that came when its stage had just ended is
 made up for in the next run, or in one more. At the end of each run every file has to have the bytes of the undisturbed
@@ -56,7 +57,7 @@ sys.path.append(str(ROOT))
 from tests.postgres import postgres  # noqa: E402
 from tests.workshop import tiny_files, write_profile  # noqa: E402
 
-POLL_S, OUTAGE_S, MOST_STARTS = 0.05, 5.0, 30
+POLL_S, MOST_STARTS = 0.05, 30
 DATABASE = {"POSTGRES_USER": "dagster", "POSTGRES_PASSWORD": "dagster", "POSTGRES_DB": "dagster"}
 ENDED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
@@ -152,6 +153,7 @@ class Command:
 
     victim = "run"
     hangs_s = 120.0
+    outage_s = 5.0
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -195,7 +197,7 @@ class Database(Command):
     def kill(self) -> None:
         """Kill the server's first process; it starts again when the others have noticed."""
         os.kill(int((self.server.folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        time.sleep(OUTAGE_S)
+        time.sleep(self.outage_s)
         for _ in range(20):
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.server.start()
@@ -233,8 +235,24 @@ class ObjectStore(Command):
     def kill(self) -> None:
         """Kill the server and start it again."""
         super().kill()
-        time.sleep(OUTAGE_S)
+        time.sleep(self.outage_s)
         self.listen()
+
+
+class Clock(Command):
+    """The same; each time that it is given again, the clock is an hour behind or right again."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+        if library is None:
+            raise SystemExit("libfaketime is not installed (Debian: faketime)")
+        self.behind = {"LD_PRELOAD": str(library), "FAKETIME": "-1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+    def kill(self) -> None:
+        """Kill the process and turn the clock."""
+        super().kill()
+        self.site.variables = {} if self.site.variables else self.behind
 
 
 class Backfill(Command):
@@ -301,7 +319,14 @@ class DaemonOfBackfill(Backfill):
     victim = "daemon"
 
 
-TARGETS = {"run": Command, "code": Backfill, "daemon": DaemonOfBackfill, "postgres": Database, "s3": ObjectStore}
+TARGETS = {
+    "run": Command,
+    "code": Backfill,
+    "daemon": DaemonOfBackfill,
+    "postgres": Database,
+    "s3": ObjectStore,
+    "clock": Clock,
+}
 
 
 def answers(port: int) -> bool:
@@ -408,13 +433,14 @@ def main() -> None:
     parser.add_argument("--targets", default="run,code,daemon", help="which to kill, in turn")
     parser.add_argument("--runs", type=int, default=6, help="complete runs")
     parser.add_argument("--kills", type=int, default=60, help="kills in all")
+    parser.add_argument("--outage", type=float, default=5.0, help="seconds until a database or object store is back")
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES), help="stages to kill in")
     parser.add_argument("--settings", type=Path, help="folder of a small profile; default: the tests' tiny one")
     parser.add_argument("--work", type=Path, help="folder for the runs, kept; default: a temporary one")
     options = options_of(parser)
     if not process_tags(""):
         raise SystemExit("this system has no /proc, by which runs of processes that are gone are known")
-    targets = options.targets.split(",")
+    targets, Command.outage_s = options.targets.split(","), options.outage
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).absolute()
         truth, usual = undisturbed(new_site(work / "undisturbed", options.settings))
