@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import operator
 import shutil
 import socket
 import subprocess
@@ -159,6 +160,8 @@ class StacApi:
     ) -> None:
         self.server, self.items, self.page = server, items, 2
         self.loops = self.merges = False
+        self.names_next = True
+        self.collection_ids = ["aerial", "radar"]
         self.conforms = [
             "https://api.stacspec.org/v1.0.0/core",
             "https://api.stacspec.org/v1.0.0/item-search",
@@ -168,6 +171,8 @@ class StacApi:
         server.routes["stac"] = self.landing
         server.routes["stac/search"] = self.search
         server.routes["stac/collections"] = self.collections
+        for name in self.collection_ids:
+            server.routes[f"stac/collections/{name}"] = lambda _, name=name: _json({"type": "Collection", "id": name})
 
     @property
     def url(self) -> str:
@@ -197,13 +202,17 @@ class StacApi:
         box = [float(side) for side in box.split(",")] if isinstance(box, str) else box
         start = int(stated.get("token", 0))
         hits = [item for item in self.items if shapely.box(*box).intersects(shapely.geometry.shape(item["geometry"]))]
+        names = stated.get("collections") or self.collection_ids
+        hits = [item for item in hits if item["collection"] in names]
         query = stated.get("query") or {}
         query = json.loads(query) if isinstance(query, str) else query
-        for name, rule in query.items():
-            hits = [item for item in hits if item["properties"].get(name) == rule["eq"]]
-        page, links = hits[start : start + self.page], []
-        if start + self.page < len(hits) or self.loops:
-            token = 0 if self.loops else start + self.page
+        hits = [item for item in hits if _satisfies(item, stated.get("datetime"), query)]
+        if stated.get("sortby"):
+            hits = sorted(hits, key=lambda item: item["id"])
+        size = min(self.page, int(stated.get("limit", self.page)))
+        page, links = hits[start : start + size], []
+        if self.names_next and (start + size < len(hits) or self.loops):
+            token = 0 if self.loops else start + size
             link: dict[str, Any] = {"rel": "next", "href": f"{self.url}/search", "method": asked.method}
             if asked.method == "POST":
                 link |= (
@@ -214,6 +223,18 @@ class StacApi:
                 link |= {"href": f"{self.url}/search?{query_string}"}
             links.append(link)
         return _json({"type": "FeatureCollection", "features": page, "links": links})
+
+
+def _satisfies(item: dict[str, Any], days: str | None, query: dict[str, dict[str, Any]]) -> bool:
+    """Whether an item lies in a stretch of time and fits the rules of the query extension."""
+    since, until = (days or "../..").split("/")
+    when = item["properties"]["datetime"]
+    if (since != ".." and when < since) or (until != ".." and when > until):
+        return False
+    known = item["properties"] | {"id": item["id"]}
+    compare = {"eq": operator.eq, "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    rules = [(known.get(name), compare[sign], limit) for name, rule in query.items() for sign, limit in rule.items()]
+    return all(value is not None and sign(value, limit) for value, sign, limit in rules)
 
 
 def _json(content: dict[str, Any]) -> Reply:

@@ -209,7 +209,8 @@ def item(
     server.put("a.tif", path)
     with rasterio.open(path) as dataset:
         box = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    return lambda href: feature(f"item-{len(href)}", box, {"image": href})
+    # Of a time of its own: equal ones are one acquisition.
+    return lambda href: feature(f"item-{len(href)}", box, {"image": href}, datetime=f"20{len(href):02}-06-01T10:00:00Z")
 
 
 def test_images_of_a_catalog_are_not_fetched_from_private_hosts(

@@ -42,8 +42,9 @@ from skyscript_assets.lib.imagery.sources.kind import (
     of_variable,
     stated_facts,
 )
-from skyscript_assets.lib.imagery.sources.stac.catalog import Item, find_items
+from skyscript_assets.lib.imagery.sources.stac.catalog import find_items
 from skyscript_assets.lib.imagery.sources.stac.hrefs import open_href
+from skyscript_assets.lib.imagery.sources.stac.items import Item
 from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader, joint_fingerprint
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.lookahead import in_order
@@ -62,6 +63,12 @@ MAX_PREVIEW_PIXELS = 1 << 22
 LEAST_HONEST_SHARE = 0.5
 """Share of an item's footprint that its image must have: catalogs round corners, and list scenes of several tiles."""
 
+ITEM_PLACES, CELL_PLACES = 5, 40
+"""Places along a side by which an item, and a cell of a search, is asked whether it has enough scenes."""
+
+TWIN_S, TWIN_SHARE = 60.0, 0.9
+"""Most seconds between, and least common share of the ground of, two items that are one acquisition."""
+
 OPENED_AT_ONCE = 8
 MAX_LISTED = 1000
 """Most unusable items that are listed."""
@@ -74,9 +81,9 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
     """Write `scenes.parquet`: the best items over a region, perhaps none, and `unusable_items.json`.
 
     Returns:
-        Numbers of `items` over the region, of those `passing` the rules of the source, and of what became of these:
-        `scenes`; `enough`: better ones cover their ground already; `outside` the region; `without_data`; `duplicates`
-        of another one; `unusable`: listed.
+        Numbers of `items` over the region that were looked at, of those `passing` the rules of the source, and of what
+        became of these: `scenes`; `enough`: better ones cover their ground already; `over_limit`: there are as many
+        scenes as the source allows; `outside` the region; `without_data`; `duplicates` of another one; `unusable`.
 
     Raises:
         RefusedError: the server refuses the catalog.
@@ -84,18 +91,17 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         SceneError: there are items, but none can be used; or too many.
         UnreachableError: a server failed on every try.
     """
-    items, unusable, seen = find_items(search.key, search.source, search.shared.folder, search.bbox)
-    index = _Index(search, unusable)
-    passing = len(items) + len(unusable)
-    waiting = sorted(items, key=lambda item: _preference(item, search.source.sort))
-    done = 0
+    index, seen, passing = _Index(search), 0, 0
     with unwarned():
-        while wave := index.wave(waiting):
-            for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
-                index.take(item, scene)
-            done += len(wave)
-            search.progress(done, len(items), "items")
-    index.left_out["enough"] += len(waiting)
+        for found in find_items(search.key, search.source, search.shared.folder, search.bbox, index.wants):
+            seen, passing = seen + found.seen, passing + len(found.items) + len(found.unusable)
+            index.unusable += found.unusable
+            waiting = sorted(found.items, key=lambda item: _preference(item, search.source.sort))
+            while wave := index.wave(waiting):
+                for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
+                    index.take(item, scene)
+                search.progress(passing - len(waiting), passing, "items")
+            index.left_out["over_limit"] += len(waiting)
     listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
     write_json(search.out / UNUSABLE_FILE, listed)
     if index.unusable and not (index.scenes or index.left_out["outside"] or index.left_out["without_data"]):
@@ -124,12 +130,12 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     if not source.is_local:
         return stated_facts(key, source, shared)
     try:
-        items, unusable, _ = find_items(key, source, shared.folder, WORLD)
+        (found,) = find_items(key, source, shared.folder, WORLD, lambda _: True)
     except (SceneError, UnreachableError):
         # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
         return stated_facts(key, source, shared)
-    reasons = [f"{name}: {reason}" for name, reason in unusable]
-    for item in items:
+    reasons = [f"{name}: {reason}" for name, reason in found.unusable]
+    for item in found.items:
         try:
             _check_image(item.hrefs[0], Stated(key, source.gsd_m, source.scaling, source.nodata), source)
             break
@@ -138,8 +144,8 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
     else:
         if reasons:
             raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
-    check_ground(key, source, shared, [item.claimed for item in items if item.claimed is not None])
-    return stated_facts(key, source, shared) | {"items": len(items)}
+    check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
+    return stated_facts(key, source, shared) | {"items": len(found.items)}
 
 
 def _check_image(href: str, stated: Stated, source: StacSource) -> None:
@@ -161,19 +167,29 @@ def _preference(item: Item, sort: str) -> tuple[float, float, str]:
 class _Index:
     """The scenes taken so far."""
 
-    def __init__(self, search: Search[StacSource], unusable: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, search: Search[StacSource]) -> None:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
         self._taken: list[shapely.Geometry] = []
+        self._opened: list[Item] = []
         self.scenes: dict[str, Scene] = {}
-        self.unusable = list(unusable)
-        self.left_out = dict.fromkeys(("enough", "outside", "without_data", "duplicates"), 0)
+        self.unusable: list[tuple[str, str]] = []
+        self.left_out = dict.fromkeys(("enough", "over_limit", "outside", "without_data", "duplicates"), 0)
+
+    def wants(self, ground: shapely.Geometry) -> bool:
+        """Whether some place of a ground has fewer than `depth` scenes, and there may be more."""
+        if len(self.scenes) >= self._source.limit:
+            return False
+        return self._lacks(ground, self._taken, CELL_PLACES)
 
     def wave(self, waiting: list[Item]) -> list[Item]:
         """The next items to open, removed from those that wait: as many as are surely needed if all can be used."""
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
             ground = [item.claimed for item in chosen if item.claimed is not None]
-            if self._needed(waiting[0], [*self._taken, *ground]):
+            if any(_is_twin(waiting[0], other) for other in (*self._opened, *chosen)):
+                self.left_out["duplicates"] += 1
+                waiting.pop(0)
+            elif self._needed(waiting[0], [*self._taken, *ground]):
                 chosen.append(waiting.pop(0))
             elif chosen:  # it may be needed yet, if one of these proves unusable
                 break
@@ -186,8 +202,10 @@ class _Index:
         """Whether some place of an item has fewer than `depth` scenes."""
         if item.claimed is None or len(taken) < self._source.depth:
             return True
-        area = item.claimed.intersection(self._ground)
-        points, grounds = _places(area), np.array(taken)
+        return self._lacks(item.claimed.intersection(self._ground), taken, ITEM_PLACES)
+
+    def _lacks(self, area: shapely.Geometry, taken: Sequence[shapely.Geometry], places: int) -> bool:
+        points, grounds = _places(area, places), np.array(taken)
         depth = np.zeros(len(points), int)
         for ground in grounds[shapely.intersects(grounds, area)]:
             depth += shapely.contains_xy(ground, points)
@@ -206,6 +224,7 @@ class _Index:
         else:
             self.scenes[scene.scene_id] = scene
             self._taken.append(scene.footprint)
+            self._opened.append(item)
 
     def attempt(self, item: Item) -> Scene | str | None:
         """The scene that an item is, the reason why it is none, or None where it has no data."""
@@ -282,10 +301,21 @@ def _honest(item: Item, found: Description) -> shapely.Geometry:
     return footprint
 
 
-def _places(ground: shapely.Geometry) -> NDArray[np.float64]:
-    """Points (n, 2) that stand for an area: a point inside, and those of a grid of 5 x 5 that lie in it."""
+def _is_twin(item: Item, other: Item) -> bool:
+    """Whether two items are one acquisition listed twice (Element84/earth-search#25): of one minute and one ground.
+
+    Parts of one pass, and tiles of one flight, have grounds of their own.
+    """
+    if abs((item.datetime - other.datetime).total_seconds()) > TWIN_S or item.claimed is None or other.claimed is None:
+        return False
+    common = item.claimed.intersection(other.claimed).area
+    return bool(common >= TWIN_SHARE * max(item.claimed.area, other.claimed.area))
+
+
+def _places(ground: shapely.Geometry, side: int) -> NDArray[np.float64]:
+    """Points (n, 2) that stand for an area: a point inside, and those of a grid of `side` x `side` that lie in it."""
     west, south, east, north = ground.bounds
-    steps = np.linspace(0.1, 0.9, 5)
+    steps = (np.arange(side) + 0.5) / side
     grid = np.array(list(itertools.product(west + steps * (east - west), south + steps * (north - south))))
     inside = grid[shapely.contains_xy(ground, grid)]
     point = ground.representative_point()

@@ -70,8 +70,12 @@ class StacSource(SourceBase):
     )
     sort: Literal["cloud", "newest", "oldest"] = Field("cloud", description="Which items are preferred.")
     depth: int = Field(3, ge=1, description="Scenes wanted over any one place; further items are left out.")
-    limit: int = Field(500, ge=1, description="Most scenes of a region.")
-    max_items: int = Field(10_000, ge=1, description="Most items that are looked at; more end with an error.")
+    limit: int = Field(500, ge=1, description="Most scenes of a region; what is left out is counted.")
+    max_items: int = Field(
+        10_000,
+        ge=1,
+        description="Most items of a search, of which a large region takes many; more end with an error.",
+    )
     signing: Annotated[SasSigning | None, UNSEEN] = Field(None, description="Signs addresses for hosts that want it.")
     token: Annotated[TokenHeader | None, UNSEEN] = Field(None, description="Sends a token to hosts that want it.")
     gdal_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^/vsi(s3|gs|az|adls|oss|swift)/$")], ...] = Field(

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from skyscript_assets.demo import scene as demo_scene
 from skyscript_assets.lib import plugins
-from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.sources.earthengine import index as earthengine
 from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
@@ -17,6 +17,7 @@ from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.settings.sources import Source
+from tests.web import feature
 from tests.workshop import shared_in
 
 FACTS: dict[str, Any] = {"title": "t", "gsd_m": 0.5, "licence": "l", "attribution": "a"}
@@ -59,10 +60,14 @@ def test_the_kind_of_a_source_decides_which_reader_opens_its_scenes(
 
 def test_a_source_is_indexed_by_its_kind(tmp_path: Path, write_raster: Any, textured: Any) -> None:
     write_raster(tmp_path / "a.tif", textured(), tags={"TIFFTAG_DATETIME": "2019:07:02 10:30:00"})
-    (tmp_path / "catalog.json").write_text('{"type": "FeatureCollection", "features": []}', encoding="utf-8")
-    for described, scenes in ((FILES, 1), (STAC, 0)):
+    item = feature("a", (0, 0, 1, 1), {"image": "a.tif"}) | {"geometry": None}
+    (tmp_path / "catalog.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}), "utf-8")
+    for described in (FILES, STAC):
         search = Search("here", "S", described, shared_in(tmp_path), (-180.0, -90.0, 180.0, 90.0), tmp_path)
-        assert source_kind(described.kind).index(search)["scenes"] == scenes
+        assert source_kind(described.kind).index(search)["scenes"] == 1
+    (tmp_path / "catalog.json").write_text('{"type": "FeatureCollection", "features": []}', encoding="utf-8")
+    with pytest.raises(CorruptInputError, match="leads to no item at all"):
+        source_kind("stac").index(search)
 
 
 def test_only_a_painting_is_made_from_objects() -> None:
