@@ -13,7 +13,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.chips.map import plot_scenes
 from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
-from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
+from skyscript_assets.lib.imagery.sources.kind import Search, check_source, check_terms, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
@@ -83,7 +83,18 @@ def _needs_objects_to_paint(settings: Settings, partition: Partition, key: Outpu
 
 
 def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
-    columns = ["scene_id", "kind", "datetime", "gsd_m", "crs", "cloud_share", "licence", "attribution", "synthetic"]
+    columns = [
+        "scene_id",
+        "kind",
+        "datetime",
+        "date_is",
+        "gsd_m",
+        "crs",
+        "cloud_share",
+        "licence",
+        "attribution",
+        "synthetic",
+    ]
     shown = {}
     if (run.out / "painting.json").exists():
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
@@ -103,7 +114,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["geotiff", "parquet"],
-    code_version="2",
+    code_version="3",
     upstream=("osm_extract", "osm_objects"),
     after=("region_overlap", "sampling_snapshot", "caption_rules", "pretrained_weights"),
     needs=_needs_objects_to_paint,
@@ -118,6 +129,7 @@ def scene_index(run: Run[SourceConfig]) -> Counts:
     region, key = run.partition
     source = run.config.source
     kind = source_kind(source.kind)
+    check_terms(key, source)
     search = Search(
         region=region,
         key=key,

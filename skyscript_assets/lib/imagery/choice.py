@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time
 from skyscript_assets.lib.settings.sources import SceneChoice
 
@@ -80,7 +80,11 @@ def candidates(
 
     Returns:
         Equal scenes by these rules come in the order: later, then first by id.
+
+    Raises:
+        SettingsError: the rules go by dates that the scenes merely guess at.
     """
+    _check_dates(scenes, choice)
     taken = np.array([scene.datetime.timestamp() for scene in scenes], dtype=np.float64)
     cloud = np.array([scene.cloud_share or 0.0 for scene in scenes], dtype=np.float64)
     names = np.argsort(np.argsort([scene.scene_id for scene in scenes]))
@@ -100,6 +104,19 @@ def candidates(
     order = np.lexsort((names[seen], -taken[seen], cost, objects))
     order = order[broken[order] == 0]
     return Candidates(objects[order], seen[order], refused)
+
+
+def _check_dates(scenes: Sequence[Scene], choice: SceneChoice) -> None:
+    by_month = bool(choice.months or choice.preferred_months)
+    by_date = choice.max_years_apart is not None or choice.dates > 1
+    worth = {scene.date_is for scene in scenes}
+    if choice.guessed_dates or not (("guess" in worth and (by_month or by_date)) or ("year" in worth and by_month)):
+        return
+    raise SettingsError(
+        f"sources.yaml: the choice of {scenes[0].source} goes by {'months' if by_month else 'dates'}, and some of its "
+        "dates are guesses or mere years (`date_is` in scenes.parquet): take months, preferred_months, max_years_apart "
+        "and dates out of `choice`, or state `guessed_dates: true` there"
+    )
 
 
 def _in_months(scenes: Sequence[Scene], months: tuple[int, ...], choice: SceneChoice) -> BoolArray:

@@ -27,6 +27,7 @@ SCENE_SCHEMA = pa.schema(
     [
         *fields(pa.string(), "scene_id", "region", "source", "kind"),
         ("datetime", pa.timestamp("ms", tz="UTC")),
+        ("date_is", pa.string()),
         ("geometry", pa.binary()),
         ("bbox", BBOX_TYPE),
         *fields(pa.float64(), "cloud_share", "gsd_m"),
@@ -54,6 +55,7 @@ class Scene:
         source: Source key.
         kind: Kind of the source: how its images are reached.
         datetime: Acquisition time, UTC.
+        date_is: What that is worth, as `DateIs` of the settings has it.
         footprint: Ground with data, EPSG:4326.
         cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
         gsd_m: Metres on the ground per pixel at the scene's centre.
@@ -82,6 +84,7 @@ class Scene:
     source: str
     kind: str = "files"
     datetime: dt.datetime
+    date_is: str = "stated"
     footprint: shapely.Geometry
     cloud_share: float | None = None
     gsd_m: float

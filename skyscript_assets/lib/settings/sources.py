@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Month, Positive, Share, SourceKey
 from skyscript_assets.lib.settings.kinds import of_kind
@@ -30,6 +31,17 @@ class Scaling(Model):
         return self
 
 
+DateIs = Literal["stated", "year", "guess"]
+"""What a date is worth: its publisher states it; the year alone is known; it merely stands for a mosaic of years."""
+
+
+class Terms(Model):
+    """Terms of use that whoever fetches images has to accept."""
+
+    says: str = Field(description="What they forbid or ask for, in short, and where they are.")
+    accepted: bool = Field(default=False, description="Whether you have read them, and keep to them.")
+
+
 class SceneChoice(Model):
     """Which of a source's scenes shows an object, where several cover it: some are refused, the least sum wins.
 
@@ -51,8 +63,18 @@ class SceneChoice(Model):
     max_years_apart: Positive | None = Field(None, description="Scenes further from that, in years, are not used.")
     cloud_years: float = Field(20.0, ge=0, description="How many years nearer makes up for a wholly clouded scene.")
     season_years: float = Field(3.0, ge=0, description="How many years nearer makes up for a month not preferred.")
+    guessed_dates: bool = Field(
+        default=False,
+        description="Whether these rules may go by dates that are guesses, and by months where only the year is known.",
+    )
     dates: int = Field(1, ge=1, le=50, description="Chips of one object at most, each of another date.")
     min_days_apart: int = Field(30, ge=1, description="Least days between the dates of one object's chips.")
+
+
+def _known_places(text: str) -> str:
+    if unknown := set(re.findall(r"\{[^}]*\}?", text)) - {"{year}", "{month}", "{dataset}"}:
+        raise ValueError(f"{min(unknown)} is no place that is filled in: there are {{year}}, {{month}} and {{dataset}}")
+    return text
 
 
 class SourceBase(Model):
@@ -62,7 +84,11 @@ class SourceBase(Model):
     gsd_m: Positive = Field(description="Nominal ground sample distance, metres.")
     extent: BBox | None = Field(None, description="Ground the source covers; default: the whole world.")
     licence: str = Field(description="Licence of the images.")
-    attribution: str = Field(description="Credit line that goes with every chip.")
+    attribution: Annotated[str, AfterValidator(_known_places)] = Field(
+        description="Credit line that goes with every chip; {year}, {month} and {dataset} (the title) are filled in."
+    )
+    date_is: DateIs = Field("stated", description="What the dates of its images are worth.")
+    terms: Annotated[Terms | None, UNSEEN] = Field(None, description="Terms that have to be accepted first.")
     choice: Annotated[SceneChoice, UNSEEN] = Field(
         SceneChoice(), description="Which scene shows an object where several cover it."
     )

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import shapely
 
 from skyscript_assets.lib import plugins
-from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.errors import SceneError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -61,8 +61,11 @@ class Search(Generic[S]):
 
     def scene(self, **facts: Any) -> Scene:
         """A scene of the source over the region: the facts of its image, and what the settings say of all of them."""
-        credit = {"licence": self.source.licence, "attribution": self.source.attribution}
-        return Scene(region=self.region, source=self.key, kind=self.source.kind, **credit | facts)
+        source, when = self.source, facts["datetime"]
+        stated = {"licence": source.licence, "attribution": source.attribution, "date_is": source.date_is} | facts
+        for place, value in {"{year}": f"{when:%Y}", "{month}": f"{when:%m}", "{dataset}": source.title}.items():
+            stated["attribution"] = stated["attribution"].replace(place, value)
+        return Scene(region=self.region, source=self.key, kind=source.kind, **stated)
 
 
 class Requirement(NamedTuple):
@@ -95,6 +98,15 @@ class Reading(NamedTuple):
     block_requests: int = 0
     file_requests: int = 0
     requests_s: float | None = None
+
+
+def check_terms(key: str, source: SourceBase) -> None:
+    """Raise SettingsError where the terms of a source have not been accepted."""
+    if source.terms is not None and not source.terms.accepted:
+        raise SettingsError(
+            f"source {key} ({source.title}) may be fetched only by its terms: {source.terms.says} Where you keep to "
+            f"them, state `accepted: true` under sources.yaml: {key}.terms"
+        )
 
 
 def stated_facts(_key: str, source: SourceBase, _shared: Shared) -> dict[str, Any]:

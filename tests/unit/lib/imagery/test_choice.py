@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.imagery.choice import REFUSALS, candidates, check_ids, data_time
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.settings.sources import SceneChoice
@@ -126,3 +126,16 @@ def test_the_time_of_the_data_may_be_missing_or_no_time() -> None:
     assert data_time("2022-07-21T20:21:04Z") == dt.datetime(2022, 7, 21, 20, 21, 4, tzinfo=dt.UTC)
     assert data_time("2022-07-21") == dt.datetime(2022, 7, 21, tzinfo=dt.UTC)
     assert data_time(None) is data_time("last week") is None
+
+
+def test_a_choice_by_dates_refuses_guesses_unless_told() -> None:
+    guessed = [replace(NAIP[0], date_is="guess"), NAIP[1]]
+    assert chosen(guessed) == ["b2020", "a2010"]
+    for rules in ({"months": [6, 8]}, {"preferred_months": [6]}, {"max_years_apart": 20}, {"dates": 2}):
+        with pytest.raises(SettingsError, match=r"guessed_dates: true"):
+            chosen(guessed, **rules)
+        chosen(guessed, guessed_dates=True, **rules)
+    years = [replace(scene, date_is="year") for scene in NAIP]
+    chosen(years, data=seconds(2021, 1, 1), max_years_apart=2)
+    with pytest.raises(SettingsError, match="goes by months"):
+        chosen(years, months=[6, 8])

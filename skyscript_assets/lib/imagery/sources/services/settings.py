@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from skyscript_assets.lib.secrets import holds_secret
 from skyscript_assets.lib.settings.base import UNSEEN, Colour, EnvironmentVariable, HostNames, Sha256, WebAddress
-from skyscript_assets.lib.settings.sources import SourceBase
+from skyscript_assets.lib.settings.sources import DateIs, SourceBase
 
 
 class ServiceSource(SourceBase):
@@ -21,6 +22,7 @@ class ServiceSource(SourceBase):
     datetime: dt.datetime | dt.date | None = Field(
         None, description="Date that stands for the images; needed where the service has no dimension TIME."
     )
+    date_is: DateIs = Field("guess", description="What `datetime` is worth; the time of a dimension TIME is stated.")
     api_key_variable: Annotated[EnvironmentVariable | None, UNSEEN] = Field(
         None, description="Environment variable with the service's key; `{api_key}` in `url` says where it goes."
     )
@@ -58,6 +60,11 @@ class ServiceSource(SourceBase):
         return self
 
 
+def places_of(template: str) -> set[str]:
+    """The places in braces of a template."""
+    return set(re.findall(r"\{[^}]*\}?", template))
+
+
 class XyzSource(ServiceSource):
     """Tiles of the usual web map (Web Mercator), by a template."""
 
@@ -67,10 +74,22 @@ class XyzSource(ServiceSource):
 
     @model_validator(mode="after")
     def _is_template(self) -> XyzSource:
-        tiled = "{z}" in self.url and "{x}" in self.url and ("{y}" in self.url or "{-y}" in self.url)
-        if not tiled and "{q}" not in self.url:
+        places = places_of(self.template)
+        if not (places >= {"{z}", "{x}"} and places & {"{y}", "{-y}"}) and "{q}" not in places:
             raise ValueError("url needs places {z}, {x} and {y} ({-y} where rows count from the south), or {q}")
+        if unknown := places - {"{z}", "{x}", "{y}", "{-y}", "{q}", "{api_key}"}:
+            raise ValueError(f"url has a place {min(unknown)}, which is not known: write out what it stands for")
         return self
+
+    @property
+    def template(self) -> str:
+        """The address with its own places alone.
+
+        Those by which other programs spread requests over servers (`{s}`, `{switch:a,b}`, `{a-c}`) name one, since
+        requests are held back anyway; that of finer tiles (`{r}`) is empty; `${z}` is `{z}`.
+        """
+        url = re.sub(r"\{switch:([^,}]*)[^}]*\}|\{(\w)-\w\}", r"\1\2", self.url.replace("${", "{"))
+        return url.replace("{s}", "a").replace("{r}", "")
 
 
 class OgcSource(ServiceSource):

@@ -23,7 +23,7 @@ from skyscript_assets.lib.imagery.sources.services.layer import (
     choose_format,
     dimension_values,
 )
-from skyscript_assets.lib.imagery.sources.services.settings import WmtsSource
+from skyscript_assets.lib.imagery.sources.services.settings import WmtsSource, places_of
 from skyscript_assets.lib.imagery.sources.services.xml import text_at
 
 PIXEL_M = 0.00028
@@ -64,6 +64,10 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     template = _template(source, key, url, capabilities, layer)
     for name, value in (values | {"TileMatrixSet": matrix_set, "TileMatrix": best.name}).items():
         template = template.replace(f"{{{name}}}", quote(value, safe=":"))
+    if unknown := places_of(template) - {"{x}", "{y}"}:
+        raise SceneError(
+            f"source {key}: its address of tiles has a place {min(unknown)} that the service says nothing of"
+        )
     return ServedLayer(best, client.keyless(template), _ground(layer), moment)
 
 

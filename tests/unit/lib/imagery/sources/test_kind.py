@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from skyscript_assets.demo import scene as demo_scene
 from skyscript_assets.lib import plugins
-from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.sources.earthengine import index as earthengine
-from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
+from skyscript_assets.lib.imagery.sources.kind import Search, check_source, check_terms, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
-from skyscript_assets.lib.settings.sources import Source
+from skyscript_assets.lib.settings.sources import Source, Terms
+from tests.scenes import SCENE
 from tests.web import feature
 from tests.workshop import shared_in
 
@@ -268,3 +269,22 @@ def test_images_elsewhere_are_not_asked_for(rasters: Path) -> None:
     assert check_source("S", STAC.model_copy(update={"gsd_m": 5.0}), shared_in(rasters))["items"] == 1
     remote = STAC.model_copy(update={"catalog": "https://stac.invalid"})
     assert check_source("S", remote, shared_in(rasters)) == {"gsd_m": 0.5, "extent": None}
+
+
+def test_a_credit_is_filled_in_and_tells_of_unknown_places(tmp_path: Path) -> None:
+    facts = vars(SCENE) | {"datetime": dt.datetime(2021, 7, 5, tzinfo=dt.UTC)}
+    image = {name: facts[name] for name in ("scene_id", "datetime", "footprint", "gsd_m", "crs", "transform", "width")}
+    image |= {name: facts[name] for name in ("height", "hrefs", "fingerprint")}
+    credited = FILES.model_copy(update={"attribution": "© {year} A, data {month}/{year} of {dataset}"})
+    found = Search("here", "S", credited, shared_in(tmp_path), (0, 0, 1, 1), tmp_path).scene(**image)
+    assert found.attribution == "© 2021 A, data 07/2021 of t"
+    with pytest.raises(ValidationError, match="{yaer} is no place"):
+        source(kind="files", paths=["a.tif"], attribution="© {yaer} A")
+
+
+def test_terms_have_to_be_accepted() -> None:
+    bound = FILES.model_copy(update={"terms": Terms(says="No bulk downloads.")})
+    with pytest.raises(SettingsError, match=r"No bulk downloads\..*`accepted: true` under sources.yaml: S.terms"):
+        check_terms("S", bound)
+    check_terms("S", bound.model_copy(update={"terms": Terms(says="None.", accepted=True)}))
+    check_terms("S", FILES)

@@ -50,3 +50,22 @@ def test_a_service_must_state_licence_and_attribution() -> None:
 def test_services_are_asked_twice_a_second_unless_they_allow_more() -> None:
     settings = load_settings(PACKAGED_PROFILES / "skyscript")
     assert {getattr(settings.sources[key], "requests_per_second", None) for key in ("ES", "DE", "FI")} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("url", "template"),
+    [
+        ("https://{s}.e.org/{z}/{x}/{y}{r}.png", "https://a.e.org/{z}/{x}/{y}.png"),
+        ("https://{switch:m1,m2}.e.org/${z}/${x}/${y}", "https://m1.e.org/{z}/{x}/{y}"),
+        ("https://{a-c}.e.org/{q}", "https://a.e.org/{q}"),
+        ("https://{1-4}.e.org/{z}/{x}/{-y}", "https://1.e.org/{z}/{x}/{-y}"),
+    ],
+)
+def test_places_of_other_programs_are_filled(url: str, template: str) -> None:
+    assert source(kind="xyz", url=url).template == template
+
+
+@pytest.mark.parametrize("place", ["{layer}", "{Z}", "{proj}", "{time:2020}", "{"])
+def test_places_that_are_not_known_are_refused(place: str) -> None:
+    with pytest.raises(ValidationError, match="which is not known"):
+        source(kind="xyz", url=f"https://e.org/{{z}}/{{x}}/{{y}}/{place}")
