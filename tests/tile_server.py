@@ -1,4 +1,4 @@
-"""A server on this machine that speaks XYZ, WMTS and WMS, and can fail in every way that services do.
+"""A server on this machine that speaks XYZ, WMTS, WMS and WCS, and can fail in every way that services do.
 
 Its picture is known in every pixel (`painted`): a function of the absolute column and row of a grid, so that a pixel
 that lands elsewhere, or an axis that is turned round, shows.
@@ -50,7 +50,7 @@ class TileServer(ThreadingHTTPServer):
         self.everything: Any = None
         self.refusals: list[tuple[int, dict[str, str]]] = []
         self.key = ""
-        self.media_type = "image/png"
+        self.media_type, self.format = "image/png", "PNG"
         self.tiles: list[tuple[int, int]] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.maps: Callable[[dict[str, str]], tuple[int, int, int, int]] | None = None
@@ -69,17 +69,19 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.requests.append((self.path, dict(self.headers)))
         parts = urlsplit(self.path)
-        query = {name.upper(): value for name, value in parse_qsl(parts.query)}
+        query: dict[str, str] = {}
+        for name, value in parse_qsl(parts.query):
+            query[name.upper()] = f"{query[name.upper()]};{value}" if name.upper() in query else value
         if server.key and server.key not in (*query.values(), *self.headers.values(), *unquote(parts.path).split("/")):
             self.answer(403, b"no key", {})
         elif server.refusals:
             status, headers = server.refusals.pop(0)
             self.answer(status, b"busy", headers)
-        elif query.get("REQUEST") == "GetMap" and server.maps is not None:
+        elif query.get("REQUEST") in ("GetMap", "GetCoverage") and server.maps is not None:
             self.tile(*server.maps(query))
         elif query.get("REQUEST") == "GetTile":
             self.numbered(int(query["TILECOL"]), int(query["TILEROW"]))
-        elif parts.path in server.documents or query.get("REQUEST") == "GetCapabilities":
+        elif parts.path in server.documents or query.get("REQUEST") in ("GetCapabilities", "DescribeCoverage"):
             document = server.documents.get(parts.path, "")
             self.answer(200 if document else 404, document.encode(), {"Content-Type": "application/xml"})
         else:
@@ -96,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         place = (column // width, row // height)
         self.server.tiles.append(place)
         fault = self.server.faults.get(place, self.server.everything)
-        body = encoded(painted(column, row, width, height))
+        body = encoded(painted(column, row, width, height), self.server.format)
         if fault is None:
             self.answer(200, body, {"Content-Type": self.server.media_type})
         elif fault == "stall":
@@ -197,3 +199,18 @@ def wms_document(
     </Layer>
   </Capability>
 </{root}>"""
+
+
+def wcs_document(
+    *, crs: str, labels: str, lower: str, upper: str, steps: tuple[str, str] = ("0.5 0", "0 -0.5"), points: str = ""
+) -> str:
+    """The description of the coverage `photos` of a WCS 2.0."""
+    vectors = "".join(f'<gml:offsetVector srsName="{crs}">{step}</gml:offsetVector>' for step in steps)
+    return f"""<?xml version="1.0"?>
+<wcs:CoverageDescriptions xmlns:wcs="http://www.opengis.net/wcs/2.0" xmlns:gml="http://www.opengis.net/gml/3.2">
+  <wcs:CoverageDescription gml:id="photos">
+    <gml:boundedBy><gml:Envelope srsName="{crs}" axisLabels="{labels}">
+      <gml:lowerCorner>{lower}</gml:lowerCorner><gml:upperCorner>{upper}</gml:upperCorner></gml:Envelope></gml:boundedBy>
+    <gml:domainSet><gml:RectifiedGrid dimension="2">{points}{vectors}</gml:RectifiedGrid></gml:domainSet>
+  </wcs:CoverageDescription>
+</wcs:CoverageDescriptions>"""

@@ -33,11 +33,20 @@ from skyscript_assets.lib.imagery.sources.services import client as client_modul
 from skyscript_assets.lib.imagery.sources.services import reader as reader_module
 from skyscript_assets.lib.imagery.sources.services.index import index_service
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
-from skyscript_assets.lib.imagery.sources.services.settings import Service, WmsSource, WmtsSource, XyzSource
+from skyscript_assets.lib.imagery.sources.services.settings import Service, WcsSource, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
-from tests.tile_server import TileServer, encoded, matrix_set, painted, tile_server, wms_document, wmts_document
+from tests.tile_server import (
+    TileServer,
+    encoded,
+    matrix_set,
+    painted,
+    tile_server,
+    wcs_document,
+    wms_document,
+    wmts_document,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -812,3 +821,94 @@ def test_chips_of_a_service_are_cut_as_they_are_served(
     data = (out / rows[1]["shard"]).read_bytes()[rows[1]["offset"] :][: rows[1]["length"]]
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     assert np.abs(pixels.astype(int) - painted(*absolute(scene, 300, 300), 128, 128)).mean() < 12
+
+
+# ------------------------------------------------------------------------------------------------------------------ WCS
+
+NORTHING_FIRST = "http://www.opengis.net/def/crs/EPSG/0/3067"  # ETRS-TM35FIN as the register orders it: easting first
+LEFT, TOP = 380_000.0, 6_680_000.0
+
+
+def wcs(server: TileServer, **facts: Any) -> WcsSource:
+    return WcsSource(**FACTS | {"url": f"{server.address}/wcs", "layer": "photos", "gsd_m": 0.5} | facts)
+
+
+def subsets(query: dict[str, str]) -> dict[str, list[str]]:
+    found = {}
+    for part in query["SUBSET"].split(";"):
+        name, _, values = part.rstrip(")").partition("(")
+        found[name] = values.split(",")
+    return found
+
+
+def serve_coverage(server: TileServer, axes: str, **facts: Any) -> None:
+    """A coverage of 20 km a side whose first pixel is the first of the picture."""
+    corners = {"E": (LEFT, LEFT + 20_000), "N": (TOP - 20_000, TOP), "time": ('"2019-01-01"', '"2021-06-01"')}
+    lower, upper = (" ".join(str(corners[label][end]) for label in axes.split()) for end in (0, 1))
+    server.documents["/wcs"] = wcs_document(labels=axes, lower=lower, upper=upper, **facts)
+    server.format, server.media_type = "TIFF", "image/tiff"
+
+    def place(query: dict[str, str]) -> tuple[int, int, int, int]:
+        cut = subsets(query)
+        west, east, south, north = (float(value) for name in ("E", "N") for value in cut[name])
+        return round((west - LEFT) * 2), round((TOP - north) * 2), round((east - west) * 2), round((north - south) * 2)
+
+    server.maps = place
+
+
+@pytest.mark.parametrize("axes", ["E N", "E N time"])
+def test_a_coverage_is_read_along_its_own_pixels(
+    server: TileServer, index: Callable[..., Any], cache: Path, axes: str
+) -> None:
+    serve_coverage(server, axes, crs=NORTHING_FIRST)
+    dated = {"datetime": None} if "time" in axes else {}
+    summary, (scene,) = index(wcs(server, **dated))
+    assert (summary["scenes"], summary["first_tile"]) == (1, "image")
+    assert scene.crs == "EPSG:3067"
+    assert_painted(scene, read_one(scene, wcs(server), cache, 100, 200, 700, 300), 100, 200, 700, 300)
+    assert scene.date_is == ("stated" if "time" in axes else "guess")
+    assert scene.datetime.year == (2021 if "time" in axes else 2020)
+    asked = [path for path, _ in server.requests if "GetCoverage" in path]
+    assert all(("time" in path) == ("time" in axes) for path in asked)
+
+
+def test_a_coverage_may_name_its_northing_first(server: TileServer, index: Callable[..., Any], cache: Path) -> None:
+    # That of Helsinki (EPSG:3879, ETRS-GK25FIN) has.
+    server.documents["/wcs"] = wcs_document(
+        crs="http://www.opengis.net/def/crs/EPSG/0/3879",
+        labels="N E",
+        lower="6660000 25480000",
+        upper="6690000 25510000",
+    )
+    server.format = "TIFF"
+
+    def place(query: dict[str, str]) -> tuple[int, int, int, int]:
+        cut = subsets(query)
+        west, east, south, north = (float(value) for name in ("E", "N") for value in cut[name])
+        return (
+            round((west - 25_480_000) * 2),
+            round((6_690_000 - north) * 2),
+            round((east - west) * 2),
+            round((north - south) * 2),
+        )
+
+    server.maps = place
+    _, (scene,) = index(wcs(server))
+    assert_painted(scene, read_one(scene, wcs(server), cache, 10, 20, 300, 300), 10, 20, 300, 300)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"steps": ("0.5 0", "0 -0.25")}, "square pixels"),
+        ({"crs": "EPSG:4326"}, "projected CRS"),
+        ({"crs": "nonsense"}, "nonsense"),
+        ({"steps": ("2 0", "0 -2")}, "no resolution near 0.5 m"),
+    ],
+)
+def test_a_coverage_that_is_not_as_stated_is_refused(
+    server: TileServer, index: Callable[..., Any], facts: dict[str, Any], message: str
+) -> None:
+    serve_coverage(server, "E N", **{"crs": NORTHING_FIRST} | facts)
+    with pytest.raises(SceneError, match=message):
+        index(wcs(server))

@@ -24,7 +24,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_every_source_is_listed_with_what_it_needs(listed: str) -> None:
     rows = {line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")}
     assert set(rows) == {"CH", "DE", "ES", "FI", "L8", "L9", "P3", "P5", "S2", "US"}
-    for text in ("wmts", "0.5", "19 59.4 to 31.6 70.1", "NLS_API_KEY (the service's key)", "CC-BY-4.0"):
+    for text in ("wcs", "0.5", "19 59.4 to 31.6 70.1", "NLS_API_KEY (the service's key)", "CC-BY-4.0"):
         assert text in rows["FI"]
     assert "no: NLS_API_KEY is not set" in rows["FI"]
     assert rows["ES"].rstrip(" │").endswith("yes")

@@ -15,7 +15,7 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.imagery.reader import Pixels
 from skyscript_assets.lib.secrets import told
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 """Formats of tiles, as Pillow names them; nothing else gets to guess at the bytes."""
 
 
@@ -26,7 +26,7 @@ def decode_tile(data: bytes, width: int, height: int, nodata: tuple[int, int, in
     all: no photograph is, but what services send where they have nothing is white, grey or black.
 
     Args:
-        data: PNG (palette, grey, RGB, with or without alpha, 8 or 16 bits), JPEG or WebP.
+        data: PNG (palette, grey, RGB, with or without alpha, 8 or 16 bits), JPEG, WebP or TIFF.
         width: Columns that the tile must have.
         height: Rows that it must have.
         nodata: A colour that stands for no data.
@@ -46,7 +46,7 @@ def decode_tile(data: bytes, width: int, height: int, nodata: tuple[int, int, in
         with image:
             rgb, valid = _rgb_and_valid(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CorruptInputError(f"is no whole PNG, JPEG or WebP image ({_reason(error, data)})") from error
+        raise CorruptInputError(f"is no whole PNG, JPEG, WebP or TIFF image ({_reason(error, data)})") from error
     if nodata is not None:
         valid &= (rgb != np.array(nodata, dtype=np.uint8)).any(axis=2)
     if (rgb == rgb[:1, :1]).all():

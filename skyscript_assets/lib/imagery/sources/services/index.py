@@ -21,8 +21,9 @@ from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import EDGE_PIECES, TileRange, nearest_grid, web_mercator_grid
 from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
-from skyscript_assets.lib.imagery.sources.services.settings import Service, WmsSource, WmtsSource, XyzSource
+from skyscript_assets.lib.imagery.sources.services.settings import Service, WcsSource, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
+from skyscript_assets.lib.imagery.sources.services.wcs import served_by_wcs
 from skyscript_assets.lib.imagery.sources.services.wms import served_by_wms
 from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
 
@@ -79,6 +80,8 @@ def _served(source: Service, key: str, ground: shapely.Geometry, client: Client)
             return served_by_wmts(source, key, ground, client)
         case WmsSource():
             return served_by_wms(source, key, ground, client)
+        case WcsSource():
+            return served_by_wcs(source, key, ground, client)
         case XyzSource():
             return _served_as_xyz(source, key, ground)
 
@@ -164,4 +167,4 @@ def _kind(settings: type[Service]) -> SourceKind[Any]:
     )
 
 
-XYZ, WMTS, WMS = _kind(XyzSource), _kind(WmtsSource), _kind(WmsSource)
+XYZ, WMTS, WMS, WCS = _kind(XyzSource), _kind(WmtsSource), _kind(WmsSource), _kind(WcsSource)

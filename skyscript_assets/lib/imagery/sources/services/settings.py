@@ -93,9 +93,9 @@ class XyzSource(ServiceSource):
 
 
 class OgcSource(ServiceSource):
-    """What WMTS and WMS have in common: a layer that their capabilities describe."""
+    """What WMTS, WMS and WCS have in common: a layer that they describe."""
 
-    layer: str = Field(description="Layer name.")
+    layer: str = Field(description="Name of the layer or coverage.")
     style: str | None = Field(None, description="Style; default: the layer's own.")
     format: Literal["image/jpeg", "image/png", "image/webp"] | None = Field(
         None, description="Image format; default: the first of JPEG, PNG and WebP that the layer has."
@@ -124,5 +124,12 @@ class WmsSource(OgcSource):
     transparent: bool = Field(default=True, description="Ask for transparency where there is no image (PNG and WebP).")
 
 
-Service = XyzSource | WmtsSource | WmsSource
+class WcsSource(OgcSource):
+    """A Web Coverage Service 2.0 (OGC 09-110r4), asked for GeoTIFFs of a coverage's own pixels."""
+
+    kind: Literal["wcs"] = "wcs"
+    tile_px: int = Field(512, ge=64, le=2048, description="Side of the subsets asked for, pixels.")
+
+
+Service = XyzSource | WmtsSource | WmsSource | WcsSource
 """Sources of tiles or maps."""

@@ -11,6 +11,9 @@ from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.decode import decode_tile
 from skyscript_assets.lib.secrets import shown
 
+_XY, _YX = ("{west}", "{south}", "{east}", "{north}"), ("{south}", "{west}", "{north}", "{east}")
+"""Lower and upper corner of a box, in either order of axes."""
+
 
 class TileAddress:
     """Addresses of the tiles of a service's scene, by their column and row in the service's own numbering."""
@@ -23,12 +26,14 @@ class TileAddress:
 
     def url(self, column: int, row: int) -> str:
         """Address of a tile, with `{api_key}` where its key belongs."""
+        sides = self._sides(column, row)
         places = {
             "{x}": str(column),
             "{y}": str(row),
             "{-y}": str(int(self._access.get("rows", 0)) - 1 - row),
             "{q}": _quadkey(column, row, int(self._access.get("zoom", 0))),
-            "{bbox}": self._bbox(column, row),
+            "{bbox}": ",".join(sides[place] for place in (_YX if self._access.get("axes") == "yx" else _XY)),
+            **sides,
         }
         url = self._template
         for place, value in places.items():
@@ -47,13 +52,12 @@ class TileAddress:
         nodata = self._access.get("nodata")
         return decode_tile(data, self.width, self.height, nodata and tuple(nodata))
 
-    def _bbox(self, column: int, row: int) -> str:
-        """The box of a map request: lower corner, upper corner, in the order of axes that the protocol wants."""
+    def _sides(self, column: int, row: int) -> dict[str, str]:
+        """The sides of a tile in the CRS."""
         left = self._left + (column - self.first_column) * self.width * self._pixel
         top = self._top - (row - self.first_row) * self.height * self._pixel
-        right, bottom = left + self.width * self._pixel, top - self.height * self._pixel
-        sides = (bottom, left, top, right) if self._access.get("axes") == "yx" else (left, bottom, right, top)
-        return ",".join(repr(round(side, 9)) for side in sides)
+        sides = (left, top - self.height * self._pixel, left + self.width * self._pixel, top)
+        return {place: repr(round(side, 9)) for place, side in zip(_XY, sides, strict=True)}
 
 
 DAMAGED_TRIES = 2
