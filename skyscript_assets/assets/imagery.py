@@ -141,7 +141,7 @@ def scene_index(run: Run[SourceConfig]) -> Counts:
         objects=run.input("osm_objects") / "objects.parquet" if kind.needs_objects else None,
         cache=run.store.cache("tiles"),
     )
-    return kind.index(search)
+    return kind.find(search)
 
 
 class OffsetsConfig(Model):

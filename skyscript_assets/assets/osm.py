@@ -85,7 +85,8 @@ def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
 def osm_objects(run: Run[None]) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
     (region,) = run.partition
-    summary = write_objects(run.input("osm_extract"), run.out, run.progress)
+    origin = next(record.counts["origin"] for key in run.inputs if (record := run.store.record(key)))
+    summary = write_objects(run.input("osm_extract"), run.out, run.progress, origin)
     if summary.outside and not summary.objects:
         raise NotCoveredError(
             f"region {region}: none of the extract's {summary.outside} tagged objects lies in its ground "

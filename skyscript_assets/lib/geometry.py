@@ -19,7 +19,10 @@ from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Bounds = tuple[float, float, float, float]
-"""(west, south, east, north)."""
+"""(west, south, east, north). Where a box lies across the antimeridian, its east goes on beyond 180 degrees."""
+
+TURNS = (0.0, 360.0, -360.0)
+"""What may be added to the longitudes of one box for them to meet those of another one, degrees."""
 
 WEB_MERCATOR_LATITUDE_LIMIT = 85.0511287798066
 """Latitude in degrees at which EPSG:3857 becomes square."""
@@ -32,6 +35,29 @@ STATED_GSD_FACTOR = 2.0
 
 SPLIT_PERIOD = 5
 """Cells in a row or column after which the split's pattern begins again: so many hold a test cell and a train cell."""
+
+
+def across_180(west: float, south: float, east: float, north: float) -> Bounds:
+    """A box as it is written elsewhere: with west > east across the antimeridian (RFC 7946, 5.2)."""
+    return west, south, round(east + 360.0, 9) if east < west else east, north
+
+
+def holds_ground(box: Bounds) -> bool:
+    """Whether a box is one on the globe; across the antimeridian it has its sides mistaken if wider than half of it."""
+    west, south, east, north = box
+    return -180 <= west < east <= max(180.0, west + 180.0) and west <= 180 and -90 <= south < north <= 90
+
+
+def overlap(one: Bounds, other: Bounds) -> bool:
+    """Whether two boxes share any ground."""
+    across = any(one[0] < other[2] + turn and other[0] + turn < one[2] for turn in TURNS)
+    return across and one[1] < other[3] and other[1] < one[3]
+
+
+def within_180(longitude_deg: FloatArray) -> FloatArray:
+    """Longitudes of a region across the antimeridian brought back to -180..180."""
+    beyond = np.abs(longitude_deg) > 180.0
+    return np.where(beyond, (longitude_deg + 180.0) % 360.0 - 180.0, longitude_deg) if beyond.any() else longitude_deg
 
 
 def hash_bits(*parts: object) -> int:
@@ -85,7 +111,7 @@ def cells_of(
     """Columns and rows (x, y) of the Web Mercator tiles that hold places (slippy-map numbering, y grows southward)."""
     n = 1 << zoom
     lat = np.radians(np.clip(latitude_deg, -WEB_MERCATOR_LATITUDE_LIMIT, WEB_MERCATOR_LATITUDE_LIMIT))
-    x = np.floor((longitude_deg + 180.0) / 360.0 * n)
+    x = np.floor((within_180(np.asarray(longitude_deg)) + 180.0) / 360.0 * n)
     y = np.floor((1.0 - np.arcsinh(np.tan(lat)) / np.pi) / 2.0 * n)
     return np.clip(x, 0, n - 1).astype(np.int64), np.clip(y, 0, n - 1).astype(np.int64)
 
@@ -141,11 +167,12 @@ def touch_splits(bounds: FloatArray, zoom: int) -> BoolArray:
     """Which boxes (west, south, east, north) in degrees, [n, 4], touch tiles of several splits."""
     x0, y0 = cells_of(bounds[:, 0], bounds[:, 3], zoom)
     x1, y1 = cells_of(bounds[:, 2], bounds[:, 1], zoom)
+    x1 += np.where(x1 < x0, 1 << zoom, 0)  # across the antimeridian the columns begin again
     # A row or a column of a whole period has both a test cell and a train cell.
     several = (x1 - x0 >= SPLIT_PERIOD - 1) | (y1 - y0 >= SPLIT_PERIOD - 1)
     few = ~several
     splits = splits_of(x0, y0)
     columns, rows = (range(int(reach[few].max(initial=0)) + 1) for reach in (x1 - x0, y1 - y0))
     for right, down in itertools.product(columns, rows):
-        several |= splits_of(np.minimum(x0 + right, x1), np.minimum(y0 + down, y1)) != splits
+        several |= splits_of(np.minimum(x0 + right, x1) % (1 << zoom), np.minimum(y0 + down, y1)) != splits
     return several

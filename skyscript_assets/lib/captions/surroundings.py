@@ -181,6 +181,9 @@ def _overlay(
     shift = tuple(chips[0]["osm_shift_m"] or NO_SHIFT)
     back = (-shift[0], -shift[1])
     lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
+    # Beyond 180 degrees where the region's objects are, which lies across them.
+    west, _, east, _ = shapely.bounds(objects.geometry[[objects.rows[chip["object_id"]] for chip in chips]]).T
+    lon += 360.0 * np.rint(((west + east)[:, None] / 2 - lon) / 360.0)
     outlines = shapely.transform(shapely.polygons(np.stack([lon, lat], axis=-1)), lambda p: move(p, back))
     near, which = seen.tree.query(outlines, predicate="intersects")
     found = seen.candidates[which]

@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs
+from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs, within_180
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift, move
 
@@ -67,6 +67,7 @@ class Grid:
     def bounds(self, windows: IntArray) -> FloatArray:
         """(west, south, east, north) in degrees, [n, 4], of windows (x0, y0, x1, y1), [n, 4].
 
+        Of a window across the antimeridian east is beyond 180; one around a pole is wider than half the globe.
         This is where OSM has their ground: a shift is taken back. Chips of scenes that are shifted differently thus
         share a split where they show the same ground.
         Corners and the middles of the edges are looked at: between them an edge bulges by far less than a pixel.
@@ -78,6 +79,7 @@ class Grid:
             self.origin[1] + np.stack([y0, y0, y0, ym, y1, y1, y1, ym]) * self.step[1],
             direction="INVERSE",
         )
+        lon += np.where((np.ptp(lon, axis=0) > 180.0) & (lon < 0.0), 360.0, 0.0)
         bounds = np.column_stack([lon.min(axis=0), lat.min(axis=0), lon.max(axis=0), lat.max(axis=0)])
         back = (-self.shift[0], -self.shift[1])
         return np.concatenate([move(bounds[:, :2], back), move(bounds[:, 2:], back)], axis=1)
@@ -107,7 +109,7 @@ def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator
     Raises:
         SceneError: the CRS cannot be read, or does not suit the footprint.
     """
-    points = move(points, shift)
+    points = move(np.column_stack([within_180(points[:, 0]), points[:, 1]]), shift)
     shapely.prepare(scene.footprint)
     inside = np.flatnonzero(shapely.intersects_xy(scene.footprint, points[:, 0], points[:, 1]))
     if len(inside) == 0:

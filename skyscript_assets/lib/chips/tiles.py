@@ -126,7 +126,7 @@ def place(grid: Grid, tiles: Tiles, codes: HashArray, plan: PlanSettings, split_
 def judge(grid: Grid, windows: IntArray, split_zoom: int) -> IntArray:
     """What is wrong with windows (x0, y0, x1, y1), [n, 4].
 
-    A window across the antimeridian counts as outside: no box in degrees describes it.
+    A window around a pole counts as outside: no box in degrees describes it.
     """
     inside = np.flatnonzero(shapely.covers(grid.footprint, shapely.box(*windows.T.astype(np.float64))))
     bounds = grid.bounds(windows[inside])

@@ -16,6 +16,7 @@ import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
+from skyscript_assets.lib.geometry import within_180
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time
 from skyscript_assets.lib.settings.sources import SceneChoice
 
@@ -141,8 +142,9 @@ def _years_apart(taken: FloatArray, edited: FloatArray, data_s: float, choice: S
 
 def _covered(scenes: Sequence[Scene], points: FloatArray) -> tuple[IntArray, IntArray]:
     """Every (object, scene) whose footprint holds the object's place."""
-    order = np.argsort(points[:, 0], kind="stable")  # NaN last
-    x, y = points[order, 0], points[order, 1]
+    longitudes = within_180(points[:, 0])
+    order = np.argsort(longitudes, kind="stable")  # NaN last
+    x, y = longitudes[order], points[order, 1]
     objects, seen = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for index, scene in enumerate(scenes):
         west, south, east, north = scene.bounds

@@ -7,6 +7,9 @@ header.
 from __future__ import annotations
 
 import json
+import math
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,8 @@ from skyscript_assets.lib.errors import (
     UpstreamMissingError,
 )
 from skyscript_assets.lib.files import inside, write_text
-from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suffix_of, version_note
+from skyscript_assets.lib.geometry import TURNS, Bounds, across_180, holds_ground
+from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, opened, suffix_of, version_note
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import Ground, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
@@ -35,6 +38,8 @@ FACTS_FILE = "extract.json"
 
 _MEANINGLESS_BOXES = frozenset({(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0)})
 """Boxes that some programs write into the header where they know none."""
+
+_XML_HEADER_BYTES, _SIDES = 1 << 16, (b"minlon", b"minlat", b"maxlon", b"maxlat")
 
 
 def stage_extract(
@@ -115,9 +120,9 @@ def read_header(path: Path) -> dict[str, Any]:
     """What an extract (PBF, or XML: plain, bzip2 or gzip) says about itself; its objects are not read.
 
     Returns:
-        header_bbox: (west, south, east, north) in degrees, None where the header states no box of use; timestamp of the
-        data, ISO 8601; replication_url, where later changes are published, and replication_sequence, the number of the
-        last change that is in; generator; required_features and optional_features of a PBF, which its readers must know
+        header_bbox: (west, south, east, north) in degrees, as stated, None where there is none; timestamp of the data,
+        ISO 8601; replication_url, where later changes are published, and replication_sequence, the number of the last
+        change that is in; generator; required_features and optional_features of a PBF, which its readers must know
         and may pass over; sorted: whether it promises nodes first, then ways, then relations, each by id.
 
     Raises:
@@ -129,15 +134,16 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with osmium.io.Reader(path, osmium.osm.NOTHING) as reader:
             header = reader.header()
-    except RuntimeError as error:
+        # osmium tells nothing of a PBF's features, and takes up to three odd bytes for its end.
+        pbf = PbfFile(path) if path.suffix == ".pbf" else None
+        box = pbf.box if pbf else _box_of_xml(path)
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
         raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
     if header.has_multiple_object_versions:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
-    # osmium tells nothing of a PBF's features, and takes up to three odd bytes for its end.
-    pbf = PbfFile(path) if path.suffix == ".pbf" else None
     sequence = header.get("osmosis_replication_sequence_number")
     return {
-        "header_bbox": _usable_box(header.box()),
+        "header_bbox": box,
         "timestamp": header.get("osmosis_replication_timestamp") or header.get("timestamp") or None,
         "replication_url": header.get("osmosis_replication_base_url") or None,
         "replication_sequence": int(sequence) if sequence.isdecimal() else None,
@@ -148,13 +154,13 @@ def read_header(path: Path) -> dict[str, Any]:
     }
 
 
-def _usable_box(box: osmium.osm.Box) -> Bounds | None:
-    if not box.valid():
-        return None
-    bounds = (box.bottom_left.lon, box.bottom_left.lat, box.top_right.lon, box.top_right.lat)
-    if bounds in _MEANINGLESS_BOXES or bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
-        return None
-    return bounds
+def _box_of_xml(path: Path) -> Bounds | None:
+    """The box that the beginning of an XML file states: osmium takes its lesser longitude for the western one."""
+    with opened(path) as file:
+        _, _, bounds = file.read(_XML_HEADER_BYTES).partition(b"<bounds ")
+    found = [re.search(rb"^[^<>]*\b%s\s*=\s*.\s*([-+]?\d+(\.\d*)?)" % side, bounds) for side in _SIDES]
+    west, south, east, north = (float(side[1]) if side else math.nan for side in found)
+    return None if None in found else (west, south, east, north)
 
 
 def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, path: Path) -> dict[str, Any]:
@@ -196,14 +202,18 @@ def _box_of_ground(key: str, region: Region, polygon: Ground | None, stated: Bou
     wanted, what = polygon, f"polygon {region.polygon}"
     if region.bbox is not None:
         wanted, what = shapely.box(*region.bbox.bounds), f"box {region.bbox.bounds}"
+    usable = None if stated is None or stated in _MEANINGLESS_BOXES else across_180(*stated)
+    usable = usable if usable is not None and holds_ground(usable) else None
     if wanted is None:
-        if stated is None:
+        if usable is None:
+            states = "no box" if stated is None else f"the box {stated}, which does not tell the ground of the extract"
             raise SettingsError(
-                f"region {key}: the header of {origin} states no box; "
+                f"region {key}: the header of {origin} states {states}; "
                 f"give regions.{key}.bbox (west, south, east, north) in regions.yaml"
             )
-        return stated
-    if stated is not None and shapely.intersection(wanted, shapely.box(*stated)).area == 0:
+        return usable
+    there = [shapely.box(usable[0] + turn, usable[1], usable[2] + turn, usable[3]) for turn in TURNS] if usable else []
+    if there and shapely.intersection(wanted, shapely.union_all(there)).area == 0:
         raise NotCoveredError(
             f"region {key}: the {what} of regions.yaml shares no ground with {origin}, which covers {stated}"
         )

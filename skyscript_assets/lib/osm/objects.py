@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import xml.parsers.expat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,17 +27,19 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError
-from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.geometry import TURNS, Bounds, within_180
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
+from skyscript_assets.lib.osm.assembly import assembled, relations_text, turned_text, ways_text
 from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
 from skyscript_assets.lib.osm.measures import hilbert_index
+from skyscript_assets.lib.osm.origin import opened
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags, nodes_of, relations_of, ways_of
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
 from skyscript_assets.lib.osm.polygons import Ground
 from skyscript_assets.lib.osm.shapes import (
+    AROUND_A_POLE,
     MEMBERS_MISSING,
     NO_WAYS,
     UNITS_PER_DEGREE,
@@ -120,7 +123,9 @@ class _Rows:
     outside: int = 0
 
 
-def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) -> ObjectsSummary:
+def write_objects(
+    extract_folder: Path, out: Path, progress: Progress = silent, origin: str | None = None
+) -> ObjectsSummary:
     """Write `objects.parquet` and `invalid.parquet` of a staged extract.
 
     Every node, way and area with at least one tag becomes a row if it touches the region's ground; the tag `type`
@@ -131,22 +136,27 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent) 
         extract_folder: Output of `stage_extract`: `extract.json` and the file it names.
         out: Existing folder for the two tables.
         progress: Told the blocks of the extract that are done.
+        origin: Where the extract came from, as messages name it; default: its own path.
 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.
         CorruptInputError: either cannot be read, or the extract is not sorted or holds an object twice.
         NoSpaceError: the disk has less room than unpacking needs.
     """
-    path, bounds, polygon = read_staged(extract_folder)
+    staged, bounds, polygon = read_staged(extract_folder)
     scratch = out / ".scratch"
     # A run that was killed left its own there.
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
+    path = staged if staged.suffix == ".pbf" else scratch / "extract.osm.pbf"
     try:
-        if path.suffix != ".pbf":
-            path = _as_pbf(path, scratch / "extract.osm.pbf")
+        if path is not staged:
+            _bring_into_pbf(staged, path)
         with _system_memory():
             return _Writing(PbfFile(path), bounds, polygon, out, scratch, progress).run()
+    except CorruptInputError as error:
+        name = origin or str(staged)
+        raise CorruptInputError(str(error).replace(str(path), name).replace(str(staged), name)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -163,15 +173,26 @@ def _system_memory() -> Iterator[None]:
 
 
 class _Deleted:
-    """A filter of osmium that drops deleted objects."""
+    """A filter of osmium that drops deleted objects: invisible ones, and those that JOSM marks for deletion."""
 
-    def _drop(self, obj: Any) -> bool:
-        return bool(obj.deleted)
+    def __init__(self, path: Path) -> None:
+        marked: dict[str, set[int]] = {"node": set(), "way": set(), "relation": set()}
 
-    node = way = relation = _drop
+        def begin(name: str, attributes: dict[str, str]) -> None:
+            if attributes.get("action") == "delete" and name in marked:
+                marked[name].add(int(attributes["id"]))
+
+        parser = xml.parsers.expat.ParserCreate()
+        parser.StartElementHandler = begin
+        with opened(path) as file:
+            parser.ParseFile(file)
+        self.node, self.way, self.relation = (partial(self._drop, marked[name]) for name in marked)
+
+    def _drop(self, marked: set[int], obj: Any) -> bool:
+        return bool(obj.deleted) or obj.id in marked
 
 
-def _as_pbf(path: Path, target: Path) -> Path:
+def _bring_into_pbf(path: Path, target: Path) -> None:
     """Bring an extract of another format into a PBF, as fast to write as to read."""
     # Looked after beforehand: osmium's writer does not survive a full disk.
     need = path.stat().st_size * _UNPACKED.get(path.suffix, 1)
@@ -183,10 +204,9 @@ def _as_pbf(path: Path, target: Path) -> Path:
             osmium.io.Reader(path) as reader,
             osmium.SimpleWriter(osmium.io.File(str(target), "pbf,pbf_compression=none")) as writer,
         ):
-            osmium.apply(reader, _Deleted(), writer)
-    except RuntimeError as error:  # all that osmium raises
+            osmium.apply(reader, _Deleted(path), writer)
+    except (RuntimeError, xml.parsers.expat.ExpatError, EOFError, KeyError, ValueError) as error:
         raise CorruptInputError(f"{path} cannot be read ({error}); get the extract again") from error
-    return target
 
 
 class _Writing:
@@ -213,10 +233,11 @@ class _Writing:
         self._needed = np.unique(np.concatenate([np.zeros(0, np.int64), *(some.refs for some in areas)]))
         table = HilbertTable(self._out / "objects.parquet", OBJECT_SCHEMA, self._scratch, self._borders(nodes))
         with (self._scratch / "members.opl").open("wb") as members:
-            for found, rows in self._ahead(self._nodes, nodes, NODE_BLOCKS):
-                self._check_order("n", found.ids)
-                self._locations.add(found.ids, found.places)
-                self._take(rows, table)
+            for batch in self._ahead(self._nodes, nodes, NODE_BLOCKS):
+                for found, rows in batch:
+                    self._check_order("n", found.ids)
+                    self._locations.add(found.ids, found.places)
+                    self._take(rows, table)
             self._locations.finish()
             for ids, text, rows in self._ahead(self._ways, ways, WAY_BLOCKS):
                 self._check_order("w", ids)
@@ -224,7 +245,7 @@ class _Writing:
                 self._take(rows, table)
             for some in areas:
                 members.write(relations_text(some))
-        for shaped in _shape_relations(areas, Path(members.name)):
+        for shaped in self._areas(areas, Path(members.name)):
             self._take(self._rows(shaped), table)
         table.finish(sorted(self._found.types))
         return self._summary()
@@ -266,7 +287,7 @@ class _Writing:
         if buckets < 2 or not nodes:
             return np.zeros(0, np.uint64)
         sampled = nodes[:: max(1, len(nodes) // _SAMPLE_BLOCKS)]
-        places = np.concatenate([self._file.read(nodes_of, [block]).places for block in sampled])
+        places = np.concatenate([found.places for block in sampled for found in self._file.read(nodes_of, [block])])
         places = places[places[:, 0] != NOWHERE]
         keys = np.sort(hilbert_index(*(places.T / UNITS_PER_DEGREE)))
         return np.unique(keys[np.arange(1, buckets) * len(keys) // buckets]) if len(keys) else keys
@@ -295,10 +316,9 @@ class _Writing:
         self._found.invalid += [(f"r{osm_id}", NO_WAYS) for osm_id in areas.ids[empty].tolist()]
         return areas.at(np.flatnonzero(~empty))
 
-    def _nodes(self, blocks: range) -> tuple[Nodes, _Rows]:
+    def _nodes(self, blocks: range) -> list[tuple[Nodes, _Rows]]:
         """Nodes of some blocks, and rows of the tagged ones."""
-        nodes = self._file.read(nodes_of, blocks)
-        return nodes, self._rows(shape_nodes(nodes))
+        return [(nodes, self._rows(shape_nodes(nodes))) for nodes in self._file.read(nodes_of, blocks)]
 
     def _ways(self, blocks: range) -> tuple[IntArray, bytes, _Rows]:
         """Ids of the ways of some blocks, those that relations need as text, and rows of the tagged ones."""
@@ -308,13 +328,43 @@ class _Writing:
         used = np.flatnonzero(tagged | member)
         ways = every.at(used)
         places = self._locations.find(ways.refs)
+        if ways.places is not None:
+            stated = ways.places[:, 0] != NOWHERE
+            places[stated] = ways.places[stated]
         text = ways_text(ways, places, np.flatnonzero(member[used]), own=False)
         return every.ids, text, self._rows(shape_ways(ways, places, tagged[used]))
+
+    def _areas(self, relations: list[Objects], members: Path) -> Iterator[Shaped]:
+        """Areas of relations; those that may lie across the antimeridian are made once more, with the globe turned."""
+        at_180 = self._bounds[0] <= -180.0 or self._bounds[2] >= 180.0
+        held: dict[int, Shaped] = {}
+        for shaped in _shape_relations(relations, members):
+            doubtful = {named for named in shaped.invalid if at_180 or named[1] == AROUND_A_POLE}
+            held |= {int(named[0][1:]): Shaped(invalid=[named]) for named in doubtful}
+            for shapes in shaped.shapes:
+                wide = np.flatnonzero(shapes.widths > 180.0)
+                held |= {int(shapes.objects.ids[row]): Shaped([shapes.at(np.array([row]))]) for row in wide}
+            yield Shaped(
+                [shapes.at(np.flatnonzero(shapes.widths <= 180.0)) for shapes in shaped.shapes],
+                [named for named in shaped.invalid if named not in doubtful],
+            )
+        if not held:
+            return
+        again = [some.at(np.flatnonzero(np.isin(some.ids, list(held)))) for some in relations]
+        text = self._scratch / "turned.opl"
+        with text.open("wb") as file:
+            file.writelines(turned_text(members, again))
+        for shapes in (shapes for shaped in _shape_relations(again, text) for shapes in shaped.shapes):
+            narrow = shapes.at(np.flatnonzero(shapes.widths <= 180.0)).moved(180.0)
+            for osm_id in narrow.objects.ids.tolist():
+                del held[osm_id]
+            yield Shaped([narrow])
+        yield from held.values()
 
     def _rows(self, shaped: Shaped) -> _Rows:
         """Rows of what touches the ground; the others are counted."""
         rows = _Rows(invalid=shaped.invalid)
-        for shapes in shaped.shapes:
+        for shapes in (shapes for every in shaped.shapes for shapes in self._in_frame(every)):
             rows.types |= shapes.types
             kept = np.flatnonzero(self._touched(shapes))
             rows.outside += len(shapes.boxes) - len(kept)
@@ -322,6 +372,18 @@ class _Writing:
             if len(kept):
                 rows.tables.append(self._table(shapes if len(kept) == len(shapes.boxes) else shapes.at(kept)))
         return rows
+
+    def _in_frame(self, every: Shapes) -> Iterator[Shapes]:
+        """Them at the longitudes of the region's box, which go on beyond 180 degrees where it lies across them."""
+        west, _, east, _ = self._bounds
+        low, high = every.boxes[:, 0], every.boxes[:, 2]
+        if west >= -180.0 and east <= 180.0 and high.max(initial=0.0) < 180.0:
+            yield every
+            return
+        turn = np.select([(low + turn <= east) & (high + turn >= west) for turn in TURNS], TURNS, 0.0)
+        for degrees in np.unique(turn).tolist():
+            some = every.at(np.flatnonzero(turn == degrees))
+            yield some.moved(degrees) if degrees else some
 
     def _touched(self, shapes: Shapes) -> BoolArray:
         """[n] which of them touch the ground."""
@@ -354,7 +416,9 @@ class _Writing:
             pa.array(shapes.length_m),
         ]
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2.0
-        return pa.Table.from_arrays(arrays, schema=OBJECT_SCHEMA), hilbert_index(centres[:, 0], centres[:, 1])
+        return pa.Table.from_arrays(arrays, schema=OBJECT_SCHEMA), hilbert_index(
+            within_180(centres[:, 0]), centres[:, 1]
+        )
 
     def _tags(self, tags: Tags) -> pa.MapArray:
         keys, values = (tags.strings.take(pa.array(places)) for places in (tags.keys, tags.values))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import shapely
 
@@ -82,7 +83,18 @@ def read_polygon(path: Path) -> Ground:
     except _PROBLEMS as error:
         problem = str(error).partition("; It might help")[0]
         raise CorruptInputError(f"{path} cannot be read as {suffix} ({problem}); correct the polygon") from error
-    return shapely.orient_polygons(shapely.normalize(ground))
+    return shapely.orient_polygons(shapely.normalize(_in_one_piece(ground)))
+
+
+def _in_one_piece(ground: Any) -> Any:
+    """Ground that is cut at 180 degrees (RFC 7946, 3.1.9), its smaller side moved beyond them to the other one."""
+    parts = shapely.get_parts(ground)
+    western = shapely.bounds(parts)[:, 2] <= 0
+    smaller = western if shapely.area(parts[western]).sum() < shapely.area(parts[~western]).sum() else ~western
+    step = 360.0 if smaller is western else -360.0
+    parts[smaller] = shapely.transform(parts[smaller], lambda places: places + np.array([step, 0.0]))
+    (west, _, east, _), (low, _, high, _) = ground.bounds, shapely.total_bounds(parts)
+    return shapely.union_all(parts) if east - west > 180.0 >= high - low else ground
 
 
 def polygon_digest(path: Path) -> str | None:

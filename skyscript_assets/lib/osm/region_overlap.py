@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.geometry import TURNS, Bounds
 from skyscript_assets.lib.tables import BBOX_TYPE, read_table, write_table
 
 OVERLAP_FILE = "overlap.parquet"
@@ -56,14 +57,17 @@ def write_region_overlap(
     found = OVERLAP_SCHEMA.empty_table()
     owners = {}
     for name, (path, other) in sorted(earlier.items()):
-        west, south = max(bbox[0], other[0]), max(bbox[1], other[1])
-        east, north = min(bbox[2], other[2]), min(bbox[3], other[3])
-        if name >= region or west > east or south > north:
+        # One of two regions may lie across the antimeridian, with longitudes beyond 180 degrees.
+        turns = [turn for turn in TURNS if bbox[0] + turn <= other[2] and other[0] <= bbox[2] + turn]
+        south, north = max(bbox[1], other[1]), min(bbox[3], other[3])
+        if name >= region or not turns or south > north:
             continue
         table = read_table(path, _NEEDED_SCHEMA, columns=_NEEDED_SCHEMA.names)
         box = {side: pc.struct_field(table["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")}
         x, y = (box["xmin"] + box["xmax"]) / 2, (box["ymin"] + box["ymax"]) / 2
-        there = table["object_id"].filter(pa.array((x >= west) & (x <= east) & (y >= south) & (y <= north)))
+        inside = (x >= other[0]) & (x <= other[2]) & (y >= south) & (y <= north)
+        inside &= np.logical_or.reduce([(x >= bbox[0] + turn) & (x <= bbox[2] + turn) for turn in turns])
+        there = table["object_id"].filter(pa.array(inside))
         there = there.filter(pc.is_in(there, value_set=ids))
         there = there.filter(pc.invert(pc.is_in(there, value_set=found["object_id"].combine_chunks())))
         owners[name] = len(there)

@@ -18,6 +18,7 @@ from skyscript_assets.lib.osm import wkb
 from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES, closed_way_kinds
 from skyscript_assets.lib.osm.assembly import assembled, ways_text
 from skyscript_assets.lib.osm.measures import path_lengths_m, ring_areas_m2
+from skyscript_assets.lib.osm.pbf.blocks import MAX_LONGITUDE as HALF
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects
 from skyscript_assets.lib.osm.ragged import any_of, closed, kept_offsets, offsets_of, ranges
 from skyscript_assets.lib.osm.rings import plain_rings
@@ -29,6 +30,7 @@ TOO_FEW_NODES = "area of fewer than four nodes"
 NO_WAYS = "relation without ways"
 MEMBERS_MISSING = "members missing from the extract"
 NO_RINGS = "rings cross or do not close"
+AROUND_A_POLE = "around a pole, or wider than half the globe"
 
 UNITS_PER_DEGREE = 10_000_000
 """Locations are whole numbers of 1e-7 degrees."""
@@ -64,6 +66,18 @@ class Shapes:
         of = self.boxes[rows], self.area_m2[rows], self.length_m[rows]
         return Shapes(self.letter, self.objects.at(rows), geometry, *of, self.types)
 
+    @property
+    def widths(self) -> FloatArray:
+        """[n] from the western to the eastern side of each box, degrees."""
+        return self.boxes[:, 2] - self.boxes[:, 0]
+
+    def moved(self, degrees: float) -> Shapes:
+        """All of them so many degrees further east."""
+        shapes = shapely.from_wkb(self.geometry.to_numpy(zero_copy_only=False))
+        shapes = shapely.transform(shapes, lambda places: np.round(places + np.array([degrees, 0.0]), 7))
+        boxes = np.round(self.boxes + np.array([degrees, 0.0, degrees, 0.0]), 7)
+        return replace(self, geometry=pa.array(shapely.to_wkb(shapes), pa.binary()), boxes=boxes)
+
 
 @dataclass
 class Shaped:
@@ -94,19 +108,58 @@ def shape_nodes(nodes: Nodes) -> Shaped:
 def shape_ways(ways: Objects, places: Places, tagged: BoolArray) -> Shaped:
     """Lines and areas of tagged ways.
 
+    One that is wide as its longitudes stand, but narrow once the globe is turned by half, lies across the antimeridian:
+    it is shaped turned, and its longitudes then go on beyond 180 degrees.
+
     Args:
         ways: The ways, n of them.
         places: [refs, 2] longitudes and latitudes of their nodes, 1e-7 degrees, `NOWHERE` for those that are missing.
         tagged: [n] which of them are shaped.
     """
-    found = Shaped()
-    if tagged.any():
-        complete = ~any_of(places[:, 0] == NOWHERE, ways.ref_offsets)
-        ends_meet = closed(places, ways.ref_offsets)
-        area, line = closed_way_kinds(ways.tags)
-        _shape_lines(found, ways, places, tagged & (line | ~ends_meet), complete)
-        _shape_closed_ways(found, ways, places, tagged & area & ends_meet, complete)
+    found, offsets = Shaped(), ways.ref_offsets
+    if not tagged.any():
+        return found
+    complete = ~any_of(places[:, 0] == NOWHERE, offsets)
+    area, line = closed_way_kinds(ways.tags)
+    across = beyond = wide = complete & (_widths(places, offsets) > HALF)
+    if wide.any():
+        across = wide & (_widths(turned(places), offsets) <= HALF)
+        beyond = wide & ~across & around(places[:, 0] / UNITS_PER_DEGREE, offsets)
+    for turn in (False, True) if across.any() else (False,):
+        here, mine, some = turned(places) if turn else places, tagged & (across == turn), Shaped()
+        ends_meet = closed(here, offsets)
+        lines, areas = mine & (line | ~ends_meet), mine & area & ends_meet
+        some.note("w", ways.ids[lines & beyond], AROUND_A_POLE)
+        some.note("a", ways.ids[areas & beyond], AROUND_A_POLE)
+        _shape_lines(some, ways, here, lines & ~beyond, complete)
+        _shape_closed_ways(some, ways, here, areas & ~beyond, complete)
+        found.invalid += some.invalid
+        found.shapes += [shapes.moved(180.0) for shapes in some.shapes] if turn else some.shapes
     return found
+
+
+def turned(places: Places) -> Places:
+    """Places with the globe turned by half: those at the antimeridian come to longitude 0."""
+    answer = places.copy()
+    answer[:, 0] += np.where(places[:, 0] < 0, np.int32(HALF), np.int32(-HALF))
+    return answer
+
+
+def _widths(places: Places, offsets: IntArray) -> IntArray:
+    """[n] from the westernmost to the easternmost place of each list; all 0 where none can be wide."""
+    widths, longitudes = np.zeros(len(offsets) - 1, np.int64), places[:, 0]
+    if int(longitudes.max(initial=0)) - int(longitudes.min(initial=0)) > HALF:
+        some = offsets[1:] > offsets[:-1]
+        low, high = (edge.reduceat(longitudes, offsets[:-1][some]) for edge in (np.minimum, np.maximum))
+        widths[some] = high.astype(np.int64) - low
+    return widths
+
+
+def around(longitudes: FloatArray, offsets: IntArray) -> BoolArray:
+    """[n] whether lists of longitudes, degrees, step over more than half the globe but not over all of it."""
+    steps = np.abs(np.diff(longitudes, prepend=longitudes[:1]))
+    steps[offsets[:-1][offsets[:-1] < len(steps)]] = 0.0
+    return any_of((steps > 180.0) & (steps < 360.0), offsets)
 
 
 def _shape_lines(found: Shaped, ways: Objects, places: Places, wanted: BoolArray, complete: BoolArray) -> None:
@@ -204,7 +257,12 @@ def shape_areas(found: Shaped, letter: str, objects: Objects, geometries: list[b
     geometry = pa.array(shapely.to_wkb(shapes), pa.binary())
     boxes = shapely.bounds(shapes).reshape(-1, 4)
     types = frozenset({shape.geom_type for shape in shapes})
-    found.shapes.append(Shapes(letter, objects.at(kept), geometry, boxes, area, length, types))
+    made_of = Shapes(letter, objects.at(kept), geometry, boxes, area, length, types)
+    if (made_of.widths > 180.0).any():
+        beyond = np.bincount(owner, weights=around(places[:, 0], offsets), minlength=len(kept)) > 0
+        found.note(letter, objects.ids[kept[beyond]], AROUND_A_POLE)
+        made_of = made_of.at(np.flatnonzero(~beyond))
+    found.shapes.append(made_of)
 
 
 def areas_of(relations: Objects) -> Objects:

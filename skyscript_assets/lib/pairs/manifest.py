@@ -151,14 +151,19 @@ def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     ids, splits = chips["chip_id"].to_pylist(), chips["split"].to_numpy(zero_copy_only=False)
     bbox = chips["bbox"].combine_chunks()
     sides = np.column_stack([bbox.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
+    # Chips across the antimeridian lie on both sides of the globe.
+    again = np.flatnonzero(sides[:, 2] > 180.0)
+    sides = np.concatenate([sides, sides[again] - np.array([360.0, 0.0, 360.0, 0.0])])
+    chip = np.concatenate([np.arange(len(ids)), again])
+    splits = splits[chip]
     held_out = np.flatnonzero(splits != "train")
     tree = shapely.STRtree(shapely.box(*sides[held_out].T))
     first, found = tree.query(shapely.box(*sides.T))
     second = held_out[found]
     # A pair of two held-out chips is found from both sides; one of them counts.
-    differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (first < second))
+    differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
     first, second = first[differ], second[differ]
     overlap = (sides[first, :2] < sides[second, 2:]).all(axis=1) & (sides[second, :2] < sides[first, 2:]).all(axis=1)
-    found_pairs = sorted(zip(first[overlap].tolist(), second[overlap].tolist(), strict=True))
+    found_pairs = sorted(set(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True)))
     examples = [f"{ids[a]} ({splits[a]}), {ids[b]} ({splits[b]})" for a, b in found_pairs[:MAX_EXAMPLES]]
     return len(found_pairs), examples

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import is_name
+from skyscript_assets.lib.geometry import Bounds, across_180, holds_ground, overlap
 
 
 def _is_name(text: str) -> str:
@@ -63,7 +64,7 @@ class CaptionText(Model):
 
 
 class BBox(Model):
-    """A box in degrees, EPSG:4326; it does not cross the antimeridian."""
+    """A box in degrees, EPSG:4326; with west > east it lies across the antimeridian."""
 
     west: float = Field(ge=-180, le=180, description="Western edge, degrees east.")
     south: float = Field(ge=-90, le=90, description="Southern edge, degrees north.")
@@ -72,20 +73,20 @@ class BBox(Model):
 
     @model_validator(mode="after")
     def _in_order(self) -> BBox:
-        if not (self.west < self.east and self.south < self.north):
-            raise ValueError("a box needs west < east and south < north")
+        if not holds_ground(self.bounds):
+            raise ValueError(
+                "a box needs west < east (across 180 degrees west > east, less than 180 wide), south < north"
+            )
         return self
 
     @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """(west, south, east, north) in degrees."""
-        return (self.west, self.south, self.east, self.north)
+    def bounds(self) -> Bounds:
+        """(west, south, east, north) in degrees; across the antimeridian east is beyond 180."""
+        return across_180(self.west, self.south, self.east, self.north)
 
     def intersects(self, other: BBox) -> bool:
         """Whether the two boxes share any ground."""
-        return (
-            self.west < other.east and other.west < self.east and self.south < other.north and other.south < self.north
-        )
+        return overlap(self.bounds, other.bounds)
 
 
 class Shared(Model):

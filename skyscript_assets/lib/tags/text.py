@@ -59,7 +59,9 @@ _WORD_REASONS: dict[str, str] = {
         ),
         "identifier": (
             "ref id uuid guid code number wikidata wikipedia wikimedia mapillary image panoramax uri reference geohash "
-            "hash lat lon latitude longitude latitud longitud callsign registration mmsi imo isbn vatin"
+            "hash lat lon latitude longitude latitud longitud callsign registration mmsi imo isbn vatin "
+            "3dshapes canvec dcgis dibavod fantoir geobase gnis ibge ksj2 lacounty linz linz2osm lojic massgis mvdgis "
+            "naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
         ),
         "source": "attribution converted",
         "note": (
@@ -73,7 +75,10 @@ _WORD_REASONS: dict[str, str] = {
     }.items()
     for word in words.split()
 }
-"""Reason why a key that holds such a word (between `:` and `_`) carries text and not a class."""
+"""Reason why a key that holds such a word (between `:` and `_`) carries text and not a class.
+
+Among the identifiers are the namespaces of imported registers: what stands behind them is a field of a table.
+"""
 
 _PREFIX_REASONS: tuple[tuple[str, str], ...] = (
     ("source", "source"),
@@ -83,7 +88,7 @@ _PREFIX_REASONS: tuple[tuple[str, str], ...] = (
     ("direction_", "name"),
     ("seamark:information", "note"),
     *((f"{prefix}", "identifier") for prefix in ("gns:", "clc:", "mml:", "bfs:", "swisstopo:", "opengeodb:", "siren:")),
-    *((f"{prefix}", "identifier") for prefix in ("tiger:", "gnis:", "naptan:", "ruian:", "iso3166", "nhd:", "kms:")),
+    *((f"{prefix}", "identifier") for prefix in ("iso3166", "kms:")),
     *((f"{prefix}", "identifier") for prefix in ("noaa:", "rednap:", "ign:", "noise:", "immo_", "_")),
 )
 """The same for what a lower-case key begins with: edit history, and the fields of imported registers and tracks."""

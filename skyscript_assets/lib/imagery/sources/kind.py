@@ -17,6 +17,7 @@ import shapely
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.errors import SceneError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.footprints import wrapped
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.progress import Progress, silent
@@ -127,6 +128,7 @@ class SourceKind(Kind[S]):
         check: Compares what a source states with its images by their headers, as far as they are on this machine;
             returns facts as JSON values, raises `SceneError` or `SettingsError`.
         needs_objects: Whether its scenes are made from OSM objects.
+        across_180: Whether it finds scenes over a region that lies across 180 degrees, whose box goes on beyond them.
     """
 
     index: Callable[[Search[S]], Mapping[str, Any]]
@@ -136,6 +138,16 @@ class SourceKind(Kind[S]):
     reading: Callable[[S], Reading] = lambda _source: Reading()
     check: Callable[[str, S, Shared], dict[str, Any]] = stated_facts
     needs_objects: bool = False
+    across_180: bool = False
+
+    def find(self, search: Search[S]) -> Mapping[str, Any]:
+        """Write the scenes: `index`, where the region lies where the kind can follow; else raises SceneError."""
+        if not (self.across_180 or -180.0 <= search.bbox[0] <= search.bbox[2] <= 180.0):
+            raise SceneError(
+                f"region {search.region} lies across 180 degrees {search.bbox}, where source {search.key} cannot be "
+                f"searched ({search.source.kind}): make two regions of it, one with east: 180, one with west: -180"
+            )
+        return self.index(search)
 
 
 def source_kind(name: str) -> SourceKind[Any]:
@@ -162,9 +174,10 @@ def check_ground(key: str, source: SourceBase, shared: Shared, outlines: Sequenc
     """
     if source.extent is None or not outlines:
         return
-    ground, where = shapely.box(*source.extent.bounds), f"sources.yaml: {key}.extent"
+    ground, where = wrapped(shapely.box(*source.extent.bounds)), f"sources.yaml: {key}.extent"
     boxes = shared.boxes
-    stated = shapely.union_all([shapely.box(*box.bounds) for box in boxes if box is not None]).intersection(ground)
+    regions = [wrapped(shapely.box(*box.bounds)) for box in boxes if box is not None]
+    stated = shapely.union_all(regions).intersection(ground)
     if None not in boxes and stated.area > 0:
         ground, where = stated, f"{where} and the bbox of a region in regions.yaml"
     if not shapely.intersects(ground, outlines).any():

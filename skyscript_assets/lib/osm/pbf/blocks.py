@@ -7,6 +7,7 @@ Format: OSM wiki, "PBF Format", and osmformat.proto of openstreetmap/OSM-binary.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.arrays import IntArray
+from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.osm.pbf.wire import Messages, chained, column, deltas, fields, running, signed
 from skyscript_assets.lib.osm.ragged import kept_offsets, offsets_of, ranges
 
-Kind = Literal["nodes", "dense", "ways", "relations", "changesets"]
+Kind = Literal["nodes", "dense", "ways", "relations"]
 
 NANODEGREES = 100
 """Nanodegrees in one unit of location, 1e-7 degrees; also the format's default granularity."""
@@ -30,7 +31,9 @@ MAX_LONGITUDE, MAX_LATITUDE = 1_800_000_000, 900_000_000
 NOWHERE = -(1 << 31)
 """Longitude and latitude of a node without a valid place."""
 
-_KINDS: dict[int, Kind] = {1: "nodes", 2: "dense", 3: "ways", 4: "relations", 5: "changesets"}
+_KINDS: dict[int, Kind] = {1: "nodes", 2: "dense", 3: "ways", 4: "relations"}
+"""Groups of other kinds, such as changesets, are passed over."""
+
 _WAY_MEMBER = 1
 _NOTHING = memoryview(b"")
 
@@ -70,6 +73,8 @@ class Objects:
         refs: [refs] node ids of ways, way ids of relations, empty for nodes.
         ref_offsets: [n + 1] where each object's refs begin.
         roles: [refs] place of a member's role in `tags.strings`, empty but for relations.
+        places: [refs, 2] longitude and latitude of each node, 1e-7 degrees, where ways carry them, else `NOWHERE`; None
+            where no way does.
     """
 
     ids: IntArray
@@ -79,6 +84,7 @@ class Objects:
     refs: IntArray
     ref_offsets: IntArray
     roles: IntArray
+    places: NDArray[np.int32] | None = None
 
     def at(self, rows: IntArray) -> Objects:
         """Some of the objects, with their tags and refs."""
@@ -92,6 +98,7 @@ class Objects:
             self.refs[taken],
             offsets_of(counts),
             self.roles[taken] if len(self.roles) else self.roles,
+            None if self.places is None else self.places[taken],
         )
 
 
@@ -110,6 +117,14 @@ class Nodes:
     places: NDArray[np.int32]
     tagged: Objects
     rows: IntArray
+
+    def shown(self, visible: BoolArray) -> Nodes:
+        """Those that are marked as visible, [n]: the others are deleted."""
+        if visible.all():
+            return self
+        kept = visible[self.rows]
+        rows = (np.cumsum(visible) - 1)[self.rows[kept]]
+        return Nodes(self.ids[visible], self.places[visible], self.tagged.at(np.flatnonzero(kept)), rows)
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,7 @@ class Block:
                 numbers[number] = value if value < 1 << 63 else value - (1 << 64)
             elif number == 1:
                 strings = value
-            elif number == 2 and len(value):
-                kind = _KINDS.get(value[0] >> 3)
-                if kind is None:
-                    raise ValueError(f"it has a group of kind {value[0] >> 3}")
+            elif number == 2 and len(value) and (kind := _KINDS.get(value[0] >> 3)) is not None:
                 groups.append((kind, value))
         return Block(strings, groups, numbers[17], (numbers[20], numbers[19]), numbers[18])
 
@@ -211,18 +223,19 @@ def _strings(tables: Sequence[memoryview]) -> tuple[pa.StringArray, IntArray]:
     return array, offsets_of(counts)
 
 
-def nodes_of(blocks: Sequence[Block]) -> Nodes:
-    """Nodes of some blocks.
+def nodes_of(blocks: Sequence[Block]) -> list[Nodes]:
+    """Nodes of some blocks in the order of the file, all at once where they are not dense here and plain there.
 
     Raises:
-        ValueError: they are not OSM data, or mix dense and plain nodes.
+        ValueError: they are not OSM data.
     """
-    dense, plain = _Groups.of(blocks, "dense"), _Groups.of(blocks, "nodes")
-    if not plain.contents:
-        return _dense_nodes(dense)
-    if dense.contents:
-        raise ValueError("it mixes dense and plain nodes")
-    return _plain_nodes(plain)
+    groups = [(kind, block, (kind, content)) for block in blocks for kind, content in block.groups if kind in _NODES]
+    if len({kind for kind, *_ in groups}) < 2:
+        return [_NODES[kind](_Groups.of(blocks, kind)) for kind, *_ in groups[:1]]
+    runs = itertools.groupby(groups, key=lambda group: group[0])
+    return [
+        _NODES[kind](_Groups.of([replace(block, groups=[own]) for _, block, own in run], kind)) for kind, run in runs
+    ]
 
 
 def _dense_nodes(groups: _Groups) -> Nodes:
@@ -238,7 +251,9 @@ def _dense_nodes(groups: _Groups) -> Nodes:
     tags, rows = _dense_tags(groups, pairs, pair_offsets, offsets)
     stamps = stamps[rows] * _per_group(groups, group[rows], "date_granularity_ms")
     tagged = Objects(ids[rows], versions[rows], stamps, tags, *_no_refs(len(rows)))
-    return Nodes(ids, _places(groups, group, lon, lat), tagged, rows)
+    nodes = Nodes(ids, _places(groups, group, lon, lat), tagged, rows)
+    visible, of = column([_content(info.get(6)) for info in infos])
+    return nodes.shown(_optional(((visible == 0).astype(np.int64), of), offsets) == 0) if len(visible) else nodes
 
 
 def _dense_tags(groups: _Groups, pairs: IntArray, pair_offsets: IntArray, offsets: IntArray) -> tuple[Tags, IntArray]:
@@ -267,13 +282,16 @@ def _plain_nodes(groups: _Groups) -> Nodes:
     messages = Messages.of(groups.contents)
     ids = signed(messages.number(1))
     lat, lon = signed(messages.number(8)), signed(messages.number(9))
-    objects = _objects(groups, messages, ids)
+    objects, visible = _objects(groups, messages, ids)
     rows = np.flatnonzero(np.diff(objects.tags.offsets))
-    return Nodes(ids, _places(groups, messages.group, lon, lat), objects.at(rows), rows)
+    return Nodes(ids, _places(groups, messages.group, lon, lat), objects.at(rows), rows).shown(visible)
+
+
+_NODES = {"dense": _dense_nodes, "nodes": _plain_nodes}
 
 
 def ways_of(blocks: Iterable[Block]) -> Objects:
-    """Ways of some blocks, with the ids of their nodes.
+    """Ways of some blocks, with the ids of their nodes, and their places where ways carry them (`LocationsOnWays`).
 
     Raises:
         ValueError: they are not OSM data.
@@ -281,8 +299,25 @@ def ways_of(blocks: Iterable[Block]) -> Objects:
     groups = _Groups.of(blocks, "ways")
     messages = Messages.of(groups.contents)
     steps, offsets = messages.packed(8)
-    objects = _objects(groups, messages, messages.number(1))
-    return replace(objects, refs=running(signed(steps), offsets), ref_offsets=offsets)
+    objects, visible = _objects(groups, messages, messages.number(1))
+    places = _way_places(groups, messages, offsets)
+    ways = replace(objects, refs=running(signed(steps), offsets), ref_offsets=offsets, places=places)
+    return ways if visible.all() else ways.at(np.flatnonzero(visible))
+
+
+def _way_places(groups: _Groups, messages: Messages, offsets: IntArray) -> NDArray[np.int32] | None:
+    """Places of the nodes of ways that carry them (fields 9 and 10, deltas); some ways of a block may not."""
+    (lat, own), (lon, of_lon) = messages.packed(9), messages.packed(10)
+    if len(lat) == len(lon) == 0:
+        return None
+    counts, refs = np.diff(own), np.diff(offsets)
+    if not np.array_equal(own, of_lon) or np.any((counts != refs) & (counts != 0)):
+        raise ValueError("a way has more nodes than places")
+    places = np.full((offsets[-1], 2), NOWHERE, np.int32)
+    places[np.repeat(counts > 0, refs)] = _places(
+        groups, np.repeat(messages.group, counts), running(signed(lon), own), running(signed(lat), own)
+    )
+    return places
 
 
 def relations_of(blocks: Iterable[Block]) -> Objects:
@@ -293,7 +328,7 @@ def relations_of(blocks: Iterable[Block]) -> Objects:
     """
     groups = _Groups.of(blocks, "relations")
     messages = Messages.of(groups.contents)
-    objects = _objects(groups, messages, messages.number(1))
+    objects, visible = _objects(groups, messages, messages.number(1))
     steps, offsets = messages.packed(9)
     members = running(signed(steps), offsets)
     kinds, kind_offsets = messages.packed(10)
@@ -302,11 +337,12 @@ def relations_of(blocks: Iterable[Block]) -> Objects:
         raise ValueError("a relation has more members than roles")
     roles = groups.string_places(roles, np.repeat(messages.group, np.diff(offsets)))
     ways = kinds == _WAY_MEMBER
-    return replace(objects, refs=members[ways], ref_offsets=kept_offsets(ways, offsets), roles=roles[ways])
+    objects = replace(objects, refs=members[ways], ref_offsets=kept_offsets(ways, offsets), roles=roles[ways])
+    return objects if visible.all() else objects.at(np.flatnonzero(visible))
 
 
-def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> Objects:
-    """What all kinds of messages share: id, tags, version and time."""
+def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> tuple[Objects, BoolArray]:
+    """What all kinds of messages share: id, tags, version and time; and which of them, [n], are not deleted."""
     keys, offsets = messages.packed(2)
     values, value_offsets = messages.packed(3)
     if not np.array_equal(offsets, value_offsets):
@@ -315,7 +351,7 @@ def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> Objects:
     tags = Tags(offsets, groups.string_places(keys, group), groups.string_places(values, group), groups.strings)
     info = messages.inner(4)
     stamps = info.number(2) * _per_group(groups, messages.group, "date_granularity_ms")
-    return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids)))
+    return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids))), info.number(6, default=1) != 0
 
 
 def _places(groups: _Groups, group: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:

@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.osm.pbf.blocks import Block, Kind
 from skyscript_assets.lib.osm.pbf.wire import fields
 
@@ -32,7 +33,7 @@ KNOWN_FEATURES = frozenset({"OsmSchema-V0.6", "DenseNodes"})
 SORTED = "Sort.Type_then_ID"
 """Optional feature of a file with nodes first, then ways, then relations, each by id."""
 
-_ORDER: dict[Kind, int] = {"nodes": 0, "dense": 0, "ways": 1, "relations": 2, "changesets": 3}
+_ORDER: dict[Kind, int] = {"nodes": 0, "dense": 0, "ways": 1, "relations": 2}
 _T = TypeVar("_T")
 _PROBLEMS = (ValueError, IndexError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
@@ -44,6 +45,7 @@ class PbfFile:
         path: The file.
         required: Features that a reader must know.
         optional: Features that it may pass over.
+        box: West, south, east and north in degrees as its header states them, None where it states no box.
         blocks: Data blocks in it.
     """
 
@@ -56,6 +58,7 @@ class PbfFile:
         self.path = path
         self.required: tuple[str, ...] = ()
         self.optional: tuple[str, ...] = ()
+        self.box: Bounds | None = None
         self._blobs: list[tuple[int, int]] = []
         size = path.stat().st_size
         try:
@@ -77,12 +80,12 @@ class PbfFile:
         if name == b"OSMData":
             self._blobs.append((place, length))
         elif name == b"OSMHeader":
-            named = [
-                (number, bytes(value).decode())
-                for number, value in fields(memoryview(_unpacked(file.read(length))))
-                if number in (4, 5) and isinstance(value, memoryview)
-            ]
-            self.required, self.optional = (tuple(text for number, text in named if number == n) for n in (4, 5))
+            header = fields(memoryview(_unpacked(file.read(length))))
+            known = [(number, value) for number, value in header if isinstance(value, memoryview)]
+            self.required, self.optional = (
+                tuple(bytes(value).decode() for number, value in known if number == n) for n in (4, 5)
+            )
+            self.box = next((_box(value) for number, value in known if number == 1), None)
         file.seek(place + length)
 
     @cached_property
@@ -130,12 +133,14 @@ class PbfFile:
         found = []
         with self.path.open("rb") as file:
             for number in numbers:
-                place, size = self._blobs[number]
-                file.seek(place)
-                block = Block.of(_unpacked(file.read(size)))
-                self._check_order(number, [_ORDER[kind] for kind, _ in block.groups])
-                found.append(block)
+                found.append(self._block(file, number))
+                self._check_order(number, _kinds(found[-1]))
         return found
+
+    def _block(self, file: BinaryIO, number: int) -> Block:
+        place, size = self._blobs[number]
+        file.seek(place)
+        return Block.of(_unpacked(file.read(size)))
 
     def _check_order(self, number: int, kinds: list[int]) -> None:
         """Raise CorruptInputError where a block holds what a sorted file would have elsewhere."""
@@ -153,19 +158,30 @@ class PbfFile:
         low, high = 0, self.blocks
         while low < high:
             middle = (low + high) // 2
-            with self._blame([middle]), self.path.open("rb") as file:
-                place, size = self._blobs[middle]
-                file.seek(place)
-                kinds = [_ORDER[kind] for kind, _ in Block.of(_unpacked(file.read(size))).groups]
-            low, high = (low, middle) if kinds and kinds[0] >= order else (middle + 1, high)
+            with self._blame(range(middle, high)), self.path.open("rb") as file:
+                kinds = (_kinds(self._block(file, number)) for number in range(middle, high))
+                # A block without objects counts as the next one that has some.
+                begins = next((found[0] for found in kinds if found), order)
+            low, high = (low, middle) if begins >= order else (middle + 1, high)
         return low
+
+
+def _kinds(block: Block) -> list[int]:
+    return [_ORDER[kind] for kind, _ in block.groups]
+
+
+def _box(message: memoryview) -> Bounds:
+    """A HeaderBBox: left, right, top and bottom in nanodegrees, as signed integers."""
+    sides = {number: (value >> 1 ^ -(value & 1)) / 1e9 for number, value in fields(message) if isinstance(value, int)}
+    west, east, north, south = (sides.get(number, 0.0) for number in (1, 2, 3, 4))
+    return west, south, east, north
 
 
 def unsorted_error(path: Path) -> CorruptInputError:
     """What is said of a file whose objects are not in the order of type and id."""
     return CorruptInputError(
-        f"{path} is not sorted: nodes, ways and relations must follow each other by id; "
-        "bring it in order with `osmium sort`"
+        f"{path} is not sorted: nodes, ways and relations must follow each other by id (negative ids first, -1 before "
+        "-2); bring it in order with `osmium sort`, or give it new ids with `osmium renumber`"
     )
 
 

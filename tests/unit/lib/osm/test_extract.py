@@ -58,10 +58,20 @@ def test_the_header_is_read_of_every_format(tmp_path: Path, suffix: str) -> None
         assert header["timestamp"] == "2024-05-06T07:08:09Z"
 
 
-@pytest.mark.parametrize("box", [None, (0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0), (1.0, 1.0, 1.0, 2.0)])
-def test_a_box_that_says_nothing_counts_as_none(tmp_path: Path, box: tuple[float, float, float, float] | None) -> None:
-    path = write_extract(tmp_path / "a.osm.pbf", box)
-    assert read_header(path)["header_bbox"] is None
+@pytest.mark.parametrize("suffix", [".osm.pbf", ".osm.gz"])
+@pytest.mark.parametrize("box", [(0.0, 0.0, 180.0, 90.0), (-180.0, -90.0, 180.0, 90.0), (1.0, 1.0, 1.0, 2.0)])
+def test_a_box_that_says_nothing_is_named_and_another_asked_for(
+    tmp_path: Path, box: tuple[float, float, float, float], suffix: str
+) -> None:
+    write_extract(tmp_path / f"a{suffix}", box)
+    with pytest.raises(SettingsError) as refused:
+        stage(tmp_path, path=f"a{suffix}")
+    assert str(refused.value) == (
+        f"region here: the header of {tmp_path / f'a{suffix}'} states the box {box}, which does not tell the ground of "
+        "the extract; give regions.here.bbox (west, south, east, north) in regions.yaml"
+    )
+    bbox = BBox(west=10, south=50, east=11, north=51)
+    assert stage(tmp_path, path=f"a{suffix}", bbox=bbox)["bbox"] == [10, 50, 11, 51]
 
 
 def test_the_header_s_replication_and_order_are_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import shapely
 
 from skyscript_assets.lib.errors import MissingInputError, SceneError
 from skyscript_assets.lib.files import file_stamp
+from skyscript_assets.lib.imagery.footprints import wrapped
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Preview,
     Stated,
@@ -60,7 +61,7 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
             left_out["without_data"] += 1
         elif scene.scene_id in scenes:
             left_out["duplicates"] += 1
-        elif scene.footprint.intersects(shapely.box(*search.bbox)):
+        elif scene.footprint.intersects(wrapped(shapely.box(*search.bbox))):
             scenes[scene.scene_id] = scene
         else:
             left_out["outside"] += 1
@@ -224,4 +225,5 @@ KIND = SourceKind(
     check_scene=check_unchanged,
     requirements=_requirements,
     check=check_files,
+    across_180=True,
 )

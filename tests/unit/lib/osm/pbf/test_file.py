@@ -2,6 +2,7 @@ import contextlib
 import lzma
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, nodes_of, relations_of, ways_of
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, nodes_of, relations_of, ways_of
 from skyscript_assets.lib.osm.pbf.file import MAX_BLOB_BYTES, PbfFile
 from skyscript_assets.lib.osm.pbf.wire import fields
 
@@ -60,6 +61,11 @@ def file_of(folder: Path, *blobs: bytes) -> PbfFile:
 
 def node(osm_id: int, lat: int, lon: int, more: bytes = b"") -> bytes:
     return field(1, b"\x08" + zigzag(osm_id) + more + b"\x40" + zigzag(lat) + b"\x48" + zigzag(lon))
+
+
+def nodes_in(file: PbfFile, blocks: Iterable[int] = (0,)) -> Nodes:
+    (nodes,) = file.read(nodes_of, blocks)
+    return nodes
 
 
 START = blob(field(1, HEADER), b"OSMHeader")
@@ -112,26 +118,26 @@ def test_a_block_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
 def test_blocks_are_unpacked_whatever_packed_them(tmp_path: Path, at: int, pack: object) -> None:
     content = block(node(5, 500_000_000, 100_000_000))
     file = file_of(tmp_path, START, blob(number(2, len(content)) + field(at, pack(content))))  # type: ignore[operator]
-    assert file.read(nodes_of, [0]).places.tolist() == [[100_000_000, 500_000_000]]
+    assert nodes_in(file).places.tolist() == [[100_000_000, 500_000_000]]
 
 
 def test_granularity_and_offsets_move_places(tmp_path: Path) -> None:
     more = number(17, 1000) + number(19, 5_000_000_000) + number(20, -7_000_000_000)
     file = file_of(tmp_path, START, blob(field(1, block(node(5, 12, -34), more=more))))
-    assert file.read(nodes_of, [0]).places.tolist() == [[-70_000_340, 50_000_120]]
+    assert nodes_in(file).places.tolist() == [[-70_000_340, 50_000_120]]
 
 
 def test_a_place_beyond_the_poles_is_no_place(tmp_path: Path) -> None:
     file = file_of(
         tmp_path, START, blob(field(1, block(node(5, 900_000_001, 0) + node(6, 900_000_000, 1_800_000_000))))
     )
-    assert file.read(nodes_of, [0]).places.tolist() == [[NOWHERE, NOWHERE], [1_800_000_000, 900_000_000]]
+    assert nodes_in(file).places.tolist() == [[NOWHERE, NOWHERE], [1_800_000_000, 900_000_000]]
 
 
 def test_plain_nodes_have_their_tags_versions_and_times(tmp_path: Path) -> None:
     tags = field(2, varint(1)) + field(3, varint(2)) + field(4, number(1, 7) + number(2, 30))
     content = block(node(5, 1, 2) + node(6, 3, 4, tags), b"natural", b"tree", more=number(18, 500))
-    nodes = file_of(tmp_path, START, blob(field(1, content))).read(nodes_of, [0])
+    nodes = nodes_in(file_of(tmp_path, START, blob(field(1, content))))
     tagged = nodes.tagged
     assert (nodes.ids.tolist(), nodes.rows.tolist()) == ([5, 6], [1])
     assert (tagged.ids.tolist(), tagged.versions.tolist(), tagged.timestamps_ms.tolist()) == ([6], [7], [15_000])
@@ -154,7 +160,7 @@ def test_what_osmium_writes_is_read(tmp_path: Path, option: str) -> None:
     file = PbfFile(path)
     node_blocks, way_blocks, relation_blocks = file.sections()
     nodes, ways, relations = (
-        file.read(nodes_of, node_blocks),
+        nodes_in(file, node_blocks),
         file.read(ways_of, way_blocks),
         file.read(relations_of, relation_blocks),
     )
