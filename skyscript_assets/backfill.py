@@ -17,6 +17,7 @@ import dagster as dg
 from skyscript_assets import runs
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import LEVELS, STAGES, Level
+from skyscript_assets.checks import FRESH
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.progress import Progress, listening, silent
 from skyscript_assets.lib.settings.load import Settings
@@ -54,6 +55,7 @@ class StepResult:
         error: What went wrong, failed checks included; None where it went well.
         seconds: Time of each asset of the run, by name.
         failed_checks: Names of checks that failed with severity ERROR.
+        warnings: What the checks found that failed with severity WARN, but for `fresh`.
     """
 
     step: Step
@@ -61,6 +63,7 @@ class StepResult:
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     failed_checks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def steps_of(settings: Settings) -> list[Step]:
@@ -190,14 +193,26 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
             error = message_of(event.job_failure_data)
     if error is None and not result.success:
         error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
-    failed = tuple(
-        f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
-        for evaluation in result.get_asset_check_evaluations()
-        if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
-    )
+    unmet = [evaluation for evaluation in result.get_asset_check_evaluations() if not evaluation.passed]
+    failed = tuple(_name(check) for check in unmet if check.severity is dg.AssetCheckSeverity.ERROR)
+    # Once a check: what follows from an empty table, or a poor one, is empty too.
+    warned = {check.check_name: check for check in reversed(unmet) if check.severity is dg.AssetCheckSeverity.WARN}
+    warnings = tuple(_warning(check) for name, check in sorted(warned.items()) if name != FRESH)
     if error is None and failed:
         error = f"failed checks: {', '.join(failed)}"
-    return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed)
+    return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed, warnings=warnings)
+
+
+def _name(check: dg.AssetCheckEvaluation) -> str:
+    return f"{check.asset_key.to_user_string()}.{check.check_name}"
+
+
+def _warning(check: dg.AssetCheckEvaluation) -> str:
+    """What a check wants and what it found, in one line."""
+    stage = STAGES[check.asset_key.to_user_string()]
+    wanted = next(known.description for known in stage.checks if known.name == check.check_name)
+    found = {name: value.value for name, value in check.metadata.items() if name != "partition"}
+    return f"{_name(check)} failed ({wanted} Found: {found})"
 
 
 def message_of(failure: object) -> str:

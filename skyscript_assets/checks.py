@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,7 +68,7 @@ def of_tables(tables: Mapping[str, pa.Schema], unique: str | None, empty: str) -
     main = next(iter(tables))
     yield Check("columns", "Each table has the declared columns.", lambda folder, _: _columns(folder, tables))
     if empty != "passes":
-        yield Check("rows", "The main table has rows.", lambda folder, _: _rows(folder / main), warn=empty == "warns")
+        yield Check("rows", "The main table has rows.", partial(_rows, main), warn=empty == "warns")
     if unique is not None:
         description = f"No {unique} occurs twice."
         yield Check("unique_ids", description, lambda folder, _: _unique(folder / main, unique), blocking=True)
@@ -83,9 +84,9 @@ def _columns(folder: Path, tables: Mapping[str, pa.Schema]) -> Verdict:
     return Verdict(not wrong, {"wrong": wrong})
 
 
-def _rows(table: Path) -> Verdict:
-    rows = pq.read_metadata(table).num_rows
-    return Verdict(rows > 0, {"rows": rows})
+def _rows(table: str, folder: Path, counts: Mapping[str, Any]) -> Verdict:
+    rows = pq.read_metadata(folder / table).num_rows
+    return Verdict(rows > 0, {"rows": rows} if rows else {**counts, "rows": rows})
 
 
 def _unique(table: Path, column: str) -> Verdict:
@@ -101,6 +102,16 @@ def _rejected(folder: Path, counts: Mapping[str, Any]) -> Verdict:  # noqa: ARG0
     share = 1 - reasons.get("ok", 0) / total if total else 0.0
     return Verdict(share <= MAX_REJECTED_SHARE, {"share": share, "reasons": reasons})
 
+
+MOST_SHAPED = Check(
+    "most_shaped",
+    "Most tagged ways and relations have a geometry.",
+    lambda _, counts: Verdict(
+        counts["invalid"] <= counts["lines"] + counts["areas"] + counts["outside"],
+        {name: counts[name] for name in ("nodes", "lines", "areas", "outside", "invalid", "invalid_reasons")},
+    ),
+    warn=True,
+)
 
 REJECTED_SHARE = Check("rejected_share", "Most planned chips were accepted.", _rejected, warn=True)
 

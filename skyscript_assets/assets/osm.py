@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import dagster as dg
 
-from skyscript_assets import metadata
+from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.errors import NotCoveredError, TooLittleDataError
 from skyscript_assets.lib.imagery.scenes import covers
@@ -55,7 +55,7 @@ def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
     config=_extract_config,
     preview=_extract_preview,
     pool="download",
-    code_version="2",
+    code_version="3",
 )
 def osm_extract(run: Run[ExtractConfig]) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
@@ -79,8 +79,9 @@ def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     upstream=("osm_extract",),
     tables={"objects.parquet": OBJECT_SCHEMA, "invalid.parquet": INVALID_SCHEMA},
     unique="object_id",
+    more_checks=(checks.MOST_SHAPED,),
     preview=_objects_preview,
-    code_version="2",
+    code_version="3",
 )
 def osm_objects(run: Run[None]) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""

@@ -82,6 +82,8 @@ def _run_steps(every: Outputs, steps: list[backfill.Step], wait: float, **how: A
             bar.advance(task)
             if result.ran:
                 bar.console.print(_line(result), soft_wrap=True)
+                for warning in result.warnings:
+                    bar.console.print(f"  [yellow]![/] {escape(warning)}", soft_wrap=True)
     if ran := sum(result.ran for result in results):
         memory, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, time.monotonic() - started
         console.print(

@@ -7,8 +7,7 @@ nodes' locations, as OPL text (osmcode.org/opl-file-format); neither tags nor id
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
-from skyscript_assets.lib.osm.pbf.blocks import MAX_LONGITUDE, NOWHERE, Objects
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
 from skyscript_assets.lib.osm.ragged import offsets_of, ranges
 
 _ROLES = pa.array(["outer", "inner", ""])
@@ -110,22 +109,6 @@ def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, IntArray]:
     add(ord(","), wanted=True)
     wanted = np.stack(kept, axis=1)
     return pa.py_buffer(np.stack(columns, axis=1)[wanted]), np.cumsum(wanted.sum(axis=1))
-
-
-def turned_text(text: Path, relations: Sequence[Objects]) -> Iterator[bytes]:
-    """The ways in a file of text that relations have as members, with the globe turned by half, and the relations."""
-    members = {osm_id for some in relations for osm_id in some.refs.tolist()}
-    with text.open("rb") as lines:
-        for line in lines:
-            if line.startswith(b"w") and int(line[1 : line.index(b" ")]) in members:
-                yield re.sub(rb"x(-?\d+)\.(\d+)", _turned, line)
-    yield from map(relations_text, relations)
-
-
-def _turned(longitude: re.Match[bytes]) -> bytes:
-    units = int(longitude[1] + longitude[2])
-    units += MAX_LONGITUDE if units < 0 else -MAX_LONGITUDE
-    return b"x%s%d.%07d" % (b"-" if units < 0 else b"", *divmod(abs(units), 10**7))
 
 
 def relations_text(relations: Objects) -> bytes:

@@ -29,7 +29,7 @@ from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError
 from skyscript_assets.lib.geometry import TURNS, Bounds, within_180
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.osm.assembly import assembled, relations_text, turned_text, ways_text
+from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
 from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
@@ -39,7 +39,6 @@ from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags, n
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
 from skyscript_assets.lib.osm.polygons import Ground
 from skyscript_assets.lib.osm.shapes import (
-    AROUND_A_POLE,
     MEMBERS_MISSING,
     NO_WAYS,
     UNITS_PER_DEGREE,
@@ -49,6 +48,7 @@ from skyscript_assets.lib.osm.shapes import (
     shape_areas,
     shape_nodes,
     shape_ways,
+    turned,
 )
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, fields, rows_to_table, write_table
@@ -176,20 +176,20 @@ class _Deleted:
     """A filter of osmium that drops deleted objects: invisible ones, and those that JOSM marks for deletion."""
 
     def __init__(self, path: Path) -> None:
-        marked: dict[str, set[int]] = {"node": set(), "way": set(), "relation": set()}
-
-        def begin(name: str, attributes: dict[str, str]) -> None:
-            if attributes.get("action") == "delete" and name in marked:
-                marked[name].add(int(attributes["id"]))
-
+        self._marked: set[tuple[str, int]] = set()
         parser = xml.parsers.expat.ParserCreate()
-        parser.StartElementHandler = begin
+        parser.StartElementHandler = self._begin
         with opened(path) as file:
             parser.ParseFile(file)
-        self.node, self.way, self.relation = (partial(self._drop, marked[name]) for name in marked)
 
-    def _drop(self, marked: set[int], obj: Any) -> bool:
-        return bool(obj.deleted) or obj.id in marked
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        if attributes.get("action") == "delete":
+            self._marked.add((name[:1], int(attributes["id"])))
+
+    def _drop(self, obj: Any) -> bool:
+        return bool(obj.deleted) or (bool(self._marked) and (obj.type_str(), obj.id) in self._marked)
+
+    node = way = relation = _drop
 
 
 def _bring_into_pbf(path: Path, target: Path) -> None:
@@ -216,6 +216,8 @@ class _Writing:
         self, file: PbfFile, bounds: Bounds, polygon: Ground | None, out: Path, scratch: Path, progress: Progress
     ) -> None:
         self._file, self._bounds, self._polygon, self._out, self._scratch = file, bounds, polygon, out, scratch
+        # A region at the antimeridian has its relations assembled with the globe turned by half.
+        self._turned = (bounds[0] > 0.0 and bounds[2] >= 180.0) or (bounds[0] <= -180.0 and bounds[2] < 0.0)
         self._progress = progress
         self._threads = cores()
         self._found = _Rows()
@@ -245,7 +247,9 @@ class _Writing:
                 self._take(rows, table)
             for some in areas:
                 members.write(relations_text(some))
-        for shaped in self._areas(areas, Path(members.name)):
+        for shaped in _shape_relations(areas, Path(members.name)):
+            if self._turned:
+                shaped.shapes = [shapes.moved(180.0) for shapes in shaped.shapes]
             self._take(self._rows(shaped), table)
         table.finish(sorted(self._found.types))
         return self._summary()
@@ -331,35 +335,8 @@ class _Writing:
         if ways.places is not None:
             stated = ways.places[:, 0] != NOWHERE
             places[stated] = ways.places[stated]
-        text = ways_text(ways, places, np.flatnonzero(member[used]), own=False)
+        text = ways_text(ways, turned(places) if self._turned else places, np.flatnonzero(member[used]), own=False)
         return every.ids, text, self._rows(shape_ways(ways, places, tagged[used]))
-
-    def _areas(self, relations: list[Objects], members: Path) -> Iterator[Shaped]:
-        """Areas of relations; those that may lie across the antimeridian are made once more, with the globe turned."""
-        at_180 = self._bounds[0] <= -180.0 or self._bounds[2] >= 180.0
-        held: dict[int, Shaped] = {}
-        for shaped in _shape_relations(relations, members):
-            doubtful = {named for named in shaped.invalid if at_180 or named[1] == AROUND_A_POLE}
-            held |= {int(named[0][1:]): Shaped(invalid=[named]) for named in doubtful}
-            for shapes in shaped.shapes:
-                wide = np.flatnonzero(shapes.widths > 180.0)
-                held |= {int(shapes.objects.ids[row]): Shaped([shapes.at(np.array([row]))]) for row in wide}
-            yield Shaped(
-                [shapes.at(np.flatnonzero(shapes.widths <= 180.0)) for shapes in shaped.shapes],
-                [named for named in shaped.invalid if named not in doubtful],
-            )
-        if not held:
-            return
-        again = [some.at(np.flatnonzero(np.isin(some.ids, list(held)))) for some in relations]
-        text = self._scratch / "turned.opl"
-        with text.open("wb") as file:
-            file.writelines(turned_text(members, again))
-        for shapes in (shapes for shaped in _shape_relations(again, text) for shapes in shaped.shapes):
-            narrow = shapes.at(np.flatnonzero(shapes.widths <= 180.0)).moved(180.0)
-            for osm_id in narrow.objects.ids.tolist():
-                del held[osm_id]
-            yield Shaped([narrow])
-        yield from held.values()
 
     def _rows(self, shaped: Shaped) -> _Rows:
         """Rows of what touches the ground; the others are counted."""
@@ -377,7 +354,7 @@ class _Writing:
         """Them at the longitudes of the region's box, which go on beyond 180 degrees where it lies across them."""
         west, _, east, _ = self._bounds
         low, high = every.boxes[:, 0], every.boxes[:, 2]
-        if west >= -180.0 and east <= 180.0 and high.max(initial=0.0) < 180.0:
+        if east <= 180.0 and high.max(initial=0.0) < 180.0:
             yield every
             return
         turn = np.select([(low + turn <= east) & (high + turn >= west) for turn in TURNS], TURNS, 0.0)

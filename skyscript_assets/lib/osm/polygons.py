@@ -87,14 +87,12 @@ def read_polygon(path: Path) -> Ground:
 
 
 def _in_one_piece(ground: Any) -> Any:
-    """Ground that is cut at 180 degrees (RFC 7946, 3.1.9), its smaller side moved beyond them to the other one."""
+    """Ground that is cut at 180 degrees (RFC 7946, 3.1.9) whose western part is moved beyond them, unless wide."""
     parts = shapely.get_parts(ground)
     western = shapely.bounds(parts)[:, 2] <= 0
-    smaller = western if shapely.area(parts[western]).sum() < shapely.area(parts[~western]).sum() else ~western
-    step = 360.0 if smaller is western else -360.0
-    parts[smaller] = shapely.transform(parts[smaller], lambda places: places + np.array([step, 0.0]))
+    parts[western] = shapely.transform(parts[western], lambda places: places + np.array([360.0, 0.0]))
     (west, _, east, _), (low, _, high, _) = ground.bounds, shapely.total_bounds(parts)
-    return shapely.union_all(parts) if east - west > 180.0 >= high - low else ground
+    return shapely.union_all(parts) if east - west > 180.0 and high - low <= 90.0 else ground
 
 
 def polygon_digest(path: Path) -> str | None:

@@ -30,7 +30,7 @@ TOO_FEW_NODES = "area of fewer than four nodes"
 NO_WAYS = "relation without ways"
 MEMBERS_MISSING = "members missing from the extract"
 NO_RINGS = "rings cross or do not close"
-AROUND_A_POLE = "around a pole, or wider than half the globe"
+BEYOND = "around a pole, or across 180 degrees in a region that does not end there"
 
 UNITS_PER_DEGREE = 10_000_000
 """Locations are whole numbers of 1e-7 degrees."""
@@ -65,11 +65,6 @@ class Shapes:
         geometry = self.geometry.take(pa.array(rows))
         of = self.boxes[rows], self.area_m2[rows], self.length_m[rows]
         return Shapes(self.letter, self.objects.at(rows), geometry, *of, self.types)
-
-    @property
-    def widths(self) -> FloatArray:
-        """[n] from the western to the eastern side of each box, degrees."""
-        return self.boxes[:, 2] - self.boxes[:, 0]
 
     def moved(self, degrees: float) -> Shapes:
         """All of them so many degrees further east."""
@@ -129,8 +124,8 @@ def shape_ways(ways: Objects, places: Places, tagged: BoolArray) -> Shaped:
         here, mine, some = turned(places) if turn else places, tagged & (across == turn), Shaped()
         ends_meet = closed(here, offsets)
         lines, areas = mine & (line | ~ends_meet), mine & area & ends_meet
-        some.note("w", ways.ids[lines & beyond], AROUND_A_POLE)
-        some.note("a", ways.ids[areas & beyond], AROUND_A_POLE)
+        some.note("w", ways.ids[lines & beyond], BEYOND)
+        some.note("a", ways.ids[areas & beyond], BEYOND)
         _shape_lines(some, ways, here, lines & ~beyond, complete)
         _shape_closed_ways(some, ways, here, areas & ~beyond, complete)
         found.invalid += some.invalid
@@ -258,9 +253,9 @@ def shape_areas(found: Shaped, letter: str, objects: Objects, geometries: list[b
     boxes = shapely.bounds(shapes).reshape(-1, 4)
     types = frozenset({shape.geom_type for shape in shapes})
     made_of = Shapes(letter, objects.at(kept), geometry, boxes, area, length, types)
-    if (made_of.widths > 180.0).any():
+    if (boxes[:, 2] - boxes[:, 0] > 180.0).any():
         beyond = np.bincount(owner, weights=around(places[:, 0], offsets), minlength=len(kept)) > 0
-        found.note(letter, objects.ids[kept[beyond]], AROUND_A_POLE)
+        found.note(letter, objects.ids[kept[beyond]], BEYOND)
         made_of = made_of.at(np.flatnonzero(~beyond))
     found.shapes.append(made_of)
 

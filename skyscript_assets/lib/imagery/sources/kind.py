@@ -142,7 +142,7 @@ class SourceKind(Kind[S]):
 
     def find(self, search: Search[S]) -> Mapping[str, Any]:
         """Write the scenes: `index`, where the region lies where the kind can follow; else raises SceneError."""
-        if not (self.across_180 or -180.0 <= search.bbox[0] <= search.bbox[2] <= 180.0):
+        if search.bbox[2] > 180.0 and not self.across_180:
             raise SceneError(
                 f"region {search.region} lies across 180 degrees {search.bbox}, where source {search.key} cannot be "
                 f"searched ({search.source.kind}): make two regions of it, one with east: 180, one with west: -180"
