@@ -193,26 +193,25 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
             error = message_of(event.job_failure_data)
     if error is None and not result.success:
         error = f"the run ended after {time.monotonic() - started:.1f} s without a result; see run {result.run_id}"
-    unmet = [evaluation for evaluation in result.get_asset_check_evaluations() if not evaluation.passed]
-    failed = tuple(_name(check) for check in unmet if check.severity is dg.AssetCheckSeverity.ERROR)
+    unmet = {
+        f"{each.asset_key.to_user_string()}.{each.check_name}": each for each in result.get_asset_check_evaluations()
+    }
+    unmet = {name: check for name, check in unmet.items() if not check.passed}
+    failed = tuple(name for name, check in unmet.items() if check.severity is dg.AssetCheckSeverity.ERROR)
     # Once a check: what follows from an empty table, or a poor one, is empty too.
-    warned = {check.check_name: check for check in reversed(unmet) if check.severity is dg.AssetCheckSeverity.WARN}
-    warnings = tuple(_warning(check) for name, check in sorted(warned.items()) if name != FRESH)
+    warned = {check.check_name: name for name, check in reversed(unmet.items()) if name not in failed}
+    warnings = tuple(_warning(name, unmet[name]) for check, name in sorted(warned.items()) if check != FRESH)
     if error is None and failed:
         error = f"failed checks: {', '.join(failed)}"
     return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed, warnings=warnings)
 
 
-def _name(check: dg.AssetCheckEvaluation) -> str:
-    return f"{check.asset_key.to_user_string()}.{check.check_name}"
-
-
-def _warning(check: dg.AssetCheckEvaluation) -> str:
+def _warning(name: str, check: dg.AssetCheckEvaluation) -> str:
     """What a check wants and what it found, in one line."""
     stage = STAGES[check.asset_key.to_user_string()]
     wanted = next(known.description for known in stage.checks if known.name == check.check_name)
     found = {name: value.value for name, value in check.metadata.items() if name != "partition"}
-    return f"{_name(check)} failed ({wanted} Found: {found})"
+    return f"{name} failed ({wanted} Found: {found})"
 
 
 def message_of(failure: object) -> str:

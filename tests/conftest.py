@@ -36,6 +36,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Situations that users reported, with their right values (README.md)."""
+    cases = SHARED_DATA.parent / "cases"
+    if not cases.is_dir():
+        pytest.skip(f"the cases are absent: {cases} does not exist")
+    return cases
+
+
+@pytest.fixture(scope="session")
 def textured() -> Callable[..., NDArray[np.uint8]]:
     """Makes a picture (3, height, width) of random blocks and noise: sharp, no cloud, no level of 0 or 255."""
 

@@ -48,12 +48,6 @@ def holds_ground(box: Bounds) -> bool:
     return -180 <= west < east <= max(180.0, west + 180.0) and west <= 180 and -90 <= south < north <= 90
 
 
-def overlap(one: Bounds, other: Bounds) -> bool:
-    """Whether two boxes share any ground."""
-    across = any(one[0] < other[2] + turn and other[0] + turn < one[2] for turn in TURNS)
-    return across and one[1] < other[3] and other[1] < one[3]
-
-
 def within_180(longitude_deg: FloatArray) -> FloatArray:
     """Longitudes of a region across the antimeridian brought back to -180..180."""
     beyond = np.abs(longitude_deg) > 180.0

@@ -10,6 +10,7 @@ import pytest
 from skyscript_assets import backfill, partitions
 from skyscript_assets.asset import Counts, asset, definition
 from skyscript_assets.assets import LEVELS, STAGES, Level
+from skyscript_assets.checks import Check, Verdict
 from skyscript_assets.lib.errors import SceneError, SkyScriptError
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import Store
@@ -21,7 +22,10 @@ made: list[str] = []
 broken: set[str] = set()
 
 
-@asset(Scheme.REGION, group="g", kinds=[])
+FEW_LOST = Check("few_lost", "Few are lost.", lambda _, counts: Verdict(counts["lost"] < 2, dict(counts)), warn=True)
+
+
+@asset(Scheme.REGION, group="g", kinds=[], more_checks=(FEW_LOST,))
 def first(run: Run[Any]) -> Counts:
     """First."""
     (region,) = run.partition
@@ -29,7 +33,7 @@ def first(run: Run[Any]) -> Counts:
     if region in broken:
         raise SceneError(f"{region} is broken")
     (run.out / "x").write_text(region)
-    return {"failed": 0 if run.retry else 1}
+    return {"failed": 0 if run.retry else 1, "lost": 2 if region == "kotka" else 0, "why": {"no nodes": 2}}
 
 
 @asset(Scheme.SINGLE, group="g", kinds=[], upstream=("first",))
@@ -90,6 +94,16 @@ def test_a_level_that_failed_ends_the_walk_after_its_other_partitions(
     ]
     broken.clear()
     assert [result.ran for result in walk()] == [True, False, True]
+
+
+def test_what_checks_warn_of_is_told_with_its_counts(walk: Callable[..., list[backfill.StepResult]]) -> None:
+    results = walk()
+    assert {result.step.title: result.warnings for result in results} == {
+        "helsinki": (),
+        "kotka": ("first.few_lost failed (Few are lost. Found: {'failed': 1, 'lost': 2, 'why': {'no nodes': 2}})",),
+        "gather": (),
+    }
+    assert all(result.error is None for result in results)
 
 
 def test_only_what_failed_is_tried_again(

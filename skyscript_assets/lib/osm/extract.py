@@ -7,13 +7,12 @@ header.
 from __future__ import annotations
 
 import json
-import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
 import osmium
+import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.errors import (
@@ -27,7 +26,7 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.files import inside, write_text
 from skyscript_assets.lib.geometry import TURNS, Bounds, across_180, holds_ground
-from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, opened, suffix_of, version_note
+from skyscript_assets.lib.osm.origin import Earlier, Origin, bring, locate, suffix_of, version_note
 from skyscript_assets.lib.osm.pbf.file import SORTED, PbfFile
 from skyscript_assets.lib.osm.polygons import Ground, read_polygon
 from skyscript_assets.lib.progress import Progress, silent
@@ -137,7 +136,7 @@ def read_header(path: Path) -> dict[str, Any]:
         # osmium tells nothing of a PBF's features, and takes up to three odd bytes for its end.
         pbf = PbfFile(path) if path.suffix == ".pbf" else None
         box = pbf.box if pbf else _box_of_xml(path)
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+    except (RuntimeError, OSError) as error:
         raise CorruptInputError(f"{path} is no OSM extract ({error}); get the extract again") from error
     if header.has_multiple_object_versions:
         raise CorruptInputError(f"{path} holds several versions of objects; give an extract without history")
@@ -156,11 +155,11 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _box_of_xml(path: Path) -> Bounds | None:
     """The box that the beginning of an XML file states: osmium takes its lesser longitude for the western one."""
-    with opened(path) as file:
+    with pa.input_stream(path) as file:
         _, _, bounds = file.read(_XML_HEADER_BYTES).partition(b"<bounds ")
     found = [re.search(rb"^[^<>]*\b%s\s*=\s*.\s*([-+]?\d+(\.\d*)?)" % side, bounds) for side in _SIDES]
-    west, south, east, north = (float(side[1]) if side else math.nan for side in found)
-    return None if None in found else (west, south, east, north)
+    sides = [float(side[1]) for side in found if side]
+    return (sides[0], sides[1], sides[2], sides[3]) if len(sides) == 4 else None
 
 
 def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, path: Path) -> dict[str, Any]:

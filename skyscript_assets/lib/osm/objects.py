@@ -34,7 +34,6 @@ from skyscript_assets.lib.osm.extract import read_staged
 from skyscript_assets.lib.osm.hilbert_table import HilbertTable
 from skyscript_assets.lib.osm.locations import NodeLocations, order_of
 from skyscript_assets.lib.osm.measures import hilbert_index
-from skyscript_assets.lib.osm.origin import opened
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Tags, nodes_of, relations_of, ways_of
 from skyscript_assets.lib.osm.pbf.file import PbfFile, unsorted_error
 from skyscript_assets.lib.osm.polygons import Ground
@@ -179,7 +178,7 @@ class _Deleted:
         self._marked: set[tuple[str, int]] = set()
         parser = xml.parsers.expat.ParserCreate()
         parser.StartElementHandler = self._begin
-        with opened(path) as file:
+        with pa.input_stream(path) as file:
             parser.ParseFile(file)
 
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
@@ -205,7 +204,7 @@ def _bring_into_pbf(path: Path, target: Path) -> None:
             osmium.SimpleWriter(osmium.io.File(str(target), "pbf,pbf_compression=none")) as writer,
         ):
             osmium.apply(reader, _Deleted(path), writer)
-    except (RuntimeError, xml.parsers.expat.ExpatError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, OSError, xml.parsers.expat.ExpatError, KeyError, ValueError) as error:
         raise CorruptInputError(f"{path} cannot be read ({error}); get the extract again") from error
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import dataclasses
-import gzip
 import hashlib
 import importlib.util
 import json
@@ -14,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
@@ -149,11 +147,6 @@ def suffix_of(key: str, source: Path | str) -> str:
         if name.lower().endswith(ending):
             return suffix
     raise SettingsError(f"regions.yaml: regions.{key}: {name} is none of {', '.join(SUFFIXES)}")
-
-
-def opened(path: Path) -> BinaryIO:
-    """An XML extract as text, unpacked."""
-    return cast("BinaryIO", {".bz2": bz2.BZ2File, ".gz": gzip.GzipFile}.get(path.suffix, open)(path, "rb"))
 
 
 def version_note(target: Path) -> Path:

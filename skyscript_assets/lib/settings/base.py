@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import is_name
-from skyscript_assets.lib.geometry import Bounds, across_180, holds_ground, overlap
+from skyscript_assets.lib.geometry import TURNS, Bounds, across_180, holds_ground
 
 
 def _is_name(text: str) -> str:
@@ -86,7 +86,9 @@ class BBox(Model):
 
     def intersects(self, other: BBox) -> bool:
         """Whether the two boxes share any ground."""
-        return overlap(self.bounds, other.bounds)
+        one, two = self.bounds, other.bounds
+        across = any(one[0] < two[2] + turn and two[0] + turn < one[2] for turn in TURNS)
+        return across and one[1] < two[3] and two[1] < one[3]
 
 
 class Shared(Model):

@@ -60,8 +60,8 @@ _WORD_REASONS: dict[str, str] = {
         "identifier": (
             "ref id uuid guid code number wikidata wikipedia wikimedia mapillary image panoramax uri reference geohash "
             "hash lat lon latitude longitude latitud longitud callsign registration mmsi imo isbn vatin "
-            "3dshapes canvec dcgis dibavod fantoir geobase gnis ibge ksj2 lacounty linz linz2osm lojic massgis mvdgis "
-            "naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
+            "canvec dcgis dibavod fantoir geobase geobasenhn gnis ibge ksj2 lacounty linz linz2osm lojic massgis "
+            "3dshapes mvdgis naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
         ),
         "source": "attribution converted",
         "note": (

@@ -134,3 +134,16 @@ def test_a_hash_is_the_same_everywhere() -> None:
 @pytest.mark.parametrize(("gsd_m", "fits"), [(0.5, True), (2.0, True), (0.49, False), (2.01, False)])
 def test_a_stated_gsd_may_be_wrong_by_a_factor_of_two(gsd_m: float, fits: bool) -> None:
     assert g.is_stated_gsd(gsd_m, 1.0) == fits
+
+
+@given(st.floats(0.0001, 30), latitudes, st.integers(4, 18))
+def test_places_beyond_180_degrees_lie_in_the_cells_of_the_other_side(beyond: float, lat: float, zoom: int) -> None:
+    assert g.cell_of(180.0 + beyond, lat, zoom) == g.cell_of(-180.0 + beyond, lat, zoom)
+    assert g.cell_of(-180.0 - beyond, lat, zoom) == g.cell_of(180.0 - beyond, lat, zoom)
+
+
+@given(latitudes, st.integers(4, 17))
+def test_a_box_across_the_antimeridian_touches_the_splits_of_both_sides(lat: float, zoom: int) -> None:
+    sides = {g.split_of_cell(*g.cell_of(lon, lat, zoom)) for lon in (179.99999, -179.99999)}
+    box = np.array([[179.99999, lat, 180.00001, lat]])
+    assert g.touch_splits(box, zoom).tolist() == [len(sides) > 1]

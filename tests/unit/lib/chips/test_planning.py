@@ -708,3 +708,25 @@ def test_the_tags_that_lack_most_chips_come_first(plan: Plan, tmp_path: Path) ->
     plan.write()
     short = short_tags(read_table(tmp_path / "report.parquet", REPORT_SCHEMA)).to_pylist()
     assert [(row["key"], row["lacking"]) for row in short] == [("natural", 8), ("building", 4)]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:4326"])
+def test_chips_across_the_antimeridian_are_planned_like_others(plan: Plan, tmp_path: Path, crs: str) -> None:
+    footprint = shapely.MultiPolygon([shapely.box(179.9, -0.1, 180, 0.1), shapely.box(-180, -0.1, -179.9, 0.1)])
+    left, top = Transformer.from_crs(4326, "EPSG:32660", always_xy=True).transform(179.89, 0.11)
+    facts: dict[str, Any] = {"transform": (0.5, 0, left, 0, -0.5, top), "width": 60_000, "height": 60_000}
+    if crs == "EPSG:4326":
+        facts = {"transform": (1e-5, 0, 179.9, 0, -1e-5, 0.1), "width": 20_000, "height": 20_000}
+    write_scenes(tmp_path, [scene(crs=crs, footprint=footprint, **facts)])
+    plan.objects(
+        ("a1", shapely.box(179.9998, 0.0499, 180.0002, 0.0502), {"building": "yes"}),
+        ("a2", shapely.box(180.05, 0.0499, 180.0503, 0.0502), {"building": "yes"}),
+        ("a3", shapely.box(179.95, 0.0499, 179.9503, 0.0502), {"building": "yes"}),
+    )
+    summary = plan.write(zoom=16, bbox=(179.9, -0.1, 180.1, 0.1))
+    assert (summary.planned, summary.elsewhere) == (3, 0)
+    rows = {row["object_id"]: row for row in plan.rows()}
+    boxes = {name: (row["bbox"]["xmin"], row["bbox"]["xmax"]) for name, row in rows.items()}
+    assert boxes["a1"][0] < 179.9998 < 180.0002 < boxes["a1"][1] < 180.01
+    assert -179.95 - 0.001 < boxes["a2"][0] < -179.95 < boxes["a2"][1] < -179.94
+    assert rows["a2"]["cell"] == "/".join(map(str, cell_of(-179.94985, 0.05005, 16)))

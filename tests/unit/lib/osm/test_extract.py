@@ -2,6 +2,7 @@ import bz2
 import gzip
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -150,6 +151,27 @@ def test_without_any_box_the_settings_are_asked_for_one(tmp_path: Path) -> None:
         stage(tmp_path, path="region.osm.pbf")
     bbox = BBox(west=10, south=50, east=11, north=51)
     assert stage(tmp_path, path="region.osm.pbf", bbox=bbox)["header_bbox"] is None
+
+
+def test_a_header_s_box_across_the_antimeridian_goes_on_beyond_180(tmp_path: Path) -> None:
+    write_extract(tmp_path / "region.osm", (1.0, 2.0, 3.0, 4.0))
+    text = (tmp_path / "region.osm").read_text()
+    bounds = "<bounds maxlat='-16.9' minlat='-17.1' maxlon='-179.9' minlon='179.9' origin='here'/>"
+    (tmp_path / "region.osm").write_text(re.sub("<bounds.*?/>", bounds, text))
+    facts = stage(tmp_path, path="region.osm")
+    assert (facts["header_bbox"], facts["bbox"]) == ([179.9, -17.1, -179.9, -16.9], [179.9, -17.1, 180.1, -16.9])
+
+
+@pytest.mark.parametrize(("west", "east"), [(-179.95, -179.92), (179.0, -179.0)])
+def test_a_box_of_the_settings_may_lie_on_either_side_of_180(tmp_path: Path, west: float, east: float) -> None:
+    (tmp_path / "a.osm").write_text(
+        '<osm version="0.6"><bounds minlon="179.9" minlat="-17.1" maxlon="-179.9" maxlat="-16.9"/>'
+        '<node id="1" lat="-17" lon="180"><tag k="natural" v="tree"/></node></osm>'
+    )
+    bbox = BBox(west=west, south=-17, east=east, north=-16.95)
+    assert stage(tmp_path, path="a.osm", bbox=bbox)["bbox"] == list(bbox.bounds)
+    with pytest.raises(NotCoveredError, match="shares no ground"):
+        stage(tmp_path, path="a.osm", bbox=BBox(west=170, south=-17, east=171, north=-16.95))
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10.1, 50.1], [10.3, 50.1], [10.3, 50.2], [10.1, 50.1]]]}

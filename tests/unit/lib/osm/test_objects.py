@@ -1,12 +1,16 @@
+import bz2
 import datetime as dt
+import gzip
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import osmium
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from pyproj import Geod
 
 from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError, UpstreamMissingError
 from skyscript_assets.lib.osm.objects import INVALID_SCHEMA, OBJECT_SCHEMA, ObjectsSummary, write_objects
@@ -318,6 +322,145 @@ def test_a_deleted_object_is_ignored(tmp_path: Path) -> None:
     folder = staged(tmp_path, node)
     assert objects_of(folder) == {}
     assert invalid_of(folder) == {}
+
+
+def test_what_an_editor_marks_for_deletion_is_dropped_and_what_needs_it_is_named(tmp_path: Path) -> None:
+    node = '<node id="{}" lat="0.5" lon="0.25" action="{}"><tag k="natural" v="tree"/></node>'
+    gone = way(103, HOLE).replace("<way ", '<way action="delete" ')
+    folder = staged(
+        tmp_path,
+        *(node.format(i, action) for i, action in ((30, "delete"), (31, "modify"))),
+        way(100, SQUARE, building="yes"),
+        way(101, (30, 31), highway="path"),
+        gone,
+        relation(200, [("w", 100, "outer"), ("w", 103, "inner")], type="multipolygon", natural="water"),
+        relation(201, [("w", 100, "outer")], type="boundary", a="b").replace(
+            "<relation ", "<relation action='delete' "
+        ),
+    )
+    assert sorted(objects_of(folder)) == ["a100", "n31"]
+    assert invalid_of(folder) == {"r200": "members missing from the extract", "w101": "nodes missing from the extract"}
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress])
+def test_marks_of_deletion_are_seen_in_packed_files(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    folder = staged(tmp_path, way(100, SQUARE, building="yes").replace("<way ", '<way action="delete" '))
+    name = "extract.osm.bz2" if pack is bz2.compress else "extract.osm.gz"
+    (folder / name).write_bytes(pack((folder / "extract.osm").read_bytes()))
+    (folder / "extract.json").write_text(json.dumps({"file": name, "bbox": [0, 0, 1, 1]}))
+    assert objects_of(folder) == {}
+
+
+def test_the_places_that_ways_carry_are_used_and_those_of_nodes_where_they_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "extract.osm.pbf"
+    corners = [(0.1, 0.1), (0.2, 0.1), (0.2, 0.2)]
+    with osmium.SimpleWriter(tmp_path / "nodes.osm.pbf") as writer:
+        for i, place in enumerate(corners, start=1):
+            writer.add_node(osmium.osm.mutable.Node(id=i, version=1, location=place))
+        for i in (1, 2):
+            tags = {"building": "yes"}
+            writer.add_way(osmium.osm.mutable.Way(id=i, version=1, nodes=[1, 2, 3, 1], tags=tags))
+    located = osmium.FileProcessor(tmp_path / "nodes.osm.pbf", osmium.osm.WAY | osmium.osm.NODE).with_locations()
+    with osmium.SimpleWriter(osmium.io.File(str(path), "pbf,locations_on_ways=true")) as writer:
+        for item in located:
+            if item.is_way():
+                writer.add(item)
+    (tmp_path / "extract.json").write_text(json.dumps({"file": path.name, "bbox": [0, 0, 1, 1]}))
+    rows = objects_of(tmp_path)
+    assert sorted(rows) == ["a1", "a2"]
+    assert rows["a1"]["geometry"].equals(shapely.Polygon(corners))
+
+
+def test_messages_name_the_file_that_the_user_gave(tmp_path: Path) -> None:
+    folder = staged(tmp_path, way(101, SQUARE, building="yes"), way(100, HOLE, building="yes"))
+    with pytest.raises(CorruptInputError) as refused:
+        write_objects(folder, folder, origin="/home/me/town.osm")
+    message = str(refused.value)
+    assert message.startswith("/home/me/town.osm is not sorted: nodes, ways and relations must follow each other by id")
+    assert message.endswith("bring it in order with `osmium sort`, or give it new ids with `osmium renumber`")
+
+
+ACROSS = """
+<node id="1" lat="-17" lon="179.999"/><node id="2" lat="-17" lon="-179.999"/>
+<node id="3" lat="-17.001" lon="-179.999"/><node id="4" lat="-17.001" lon="179.999"/>
+<node id="11" lat="-17.0003" lon="179.9997"/><node id="12" lat="-17.0003" lon="-179.9997"/>
+<node id="13" lat="-17.0007" lon="-179.9997"/><node id="14" lat="-17.0007" lon="179.9997"/>
+<node id="15" lat="-17.1" lon="-179.95"><tag k="natural" v="tree"/></node>
+<node id="21" lat="89.9" lon="0"/><node id="22" lat="89.9" lon="120"/><node id="23" lat="89.9" lon="-120"/>
+<node id="24" lat="-89.9" lon="10"/><node id="25" lat="-89.9" lon="10.4"/><node id="26" lat="-89.9005" lon="10.4"/>
+"""
+FIJI = (179.9, -17.2, 180.1, -16.9)
+
+
+def across(folder: Path, bbox: tuple[float, ...], *objects: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "extract.osm").write_text(f'<osm version="0.6">{ACROSS}{"".join(objects)}</osm>')
+    (folder / "extract.json").write_text(json.dumps({"file": "extract.osm", "bbox": bbox}))
+    return folder
+
+
+def geodesic_m2(*rings: list[tuple[float, float]]) -> float:
+    areas = [abs(Geod(ellps="WGS84").polygon_area_perimeter(*zip(*ring, strict=True))[0]) for ring in rings]
+    return areas[0] - sum(areas[1:])
+
+
+OUTER = [(179.999, -17), (180.001, -17), (180.001, -17.001), (179.999, -17.001)]
+INNER = [(179.9997, -17.0003), (180.0003, -17.0003), (180.0003, -17.0007), (179.9997, -17.0007)]
+
+
+def test_objects_across_the_antimeridian_have_their_measures_and_boxes(tmp_path: Path) -> None:
+    members = [("w", 101, "outer"), ("w", 102, "outer"), ("w", 103, "inner")]
+    folder = across(
+        tmp_path,
+        FIJI,
+        way(100, SQUARE, building="yes"),
+        way(101, SQUARE[:3]),
+        way(102, SQUARE[2:], highway="path"),
+        way(103, HOLE, natural="wood"),
+        relation(200, members, type="multipolygon", natural="water"),
+    )
+    rows = objects_of(folder)
+    assert sorted(rows) == ["a100", "a103", "n15", "r200", "w102"]
+    assert rows["a100"]["area_m2"] == pytest.approx(geodesic_m2(OUTER), rel=1e-4)
+    assert rows["r200"]["area_m2"] == pytest.approx(geodesic_m2(OUTER, INNER), rel=1e-4)
+    assert rows["w102"]["length_m"] == pytest.approx(213 + 110.66, rel=1e-3)
+    assert rows["r200"]["geometry"].equals(shapely.Polygon(OUTER, [INNER]))
+    assert rows["a100"]["bbox"] == {"xmin": 179.999, "ymin": -17.001, "xmax": 180.001, "ymax": -17.0}
+    assert rows["n15"]["geometry"] == shapely.Point(180.05, -17.1)
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "low"), [(179.9, 180.0, 179.999), (-180.0, -179.9, -180.001), (-180, 180, 179.999)]
+)
+def test_a_region_that_ends_at_the_antimeridian_has_what_reaches_over_it(
+    tmp_path: Path, west: float, east: float, low: float
+) -> None:
+    folder = across(tmp_path, (west, -18.0, east, -16.0), way(100, SQUARE, building="yes"))
+    row = objects_of(folder)["a100"]
+    assert row["bbox"]["xmin"], row["bbox"]["xmax"] == pytest.approx((low, low + 0.002))
+    assert row["area_m2"] == pytest.approx(geodesic_m2(OUTER), rel=1e-4)
+
+
+def test_what_lies_around_a_pole_is_refused_and_what_lies_beside_it_is_measured(tmp_path: Path) -> None:
+    pole = (21, 22, 23, 21)
+    folder = across(
+        tmp_path,
+        (-180.0, -90.0, 180.0, 90.0),
+        way(100, pole, building="yes"),
+        way(101, pole[:3], highway="path"),
+        way(102, (24, 25, 26, 24), building="yes"),
+        relation(200, [("w", 100, "outer")], type="multipolygon", natural="water"),
+    )
+    rows = objects_of(folder)
+    assert sorted(rows) == ["a102", "n15"]
+    assert rows["a102"]["area_m2"] == pytest.approx(
+        geodesic_m2([(10, -89.9), (10.4, -89.9), (10.4, -89.9005)]), rel=1e-2
+    )
+    refused = invalid_of(folder)
+    assert set(refused) == {"a100", "w101", "r200"}
+    assert (
+        refused["a100"] == refused["w101"] == "around a pole, or across 180 degrees in a region that does not end there"
+    )
 
 
 def test_an_extract_without_objects_gives_empty_tables(tmp_path: Path) -> None:

@@ -258,3 +258,12 @@ def test_whatever_stands_for_coordinates_is_read_or_refused(
 ) -> None:
     with pytest.raises(CorruptInputError):
         read(tmp_path_factory.mktemp("any"), {"type": "MultiPolygon", "coordinates": coordinates})
+
+
+def test_a_polygon_cut_at_180_degrees_becomes_one_piece(tmp_path: Path) -> None:
+    sides = [shapely.box(177, -20, 180, -12), shapely.box(-180, -20, -178, -12)]
+    (tmp_path / "fiji.geojson").write_text(shapely.to_geojson(shapely.MultiPolygon(sides)))
+    assert read_polygon(tmp_path / "fiji.geojson").equals(shapely.box(177, -20, 182, -12))
+    apart = shapely.MultiPolygon([shapely.box(170, 50, 180, 60), shapely.box(-180, 50, -66, 60)])
+    (tmp_path / "wide.geojson").write_text(shapely.to_geojson(apart))
+    assert read_polygon(tmp_path / "wide.geojson").equals(apart)

@@ -66,3 +66,29 @@ def test_regions_without_common_ground_are_not_read(tmp_path: Path) -> None:
         assert owners(tmp_path) == []
     with pytest.raises(UpstreamMissingError):
         write_region_overlap("second", SECOND, own, {"first": (missing, FIRST)}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((179.0, 0.0, 181.0, 1.0), (-180.0, 0.0, -179.5, 1.0), ["n2", "n3"]),
+        ((-180.0, 0.0, -179.5, 1.0), (179.0, 0.0, 181.0, 1.0), ["n2", "n3"]),
+        ((179.0, 0.0, 180.0, 1.0), (-180.0, 0.0, -179.0, 1.0), ["n2"]),
+        ((-180.0, 0.0, 180.0, 1.0), (179.0, 0.0, 181.0, 1.0), ["n1", "n2", "n3", "n4"]),
+    ],
+)
+def test_regions_at_the_antimeridian_share_ground(
+    tmp_path: Path, first: Bounds, second: Bounds, expected: list[str]
+) -> None:
+    def seen_by(region: Bounds) -> dict[str, Bounds]:
+        """The places at the longitudes that a region has them at."""
+        boxes = {}
+        for name, x in {"n1": 179.5, "n2": 180.0, "n3": -179.8, "n4": -179.2}.items():
+            at = next((x + turn for turn in (0.0, 360.0, -360.0) if region[0] <= x + turn <= region[2]), x)
+            boxes[name] = (at, 0.5, at, 0.5)
+        return boxes
+
+    theirs = table(tmp_path / "first.parquet", seen_by(first))
+    ours = table(tmp_path / "second.parquet", seen_by(second))
+    write_region_overlap("second", second, ours, {"first": (theirs, first)}, tmp_path)
+    assert [object_id for object_id, _ in owners(tmp_path)] == expected

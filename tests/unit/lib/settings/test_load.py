@@ -253,6 +253,17 @@ def test_a_box_has_its_sides_in_order() -> None:
         BBox(west=2, south=0, east=1, north=1)
 
 
+def test_a_box_with_west_beyond_east_lies_across_the_antimeridian() -> None:
+    fiji = BBox(west=177, south=-20, east=-178, north=-12)
+    assert fiji.bounds == (177, -20, 182, -12)
+    west, east = BBox(west=-180, south=-20, east=-179, north=-12), BBox(west=179, south=-20, east=180, north=-12)
+    assert fiji.intersects(west)
+    assert west.intersects(fiji)
+    assert fiji.intersects(east)
+    assert not east.intersects(west)
+    assert not fiji.intersects(BBox(west=170, south=-20, east=176, north=-12))
+
+
 def test_boxes_that_only_touch_share_no_ground() -> None:
     box = BBox(west=0, south=0, east=1, north=1)
     assert not box.intersects(BBox(west=1, south=0, east=2, north=1))

@@ -288,3 +288,16 @@ def test_terms_have_to_be_accepted() -> None:
         check_terms("S", bound)
     check_terms("S", bound.model_copy(update={"terms": Terms(says="None.", accepted=True)}))
     check_terms("S", FILES)
+
+
+def test_a_kind_that_cannot_search_across_180_degrees_says_so(tmp_path: Path) -> None:
+    search = Search("fiji", "F", FILES, shared_in(tmp_path), (177.0, -20.0, 182.0, -12.0), tmp_path)
+    asked: list[object] = []
+    kind = dataclasses.replace(source_kind("files"), index=lambda search: asked.append(search) or {})
+    assert kind.find(search) == {}
+    with pytest.raises(
+        SceneError, match=r"region fiji lies across 180 degrees .*make two regions of it, one with east: 180"
+    ):
+        dataclasses.replace(kind, across_180=False).find(search)
+    dataclasses.replace(kind, across_180=False).find(dataclasses.replace(search, bbox=(177.0, -20.0, 180.0, -12.0)))
+    assert len(asked) == 2

@@ -178,6 +178,113 @@ def test_what_osmium_writes_is_read(tmp_path: Path, option: str) -> None:
     assert roles == ["outer", ""]
 
 
+def packed(*values: int) -> bytes:
+    return b"".join(map(zigzag, values))
+
+
+def dense(ids: bytes, places: bytes, more: bytes = b"") -> bytes:
+    return field(2, field(1, ids) + more + field(8, places) + field(9, places))
+
+
+def plain_way(osm_id: int, *more: bytes) -> bytes:
+    return field(3, number(1, osm_id) + b"".join(more) + field(8, packed(1, 1)))
+
+
+WITH_PLACES = field(9, packed(470_000_000, 5)) + field(10, packed(90_000_000, -5))
+
+
+def test_ways_that_carry_places_stand_beside_ways_that_do_not(tmp_path: Path) -> None:
+    content = block(plain_way(1) + b"", more=field(2, plain_way(2, WITH_PLACES) + plain_way(3)))
+    ways = file_of(tmp_path, START, blob(field(1, content))).read(ways_of, [0])
+    assert ways.ids.tolist() == [1, 2, 3]
+    assert ways.places is not None
+    nowhere = [[NOWHERE, NOWHERE]] * 2
+    carried = [[90_000_000, 470_000_000], [89_999_995, 470_000_005]]
+    assert ways.places.tolist() == [*nowhere, *carried, *nowhere]
+    assert ways.at(np.array([1])).places.tolist() == carried  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("more", [field(9, packed(1)) + field(10, packed(1)), field(9, packed(1, 1))])
+def test_ways_with_other_places_than_nodes_are_corrupt(tmp_path: Path, more: bytes) -> None:
+    file = file_of(tmp_path, START, blob(field(1, block(plain_way(1, more)))))
+    with pytest.raises(CorruptInputError, match="more nodes than places"):
+        file.read(ways_of, [0])
+
+
+def test_places_on_ways_follow_the_granularity_of_their_block(tmp_path: Path) -> None:
+    content = block(plain_way(1, field(9, packed(47, 1)) + field(10, packed(9, 0))), more=number(17, 1_000_000_000))
+    ways = file_of(tmp_path, START, blob(field(1, content))).read(ways_of, [0])
+    assert ways.places.tolist() == [[90_000_000, 470_000_000], [90_000_000, 480_000_000]]  # type: ignore[union-attr]
+
+
+def test_dense_and_plain_nodes_side_by_side_keep_their_order(tmp_path: Path) -> None:
+    tagged = field(10, varint(1) + varint(2) + varint(0) + varint(0))
+    first = block(dense(packed(1, 1), packed(10, 10), tagged), b"natural", b"tree", more=field(2, node(3, 30, 30)))
+    second = block(node(4, 40, 40), more=field(2, dense(packed(5), packed(50))))
+    file = file_of(tmp_path, START, blob(field(1, first)), blob(field(1, second)))
+    found = file.read(nodes_of, [0, 1])
+    assert [osm_id for nodes in found for osm_id in nodes.ids.tolist()] == [1, 2, 3, 4, 5]
+    assert [place for nodes in found for place in nodes.places[:, 0].tolist()] == [10, 20, 30, 40, 50]
+    assert [osm_id for nodes in found for osm_id in nodes.tagged.ids.tolist()] == [1]
+
+
+def test_blocks_without_objects_and_groups_of_other_kinds_are_passed_over(tmp_path: Path) -> None:
+    changeset, unknown = field(5, number(1, 77)), field(9, b"")
+    groups = [b"", node(1, 1, 1), changeset, unknown + b"", node(2, 2, 2), changeset, plain_way(1), b"", plain_way(2)]
+    groups += [changeset, field(4, number(1, 1)), changeset]
+    blobs = [blob(field(1, block(group))) for group in groups]
+    file = file_of(tmp_path, START, *blobs)
+    nodes, ways, relations = file.sections()
+    assert [osm_id for some in file.read(nodes_of, nodes) for osm_id in some.ids.tolist()] == [1, 2]
+    assert file.read(ways_of, ways).ids.tolist() == [1, 2]
+    assert file.read(relations_of, relations).ids.tolist() == [1]
+
+
+def test_a_block_of_two_kinds_before_an_empty_one_belongs_to_both_sections(tmp_path: Path) -> None:
+    both = block(node(1, 1, 1), more=field(2, plain_way(1)))
+    blobs = [blob(field(1, content)) for content in (both, block(field(5, number(1, 7))), block(plain_way(2)))]
+    file = file_of(tmp_path, START, *blobs)
+    nodes, ways, _ = file.sections()
+    assert nodes_in(file, nodes).ids.tolist() == [1]
+    assert file.read(ways_of, ways).ids.tolist() == [1, 2]
+
+
+GONE = field(4, number(1, 2) + number(6, 0))
+
+
+def test_deleted_objects_of_every_kind_are_dropped(tmp_path: Path) -> None:
+    nodes = node(1, 1, 1) + node(2, 2, 2, field(2, varint(1)) + field(3, varint(2)) + GONE)
+    nodes += node(3, 3, 3, field(2, varint(1)) + field(3, varint(2)))
+    ways = plain_way(1, GONE) + plain_way(2, WITH_PLACES)
+    relations = field(4, number(1, 1) + GONE) + field(4, number(1, 2))
+    names = (b"natural", b"tree")
+    blobs = [blob(field(1, block(group, *names))) for group in (nodes, ways, relations)]
+    file = file_of(tmp_path, START, *blobs)
+    found = nodes_in(file)
+    assert (found.ids.tolist(), found.rows.tolist(), found.tagged.ids.tolist()) == ([1, 3], [1], [3])
+    assert file.read(ways_of, [1]).ids.tolist() == [2]
+    assert file.read(relations_of, [2]).ids.tolist() == [2]
+
+
+def test_deleted_dense_nodes_are_dropped_beside_groups_without_marks(tmp_path: Path) -> None:
+    marks = field(5, field(6, bytes([1, 0, 1])))
+    tags = field(10, bytes([0, 1, 2, 0, 1, 2, 0]))
+    groups = dense(packed(1, 1, 1), packed(10, 10, 10), marks + tags)
+    content = block(groups, b"natural", b"tree", more=field(2, dense(packed(4), packed(40))))
+    found = nodes_in(file_of(tmp_path, START, blob(field(1, content))))
+    assert (found.ids.tolist(), found.places[:, 0].tolist()) == ([1, 3, 4], [10, 30, 40])
+    assert (found.rows.tolist(), found.tagged.ids.tolist()) == ([1], [3])
+
+
+@pytest.mark.parametrize("stated", [(179.9, -17.1, -179.9, -16.9), (0.0, 0.0, 180.0, 90.0)])
+def test_the_box_of_the_header_is_read_as_it_stands(tmp_path: Path, stated: tuple[float, ...]) -> None:
+    west, south, east, north = stated
+    sides = [b"%c%s" % (at << 3, zigzag(round(side * 1e9))) for at, side in enumerate((west, east, north, south), 1)]
+    header = blob(field(1, field(1, b"".join(sides)) + HEADER), b"OSMHeader")
+    assert file_of(tmp_path, header).box == stated
+    assert file_of(tmp_path, START).box is None
+
+
 def small_extract(folder: Path) -> bytes:
     path = folder / "small.osm.pbf"
     mutable = osmium.osm.mutable
