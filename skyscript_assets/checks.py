@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,7 +67,9 @@ def of_tables(tables: Mapping[str, pa.Schema], unique: str | None, empty: str) -
     main = next(iter(tables))
     yield Check("columns", "Each table has the declared columns.", lambda folder, _: _columns(folder, tables))
     if empty != "passes":
-        yield Check("rows", "The main table has rows.", partial(_rows, main), warn=empty == "warns")
+        yield Check(
+            "rows", "The main table has rows.", lambda folder, told: _rows(folder / main, told), warn=empty == "warns"
+        )
     if unique is not None:
         description = f"No {unique} occurs twice."
         yield Check("unique_ids", description, lambda folder, _: _unique(folder / main, unique), blocking=True)
@@ -84,8 +85,8 @@ def _columns(folder: Path, tables: Mapping[str, pa.Schema]) -> Verdict:
     return Verdict(not wrong, {"wrong": wrong})
 
 
-def _rows(table: str, folder: Path, counts: Mapping[str, Any]) -> Verdict:
-    rows = pq.read_metadata(folder / table).num_rows
+def _rows(table: Path, counts: Mapping[str, Any]) -> Verdict:
+    rows = pq.read_metadata(table).num_rows
     return Verdict(rows > 0, {"rows": rows} if rows else {**counts, "rows": rows})
 
 

@@ -122,9 +122,7 @@ class _Rows:
     outside: int = 0
 
 
-def write_objects(
-    extract_folder: Path, out: Path, progress: Progress = silent, origin: str | None = None
-) -> ObjectsSummary:
+def write_objects(extract_folder: Path, out: Path, progress: Progress = silent, origin: str = "") -> ObjectsSummary:
     """Write `objects.parquet` and `invalid.parquet` of a staged extract.
 
     Every node, way and area with at least one tag becomes a row if it touches the region's ground; the tag `type`
@@ -204,7 +202,7 @@ def _bring_into_pbf(path: Path, target: Path) -> None:
             osmium.SimpleWriter(osmium.io.File(str(target), "pbf,pbf_compression=none")) as writer,
         ):
             osmium.apply(reader, _Deleted(path), writer)
-    except (RuntimeError, OSError, xml.parsers.expat.ExpatError, KeyError, ValueError) as error:
+    except (RuntimeError, xml.parsers.expat.ExpatError, KeyError, ValueError) as error:
         raise CorruptInputError(f"{path} cannot be read ({error}); get the extract again") from error
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import shapely
+from shapely.affinity import translate
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SettingsError
 from skyscript_assets.lib.files import file_sha256
@@ -89,10 +89,9 @@ def read_polygon(path: Path) -> Ground:
 def _in_one_piece(ground: Any) -> Any:
     """Ground that is cut at 180 degrees (RFC 7946, 3.1.9) whose western part is moved beyond them, unless wide."""
     parts = shapely.get_parts(ground)
-    western = shapely.bounds(parts)[:, 2] <= 0
-    parts[western] = shapely.transform(parts[western], lambda places: places + np.array([360.0, 0.0]))
-    (west, _, east, _), (low, _, high, _) = ground.bounds, shapely.total_bounds(parts)
-    return shapely.union_all(parts) if east - west > 180.0 and high - low <= 90.0 else ground
+    joined = shapely.union_all([translate(part, 360.0) if part.bounds[2] <= 0 else part for part in parts])
+    (west, _, east, _), (low, _, high, _) = ground.bounds, joined.bounds
+    return joined if east - west > 180.0 and high - low <= 90.0 else ground
 
 
 def polygon_digest(path: Path) -> str | None:

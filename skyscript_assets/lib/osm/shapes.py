@@ -135,9 +135,7 @@ def shape_ways(ways: Objects, places: Places, tagged: BoolArray) -> Shaped:
 
 def turned(places: Places) -> Places:
     """Places with the globe turned by half: those at the antimeridian come to longitude 0."""
-    answer = places.copy()
-    answer[:, 0] += np.where(places[:, 0] < 0, np.int32(HALF), np.int32(-HALF))
-    return answer
+    return places + np.where(places[:, :1] < 0, HALF, -HALF).astype(np.int32) * np.array([1, 0], np.int32)
 
 
 def _widths(places: Places, offsets: IntArray) -> IntArray:
@@ -252,12 +250,10 @@ def shape_areas(found: Shaped, letter: str, objects: Objects, geometries: list[b
     geometry = pa.array(shapely.to_wkb(shapes), pa.binary())
     boxes = shapely.bounds(shapes).reshape(-1, 4)
     types = frozenset({shape.geom_type for shape in shapes})
-    made_of = Shapes(letter, objects.at(kept), geometry, boxes, area, length, types)
-    if (boxes[:, 2] - boxes[:, 0] > 180.0).any():
-        beyond = np.bincount(owner, weights=around(places[:, 0], offsets), minlength=len(kept)) > 0
-        found.note(letter, objects.ids[kept[beyond]], BEYOND)
-        made_of = made_of.at(np.flatnonzero(~beyond))
-    found.shapes.append(made_of)
+    beyond = np.bincount(owner, weights=around(places[:, 0], offsets), minlength=len(kept)) > 0
+    found.note(letter, objects.ids[kept[beyond]], BEYOND)
+    shaped = Shapes(letter, objects.at(kept), geometry, boxes, area, length, types)
+    found.shapes.append(shaped.at(np.flatnonzero(~beyond)) if beyond.any() else shaped)
 
 
 def areas_of(relations: Objects) -> Objects:

@@ -61,7 +61,7 @@ _WORD_REASONS: dict[str, str] = {
             "ref id uuid guid code number wikidata wikipedia wikimedia mapillary image panoramax uri reference geohash "
             "hash lat lon latitude longitude latitud longitud callsign registration mmsi imo isbn vatin "
             "canvec dcgis dibavod fantoir geobase geobasenhn gnis ibge ksj2 lacounty linz linz2osm lojic massgis "
-            "3dshapes mvdgis naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
+            "mvdgis naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
         ),
         "source": "attribution converted",
         "note": (

@@ -229,13 +229,9 @@ def nodes_of(blocks: Sequence[Block]) -> list[Nodes]:
     Raises:
         ValueError: they are not OSM data.
     """
-    groups = [(kind, block, (kind, content)) for block in blocks for kind, content in block.groups if kind in _NODES]
-    if len({kind for kind, *_ in groups}) < 2:
-        return [_NODES[kind](_Groups.of(blocks, kind)) for kind, *_ in groups[:1]]
-    runs = itertools.groupby(groups, key=lambda group: group[0])
-    return [
-        _NODES[kind](_Groups.of([replace(block, groups=[own]) for _, block, own in run], kind)) for kind, run in runs
-    ]
+    groups = [replace(block, groups=[own]) for block in blocks for own in block.groups if own[0] in ("dense", "nodes")]
+    runs = itertools.groupby(groups, key=lambda block: block.groups[0][0])
+    return [(_dense_nodes if kind == "dense" else _plain_nodes)(_Groups.of(run, kind)) for kind, run in runs]
 
 
 def _dense_nodes(groups: _Groups) -> Nodes:
@@ -285,9 +281,6 @@ def _plain_nodes(groups: _Groups) -> Nodes:
     objects, visible = _objects(groups, messages, ids)
     rows = np.flatnonzero(np.diff(objects.tags.offsets))
     return Nodes(ids, _places(groups, messages.group, lon, lat), objects.at(rows), rows).shown(visible)
-
-
-_NODES = {"dense": _dense_nodes, "nodes": _plain_nodes}
 
 
 def ways_of(blocks: Iterable[Block]) -> Objects:

@@ -130,17 +130,17 @@ class PbfFile:
             ) from error
 
     def _blocks(self, numbers: Iterable[int]) -> list[Block]:
-        found = []
-        with self.path.open("rb") as file:
-            for number in numbers:
-                found.append(self._block(file, number))
-                self._check_order(number, _kinds(found[-1]))
+        found = list(self._each(numbers))
+        for number, block in zip(numbers, found, strict=True):
+            self._check_order(number, _kinds(block))
         return found
 
-    def _block(self, file: BinaryIO, number: int) -> Block:
-        place, size = self._blobs[number]
-        file.seek(place)
-        return Block.of(_unpacked(file.read(size)))
+    def _each(self, numbers: Iterable[int]) -> Iterator[Block]:
+        with self.path.open("rb") as file:
+            for number in numbers:
+                place, size = self._blobs[number]
+                file.seek(place)
+                yield Block.of(_unpacked(file.read(size)))
 
     def _check_order(self, number: int, kinds: list[int]) -> None:
         """Raise CorruptInputError where a block holds what a sorted file would have elsewhere."""
@@ -158,10 +158,9 @@ class PbfFile:
         low, high = 0, self.blocks
         while low < high:
             middle = (low + high) // 2
-            with self._blame(range(middle, high)), self.path.open("rb") as file:
-                kinds = (_kinds(self._block(file, number)) for number in range(middle, high))
+            with self._blame(range(middle, high)):
                 # A block without objects counts as the next one that has some.
-                begins = next((found[0] for found in kinds if found), order)
+                begins = next((kinds[0] for kinds in map(_kinds, self._each(range(middle, high))) if kinds), order)
             low, high = (low, middle) if begins >= order else (middle + 1, high)
         return low
 
