@@ -58,7 +58,7 @@ def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
     standard parallel 0), about each ring's own first place so that small areas keep their digits. The ordinate is the
     series in sin(latitude) of which eq. 3-12 is the closed form; seven terms reach the last digit of a float. Areas
     there are true; that edges are straight in this projection and not geodesics is an error below 0.1 % where a shape
-    is up to 10 km wide (at latitude 83 degrees; at 60 degrees up to 100 km).
+    is up to 10 km wide (at latitude 83 degrees; at 60 degrees up to 100 km); a house 300 m from a pole is 0.6 % off.
 
     Args:
         places: [m, 2] longitudes and latitudes, degrees.
