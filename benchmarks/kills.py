@@ -244,7 +244,7 @@ class Clock(Command):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         if library is None:
             raise SystemExit("libfaketime is not installed (Debian: faketime)")
         self.behind = {"LD_PRELOAD": str(library), "FAKETIME": "-1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
