@@ -22,7 +22,7 @@ from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.progress import Progress, listening, silent
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import Store
-from skyscript_assets.partitions import Partition, key_of, not_covered, partition_of, partitions_of
+from skyscript_assets.partitions import Partition, inputs_of, key_of, not_covered, partition_of, partitions_of
 from skyscript_assets.provenance import Outputs, State
 
 
@@ -89,6 +89,25 @@ def retry_steps(names: Sequence[str], settings: Settings, store: Store) -> list[
         if head is None:
             raise SkyScriptError(f"{name} has not been materialized, nothing can be tried again: skyscript run {name}")
     return [step for step, head in zip(steps, heads, strict=True) if head is not None and head.failed]
+
+
+def steps_to(names: Sequence[str], settings: Settings, store: Store) -> list[Step]:
+    """The steps that make outputs of some names, each after those that make what it needs and is missing.
+
+    Raises:
+        SkyScriptError: there is no output of a name.
+    """
+    outputs, steps = Outputs(STAGES, settings, store), dict[Step, None]()
+
+    def add(step: Step) -> None:
+        for key in inputs_of(step.stages[0], STAGES, settings, step.partition):
+            if outputs.head(key) is None:
+                add(step_named(key.path, settings))
+        steps[step] = None
+
+    for name in names:
+        add(step_named(name, settings))
+    return list(steps)
 
 
 def is_current(step: Step, outputs: Outputs, instance: dg.DagsterInstance) -> bool:

@@ -1,10 +1,10 @@
-"""`skyscript`: run a profile, retry what failed, look, clear away; a module for each kind of command."""
+"""`skyscript`: begin, run a profile, retry what failed, look, clear away; a module for each kind of command."""
 
 from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import look, run, status, why
+from skyscript_assets.cli import look, newcomer, run, status, why
 from skyscript_assets.cli.shared import Commands
 
 
@@ -17,5 +17,6 @@ def main() -> None:
     """
 
 
-for command in (run.demo, run.run, run.retry, status.status, why.why, look.sources, look.estimate, look.gc, look.clean):
+beginning, running = (newcomer.init, newcomer.doctor), (run.demo, run.run, run.retry)
+for command in (*beginning, *running, status.status, why.why, look.sources, look.estimate, look.gc, look.clean):
     main.add_command(command)

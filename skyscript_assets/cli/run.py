@@ -37,10 +37,10 @@ def demo(wait: float) -> None:
 @click.option("--force", is_flag=True, help="Make the outputs again although nothing has changed.")
 @_waiting
 def run(outputs: tuple[str, ...], wait: float, *, force: bool) -> None:
-    """Run what is not current: everything, or just OUTPUTS such as image_chips/helsinki/SYN03."""
+    """Run what is not current: everything, or OUTPUTS such as image_chips/helsinki/SYN03, after what they lack."""
     every = every_output()
-    steps = [backfill.step_named(name, every.settings) for name in outputs] or backfill.steps_of(every.settings)
-    _run_steps(every, list(dict.fromkeys(steps)), wait, force=force)
+    steps = backfill.steps_to(outputs, every.settings, every.store) or backfill.steps_of(every.settings)
+    _run_steps(every, steps, wait, force=force)
 
 
 @click.command()

@@ -38,10 +38,13 @@ Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
 
 
 class Stated(NamedTuple):
-    """What a source's settings state of its rasters, and its key for messages; fields as in the settings."""
+    """What a source's settings state of its rasters, and its key for messages; fields as in the settings.
+
+    `gsd_m` is None where there are no settings yet: then any is right.
+    """
 
     key: str
-    gsd_m: float
+    gsd_m: float | None
     scaling: Scaling | None
     nodata: float | None
 
@@ -211,7 +214,7 @@ def _gsd_m(image: OpenImage, crs: CRS, to_wgs84: Transformer, stated: Stated) ->
     dataset = image.datasets[0]
     _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
     gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
-    if not is_stated_gsd(gsd, stated.gsd_m):
+    if stated.gsd_m is not None and not is_stated_gsd(gsd, stated.gsd_m):
         raise SceneError(
             f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
             f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"

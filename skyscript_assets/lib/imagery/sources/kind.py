@@ -129,6 +129,7 @@ class SourceKind(Kind[S]):
             returns facts as JSON values, raises `SceneError` or `SettingsError`.
         needs_objects: Whether its scenes are made from OSM objects.
         across_180: Whether it finds scenes over a region that lies across 180 degrees, whose box goes on beyond them.
+        sample: The source with settings by which it is asked for one scene alone.
     """
 
     index: Callable[[Search[S]], Mapping[str, Any]]
@@ -139,6 +140,7 @@ class SourceKind(Kind[S]):
     check: Callable[[str, S, Shared], dict[str, Any]] = stated_facts
     needs_objects: bool = False
     across_180: bool = False
+    sample: Callable[[S], S] = lambda source: source
 
     def find(self, search: Search[S]) -> Mapping[str, Any]:
         """Write the scenes: `index`, where the region lies where the kind can follow; else raises SceneError."""

@@ -213,4 +213,5 @@ KIND = SourceKind(
     open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
     requirements=_requirements,
     reading=lambda _source: Reading(chip_requests=1),
+    sample=lambda source: source.model_copy(update={"max_scenes": 1}),
 )

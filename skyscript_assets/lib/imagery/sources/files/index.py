@@ -98,7 +98,7 @@ def check_files(key: str, source: FilesSource, shared: Shared) -> dict[str, Any]
 
 def files_of(source: FilesSource, shared: Shared) -> list[Path]:
     """The files that a source depends on, each once, sorted, existing or not; its index and what that lists, too."""
-    files = {path for pattern in source.paths for path in _matches(pattern, shared.folder)}
+    files = {path for pattern in source.paths for path in matching(pattern, shared.folder)}
     if source.index is not None:
         index = shared.resolve(source.index)
         listed = read_index(index, source.index_asset) if index.is_file() else []
@@ -106,7 +106,7 @@ def files_of(source: FilesSource, shared: Shared) -> list[Path]:
     return sorted(files)
 
 
-def _matches(pattern: str, folder: Path) -> list[Path]:
+def matching(pattern: str, folder: Path) -> list[Path]:
     """The files that a path or glob of the settings names: `~` is expanded, relative ones start at their folder."""
     wanted = Path(pattern).expanduser()
     plain = folder / wanted
@@ -121,7 +121,7 @@ def _existing_files(key: str, source: FilesSource, shared: Shared) -> dict[Path,
     """The files that a source names, sorted, all of which exist, with the time that its index gives them."""
     files: dict[Path, dt.datetime | None] = {}
     for pattern in source.paths:
-        matches = _matches(pattern, shared.folder)
+        matches = matching(pattern, shared.folder)
         if not matches or not matches[0].is_file():
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise MissingInputError(f"sources.yaml: {key}.paths: {shared.folder / Path(pattern).expanduser()} {what}")
@@ -199,15 +199,22 @@ def _preview(image: OpenImage, nodata: float | None) -> Preview:
 
 
 def _acquired(dataset: Any, key: str, source: FilesSource) -> dt.datetime:
-    """Acquisition time: the settings', else TIFFTAG_DATETIME (TIFF 6.0: YYYY:MM:DD HH:MM:SS), taken as UTC."""
+    """Acquisition time: the settings', else the file's own."""
     if source.datetime is not None:
         return acquisition_time(source.datetime)
+    if (when := tagged_time(dataset)) is not None:
+        return when
     tag = dataset.tags().get("TIFFTAG_DATETIME")
+    found = "has no TIFFTAG_DATETIME" if tag is None else f"has the unreadable TIFFTAG_DATETIME {tag!r}"
+    raise SceneError(f"{dataset.name} {found}: state sources.yaml: {key}.datetime")
+
+
+def tagged_time(dataset: Any) -> dt.datetime | None:
+    """A file's own TIFFTAG_DATETIME (TIFF 6.0: YYYY:MM:DD HH:MM:SS), taken as UTC; None where none can be read."""
     try:
-        return acquisition_time(dt.datetime.strptime(tag or "", "%Y:%m:%d %H:%M:%S"))
+        return acquisition_time(dt.datetime.strptime(dataset.tags().get("TIFFTAG_DATETIME", ""), "%Y:%m:%d %H:%M:%S"))
     except ValueError:
-        found = "has no TIFFTAG_DATETIME" if tag is None else f"has the unreadable TIFFTAG_DATETIME {tag!r}"
-        raise SceneError(f"{dataset.name} {found}: state sources.yaml: {key}.datetime") from None
+        return None
 
 
 def _requirements(source: FilesSource, shared: Shared) -> list[Requirement]:

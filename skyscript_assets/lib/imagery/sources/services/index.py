@@ -26,6 +26,7 @@ from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetc
 from skyscript_assets.lib.imagery.sources.services.wcs import served_by_wcs
 from skyscript_assets.lib.imagery.sources.services.wms import served_by_wms
 from skyscript_assets.lib.imagery.sources.services.wmts import served_by_wmts
+from skyscript_assets.lib.secrets import told
 
 MAX_SCENE_PX = (1 << 31) - 1
 """Most columns or rows of a scene: its table holds them as 32-bit integers."""
@@ -39,7 +40,8 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
 
     Returns:
         `scenes`: 1, or 0 where the service has nothing over the region; with a scene its number of `tiles`, its `gsd_m`
-        at the centre, the zoom, tile matrix or CRS of its `grid`, and what its `first_tile` is: `image` or `no data`.
+        at the centre, the zoom, tile matrix or CRS of its `grid`, what its `first_tile` is: `image` or `no data`, and
+        the time and terms of use that the service states.
 
     Raises:
         SettingsError: the key of the service is missing.
@@ -65,7 +67,8 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
         first = _first_tile(client, scene)
     write_scenes(search.out, [scene])
     found = {"tiles": tiles.columns * tiles.rows, "gsd_m": scene.gsd_m, "grid": layer.grid.name, "first_tile": first}
-    return {"scenes": 1, **found}
+    said = {"time_stated": layer.datetime and layer.datetime.isoformat(), "terms_stated": told(layer.terms, 200)}
+    return {"scenes": 1, **found, **said}
 
 
 def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geometry:

@@ -32,6 +32,7 @@ class ServedLayer:
         ground: Where it has images, degrees.
         datetime: Date that the service states, UTC.
         facts: What filling in the template takes besides: rows of the whole grid, order of axes.
+        terms: What the service says of its use.
     """
 
     grid: TileGrid
@@ -39,6 +40,7 @@ class ServedLayer:
     ground: shapely.Geometry
     datetime: dt.datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    terms: str = ""
 
 
 def choose(wanted: str | None, offered: Sequence[str], default: str | None, what: str) -> str:

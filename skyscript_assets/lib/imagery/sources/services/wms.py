@@ -58,7 +58,8 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         _map_url(capabilities, source.url), _parameters(source, key, capabilities, path, grid) | _named(values)
     )
     swaps = source.version == "1.3.0" and is_northing_first(crs)
-    return ServedLayer(grid, client.keyless(template), _ground(path), moment, {"axes": "yx" if swaps else "xy"})
+    facts, terms = {"axes": "yx" if swaps else "xy"}, text_at(capabilities, "Service/AccessConstraints")
+    return ServedLayer(grid, client.keyless(template), _ground(path), moment, facts, terms)
 
 
 def _layers(parent: Element, where: str = "Layer", around: Path = ()) -> Iterator[Path]:

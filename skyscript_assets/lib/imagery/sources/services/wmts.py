@@ -68,7 +68,8 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
         raise SceneError(
             f"source {key}: its address of tiles has a place {min(unknown)} that the service says nothing of"
         )
-    return ServedLayer(best, client.keyless(template), _ground(layer), moment)
+    terms = text_at(capabilities, "ServiceIdentification/AccessConstraints")
+    return ServedLayer(best, client.keyless(template), _ground(layer), moment, terms=terms)
 
 
 def _ground(layer: Element) -> shapely.Geometry:

@@ -331,4 +331,5 @@ KIND = SourceKind(
     # To open a file takes two requests: for its header, and for the places of its blocks.
     reading=lambda _source: Reading(block_requests=1, file_requests=2),
     check=check_items,
+    sample=lambda source: source.model_copy(update={"depth": 1, "limit": 1}),
 )
