@@ -161,11 +161,13 @@ def run_all(
     Raises:
         StoppedError: the process was asked to end.
     """
-    failed_level: Level | None = None
+    failed: Step | None = None
     looked_at: Level | None = None
     for step in steps_of(settings) if steps is None else steps:
-        if failed_level is not None and step.level is not failed_level:
+        if failed is not None and step.level is not failed.level:
             return
+        if failed is not None and step.only is not None and step.partition == failed.partition:
+            continue  # what it is made from may well be what failed
         runs.check()
         # No run of a level makes anything that another one of it reads: one look will do for all, at single assets not.
         if step.level is not looked_at or step.only is not None:
@@ -178,7 +180,7 @@ def run_all(
         with listening(progress):
             result = _run(defs, step, instance, force=force, retry=retry)
         if result.error is not None:
-            failed_level = step.level
+            failed = step
         yield result
 
 

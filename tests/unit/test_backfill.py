@@ -153,6 +153,49 @@ def test_a_name_that_is_no_output_is_refused_with_what_there_is(settings: Settin
         backfill.step_named(name, settings)
 
 
+def test_a_named_output_comes_after_what_it_needs_and_is_missing(
+    walk: Callable[..., list[backfill.StepResult]], settings: Settings, tmp_path: Path
+) -> None:
+    def steps(*names: str) -> list[tuple[str | None, tuple[str, ...]]]:
+        found = backfill.steps_to(names, settings, Store(tmp_path))
+        return [(step.only, step.partition) for step in found]
+
+    every = [("first", ("helsinki",)), ("first", ("kotka",)), ("second", ())]
+    assert steps("second") == every
+    assert steps("second", "first/kotka") == every
+    assert steps("first/kotka") == every[1:2]
+    walk(steps=backfill.steps_to(["first/kotka"], settings, Store(tmp_path)))
+    assert steps("second") == [every[0], every[2]]
+    assert [result.error for result in walk(steps=backfill.steps_to(["second"], settings, Store(tmp_path)))] == [
+        None
+    ] * 2
+    assert made == ["first/kotka", "first/helsinki", "second"]
+    assert steps("second") == every[2:]
+
+
+def test_captions_come_after_everything_from_the_extract_on(settings: Settings, tmp_path: Path) -> None:
+    steps = backfill.steps_to(["captions/kotka/SYN1"], settings, Store(tmp_path / "nothing"))
+    order = [step.only for step in steps]
+    assert order[-1] == "captions"
+    assert len(set(steps)) == len(steps)
+    assert {step.partition for step in steps if step.only == "scene_index"} == {("kotka", "SYN1")}
+    assert {"sampling_snapshot", "tag_groundability", "image_chips"} <= set(order)
+    for earlier, later in (
+        ("osm_extract", "osm_objects"),
+        ("sampling_snapshot", "chip_plan"),
+        ("chip_plan", "captions"),
+    ):
+        assert order.index(earlier) < order.index(later)
+
+
+def test_what_is_made_from_a_failed_output_is_not_tried(walk: Callable[..., list[backfill.StepResult]]) -> None:
+    broken.add("kotka")
+    level = backfill.LEVELS[0]
+    steps = [backfill.Step(level, (region,), only="first") for region in ("kotka", "kotka", "helsinki")]
+    results = walk(steps=steps)
+    assert [(result.step.title, result.error is None) for result in results] == [("kotka", False), ("helsinki", True)]
+
+
 def test_names_may_be_written_with_either_separator(settings: Settings) -> None:
     (pair, *_) = partitions_of(STAGES["image_chips"].scheme, settings)
     slash, bar = (backfill.step_named(f"image_chips/{mark.join(pair)}", settings) for mark in "/|")

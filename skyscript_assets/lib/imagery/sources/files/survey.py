@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import glob
 import json
 import math
 import re
@@ -101,7 +102,7 @@ def gsd_of(group: Sequence[Raster]) -> float:
 
 def box_of(rasters: Sequence[Raster]) -> BBox:
     """The box around rasters, rounded outwards to a metre."""
-    west, south, east, north = (float(side) for side in shapely.total_bounds([one.outline for one in rasters]) * 1e5)
+    west, south, east, north = shapely.total_bounds([one.outline for one in rasters]) * 1e5
     sides = {"west": math.floor(west), "south": math.floor(south), "east": math.ceil(east), "north": math.ceil(north)}
     return BBox(**{name: side / 1e5 for name, side in sides.items()})
 
@@ -176,12 +177,12 @@ def write_profile(
 def _facts(group: Sequence[Raster], stated: Mapping[str, str | None]) -> dict[str, Any]:
     """What a source states, None what it leaves to the files."""
     first, paths = group[0], sorted(str(raster.path) for raster in group)
-    every = first.path.parent / f"*{first.path.suffix}"
-    if len(paths) > 1 and paths == sorted(str(path.resolve()) for path in every.parent.glob(every.name)):
-        paths = [str(every)]
+    every = f"{glob.escape(str(first.path.parent))}/*{first.path.suffix}"
+    if len(paths) > 1 and paths == sorted(map(str, matching(every, first.path.parent))):
+        paths = [every]
     written = dt.datetime.fromtimestamp(first.path.stat().st_mtime, dt.UTC).date().isoformat()
     return {
-        "title": f"{gsd_of(group):g} m, {every.parent.name}",
+        "title": f"{gsd_of(group):g} m, {first.path.parent.name}",
         "gsd_m": gsd_of(group),
         "paths": paths,
         "bands": first.bands,
