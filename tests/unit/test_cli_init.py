@@ -137,6 +137,20 @@ def test_bad_images_are_named_and_the_others_used(here: Path, write_raster: Fact
     assert not (here / "other").exists()
 
 
+@pytest.mark.parametrize("easting", [818_000, 500_000])
+def test_images_around_the_antimeridian_get_no_box_around_the_globe(
+    here: Path, write_raster: Factory, textured: Callable, easting: int
+) -> None:
+    # Taveuni, Fiji: one file across 180 degrees, or one on either side.
+    grid = Affine(10.0, 0, easting, 0, -10.0, 8_140_000)
+    write_raster(here / "a.tif", textured(), crs="EPSG:32760", transform=grid)
+    write_raster(here / "b.tif", textured(), crs="EPSG:32701", transform=Affine(10.0, 0, 190_000, 0, -10.0, 8_140_000))
+    result = init("*.tif", "--osm", "australia-oceania/fiji", "mine")
+    assert result.exit_code == 1
+    assert "both sides of 180 degrees" in " ".join(result.output.split())
+    assert not (here / "mine").exists()
+
+
 def test_all_files_of_a_folder_are_named_by_a_glob(here: Path, write_raster: Factory, textured: Callable) -> None:
     (here / "images [1]").mkdir()
     for seed in (0, 1):

@@ -28,12 +28,7 @@ SAME_GSD = 1.1
 def probe(key: str, source: SourceBase, shared: Shared, out: Path, cache: Path) -> tuple[str, list[str]]:
     """Look for one scene about the centre of the first region that a source may cover, else of its extent; read a part.
 
-    Args:
-        key: The source's key.
-        source: The source.
-        shared: What all parts of the profile share.
-        out: Existing folder to write into.
-        cache: Existing folder that all sources share, by which they keep to the rates of services.
+    Both folders exist; all sources share `cache`, by which they keep to the rates of services.
 
     Returns:
         What was found, and what differs from the settings, with the keys to change.

@@ -101,8 +101,12 @@ def gsd_of(group: Sequence[Raster]) -> float:
 
 
 def box_of(rasters: Sequence[Raster]) -> BBox:
-    """The box around rasters, rounded outwards to a metre."""
+    """The box around rasters, rounded outwards to a metre; SettingsError where it would go round half of the globe."""
     west, south, east, north = shapely.total_bounds([one.outline for one in rasters]) * 1e5
+    if east - west > 180e5:
+        raise SettingsError(
+            "the images lie on both sides of 180 degrees, or far apart: name those of one side or place"
+        )
     sides = {"west": math.floor(west), "south": math.floor(south), "east": math.ceil(east), "north": math.ceil(north)}
     return BBox(**{name: side / 1e5 for name, side in sides.items()})
 
@@ -143,11 +147,7 @@ def write_profile(
 ) -> None:
     """Write a profile of one region and a source for each group of rasters; what else it has is the template's.
 
-    Args:
-        folder: Where it will be; it does not exist, or is empty.
-        groups: Rasters by the key of their source.
-        extract: Where the extract comes from.
-        stated: `licence`, `attribution`, and a `datetime` of those rasters that have none, or None.
+    `stated` are `licence`, `attribution`, and the `datetime` of those rasters that have none, or None.
 
     Raises:
         SettingsError: the folder holds something, or what is stated cannot stand in a profile.
