@@ -159,6 +159,22 @@ def test_services_are_compared_with_the_settings_and_one_that_fails_hinders_no_o
     assert "KEYLESS" not in told
 
 
+def test_a_service_that_refuses_or_sends_a_page_is_a_row_and_its_key_is_not_shown(
+    doctor: Callable[..., tuple[int, Rows]], server: TileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "right"
+    monkeypatch.setenv("THE_KEY", "wrong-key")
+    xyz = FACTS | {"kind": "xyz", "url": f"{server.address}/{{z}}/{{x}}/{{y}}.png", "gsd_m": 0.6}
+    code, rows = doctor("--services", REFUSED=xyz | {"api_key_variable": "THE_KEY"})
+    assert (code, rows["REFUSED", "service"][0]) == (1, "✗ service")
+    assert "403" in rows["REFUSED", "service"][1]
+    assert "wrong-key" not in str(rows)
+    server.key, server.everything = "", (200, {"Content-Type": "text/html"}, b"<html>log in</html>")
+    code, rows = doctor("--services", PAGE=xyz)
+    assert (code, rows["PAGE", "service"][0]) == (1, "✗ service")
+    assert "log in" in rows["PAGE", "service"][1]
+
+
 def test_dates_terms_and_pictures_that_differ_are_told(
     doctor: Callable[..., tuple[int, Rows]], server: TileServer
 ) -> None:
