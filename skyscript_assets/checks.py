@@ -6,6 +6,7 @@ can read the broken one. The others are judged on the finished output.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skyscript_assets import metadata
+from skyscript_assets.lib.imagery.scenes import UNUSABLE_FILE
 from skyscript_assets.partitions import Partition, key_of
 from skyscript_assets.provenance import Outcome, Outputs, State
 
@@ -115,6 +117,31 @@ MOST_SHAPED = Check(
 )
 
 REJECTED_SHARE = Check("rejected_share", "Most planned chips were accepted.", _rejected, warn=True)
+
+
+def _usable(folder: Path, counts: Mapping[str, Any]) -> Verdict:
+    listed = json.loads((folder / UNUSABLE_FILE).read_text("utf-8")) if (folder / UNUSABLE_FILE).exists() else []
+    hidden = counts.get("mostly_hidden", 0)
+    found = {"unusable": len(listed), "first": listed[:3], "mostly hidden by alpha": hidden}
+    return Verdict(not listed and not hidden, found)
+
+
+IMAGES_USABLE = Check(
+    "images_usable",
+    "Every image is used, and no alpha band hides most of one (else `alpha: ignore`).",
+    _usable,
+    warn=True,
+)
+
+MOST_PLANNED = Check(
+    "most_planned",
+    "Most drawn objects have a chip.",
+    lambda _, counts: Verdict(
+        2 * sum(counts["dropped"].values()) <= counts["drawn"],
+        {name: counts[name] for name in ("objects", "drawn", "planned", "dropped")},
+    ),
+    warn=True,
+)
 
 SHARED_GROUND = Check(
     "shared_ground",

@@ -71,6 +71,7 @@ class PlanConfig(Model):
     plan: PlanSettings
     choice: SceneChoice
     gsd_m: float
+    resolution: str
     zoom: int
     estimate: Annotated[EstimateConfig, UNSEEN]
 
@@ -81,6 +82,7 @@ def _plan_config(settings: Settings, partition: Partition) -> PlanConfig:
         plan=settings.plant.plan,
         choice=source.choice,
         gsd_m=source.gsd_m,
+        resolution=source.resolution,
         zoom=settings.plant.split.zoom,
         estimate=EstimateConfig.of(settings, partition),
     )
@@ -102,7 +104,7 @@ def plan_materials(run: Run[PlanConfig]) -> tuple[Ground, PlanInputs, PlanRules]
         snapshot=run.input("sampling_snapshot"),
         offsets=next(iter(run.folders("scene_offsets").values()), None),
     )
-    return ground, inputs, PlanRules(config.plan, config.zoom, config.choice)
+    return ground, inputs, PlanRules(config.plan, config.zoom, config.choice, config.resolution == "effective")
 
 
 def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
@@ -124,12 +126,13 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "region_overlap", "sampling_snapshot", "scene_index", "scene_offsets"),
     needs=_needs_offsets_to_apply,
-    code_version="4",
+    code_version="5",
     tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
     columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
     config=_plan_config,
     unique="chip_id",
     empty="warns",
+    more_checks=(checks.MOST_PLANNED,),
     preview=_plan_preview,
 )
 def chip_plan(run: Run[PlanConfig]) -> Counts:

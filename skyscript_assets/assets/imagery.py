@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import dagster as dg
 import pyarrow as pa
 
-from skyscript_assets import metadata
+from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.chips.map import plot_scenes
-from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA
+from skyscript_assets.lib.imagery.scenes import SCENE_SCHEMA, UNUSABLE_FILE
 from skyscript_assets.lib.imagery.sources.kind import Search, check_source, check_terms, open_scene, source_kind
-from skyscript_assets.lib.imagery.sources.stac.index import UNUSABLE_FILE
 from skyscript_assets.lib.registration.estimate import write_offsets
 from skyscript_assets.lib.registration.figure import FIGURE_FILE
 from skyscript_assets.lib.registration.shift import OFFSET_SCHEMA, OFFSETS_FILE
@@ -83,18 +82,8 @@ def _needs_objects_to_paint(settings: Settings, partition: Partition, key: Outpu
 
 
 def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
-    columns = [
-        "scene_id",
-        "kind",
-        "datetime",
-        "date_is",
-        "gsd_m",
-        "crs",
-        "cloud_share",
-        "licence",
-        "attribution",
-        "synthetic",
-    ]
+    columns = ["scene_id", "kind", "datetime", "date_is", "gsd_m", "effective_gsd_m", "crs", "cloud_share"]
+    columns += ["licence", "attribution", "synthetic"]
     shown = {}
     if (run.out / "painting.json").exists():
         painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
@@ -121,6 +110,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     tables={"scenes.parquet": SCENE_SCHEMA},
     config=_scene_config,
     empty="warns",
+    more_checks=(checks.IMAGES_USABLE,),
     preview=_scene_preview,
     pool="imagery",
 )

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from pyproj import CRS
+from pyproj import CRS, Geod, Transformer
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 
@@ -20,6 +22,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Bounds = tuple[float, float, float, float]
 """(west, south, east, north). Where a box lies across the antimeridian, its east goes on beyond 180 degrees."""
+Places = FloatArray | float
 
 TURNS = (0.0, 360.0, -360.0)
 """What may be added to the longitudes of one box for them to meet those of another one, degrees."""
@@ -29,6 +32,16 @@ WEB_MERCATOR_LATITUDE_LIMIT = 85.0511287798066
 
 WGS84_RADIUS_M = 6_378_137.0
 """Semi-major axis of WGS 84, metres."""
+
+_CRS_NAME = re.compile(r"(?:(?:[^,]*[:/])?(EPSG|ESRI|OGC|CRS|OSGEO)(?:\.XML)?(?:[:/][\d.]*[:/]|[:#]))?#?(\w+)")
+_WEB_MERCATOR_CODES = frozenset({"900913", "3785", "3587", "41001", "102100", "102113"})
+"""Codes of several authorities for what is EPSG:3857 now."""
+
+_REACH_PX = 16
+"""Pixels over which sides are measured: too many for a projection's noise, too few for its bend."""
+
+TRUE_TO_SCALE = 0.002
+"""Relative difference of metres on the ground from a grid's up to which they count as the same: UTM has 0.001."""
 
 STATED_GSD_FACTOR = 2.0
 """Factor by which a ground sample distance may differ from the source's `gsd_m` before that is a mistake."""
@@ -70,17 +83,52 @@ def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
     return metres * math.cos(math.radians(latitude_deg)), metres
 
 
-def ground_gsd_m(crs: CRS, pixel_size: float, latitude_deg: float) -> float:
-    """Ground sample distance in metres of a pixel of `pixel_size` CRS units at a latitude.
+def crs_label(name: str) -> str:
+    """`EPSG:3067` for `urn:ogc:def:crs:EPSG::3067` and the like, EPSG:3857 for its old codes, else the name itself."""
+    match = _CRS_NAME.fullmatch(name.strip().upper())
+    if match and match[2] in _WEB_MERCATOR_CODES:
+        return "EPSG:3857"
+    if match and (match[1] or match[2].isdigit()):
+        return "OGC:CRS84" if match[2] in ("84", "CRS84") else f"{match[1] or 'EPSG'}:{match[2]}"
+    return name
 
-    EPSG:3857 stretches by 1 / cos(latitude) (EPSG guidance note 7-2, 1.3.3.2); degrees are turned into metres along
-    the meridian; other projected CRSs count as true to scale.
+
+@lru_cache(maxsize=64)
+def parse_crs(name: str) -> CRS:
+    """The horizontal CRS that a name or WKT means, without heights; CRSError where PROJ knows none."""
+    crs = CRS.from_user_input(crs_label(name))
+    crs = crs.sub_crs_list[0] if crs.is_compound else crs
+    return crs.to_2d() if len(crs.axis_info) > 2 else crs
+
+
+@lru_cache(maxsize=64)
+def from_lonlat(crs: CRS | str) -> Transformer:
+    """From longitude and latitude to a CRS (itself or its name); thousands of scenes have a handful of them."""
+    return Transformer.from_crs(4326, parse_crs(crs) if isinstance(crs, str) else crs, always_xy=True)
+
+
+def pixel_on_ground(crs: CRS | str, transform: Sequence[float], x: Places, y: Places) -> FloatArray:
+    """Width and height of a pixel in metres and the angle between its sides in radians, measured along geodesics.
+
+    Args:
+        crs: CRS of a raster, itself or its name.
+        transform: Affine (a, b, c, d, e, f) of the raster.
+        x: Places of the pixels in the CRS, any shape.
+        y: Their other coordinates.
+
+    Returns:
+        Shape [3, ...], on WGS 84 (Karney, Algorithms for geodesics, 2013); not finite where the CRS places nothing.
     """
-    if crs.is_geographic:
-        return pixel_size * metres_per_degree(latitude_deg)[1]
-    if crs.to_epsg() == 3857:
-        return pixel_size * math.cos(math.radians(latitude_deg))
-    return pixel_size * metres_per_unit(crs)
+    a, b, _, d, e, _ = (half * _REACH_PX / 2 for half in transform)
+    ends_x, ends_y = np.stack([x - a, x - b, x + a, x + b]), np.stack([y - d, y - e, y + d, y + e])
+    lon, lat = from_lonlat(crs).transform(ends_x, ends_y, direction="INVERSE")
+    azimuths, _, lengths = Geod(ellps="WGS84").inv(lon[:2], lat[:2], lon[2:], lat[2:])
+    return np.stack([*(lengths / _REACH_PX), np.radians((azimuths[1] - azimuths[0]) % 360.0)])
+
+
+def ground_gsd_m(crs: CRS | str, transform: Sequence[float], x: Places, y: Places) -> FloatArray:
+    """Ground sample distance in metres: the longer side of a pixel at each place, as `pixel_on_ground` has it."""
+    return np.asarray(pixel_on_ground(crs, transform, x, y)[:2].max(axis=0))
 
 
 def metres_per_unit(crs: CRS) -> float:
@@ -99,9 +147,7 @@ def utm_crs(longitude_deg: float, latitude_deg: float) -> CRS:
     return CRS.from_epsg((32600 if latitude_deg >= 0 else 32700) + zone)
 
 
-def cells_of(
-    longitude_deg: FloatArray | float, latitude_deg: FloatArray | float, zoom: int
-) -> tuple[IntArray, IntArray]:
+def cells_of(longitude_deg: Places, latitude_deg: Places, zoom: int) -> tuple[IntArray, IntArray]:
     """Columns and rows (x, y) of the Web Mercator tiles that hold places (slippy-map numbering, y grows southward)."""
     n = 1 << zoom
     lat = np.radians(np.clip(latitude_deg, -WEB_MERCATOR_LATITUDE_LIMIT, WEB_MERCATOR_LATITUDE_LIMIT))

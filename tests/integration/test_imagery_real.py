@@ -117,7 +117,8 @@ def test_its_own_pixels_come_back_unchanged_where_they_hold_data(indexed: tuple[
         assert np.array_equal(pixels.rgb[pixels.valid], values[pixels.valid])
     else:
         assert values.dtype == np.uint16
-        levels = (values - scene.scale_low) / (scene.scale_high - scene.scale_low) * 255
+        low, high = np.array([scene.scale_low, scene.scale_high])
+        levels = (values - low) / (high - low) * 255
         assert np.abs(pixels.rgb - np.clip(levels, 0, 255)).max() <= 0.51
         assert 20 < pixels.rgb.mean() < 235
     assert not pixels.rgb[~pixels.valid].any()

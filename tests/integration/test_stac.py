@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from skyscript_assets.lib.errors import (
 from skyscript_assets.lib.imagery.geotiff import remote as remote_module
 from skyscript_assets.lib.imagery.reader import GeoBox
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac import hrefs as hrefs_module
 from skyscript_assets.lib.imagery.sources.stac.index import index_stac
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
@@ -544,8 +545,9 @@ def test_three_assets_are_read_as_one_picture_scaled_by_percentiles_of_an_overvi
     (scene,) = place.scenes()
     assert len(scene.hrefs) == 3
     assert scene.bands == (1, 1, 1)
-    assert (scene.scale_low, scene.scale_high) == pytest.approx(np.percentile(values, [2, 98]), rel=0.1)
-    levels = (values.astype(float) - scene.scale_low) / (scene.scale_high - scene.scale_low) * 255
+    low, high = np.array([scene.scale_low, scene.scale_high]).reshape(2, 3, 1, 1)
+    assert np.array([low, high]).reshape(2, 3) == pytest.approx(np.percentile(values, [2, 98], axis=(1, 2)), rel=0.1)
+    levels = (values.astype(float) - low) / (high - low) * 255
     assert np.abs(whole(scene, source).rgb - np.moveaxis(np.clip(levels, 0, 255), 0, -1)).max() <= 0.51
     other = place.raster("other.tif", np.ones((1, 400, 600), np.uint16))
     place.items[0]["assets"]["blue"]["href"] = other
@@ -628,11 +630,60 @@ def test_real_images_over_nginx_are_read_to_the_pixel(shared_data: Path, place: 
             if scene.scale_low is None:
                 assert np.array_equal(pixels.rgb[pixels.valid], values[pixels.valid])
             else:
-                levels = (values - scene.scale_low) / (scene.scale_high - scene.scale_low) * 255
+                low, high = np.array([scene.scale_low, scene.scale_high])
+                levels = (values - low) / (high - low) * 255
                 assert np.abs(pixels.rgb - np.clip(levels, 0, 255))[pixels.valid].max() <= 0.51
         lines = log.read_text(encoding="utf-8").splitlines()
     assert lines
     assert all(line.startswith("206 ") for line in lines)
+
+
+def bands_1(scale: float, offset: float) -> dict[str, Any]:
+    return {"raster:bands": [{"scale": scale, "offset": offset}] * 3}
+
+
+@pytest.mark.parametrize(
+    ("facts", "properties", "added"),
+    [
+        (bands_1(1e-4, -0.1), {}, 1000),
+        ({"bands": [{"raster:scale": 1e-4, "raster:offset": -0.1}] * 3}, {}, 1000),
+        ({"raster:scale": 1e-4, "raster:offset": -0.1}, {}, 1000),
+        (bands_1(1e-4, 0), {}, 0),
+        (bands_1(1e-4, -0.1), {"earthsearch:boa_offset_applied": True}, 0),
+        ({"raster:bands": [{"scale": "no"}, 7]}, {}, 0),
+    ],
+)
+def test_the_offset_of_an_item_makes_it_as_bright_as_others(
+    place: Place, textured: Callable, facts: dict[str, Any], properties: dict[str, Any], added: int
+) -> None:
+    values = textured(600, 400).astype(np.uint16) * 10
+    item = place.item("a", place.raster("a.tif", values + added))
+    item["assets"]["image"] |= facts
+    item["properties"] |= properties
+    source = place.source(scaling={"low": 0, "high": 2550})
+    place.index(source)
+    (scene,) = place.scenes()
+    assert scene.scale_low == pytest.approx([added] * 3)
+    assert np.abs(whole(scene, source).rgb - np.moveaxis(values // 10, 0, -1).astype(int)).max() <= 1
+
+
+def test_an_alpha_band_of_an_item_can_be_ignored(place: Place, textured: Callable) -> None:
+    values = np.concatenate([textured(600, 400), np.zeros((1, 400, 600), np.uint8)])
+    values[3, :200] = 9
+    place.item("a", place.raster("a.tif", values, photometric="RGB", alpha="yes"))
+    for alpha, share in (("mask", 0.5), ("ignore", 1.0)):
+        source = place.source(alpha=alpha)
+        place.index(source)
+        assert whole(place.scenes()[0], source).valid.mean() == share
+
+
+def test_scenes_elsewhere_are_measured_where_that_is_asked_for(place: Place) -> None:
+    place.item("a")
+    search = Search("here", "S", place.source(), shared_in(place.folder), WORLD, place.folder)
+    assert "coarser_than_pixels" not in source_kind("stac").find(search)
+    assert place.scenes()[0].effective_gsd_m is None
+    source_kind("stac").find(replace(search, source=place.source(resolution="effective")))
+    assert place.scenes()[0].effective_gsd_m is not None
 
 
 def test_blocks_under_many_windows_come_in_few_requests_and_once(place: Place, textured: Callable) -> None:

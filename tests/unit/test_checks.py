@@ -11,6 +11,7 @@ import pytest
 from skyscript_assets import checks, partitions
 from skyscript_assets.asset import Counts, Stage, asset, definition
 from skyscript_assets.lib.errors import CheckFailedError, UpstreamMissingError
+from skyscript_assets.lib.imagery.scenes import write_unusable
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table, write_table
@@ -173,3 +174,24 @@ def test_a_refusal_is_recorded_in_the_instance_and_nothing_is_materialized(setti
         assert (evaluation.check_name, evaluation.metadata["partition"].value) == ("unique_ids", "kotka")
         assert not result.success
         assert instance.get_latest_materialization_event(dg.AssetKey("rows")) is None
+
+
+def test_images_that_cannot_be_used_and_alpha_that_hides_most_are_told(tmp_path: Path) -> None:
+    judge = checks.IMAGES_USABLE.judge
+    assert judge(tmp_path, {"scenes": 1}).passed
+    write_unusable(tmp_path, [])
+    assert judge(tmp_path, {"mostly_hidden": 0}).passed
+    assert judge(tmp_path, {"mostly_hidden": 2}) == (False, {"unusable": 0, "first": [], "mostly hidden by alpha": 2})
+    write_unusable(tmp_path, [(f"{number}.tif", "it is broken") for number in range(9)])
+    passed, evidence = judge(tmp_path, {})
+    assert not passed
+    assert (evidence["unusable"], len(evidence["first"]), evidence["first"][0]["reason"]) == (9, 3, "it is broken")
+
+
+def test_a_plan_that_drops_most_objects_says_why() -> None:
+    counts = {"objects": 100, "drawn": 10, "planned": 4, "dropped": {"outside": 5, "size": 1}}
+    passed, evidence = checks.MOST_PLANNED.judge(Path(), counts)
+    assert not passed
+    assert evidence == counts
+    assert checks.MOST_PLANNED.judge(Path(), counts | {"dropped": {"outside": 5}}).passed
+    assert checks.MOST_PLANNED.judge(Path(), counts | {"drawn": 0, "dropped": {}}).passed

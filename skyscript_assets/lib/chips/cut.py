@@ -38,7 +38,7 @@ from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write
 from skyscript_assets.lib.tar import TarShard
 from skyscript_assets.lib.threads import cores
 
-CUT_VERSION = "2"
+CUT_VERSION = "3"
 """Raised when the same plan, scenes and settings give other chips: nothing of an older version is taken over."""
 
 CHIPS_FILE = "chips.parquet"

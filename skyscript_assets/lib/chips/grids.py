@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import shapely
-from pyproj import CRS, Geod, Transformer
+from pyproj import Transformer
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import WEB_MERCATOR_LATITUDE_LIMIT, utm_crs, within_180
+from skyscript_assets.lib.geometry import (
+    TRUE_TO_SCALE,
+    WEB_MERCATOR_LATITUDE_LIMIT,
+    from_lonlat,
+    ground_gsd_m,
+    parse_crs,
+    pixel_on_ground,
+    utm_crs,
+    within_180,
+)
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift, move
 
@@ -27,6 +35,9 @@ SQUARE_TOLERANCE = 0.01
 
 FOOTPRINT_SLACK_PX = 1.5
 """A footprint in degrees follows the image's edge to about a pixel."""
+
+GSD_NODES = 17
+"""Places a side of a scene at which its GSD is measured; between them it changes evenly, by far less than matters."""
 
 EDGE_PIECES = 64
 """Pieces into which a footprint's longest side is cut before it is projected: straight lines bend."""
@@ -40,7 +51,6 @@ class Grid:
         crs: `EPSG:n` or WKT.
         origin: x and y of the corner of column 0, row 0, in CRS units.
         step: Width and (negative) height of a pixel in CRS units.
-        gsd_m: Metres on the ground per pixel at the scene's centre.
         limits: First column and row, one past the last column and row; shape [4].
         footprint: Ground with data, in pixels of this grid, prepared.
         resampled: Whether these are not the scene's own pixels.
@@ -51,7 +61,6 @@ class Grid:
     crs: str
     origin: tuple[float, float]
     step: tuple[float, float]
-    gsd_m: float
     limits: IntArray
     footprint: shapely.Geometry
     resampled: bool
@@ -89,11 +98,6 @@ class Grid:
         (width, height), (x, y) = self.step, self.origin
         return [width, 0.0, x + column * width, 0.0, height, y + row * height]
 
-    def gsds_at(self, latitude_deg: FloatArray) -> FloatArray:
-        """Metres on the ground per pixel at latitudes, on which those of EPSG:3857 depend."""
-        cosines = np.cos(np.radians(latitude_deg))
-        return self.step[0] * cosines if _is_mercator(self.crs) else np.full(len(cosines), self.gsd_m)
-
 
 def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator[tuple[Grid, IntArray]]:
     """The grids of a scene, each with the places that lie on it.
@@ -114,11 +118,7 @@ def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator
     inside = np.flatnonzero(shapely.intersects_xy(scene.footprint, points[:, 0], points[:, 1]))
     if len(inside) == 0:
         return
-    try:
-        crs = _crs_of(scene.crs)
-    except CRSError as error:
-        raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
-    if _square_on_ground(scene, crs):
+    if _square_on_ground(scene):
         yield replace(_native(scene), shift=shift), inside
         return
     zones = np.clip((points[inside, 0] + 180.0) // 6.0, 0, 59)
@@ -128,38 +128,55 @@ def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator
         yield grid, inside[(zones == zone) & (south == southern)]
 
 
-# Thousands of scenes have a handful of CRSs, and each takes milliseconds.
-_crs_of = lru_cache(maxsize=64)(CRS.from_user_input)
+def gsd_nodes(scene: Scene) -> FloatArray:
+    """Metres on the ground per pixel of a scene's chips at places evenly spread over its image, [rows, columns].
+
+    Of a scene that is resampled, and of one that has the same GSD everywhere, it is the scene's. It is never finer than
+    what the scene shows, where its `effective_gsd_m` is known.
+    """
+    gsds = np.full((GSD_NODES, GSD_NODES), scene.gsd_m)
+    if _square_on_ground(scene):
+        a, _, c, _, e, f = scene.transform
+        rows, columns = np.mgrid[0 : 1 : GSD_NODES * 1j, 0 : 1 : GSD_NODES * 1j]
+        found = ground_gsd_m(scene.crs, scene.transform, c + a * columns * scene.width, f + e * rows * scene.height)
+        if np.abs(found / scene.gsd_m - 1.0).max() > TRUE_TO_SCALE:
+            gsds = found
+    return gsds * max(1.0, (scene.effective_gsd_m or 0.0) / scene.gsd_m)
 
 
-@lru_cache(maxsize=64)
-def _from_lonlat(crs: str) -> Transformer:
-    return Transformer.from_crs(4326, crs, always_xy=True)
+def gsds_at(scene: Scene, lonlat: FloatArray) -> FloatArray:
+    """Metres on the ground per pixel of a scene's chips at places inside it, [n, 2] degrees: see `gsd_nodes`."""
+    from scipy import ndimage
+
+    nodes = gsd_nodes(scene)
+    if np.ptp(nodes) == 0:
+        return np.full(len(lonlat), nodes[0, 0])
+    a, _, c, _, e, f = scene.transform
+    x, y = from_lonlat(scene.crs).transform(lonlat[:, 0], lonlat[:, 1])
+    place = np.stack([(y - f) / (e * scene.height), (x - c) / (a * scene.width)]) * (GSD_NODES - 1)
+    return np.asarray(ndimage.map_coordinates(nodes, place, order=1, mode="nearest"))
 
 
-@lru_cache(maxsize=64)
-def _is_mercator(crs: str) -> bool:
-    return bool(_crs_of(crs).to_epsg() == 3857)
-
-
-def _square_on_ground(scene: Scene, crs: CRS) -> bool:
+def _square_on_ground(scene: Scene) -> bool:
     """Whether the scene is north up with pixels that are square on the ground, measured at its centre."""
     a, b, c, d, e, f = scene.transform
-    if crs.is_geographic or b != 0 or d != 0 or a <= 0 or e >= 0:
+    try:
+        geographic = parse_crs(scene.crs).is_geographic
+    except CRSError as error:
+        raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
+    if geographic or b != 0 or d != 0 or a <= 0 or e >= 0:
         return False
-    x, y, reach = c + a * scene.width / 2, f + e * scene.height / 2, 16
-    lon, lat = _from_lonlat(scene.crs).transform([x, x + reach * a, x], [y, y, y + reach * e], direction="INVERSE")
-    if not np.isfinite([lon, lat]).all():
+    sides = pixel_on_ground(scene.crs, scene.transform, c + a * scene.width / 2, f + e * scene.height / 2)
+    if not np.isfinite(sides).all():
         raise SceneError(f"scene {scene.scene_id}: its centre lies outside the domain of its CRS {scene.crs[:80]}")
-    azimuths, _, lengths = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
-    skew = np.radians((azimuths[1] - azimuths[0]) % 360.0 - 90.0)
-    return bool(abs(lengths[0] / lengths[1] - 1.0) <= SQUARE_TOLERANCE and abs(skew) <= SQUARE_TOLERANCE)
+    return bool(max(abs(sides[0] / sides[1] - 1.0), abs(sides[2] - np.pi / 2)) <= SQUARE_TOLERANCE)
 
 
 def _native(scene: Scene) -> Grid:
     a, _, c, _, e, f = scene.transform
     footprint = scene.footprint
-    if _is_mercator(scene.crs):
+    method = getattr(parse_crs(scene.crs).coordinate_operation, "method_name", "")
+    if "Mercator" in method and "Transverse" not in method:  # these have no poles
         footprint = shapely.clip_by_rect(
             footprint, -180.0, -WEB_MERCATOR_LATITUDE_LIMIT, 180.0, WEB_MERCATOR_LATITUDE_LIMIT
         )
@@ -188,7 +205,7 @@ def _grid(
     resampled: bool,
 ) -> Grid:
     limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
-    grid = Grid(name, origin, step, scene.gsd_m, limits, footprint, resampled, _from_lonlat(name))
+    grid = Grid(name, origin, step, limits, footprint, resampled, from_lonlat(name))
     # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
     polygons = shapely.get_parts(footprint)
     west, south, east, north = shapely.bounds(polygons).T

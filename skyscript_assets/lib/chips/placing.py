@@ -16,7 +16,7 @@ import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.arrays import FloatArray, HashArray, IntArray
-from skyscript_assets.lib.chips.grids import Grid, grids
+from skyscript_assets.lib.chips.grids import Grid, grids, gsds_at
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_SCHEMA, PlanRules
 from skyscript_assets.lib.chips.tiles import TWO_CELLS, TWO_SPLITS, place, tiles_of
 from skyscript_assets.lib.geometry import SPLITS, cells_of, splits_of
@@ -99,7 +99,7 @@ def place_chips(
         offer = offered.scenes[turn[active]]
         near = (np.abs(dates[active] - taken[offer][:, None]) < apart_s).any(axis=1)
         outcome = np.full(len(focus.ids), "outside", dtype=reasons.dtype)
-        for scene, mine in _by_scene(offer[~near], active[~near]):
+        for scene, mine in by_scene(offer[~near], active[~near]):
             shift = shifts.get(scenes[scene].scene_id, NO_SHIFT)
             for grid, inside in grids(scenes[scene], focus.points[mine], shift):
                 placed, rows = _cut(scenes[scene], grid, focus, mine[inside], rules, outcome)
@@ -128,7 +128,7 @@ def place_chips(
     )
 
 
-def _by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArray]]:
+def by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArray]]:
     """The members of each scene, in the order of the scenes."""
     order = np.argsort(scenes, kind="stable")
     found, first = np.unique(scenes[order], return_index=True)
@@ -169,7 +169,7 @@ def _cut(
         "transform": [grid.transform(column, row) for column, row in windows[:, :2].tolist()],
         "width": pa.array(windows[:, 2] - windows[:, 0], pa.int32()),
         "height": pa.array(windows[:, 3] - windows[:, 1], pa.int32()),
-        "gsd_m": grid.gsds_at(lat),
+        "gsd_m": gsds_at(scene, np.column_stack([lon, lat])),
         "bbox": pa.StructArray.from_arrays(list(bounds.T), fields=list(BBOX_TYPE)),
         "focus_box": _focus_boxes(grid, focus, members, held, windows).tolist(),
         "stratum": pa.nulls(len(ids), pa.string()),

@@ -82,11 +82,13 @@ class PlanRules:
         plan: Rule, sampling, quota, sizes, shift and seed.
         zoom: Zoom of the Web Mercator tiles that are never divided between splits.
         choice: Which scene shows an object.
+        effective: Whether a scene counts with its effective resolution where that is coarser than its pixels.
     """
 
     plan: PlanSettings
     zoom: int
     choice: SceneChoice = field(default_factory=SceneChoice)
+    effective: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,8 @@ import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.chips import sampling
-from skyscript_assets.lib.chips.placing import Focus, Placed, TextArray, place_chips
+from skyscript_assets.lib.chips.grids import gsd_nodes, gsds_at
+from skyscript_assets.lib.chips.placing import Focus, Placed, TextArray, by_scene, place_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs
@@ -85,7 +87,9 @@ def write_plan(
         SettingsError: the snapshot was made without the source's GSD.
     """
     plan = rules.plan
-    scenes = [replace(scene, region=ground.region, source=ground.source) for scene in read_scenes(inputs.scenes)]
+    same: dict[str, Any] = {"region": ground.region, "source": ground.source}
+    same |= {} if rules.effective else {"effective_gsd_m": None}
+    scenes = [replace(scene, **same) for scene in read_scenes(inputs.scenes)]
     check_ids(scenes)
     shifts = {} if inputs.offsets is None else read_shifts(inputs.offsets)
     snapshot = sampling.read_snapshot(inputs.snapshot, ground.region)
@@ -101,7 +105,7 @@ def write_plan(
     last_edit_s = float(np.fmax.reduce(objects.edited_s, initial=np.nan))
     data_s = last_edit_s if ground.data_time is None else ground.data_time.timestamp()
     offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, rules.choice)
-    gsds = _gsds_at(scenes, offered.scenes, focus.points[offered.objects, 1])
+    gsds = _gsds_at(scenes, offered.scenes, focus.points[offered.objects])
     bands = np.searchsorted(snapshot.edges(), gsds)
     able = _drawn_there(focus.index[offered.objects], gsds, bands, objects, draws, plan)
     placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
@@ -229,20 +233,18 @@ def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettin
     return np.bincount(objects.tags.where(able[objects.tags.objects]).tags, minlength=len(snapshot.keys))
 
 
-def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, latitudes_deg: FloatArray) -> FloatArray:
-    """Metres on the ground per pixel of scenes, by their numbers, at latitudes: on these EPSG:3857 depends; [n]."""
-    native = np.array([scene.gsd_m for scene in scenes])[numbers]
-    pixel = np.array([abs(scene.transform[0]) for scene in scenes])[numbers]
-    mercator = np.array([scene.crs == "EPSG:3857" for scene in scenes], dtype=np.bool_)[numbers]
-    return np.where(mercator, pixel * np.cos(np.radians(latitudes_deg)), native)
+def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, places: FloatArray) -> FloatArray:
+    """Metres on the ground per pixel of scenes, by their numbers, at places in degrees, [n, 2]; [n]."""
+    gsds = np.empty(len(numbers))
+    for number, rows in by_scene(numbers, np.arange(len(numbers))):
+        gsds[rows] = gsds_at(scenes[number], places[rows])
+    return gsds
 
 
 def _gsd_ranges(scenes: Sequence[Scene]) -> FloatArray:
-    """Least and greatest GSD of each scene: farthest from the equator and nearest to it; [scenes, 2]."""
-    sides = np.array([scene.bounds for scene in scenes]).reshape(-1, 4)[:, [1, 3]]
-    numbers = np.arange(len(scenes))
-    far, near = np.abs(sides).max(axis=1, initial=0), np.clip(0.0, *sides.T)
-    return np.column_stack([_gsds_at(scenes, numbers, latitudes) for latitudes in (far, near)])
+    """Least and greatest GSD of each scene; [scenes, 2]."""
+    nodes = [gsd_nodes(scene) for scene in scenes]
+    return np.array([(gsds.min(), gsds.max()) for gsds in nodes]).reshape(-1, 2)
 
 
 def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:

@@ -28,7 +28,7 @@ _MEASURES = tuple(Quality.__dataclass_fields__)
 
 def scene_identity(scene: Scene, settings: ChipSettings, version: str) -> str:
     """Text of what the pixels and the encoding of all chips of a scene depend on; `version` is that of the code."""
-    shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata)
+    shown = (scene.bands, scene.scale_low, scene.scale_high, scene.nodata, scene.ignore_alpha)
     grid = (scene.crs, scene.transform, scene.width, scene.height)
     return json.dumps([version, settings.jpeg_quality, scene.fingerprint, scene.access, *shown, *grid])
 

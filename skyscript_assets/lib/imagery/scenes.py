@@ -16,12 +16,20 @@ import pyarrow as pa
 import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import write_json
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.secrets import shown
+from skyscript_assets.lib.secrets import shown, told
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.tables import BBOX_TYPE, fields, read_table, rows_to_table, write_table
 
 SCENES_FILE = "scenes.parquet"
+UNUSABLE_FILE = "unusable_items.json"
+
+MAX_LISTED = 1000
+"""Most unusable images that are listed."""
+
+MAX_REASON = 500
+"""Longest reason that is listed, characters."""
 
 SCENE_SCHEMA = pa.schema(
     [
@@ -30,14 +38,16 @@ SCENE_SCHEMA = pa.schema(
         ("date_is", pa.string()),
         ("geometry", pa.binary()),
         ("bbox", BBOX_TYPE),
-        *fields(pa.float64(), "cloud_share", "gsd_m"),
+        *fields(pa.float64(), "cloud_share", "gsd_m", "effective_gsd_m"),
         ("crs", pa.string()),
         ("transform", pa.list_(pa.float64())),
         *fields(pa.int32(), "width", "height"),
         ("hrefs", pa.list_(pa.string())),
         *fields(pa.string(), "access", "fingerprint"),
         ("bands", pa.list_(pa.int32())),
-        *fields(pa.float64(), "scale_low", "scale_high", "nodata"),
+        *fields(pa.list_(pa.float64()), "scale_low", "scale_high"),
+        ("nodata", pa.float64()),
+        ("ignore_alpha", pa.bool_()),
         *fields(pa.string(), "licence", "attribution"),
         ("synthetic", pa.bool_()),
     ]
@@ -59,6 +69,7 @@ class Scene:
         footprint: Ground with data, EPSG:4326.
         cloud_share: Share of cloud in 0..1 as its provider states it, None where unknown.
         gsd_m: Metres on the ground per pixel at the scene's centre.
+        effective_gsd_m: Metres on the ground of the finest detail by its spectrum (`effective`), None where unknown.
         crs: CRS of the image, `EPSG:n` or WKT.
         transform: Affine (a, b, c, d, e, f) from pixel corners (column, row) to `crs`; chips that lie on this grid are
             not resampled.
@@ -70,9 +81,10 @@ class Scene:
         access: What the kind's reader needs to know besides, JSON values by name; never a secret.
         fingerprint: Changes when the image's bytes change.
         bands: Band numbers (from 1) shown as red, green, blue.
-        scale_low: Raw value that becomes 0; None where the data is 8-bit and shown as it is.
-        scale_high: Raw value that becomes 255.
+        scale_low: Raw values of red, green and blue that become 0; None where the data is 8-bit and shown as it is.
+        scale_high: Raw values that become 255.
         nodata: Raw value without data that the settings or the file state.
+        ignore_alpha: Whether a band that is tagged alpha hides nothing.
         licence: Licence of the image.
         attribution: Credit line of the image.
         synthetic: Whether it is painted and no photograph.
@@ -88,6 +100,7 @@ class Scene:
     footprint: shapely.Geometry
     cloud_share: float | None = None
     gsd_m: float
+    effective_gsd_m: float | None = None
     crs: str
     transform: tuple[float, float, float, float, float, float]
     width: int
@@ -96,9 +109,10 @@ class Scene:
     access: Mapping[str, Any] = field(default_factory=dict, hash=False)
     fingerprint: str
     bands: tuple[int, int, int] = (1, 2, 3)
-    scale_low: float | None = None
-    scale_high: float | None = None
+    scale_low: tuple[float, float, float] | None = None
+    scale_high: tuple[float, float, float] | None = None
     nodata: float | None = None
+    ignore_alpha: bool = False
     licence: str
     attribution: str
     synthetic: bool = False
@@ -134,6 +148,12 @@ def write_scenes(out: Path, scenes: Iterable[Scene]) -> None:
     write_table(out / SCENES_FILE, rows_to_table(rows, SCENE_SCHEMA), geometry="geometry", geometry_types=sorted(types))
 
 
+def write_unusable(out: Path, unusable: Iterable[tuple[str, str]]) -> None:
+    """List images that cannot be used, (name, reason) each, beside `scenes.parquet`."""
+    listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in unusable]
+    write_json(out / UNUSABLE_FILE, listed[:MAX_LISTED])
+
+
 def read_scenes(folder: Path) -> list[Scene]:
     """Read the scenes of a `scene_index` folder, sorted by scene id.
 
@@ -147,6 +167,7 @@ def read_scenes(folder: Path) -> list[Scene]:
     for row in read_table(path, SCENE_SCHEMA).select(SCENE_SCHEMA.names).to_pylist():
         del row["bbox"]
         lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("bands", "transform", "hrefs")}
+        row |= {name: row[name] and tuple(row[name]) for name in ("scale_low", "scale_high")}
         if len(lists["bands"]) != 3 or len(lists["transform"]) != 6 or len(lists["hrefs"]) not in (1, 3):
             raise CorruptInputError(
                 f"{path}: scene {row['scene_id']} needs 3 bands, 6 coefficients and 1 or 3 addresses; make it again"

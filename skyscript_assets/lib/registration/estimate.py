@@ -16,12 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import shapely
-from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.arrays import FloatArray
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import metres_per_degree
+from skyscript_assets.lib.geometry import from_lonlat, metres_per_degree
 from skyscript_assets.lib.imagery.reader import GeoBox, Pixels, SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.parts import Parts
@@ -342,7 +341,7 @@ def _confidence(agreed: Consensus) -> float:
 def _in_pixels(scene: Scene, lonlat: FloatArray, shift: Shift) -> tuple[float, float]:
     """A shift at a place in columns and rows of the scene."""
     try:
-        to_crs = Transformer.from_crs(4326, CRS.from_user_input(scene.crs), always_xy=True)
+        to_crs = from_lonlat(scene.crs)
     except CRSError as error:
         raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
     places = np.vstack([lonlat, move(lonlat[np.newaxis], shift)])

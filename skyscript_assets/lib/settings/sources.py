@@ -19,7 +19,12 @@ class Scaling(Model):
 
     low: float | None = Field(None, description="Raw value that becomes 0.")
     high: float | None = Field(None, description="Raw value that becomes 255.")
-    percentiles: tuple[float, float] | None = Field(None, description="Or: percentiles of the scene for 0 and 255.")
+    percentiles: tuple[float, float] | None = Field(None, description="Or: percentiles of each band for 0 and 255.")
+    values: Literal["without_offset", "physical", "stored"] = Field(
+        "without_offset",
+        description="What low and high are where images state scale and offset: `without_offset`: stored values of an "
+        "image whose offset is 0, so that others are as bright; `physical`: value x scale + offset; `stored`.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Scaling:
@@ -33,6 +38,11 @@ class Scaling(Model):
 
 DateIs = Literal["stated", "year", "guess"]
 """What a date is worth: its publisher states it; the year alone is known; it merely stands for a mosaic of years."""
+
+Alpha = Annotated[
+    Literal["mask", "ignore"],
+    Field(description="What a band tagged alpha is: `mask` hides where it is 0; `ignore`, where the tag is wrong."),
+]
 
 
 class Terms(Model):
@@ -91,6 +101,11 @@ class SourceBase(Model):
     terms: Annotated[Terms | None, UNSEEN] = Field(None, description="Terms that have to be accepted first.")
     choice: Annotated[SceneChoice, UNSEEN] = Field(
         SceneChoice(), description="Which scene shows an object where several cover it."
+    )
+    resolution: Literal["pixels", "effective"] = Field(
+        "pixels",
+        description="What a tag's coarsest GSD is compared with: that of the `pixels`, or the coarser one that the "
+        "spectrum of an enlarged image shows. Local files are measured anyhow, others where this is `effective`.",
     )
     kind: str = Field(description="Name under which the source's kind is registered.")
 

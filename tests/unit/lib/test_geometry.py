@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
+from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib import geometry as g
 from tests.splits import split_of_bounds
@@ -86,20 +87,67 @@ def test_cells_are_clamped_at_the_poles_and_the_edge() -> None:
     assert g.cell_of(-180.0, -89.9, 4) == (0, 15)
 
 
-def test_the_gsd_of_web_mercator_shrinks_with_latitude() -> None:
-    assert g.ground_gsd_m(CRS.from_epsg(3857), 0.6, 60.0) == pytest.approx(0.3)
+@pytest.mark.parametrize(
+    ("crs", "pixel", "place", "gsd_m"),
+    [
+        # On the ellipsoid Web Mercator stretches unequally: by 1 / 0.5013 and 1 / 0.5004 at 60 degrees.
+        ("EPSG:3857", 0.6, (25.0, 60.0), 0.30076),
+        ("EPSG:3857+5773", 0.6, (25.0, 60.0), 0.30076),
+        ("ESRI:102100", 0.6, (25.0, 60.0), 0.30076),
+        ("EPSG:3395", 0.6, (25.0, 60.0), 0.30076),
+        ("EPSG:9705", 0.001, (0.0, 0.0), 111.32),  # WGS 84 with a height, in degrees
+        ("EPSG:32635", 0.3, (27.0, 60.0), 0.30012),
+        ("EPSG:2263", 1.0, (-74.0, 40.7), 0.3048),  # US survey feet
+        ("EPSG:4326", 1e-5, (-84.0, 36.0), 1.1096),
+        ("EPSG:3035", 10.0, (10.0, 38.0), 10.0 / math.cos(math.radians(7))),  # equal area, 14 degrees from its middle
+    ],
+)
+def test_gsd_is_measured_on_the_ground_at_the_place(
+    crs: str, pixel: float, place: tuple[float, float], gsd_m: float
+) -> None:
+    parsed = g.parse_crs(crs)
+    x, y = g.from_lonlat(parsed).transform(*place)
+    found = g.ground_gsd_m(parsed, (pixel, 0.0, 0.0, 0.0, -pixel, 0.0), x, y)
+    assert found == pytest.approx(gsd_m, rel=5e-4)
 
 
-def test_the_gsd_of_a_metric_crs_is_its_pixel() -> None:
-    assert g.ground_gsd_m(CRS.from_epsg(32635), 0.3, 60.0) == pytest.approx(0.3)
+def test_the_gsd_of_a_turned_raster_is_that_of_a_straight_one() -> None:
+    x, y = g.from_lonlat("EPSG:3857").transform(25.0, 60.0)
+    turn = (0.6 * math.cos(0.5), -0.6 * math.sin(0.5), 0.0, -0.6 * math.sin(0.5), -0.6 * math.cos(0.5), 0.0)
+    assert g.ground_gsd_m("EPSG:3857", turn, x, y) == pytest.approx(0.3007, rel=3e-4)
 
 
-def test_the_gsd_of_a_crs_in_feet_is_in_metres() -> None:
-    assert g.ground_gsd_m(CRS.from_epsg(2263), 1.0, 40.7) == pytest.approx(0.3048, rel=1e-3)
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("epsg:3067", "EPSG:3067"),
+        ("urn:ogc:def:crs:EPSG::3067", "EPSG:3067"),
+        ("urn:x-ogc:def:crs:EPSG:6.9:3067", "EPSG:3067"),
+        ("http://www.opengis.net/def/crs/EPSG/0/3067", "EPSG:3067"),
+        ("http://www.opengis.net/gml/srs/epsg.xml#3067", "EPSG:3067"),
+        ("ESRI:102001", "ESRI:102001"),
+        ("25832", "EPSG:25832"),
+        *(
+            (name, "EPSG:3857")
+            for name in ("ESRI:102100", "esri:102113", "EPSG:900913", "900913", "#3857", "OSGEO:41001")
+        ),
+        ("urn:ogc:def:crs:ESRI::102100", "EPSG:3857"),
+        ("CRS:84", "OGC:CRS84"),
+        ("urn:ogc:def:crs:OGC:1.3:CRS84", "OGC:CRS84"),
+    ],
+)
+def test_a_crs_is_known_by_all_its_names(name: str, label: str) -> None:
+    assert g.crs_label(name) == label
+    assert g.parse_crs(name) == CRS.from_user_input(label)
 
 
-def test_the_gsd_in_degrees_is_measured_along_the_meridian() -> None:
-    assert g.ground_gsd_m(CRS.from_epsg(4326), 1e-5, 36.0) == pytest.approx(1.11, rel=0.01)
+def test_wkt_stays_what_it_is_and_loses_its_height() -> None:
+    flat = CRS.from_epsg(28992)
+    assert g.crs_label(flat.to_wkt()) == flat.to_wkt()
+    assert g.parse_crs(CRS.from_epsg(7415).to_wkt()) == g.parse_crs("EPSG:7415") == flat
+    assert len(g.parse_crs("EPSG:4979").axis_info) == 2
+    with pytest.raises(CRSError):
+        g.parse_crs("EPSG:999999")
 
 
 @given(longitudes, latitudes)

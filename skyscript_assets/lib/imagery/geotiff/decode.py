@@ -115,6 +115,7 @@ def tiff_blocks(dataset: Any, file: int) -> TiffBlocks | None:
     match structure.get("COMPRESSION"), structure.get("PREDICTOR", "1"):
         case "YCbCr JPEG", _ if dataset.count == 3:
             return JpegBlocks(dataset, file)
-        case "DEFLATE", "1" | "2":
+        # Of other colours, such as CMYK, GDAL gives what is not stored.
+        case "DEFLATE", "1" | "2" if "SOURCE_COLOR_SPACE" not in structure:
             return DeflateBlocks(dataset, file)
     return None

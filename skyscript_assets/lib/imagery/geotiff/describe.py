@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
+from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd, parse_crs
 from skyscript_assets.lib.imagery.footprints import place
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage
 from skyscript_assets.lib.settings.sources import Scaling
@@ -33,20 +33,31 @@ EDGE_POINTS = 32
 MAX_FOOTPRINT_POINTS = 512
 """A ragged footprint with more vertices is replaced by its convex hull."""
 
+NO_BRIGHTNESS = frozenset(["cyan", "magenta", "yellow", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"])
+"""Meanings of bands (GDAL's names) whose values are no brightness."""
+
 Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
 """Raw values (band, row, column) of a thinned copy and which of its pixels hold data; None where none was made."""
+
+
+Limits = tuple[float, float, float] | None
+Calibration = Sequence[tuple[float, float]]
+"""Scale and offset of each band shown."""
+UNCALIBRATED = (1.0, 0.0)
 
 
 class Stated(NamedTuple):
     """What a source's settings state of its rasters, and its key for messages; fields as in the settings.
 
     `gsd_m` is None where there are no settings yet: then any is right.
+    `calibration` is what a catalog states; a raster's own goes before it.
     """
 
     key: str
     gsd_m: float | None
     scaling: Scaling | None
     nodata: float | None
+    calibration: Calibration | None = None
 
 
 class Description(NamedTuple):
@@ -76,7 +87,9 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     preview = preview_of()
     if preview is not None and not preview[1].any():
         return None
-    low, high = scaling_of(image.name, stated, preview)
+    own = [(each.scales[band - 1], each.offsets[band - 1]) for each, band in image.planes()]
+    calibration = stated.calibration if stated.calibration and set(own) == {UNCALIBRATED} else own
+    low, high = scaling_of(image.name, stated, preview, calibration)
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     frame = shapely.box(0, 0, dataset.width, dataset.height)
     outline = _placed(image, frame, to_wgs84)
@@ -84,7 +97,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     if preview is not None and not preview[1].all():
         footprint = _placed(image, _valid_outline(preview[1], frame), to_wgs84)
     columns = {
-        "gsd_m": _gsd_m(image, crs, to_wgs84, stated),
+        "gsd_m": _gsd_m(image, crs, stated),
         "crs": crs_text(crs),
         "transform": tuple(dataset.transform[:6]),
         "width": dataset.width,
@@ -93,6 +106,7 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
         "scale_low": low,
         "scale_high": high,
         "nodata": nodata_of(image, stated),
+        "ignore_alpha": image.ignore_alpha,
     }
     return Description(outline, footprint, columns)
 
@@ -106,7 +120,7 @@ def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:
     crs, dataset = _crs_of(image), image.datasets[0]
     to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
     outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height), to_wgs84)
-    return _gsd_m(image, crs, to_wgs84, stated), outline
+    return _gsd_m(image, crs, stated), outline
 
 
 def nodata_of(image: OpenImage, stated: Stated) -> float | None:
@@ -137,10 +151,12 @@ def _check_bands(image: OpenImage, stated: Stated) -> None:
         if not 1 <= band <= dataset.count:
             raise SceneError(
                 f"{image.name} has {dataset.count} band{'s' * (dataset.count != 1)}, but sources.yaml: "
-                f"{stated.key}.bands asks for {list(image.bands)}: name bands that exist (a grey image: [1, 1, 1]; a "
-                "palette image: run `gdal_translate -expand rgb` on it first)"
+                f"{stated.key}.bands asks for {list(image.bands)}: name bands that exist (a grey or a palette image: "
+                "[1, 1, 1])"
             )
-    kinds = {dataset.dtypes[band - 1] for dataset, band in image.planes()}
+        if (meaning := dataset.colorinterp[band - 1].name) in NO_BRIGHTNESS:
+            raise SceneError(f"{image.name}: band {band} is {meaning}, which is no brightness: convert it to RGB first")
+    kinds = {dataset.dtypes[band - 1] for dataset, band in image.planes()} if image.colours is None else {"uint8"}
     if any(kind.startswith("complex") for kind in kinds):
         raise SceneError(f"{image.name} holds complex numbers, which are no picture: convert it to amplitudes first")
     if kinds != {"uint8"} and stated.scaling is None:
@@ -168,7 +184,7 @@ def _crs_of(image: OpenImage) -> CRS:
             f"{name} has no georeference: state its corners with "
             f"`gdal_edit.py -a_ullr <left> <top> <right> <bottom> {name}`"
         )
-    crs = CRS.from_user_input(dataset.crs.to_wkt())
+    crs = parse_crs(dataset.crs.to_wkt())
     if not (crs.is_geographic or crs.is_projected):
         raise SceneError(
             f"{name} has the local CRS {crs.name!r}, which cannot be placed on the globe: "
@@ -183,37 +199,54 @@ def crs_text(crs: CRS) -> str:
     return f"EPSG:{code}" if code is not None else crs.to_wkt()
 
 
-def scaling_of(name: str, stated: Stated, preview: Preview) -> tuple[float | None, float | None]:
-    """The raw values that become 0 and 255, the same for all bands so that the colours keep their balance.
+def scaling_of(
+    name: str, stated: Stated, preview: Preview, calibration: Calibration = (UNCALIBRATED,) * 3
+) -> tuple[Limits, Limits]:
+    """The raw values of each band that become 0 and 255; None where they are shown as they are.
 
     Raises:
-        SceneError: there is no preview to take percentiles from, or they leave nothing to be seen.
+        SceneError: there is no preview to take percentiles from, they leave nothing to be seen, or scale and offset are
+            not what the settings need.
     """
     scaling = stated.scaling
     if scaling is None:
         return None, None
     if scaling.percentiles is None:
-        return scaling.low, scaling.high
+        return _fixed_limits(name, stated.key, scaling, calibration)
     if preview is None:
         raise SceneError(
             f"{name} is too large to take percentiles from without overviews: "
             f"add them with `gdaladdo -r average {name}`, or state {stated.key}.scaling as low and high"
         )
     raw, valid = preview
-    low, high = (float(value) for value in np.percentile(raw[:, valid], scaling.percentiles))
-    if not low < high:
+    low, high = np.percentile(raw[:, valid], scaling.percentiles, axis=1)
+    if not (low < high).all():
         raise SceneError(
-            f"{name}: percentiles {list(scaling.percentiles)} are both {low:g}, so that nothing would be seen: "
-            f"state sources.yaml: {stated.key}.scaling as low and high"
+            f"{name}: percentiles {list(scaling.percentiles)} of a band are both {low[low >= high][0]:g}, so that "
+            f"nothing would be seen: state sources.yaml: {stated.key}.scaling as low and high"
         )
-    return low, high
+    return tuple(low.tolist()), tuple(high.tolist())
 
 
-def _gsd_m(image: OpenImage, crs: CRS, to_wgs84: Transformer, stated: Stated) -> float:
-    """Metres on the ground per pixel at the raster's centre: the root of a pixel's area, where it is not square."""
+def _fixed_limits(name: str, key: str, scaling: Scaling, calibration: Calibration) -> tuple[Limits, Limits]:
+    """The raw values of each band that the settings' `low` and `high` are."""
+    scale, offset = np.array([UNCALIBRATED] if scaling.values == "stored" else calibration).T
+    missing = scaling.values == "physical" and set(calibration) == {UNCALIBRATED}
+    if missing or not (np.isfinite(offset).all() and (scale > 0).all() and np.isfinite(scale).all()):
+        raise SceneError(
+            f"{name} states scales {scale.tolist()} and offsets {offset.tolist()}, which sources.yaml: "
+            f"{key}.scaling.values: {scaling.values} cannot use: give low and high as values that are stored"
+        )
+    unit = scale if scaling.values == "physical" else 1.0
+    low, high = np.array([[scaling.low], [scaling.high]]) / unit - offset / scale + np.zeros(3)
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+def _gsd_m(image: OpenImage, crs: CRS, stated: Stated) -> float:
+    """Metres on the ground per pixel at the raster's centre: along the longer side of a pixel that is not square."""
     dataset = image.datasets[0]
-    _, latitude = to_wgs84.transform(*(dataset.transform @ (dataset.width / 2, dataset.height / 2)))
-    gsd = ground_gsd_m(crs, math.sqrt(abs(dataset.transform.determinant)), latitude)
+    x, y = dataset.transform @ (dataset.width / 2, dataset.height / 2)
+    gsd = float(ground_gsd_m(crs, dataset.transform[:6], x, y))
     if stated.gsd_m is not None and not is_stated_gsd(gsd, stated.gsd_m):
         raise SceneError(
             f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "

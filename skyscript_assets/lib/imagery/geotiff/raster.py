@@ -114,16 +114,34 @@ class OpenImage:
         name: What messages call it.
         datasets: One or three open rasterio datasets.
         bands: Numbers (from 1) of the bands shown as red, green, blue.
+        ignore_alpha: Whether a band that is tagged alpha hides nothing.
     """
 
     name: str
     datasets: tuple[Any, ...]
     bands: tuple[int, int, int]
+    ignore_alpha: bool = False
 
     def planes(self) -> list[tuple[Any, int]]:
         """(dataset, band number) of red, green and blue."""
         datasets = self.datasets * 3 if len(self.datasets) == 1 else self.datasets
         return list(zip(datasets, self.bands, strict=True))
+
+    @functools.cached_property
+    def alphas(self) -> list[int | None]:
+        """Number of the alpha band of each dataset, None where it has none."""
+        kinds = [[kind.name for kind in dataset.colorinterp] for dataset in self.datasets]
+        return [names.index("alpha") + 1 if "alpha" in names else None for names in kinds]
+
+    @functools.cached_property
+    def colours(self) -> NDArray[np.uint8] | None:
+        """What stored values stand for where they are no brightness, [3, values, 2]: the level, and 0 for no data."""
+        tables = [table for dataset, band in self.planes() if (table := _colours(dataset, band)) is not None]
+        if not tables:
+            return None
+        if len({len(table) for table in tables}) > 1 or len(tables) < 3:
+            raise SceneError(f"{self.name}: some of the bands {list(self.bands)} are a palette or bits: name others")
+        return np.stack([table[:, [plane, 3]] for plane, table in enumerate(tables)])
 
 
 def read_raw(
@@ -156,13 +174,13 @@ def read_raw(
         else:
             raw = np.concatenate([read(dataset, [band]) for dataset, band in image.planes()])
         valid = np.ones(raw.shape[1:], dtype=bool)
-        for dataset, band in image.planes()[: len(image.datasets)]:
-            masked = read_valid(dataset, band, window, shape)
+        for number in range(len(image.datasets)):
+            masked = read_valid(image, number, window, shape)
             if masked is not None:
                 valid &= masked
         if nodata is not None and np.isfinite(nodata):
             doubtful = (raw == nodata).all(axis=0)
-            others = [band for band in _colour_bands(single) if band not in image.bands] if single else []
+            others = [band for band in _colour_bands(image) if band not in image.bands] if single else []
             if others and doubtful.any():
                 doubtful &= (read(single, others) == nodata).all(axis=0)
             valid &= ~doubtful
@@ -171,15 +189,22 @@ def read_raw(
         raise CorruptInputError(f"{image.name} cannot be decoded everywhere ({detail}): get it again") from error
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw).all(axis=0)
+    if image.colours is not None:
+        levels = [colours[plane] for colours, plane in zip(image.colours, raw, strict=True)]
+        raw, opaque = np.moveaxis(np.stack(levels), -1, 0)
+        valid &= (opaque != 0).all(axis=0)
     return raw, valid
 
 
 def read_valid(
-    dataset: Any, band: int, window: Any = None, shape: tuple[int, int] | None = None
+    image: OpenImage, number: int, window: Any = None, shape: tuple[int, int] | None = None
 ) -> NDArray[np.bool_] | None:
-    """Which pixels of a window hold data by the alpha band or the mask of the file; None where it has neither."""
+    """Which pixels of a window hold data by the alpha band or mask of a dataset; None where it has neither."""
     from rasterio.enums import MaskFlags
 
+    dataset, band, alpha = image.datasets[number], image.bands[number], image.alphas[number]
+    if alpha is not None:  # GDAL's mask is another one where there is a value without data, too
+        return None if image.ignore_alpha else np.asarray(dataset.read(alpha, window=window, out_shape=shape)) != 0
     if MaskFlags.per_dataset not in dataset.mask_flag_enums[band - 1]:
         return None
     return np.asarray(dataset.read_masks(band, window=window, out_shape=shape)).astype(bool)
@@ -197,24 +222,22 @@ class RasterReader(SceneReader):
             SceneError: it is not the image that was indexed, or its blocks are too large.
         """
         dataset = stack.enter_context(open_raster(self.scene.path))
-        self._image = OpenImage(self.scene.where, (dataset,), self.scene.bands)
+        self._image = OpenImage(self.scene.where, (dataset,), self.scene.bands, self.scene.ignore_alpha)
         check_is_indexed(self._image, self.scene)
         file = os.open(self.scene.path, os.O_RDONLY)
         stack.callback(os.close, file)
         stack.enter_context(BLOCKS.used())
         about = os.fstat(file)
         shown = (self.scene.bands, self.scene.scale_low, self.scene.scale_high, self.scene.nodata)
-        self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown)
+        self._identity = (str(self.scene.path), about.st_size, about.st_mtime_ns, *shown, self.scene.ignore_alpha)
         rows, columns = self.block_shape
         most = max(1, MAX_CELL_PIXELS // (rows * columns))
         down = min(most, -(-CELL_PX // rows))
         across = min(max(1, most // down), -(-CELL_PX // columns))
         self._cell = (rows * down, columns * across)
-        one_each = self._cell == (rows, columns) and self.scene.scale_low is None
+        one_each = self._cell == (rows, columns) and self.scene.scale_low is None and self._image.colours is None
         self._stored = tiff_blocks(dataset, file) if one_each else None
-        kinds = [kind.name for kind in dataset.colorinterp]
-        self._alpha = kinds.index("alpha") if "alpha" in kinds else None
-        self._shown = sorted({band - 1 for band in (*_colour_bands(dataset), *self.scene.bands)})
+        self._shown = sorted({band - 1 for band in (*_colour_bands(self._image), *self.scene.bands)})
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -282,10 +305,10 @@ class RasterReader(SceneReader):
         from rasterio.windows import Window as RasterWindow
 
         pixels, nodata = block[: inside.height, : inside.width], self.scene.nodata
-        if self._alpha is not None:
-            mask: NDArray[np.bool_] | None = pixels[..., self._alpha] != 0
+        if (alpha := self._image.alphas[0]) is not None and not self.scene.ignore_alpha:
+            mask: NDArray[np.bool_] | None = pixels[..., alpha - 1] != 0
         else:
-            mask = read_valid(self._image.datasets[0], self.scene.bands[0], RasterWindow(*inside))
+            mask = read_valid(self._image, 0, RasterWindow(*inside))
         if nodata is not None and nodata in range(256):
             known = np.logical_or.reduce([pixels[..., band] != np.uint8(nodata) for band in self._shown])
             mask = known if mask is None else mask & known
@@ -322,13 +345,31 @@ def _to_8_bit(raw: NDArray[Any], scene: Scene) -> NDArray[np.uint8]:
         if raw.dtype != np.uint8:
             raise SceneError(f"{scene.where} is {raw.dtype}, not 8-bit, and its source states no `scaling`")
         return np.asarray(raw, dtype=np.uint8)
-    levels = np.nan_to_num(raw.astype(np.float32), nan=low, posinf=high, neginf=low)
-    levels = np.rint((levels - low) * (255.0 / (high - low)))
+    lows, highs = (np.reshape(limits, (-1, 1, 1)) for limits in (low, high))
+    with np.errstate(invalid="ignore"):  # infinite values
+        levels = (raw.astype(np.float32) - lows.astype(np.float32)) * (255.0 / (highs - lows)).astype(np.float32)
+    levels = np.rint(np.nan_to_num(levels, nan=0.0, posinf=255.0, neginf=0.0))
     return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
 
 
-def _colour_bands(dataset: Any) -> list[int]:
-    """Numbers of the bands that are no alpha band."""
-    from rasterio.enums import ColorInterp
+def _colours(dataset: Any, band: int) -> NDArray[np.uint8] | None:
+    """Red, green, blue and alpha, [values, 4], of the values of a palette, of bits or of inverted greys; else None."""
+    kind = dataset.dtypes[band - 1]
+    if kind not in ("uint8", "uint16"):
+        return None
+    try:
+        table = dataset.colormap(band)  # GDAL has one for bits and for MinIsWhite, too
+    except ValueError:
+        bits = int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", "8"))
+        if kind != "uint8" or bits == 8:
+            return None
+        table = {value: (round(value * 255 / (2**bits - 1)),) * 3 + (255,) for value in range(2**bits)}
+    colours = np.zeros((np.iinfo(kind).max + 1, 4), dtype=np.uint8)
+    colours[list(table)] = list(table.values())
+    return colours
 
-    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
+
+def _colour_bands(image: OpenImage) -> list[int]:
+    """Numbers of the bands of a single dataset that are no alpha band."""
+    bands = range(1, image.datasets[0].count + 1)
+    return [band for band in bands if band != image.alphas[0] or image.ignore_alpha]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ import shapely
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.errors import SceneError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.imagery.effective import measure_scenes
 from skyscript_assets.lib.imagery.footprints import wrapped
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -124,7 +126,8 @@ class SourceKind(Kind[S]):
         open_scene: The reader of a scene, a context manager; the folder is `Search.cache`.
         check_scene: Raises `SceneError` where the image of a scene is not the one that was indexed.
         requirements: What a source needs; no server is asked.
-        reading: What reading costs: estimates count with it, nothing is decided by it. Default: local files.
+        reading: What reading costs: estimates count with it; what takes no request is measured unasked. Default: local
+            files.
         check: Compares what a source states with its images by their headers, as far as they are on this machine;
             returns facts as JSON values, raises `SceneError` or `SettingsError`.
         needs_objects: Whether its scenes are made from OSM objects.
@@ -143,13 +146,20 @@ class SourceKind(Kind[S]):
     sample: Callable[[S], S] = lambda source: source
 
     def find(self, search: Search[S]) -> Mapping[str, Any]:
-        """Write the scenes: `index`, where the region lies where the kind can follow; else raises SceneError."""
+        """Write the scenes by `index`, and what they show (`effective`) where that is cheap or asked for.
+
+        SceneError: the region lies where the kind cannot follow.
+        """
         if search.bbox[2] > 180.0 and not self.across_180:
             raise SceneError(
                 f"region {search.region} lies across 180 degrees {search.bbox}, where source {search.key} cannot be "
                 f"searched ({search.source.kind}): make two regions of it, one with east: 180, one with west: -180"
             )
-        return self.index(search)
+        counts, source = dict(self.index(search)), search.source
+        if source.resolution == "effective" or not (self.needs_objects or any(self.reading(source)[1:4])):
+            reader = partial(open_scene, source=source, cache=search.cache)
+            counts["coarser_than_pixels"] = measure_scenes(search.out, reader, search.progress)
+        return counts
 
 
 def source_kind(name: str) -> SourceKind[Any]:

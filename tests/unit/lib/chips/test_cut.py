@@ -477,7 +477,7 @@ def test_an_image_without_any_data_or_numbers_rejects_its_chips(
     empty = np.zeros((4, 128, 128), np.uint8)
     clear = scene_of(write_raster(plant.folder / "clear.tif", empty, photometric="RGB", alpha="YES"))
     nan = np.full((3, 128, 128), np.nan, np.float32)
-    nans = scene_of(write_raster(plant.folder / "nan.tif", nan), scale_low=0.0, scale_high=1.0)
+    nans = scene_of(write_raster(plant.folder / "nan.tif", nan), scale_low=(0.0,) * 3, scale_high=(1.0,) * 3)
     write_scenes(plant.folder / "scenes", [clear, nans])
     plant.plan([(clear, 0, 0, 100, 90), (nans, 0, 0, 100, 90)])
     assert dict(plant.cut().rejected) == {"no-data": 2}

@@ -15,7 +15,7 @@ from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, Pla
 from skyscript_assets.lib.chips.plan_report import OUTCOME_SCHEMA, REPORT_SCHEMA, plot_plan, short_tags
 from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, UpstreamMissingError
-from skyscript_assets.lib.geometry import cell_of, split_of_cell
+from skyscript_assets.lib.geometry import cell_of, from_lonlat, split_of_cell
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
 from skyscript_assets.lib.progress import silent
@@ -111,12 +111,13 @@ class Plan:
         zoom: int = ZOOM,
         choice: SceneChoice | None = None,
         progress: Any = silent,
+        effective: bool = False,
         **ground: Any,
     ) -> PlanSummary:
         here = self.folder
         known = {"region": "r", "source": "S-1", "bbox": WORLD, "gsd_m": GSD}
         inputs = PlanInputs(here / "objects.parquet", here / "overlap.parquet", here, here)
-        rules = PlanRules(plan, zoom, choice or SceneChoice())
+        rules = PlanRules(plan, zoom, choice or SceneChoice(), effective)
         return write_plan(Ground(**known | ground), inputs, rules, here, progress)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -398,6 +399,12 @@ def test_pixels_that_are_not_square_and_north_up_are_resampled(
     assert plan.only()["transform"][0] == GSD
 
 
+def mercator_scale(latitude_deg: float) -> float:
+    """Metres to the east on the ellipsoid of WGS 84 in one of EPSG:3857 (Snyder, Map Projections, eq. 4-20)."""
+    latitude = np.radians(latitude_deg)
+    return float(np.cos(latitude) / np.sqrt(1 - 0.00669437999 * np.sin(latitude) ** 2))
+
+
 def test_web_mercator_is_kept_with_its_gsd_on_the_ground(plan: Plan, tmp_path: Path) -> None:
     forth = Transformer.from_crs(4326, 3857, always_xy=True)
     footprint = scene().footprint
@@ -422,7 +429,7 @@ def test_web_mercator_is_kept_with_its_gsd_on_the_ground(plan: Plan, tmp_path: P
     assert row["crs"] == "EPSG:3857"
     assert row["transform"][0] == pixel
     assert (row["transform"][2] - left) / pixel == pytest.approx(round((row["transform"][2] - left) / pixel), abs=1e-6)
-    assert row["gsd_m"] == pytest.approx(pixel * np.cos(np.radians(row["bbox"]["ymin"])), rel=1e-4)
+    assert row["gsd_m"] == pytest.approx(pixel * mercator_scale(row["bbox"]["ymin"]), rel=1e-4)
 
 
 def test_objects_of_another_region_or_outside_the_box_are_not_planned(plan: Plan) -> None:
@@ -641,9 +648,39 @@ def test_in_web_mercator_an_object_is_seen_at_the_resolution_of_its_own_latitude
     summary = plan.write(zoom=8)
     row = plan.only()
     assert row["object_id"] == "n69"
-    assert row["gsd_m"] == pytest.approx(pixel * np.cos(np.radians(69)), rel=1e-3)
+    assert row["gsd_m"] == pytest.approx(pixel * mercator_scale(69), rel=1e-3)
     assert row["stratum"] == "natural=tree"
     assert summary.drawn == 2
+
+
+def test_what_an_enlarged_scene_shows_decides_where_the_settings_say_so(plan: Plan, tmp_path: Path) -> None:
+    write_scenes(tmp_path, [scene(effective_gsd_m=1.1)])
+    plan.objects(TREE)
+    plan.snapshot({("natural", "tree"): (0.6, 10)})
+    assert plan.write().planned == 1
+    assert plan.only()["gsd_m"] == GSD
+    assert plan.write(effective=True).planned == 0
+    plan.snapshot({("natural", "tree"): (1.2, 10)})
+    assert plan.write(effective=True).planned == 1
+    assert plan.only()["gsd_m"] == pytest.approx(1.1)
+    assert plan.only()["transform"][0] == GSD, "it is cut as it is stored"
+    write_scenes(tmp_path, [scene(effective_gsd_m=0.2)])
+    plan.write(effective=True)
+    assert plan.only()["gsd_m"] == GSD, "no detail is finer than the pixels"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3395", "EPSG:3857+5773", "ESRI:102100"])
+def test_every_mercator_has_its_gsd_on_the_ground(plan: Plan, tmp_path: Path, crs: str) -> None:
+    to_crs = from_lonlat(crs)
+    west, south, east, north = shapely.bounds(scene().footprint)
+    (left, right), (bottom, top) = to_crs.transform([west, east], [south, north])
+    pixel = 0.75
+    size = {"width": int((right - left) / pixel), "height": int((top - bottom) / pixel)}
+    gsd_m = pixel * mercator_scale((south + north) / 2)
+    write_scenes(tmp_path, [scene(crs=crs, transform=(pixel, 0.0, left, 0.0, -pixel, top), gsd_m=gsd_m, **size)])
+    plan.objects(TREE)
+    assert plan.write().resampled == 0
+    assert plan.only()["gsd_m"] == pytest.approx(gsd_m, rel=1e-3)
 
 
 def test_a_region_that_the_snapshot_does_not_know_is_drawn_by_its_own_counts(plan: Plan) -> None:

@@ -19,7 +19,6 @@ GRID = Grid(
     crs="EPSG:32632",
     origin=(400_000.0, 5_200_000.0),
     step=(0.5, -0.5),
-    gsd_m=0.5,
     limits=np.array([0, 0, SIDE, SIDE]),
     footprint=shapely.box(-1, -1, SIDE + 1, SIDE + 1),
     resampled=False,

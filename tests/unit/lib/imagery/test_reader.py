@@ -64,7 +64,7 @@ def test_raw_values_are_scaled_to_8_bit_and_clipped(tmp_path: Path, write_raster
     values = np.full((3, 64, 64), 1000, np.uint16)
     values[:, 0, 0], values[:, 0, 1], values[:, 0, 2] = 0, 9000, 2000
     path = write_raster(tmp_path / "a.tif", values)
-    with RasterReader(scene_of(path, scale_low=1000.0, scale_high=3000.0)) as reader:
+    with RasterReader(scene_of(path, scale_low=(1000.0,) * 3, scale_high=(3000.0,) * 3)) as reader:
         assert reader.read(*window(0, 0)).rgb[0, :4, 0].tolist() == [0, 255, 128, 0]
     with RasterReader(scene_of(path)) as reader, pytest.raises(SceneError, match=r"uint16.*scaling"):
         reader.read(*window(0, 0))
@@ -74,7 +74,10 @@ def test_nan_and_infinity_are_no_data(tmp_path: Path, write_raster: Factory, sce
     values = np.full((3, 64, 64), 0.5, np.float32)
     values[1, 0, 0], values[2, 0, 1], values[:, 0, 2] = np.nan, np.inf, -9999
     scene = scene_of(
-        write_raster(tmp_path / "a.tif", values, nodata=-9999), nodata=-9999.0, scale_low=0.0, scale_high=1.0
+        write_raster(tmp_path / "a.tif", values, nodata=-9999),
+        nodata=-9999.0,
+        scale_low=(0.0,) * 3,
+        scale_high=(1.0,) * 3,
     )
     with RasterReader(scene) as reader:
         pixels = reader.read(*window(0, 0))

@@ -13,7 +13,9 @@ from tests.scenes import SCENE
 
 
 def test_scenes_come_back_as_they_were_written_sorted_by_id(tmp_path: Path) -> None:
-    elsewhere = replace(SCENE, scene_id="a", hrefs=("/images/a.tif",), scale_low=0.0, scale_high=3000.0, nodata=0.0)
+    elsewhere = replace(
+        SCENE, scene_id="a", hrefs=("/images/a.tif",), scale_low=(0.0,) * 3, scale_high=(3000.0,) * 3, nodata=0.0
+    )
     write_scenes(tmp_path, [SCENE, elsewhere])
     assert read_scenes(tmp_path) == [elsewhere, SCENE]
 

@@ -123,7 +123,7 @@ def town(tmp_path: Path, write_raster: Callable[..., Path], scene_of: Callable[.
         path = write_raster(tmp_path / f"{name}.tif", values, crs=crs, transform=transform, **profile)
         facts: dict[str, Any] = {}
         if values.dtype != np.uint8:
-            facts = {"scale_low": 0.0, "scale_high": 255.0}
+            facts = {"scale_low": (0.0,) * 3, "scale_high": (255.0,) * 3}
         corners = transform @ (np.array([0, width, width, 0.0]), np.array([0, 0, height, height]))
         back = Transformer.from_crs(crs, 4326, always_xy=True)
         facts["footprint"] = shapely.polygons(np.column_stack(back.transform(*corners)))

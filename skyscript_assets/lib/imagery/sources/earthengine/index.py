@@ -16,11 +16,10 @@ from typing import Any
 import shapely
 import shapely.geometry
 from affine import Affine
-from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd
+from skyscript_assets.lib.geometry import ground_gsd_m, is_stated_gsd, parse_crs
 from skyscript_assets.lib.imagery.footprints import outline_of
 from skyscript_assets.lib.imagery.geotiff.describe import EDGE_POINTS, Stated, crs_text, scaling_of, scene_id
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
@@ -112,7 +111,7 @@ def _scene(
     bands = _bands(image, name, search.key, source)
     try:
         first = bands[0]
-        crs = CRS.from_user_input(first.get("crs") or first["crs_wkt"])
+        crs = parse_crs(first.get("crs") or first["crs_wkt"])
         origin = first.get("origin") or (0, 0)
         affine = Affine(*map(float, first["crs_transform"])) @ Affine.translation(float(origin[0]), float(origin[1]))
         width, height = (int(side) for side in first["dimensions"])
@@ -126,7 +125,7 @@ def _scene(
     footprint = _footprint(properties.get("system:footprint"), outline)
     if not footprint.intersects(ground):
         raise _LeftOutError("outside")
-    gsd = ground_gsd_m(crs, math.sqrt(abs(affine.determinant)), shapely.centroid(outline).y)
+    gsd = float(ground_gsd_m(crs, affine[:6], *(affine @ (width / 2, height / 2))))
     if not is_stated_gsd(gsd, source.gsd_m):
         raise _LeftOutError("gsd")
     cloud = properties.get(source.cloud_property or "")

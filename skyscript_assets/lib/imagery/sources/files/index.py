@@ -11,7 +11,7 @@ from typing import Any
 
 import shapely
 
-from skyscript_assets.lib.errors import MissingInputError, SceneError
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SkyScriptError
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.footprints import wrapped
 from skyscript_assets.lib.imagery.geotiff.describe import (
@@ -24,7 +24,7 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
     unwarned,
 )
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, open_raster, read_raw
-from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
+from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes, write_unusable
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Requirement, Search, SourceKind, check_ground, stated_facts
@@ -36,6 +36,12 @@ PREVIEW_PX = 1024
 MAX_UNTHINNED_PIXELS = 1 << 28
 """A raster without overviews is thinned by reading all of it; above this size (268 million pixels) it is not."""
 
+LEAST_SHOWN = 0.5
+"""Share of an image that an alpha band leaves, below which it may well be none."""
+
+UNUSABLE = (CorruptInputError, MissingInputError, SceneError)
+"""What is wrong with one file and says nothing of the others."""
+
 ENDS_BYTES = 64 * 1024
 """Bytes from each end of a file that its fingerprint covers."""
 
@@ -45,18 +51,25 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
 
     Returns:
         Numbers of `files` that the source's paths name, of `scenes` that overlap the region, of files `outside` it, of
-        those `without_data` and of `duplicates` of another one.
+        those `without_data`, of `duplicates` of another one and of those `unusable`, which are listed with the reason;
+        and of files of which an alpha band hides most, so that it may be none: `mostly_hidden`.
 
     Raises:
-        MissingInputError: a file does not exist, or a glob matches none.
-        CorruptInputError: a file is no whole GeoTIFF, COG or VRT.
-        SceneError: a file cannot be used as it is; the message says what to do.
+        MissingInputError: a path or a glob names no file.
+        CorruptInputError: no file is a whole GeoTIFF, COG or VRT.
+        SceneError: no file can be used as it is; the message says what to do.
     """
     files = _existing_files(search.key, search.source, search.shared)
     scenes: dict[str, Scene] = {}
-    left_out = {"outside": 0, "without_data": 0, "duplicates": 0}
+    left_out = {"outside": 0, "without_data": 0, "duplicates": 0, "mostly_hidden": 0}
+    unusable: list[tuple[Path, SkyScriptError]] = []
     for done, (path, when) in enumerate(files.items(), start=1):
-        scene = _describe(path, when, search)
+        try:
+            scene, hides = _describe(path, when, search)
+        except UNUSABLE as error:
+            unusable.append((path, error))
+            continue
+        left_out["mostly_hidden"] += hides
         if scene is None:
             left_out["without_data"] += 1
         elif scene.scene_id in scenes:
@@ -66,32 +79,40 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
         else:
             left_out["outside"] += 1
         search.progress(done, len(files), "files")
+    if unusable and len(unusable) == len(files):
+        raise unusable[0][1]
     write_scenes(search.out, scenes.values())
-    return {"files": len(files), "scenes": len(scenes), **left_out}
+    write_unusable(search.out, [(str(path), str(error)) for path, error in unusable])
+    return {"files": len(files), "scenes": len(scenes), **left_out, "unusable": len(unusable)}
 
 
 def check_files(key: str, source: FilesSource, shared: Shared) -> dict[str, Any]:
     """Compare what a source states with the headers of all its files: GSD, date, ground.
 
     Returns:
-        What is stated, the number of `files`, their `finest_m` and `coarsest_m` GSD, and the dates `earliest` and
-        `latest`.
+        What is stated, the number of `files` that can be used by their headers and of others, `unusable`, their
+        `finest_m` and `coarsest_m` GSD, and the dates `earliest` and `latest`.
 
     Raises:
-        MissingInputError: a file does not exist, or a glob matches none.
-        CorruptInputError: a file is no raster.
-        SceneError: a file has another GSD, no date or no place on the globe, or none lies on the ground that is stated.
+        MissingInputError: a path or a glob names no file.
+        CorruptInputError: no file is a raster.
+        SceneError: every file has another GSD, no date or no place on the globe, or none lies on the ground that is
+            stated.
     """
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
-    gsds, outlines, times = [], [], []
+    facts, unusable = [], []
     for path, when in _existing_files(key, source, shared).items():
-        with unwarned(), open_raster(path) as dataset:
-            gsd_m, outline = located(OpenImage(str(path), (dataset,), source.bands), stated)
-            gsds.append(gsd_m)
-            outlines.append(outline)
-            times.append(when or _acquired(dataset, key, source))
+        try:
+            with unwarned(), open_raster(path) as dataset:
+                image = OpenImage(str(path), (dataset,), source.bands)
+                facts.append((*located(image, stated), when or _acquired(dataset, key, source)))
+        except UNUSABLE as error:
+            unusable.append(error)
+    if unusable and not facts:
+        raise unusable[0]
+    gsds, outlines, times = zip(*facts, strict=True)
     check_ground(key, source, shared, outlines)
-    found = {"files": len(gsds), "finest_m": min(gsds), "coarsest_m": max(gsds)}
+    found = {"files": len(gsds), "unusable": len(unusable), "finest_m": min(gsds), "coarsest_m": max(gsds)}
     dates = {"earliest": min(times).isoformat(), "latest": max(times).isoformat()}
     return stated_facts(key, source, shared) | found | dates
 
@@ -129,9 +150,6 @@ def _existing_files(key: str, source: FilesSource, shared: Shared) -> dict[Path,
     if source.index is not None:
         index = shared.resolve(source.index)
         files |= read_index(index, source.index_asset)
-        for path in files:
-            if not path.is_file():
-                raise MissingInputError(f"sources.yaml: {key}.index: {path}, listed in {index}, does not exist")
     return dict(sorted(files.items()))
 
 
@@ -168,17 +186,17 @@ def check_unchanged(scene: Scene) -> None:
             )
 
 
-def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource]) -> Scene | None:
-    """The scene that a file is, or None where it holds no data at all."""
+def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource]) -> tuple[Scene | None, bool]:
+    """The scene that a file is, None where it holds no data, and whether an alpha band hides most of it."""
     key, source = search.key, search.source
     stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     with unwarned(), open_raster(path) as dataset:
-        image = OpenImage(str(path), (dataset,), source.bands)
+        image = OpenImage(str(path), (dataset,), source.bands, source.alpha == "ignore")
         found = describe(image, stated, lambda: _preview(image, nodata_of(image, stated)))
         if found is None:
-            return None
+            return None, False
         digest = fingerprint(dataset)
-        return search.scene(
+        scene = search.scene(
             scene_id=scene_id(path.stem, digest),
             datetime=when or _acquired(dataset, key, source),
             footprint=found.footprint,
@@ -186,6 +204,8 @@ def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource])
             fingerprint=digest,
             **found.columns,
         )
+        hides = image.alphas[0] is not None and not image.ignore_alpha
+        return scene, hides and found.footprint.area < LEAST_SHOWN * found.outline.area
 
 
 def _preview(image: OpenImage, nodata: float | None) -> Preview:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.sources import Scaling, SourceBase
+from skyscript_assets.lib.settings.sources import Alpha, Scaling, SourceBase
 
 
 class FilesSource(SourceBase):
@@ -29,6 +29,7 @@ class FilesSource(SourceBase):
     bands: tuple[int, int, int] = Field((1, 2, 3), description="Band numbers (from 1) to show as red, green, blue.")
     scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
     nodata: float | None = Field(None, description="Value without data, where the file does not state it.")
+    alpha: Alpha = "mask"
 
     @model_validator(mode="after")
     def _some_files(self) -> FilesSource:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import WGS84_RADIUS_M, ground_gsd_m, is_stated_gsd
+from skyscript_assets.lib.geometry import WGS84_RADIUS_M, from_lonlat, ground_gsd_m, is_stated_gsd
 
 EDGE_PIECES = 64
 """Pieces into which the longest side of the ground is cut before it is projected: straight lines bend."""
@@ -59,9 +59,11 @@ class TileGrid:
     tile_height: int
     limits: TileRange | None
 
-    def gsd_m(self, latitude_deg: float) -> float:
-        """Metres on the ground per pixel at a latitude."""
-        return ground_gsd_m(self.crs, self.pixel, latitude_deg)
+    def gsd_m(self, ground: shapely.Geometry) -> float:
+        """Metres on the ground per pixel in the middle of an area in degrees."""
+        place = shapely.centroid(ground)
+        x, y = from_lonlat(self.crs).transform(place.x, place.y)
+        return float(ground_gsd_m(self.crs, (self.pixel, 0.0, 0.0, 0.0, -self.pixel, 0.0), x, y))
 
     def tiles_over(self, ground: shapely.Geometry) -> TileRange | None:
         """The tiles over an area in degrees, None where the grid has none there."""
@@ -91,7 +93,7 @@ def project(ground: shapely.Geometry, crs: CRS) -> NDArray[np.float64]:
     """Places along the outline of an area in degrees, [n, 2] in CRS units; what the CRS cannot place is left out."""
     west, south, east, north = shapely.bounds(ground)
     outline = shapely.get_coordinates(shapely.segmentize(ground, max(east - west, north - south) / EDGE_PIECES))
-    x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(outline[:, 0], outline[:, 1])
+    x, y = from_lonlat(crs).transform(outline[:, 0], outline[:, 1])
     placed: NDArray[np.float64] = np.column_stack([x, y])
     return placed[np.isfinite(placed).all(axis=1)]
 
@@ -103,21 +105,21 @@ def web_mercator_grid(zoom: int, tile_px: int) -> TileGrid:
     return TileGrid(str(zoom), CRS.from_epsg(3857), -half, half, pixel, tile_px, tile_px, limits)
 
 
-def nearest_grid(grids: Sequence[TileGrid], gsd_m: float, latitude_deg: float, what: str) -> TileGrid:
-    """The grid whose pixels at a latitude are nearest to the wanted size on the ground, by ratio; the finer of equals.
+def nearest_grid(grids: Sequence[TileGrid], gsd_m: float, ground: shapely.Geometry, what: str) -> TileGrid:
+    """The grid whose pixels amid an area are nearest to the wanted size on the ground, by ratio; the finer of equals.
 
     `what` is the source's key and what is looked at, for the message.
 
     Raises:
         SceneError: even the nearest differs by more than `STATED_GSD_FACTOR`.
     """
-    offered = [grid.gsd_m(latitude_deg) for grid in grids]
+    offered = [grid.gsd_m(ground) for grid in grids]
     ratios = [abs(math.log(offer / gsd_m)) for offer in offered]
     best = min(range(len(grids)), key=lambda index: (round(ratios[index], 9), offered[index]))
     if not is_stated_gsd(offered[best], gsd_m):
         shown = ", ".join(f"{offer:.3g}" for offer in sorted(set(offered)))
         raise SceneError(
             f"{what} has no resolution near {gsd_m:g} m on the ground: it offers {shown} m at latitude "
-            f"{latitude_deg:.1f}; correct gsd_m in sources.yaml"
+            f"{shapely.centroid(ground).y:.1f}; correct gsd_m in sources.yaml"
         )
     return grids[best]

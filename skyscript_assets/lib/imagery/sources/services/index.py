@@ -92,7 +92,7 @@ def _served(source: Service, key: str, ground: shapely.Geometry, client: Client)
 def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry) -> ServedLayer:
     """The zoom of a template that is nearest to the wanted resolution."""
     zooms = [web_mercator_grid(zoom, source.tile_px) for zoom in range(source.max_zoom + 1)]
-    grid = nearest_grid(zooms, source.gsd_m, shapely.centroid(ground).y, f"source {key} up to zoom {source.max_zoom}")
+    grid = nearest_grid(zooms, source.gsd_m, ground, f"source {key} up to zoom {source.max_zoom}")
     template = source.template.replace("{z}", grid.name)
     return ServedLayer(grid, template, WORLD, None, {"zoom": int(grid.name), "rows": 1 << int(grid.name)})
 
@@ -127,7 +127,7 @@ def _scene(search: Search[Any], layer: ServedLayer, tiles: TileRange, ground: sh
         datetime=when,
         date_is=source.date_is if source.datetime is not None else "stated",
         footprint=covered if covered.area > 0 else ground,
-        gsd_m=grid.gsd_m(shapely.centroid(ground).y),
+        gsd_m=grid.gsd_m(ground),
         crs=crs_text(grid.crs),
         transform=transform,
         width=width,

@@ -6,10 +6,10 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 import shapely
-from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import SceneError
+from skyscript_assets.lib.geometry import parse_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid
 from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer, dimension_values
@@ -47,7 +47,7 @@ def served_by_wcs(source: WcsSource, key: str, ground: shapely.Geometry, client:
             f"source {key}: coverage {source.layer!r} has no grid that is read here ({error}); correct sources.yaml: "
             f"{key}.layer"
         ) from error
-    nearest_grid([grid], source.gsd_m, shapely.centroid(ground).y, f"source {key}, coverage {source.layer!r},")
+    nearest_grid([grid], source.gsd_m, ground, f"source {key}, coverage {source.layer!r},")
     values, moment = dimension_values(source, times, key)
     template = with_query(source.url, asked | {"REQUEST": "GetCoverage", "FORMAT": "image/tiff"})
     subsets = [f"{labels[0]}({{west}},{{east}})", f"{labels[1]}({{south}},{{north}})"]
@@ -64,7 +64,7 @@ def _grid(coverage: Element, tile_px: int) -> tuple[TileGrid, tuple[str, str], d
     if len(labels) != len(lower) or len(labels) != len(upper):
         raise ValueError("its corners do not fit its axes")
     # The CRS of the ground comes first where a compound name also has one of time.
-    crs = CRS.from_user_input(envelope.attrib["srsName"].partition("&")[0].rpartition("1=")[2])
+    crs = parse_crs(envelope.attrib["srsName"].partition("&")[0].rpartition("1=")[2])
     steps = [[float(step) for step in (element.text or "").split()] for element in coverage.iter("offsetVector")]
     ground = [index for index, corner in enumerate(lower) if _is_number(corner)][:2]
     sizes = {abs(step) for vector in steps for step in vector if step}

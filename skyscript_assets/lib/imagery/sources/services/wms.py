@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 import shapely
 from pyproj import CRS
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import ground_gsd_m, utm_crs
+from skyscript_assets.lib.geometry import TRUE_TO_SCALE, crs_label, metres_per_unit, parse_crs, utm_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -51,8 +52,8 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
         )
     layers = {text_at(path[-1], "Name"): path for path in _layers(capabilities, "Capability/Layer")}
     path = layers[choose(source.layer, [name for name in layers if name], None, f"sources.yaml: {key}.layer")]
-    crs = _crs(source, key, path, ground)
-    grid = _grid(source, capabilities, crs, ground)
+    name, crs = _crs(source, key, path, ground)
+    grid = _grid(source, capabilities, TileGrid(name, crs, 0.0, 0.0, 1.0, 0, 0, None), ground)
     values, moment = dimension_values(source, _dimensions(path), key)
     template = with_query(
         _map_url(capabilities, source.url), _parameters(source, key, capabilities, path, grid) | _named(values)
@@ -68,34 +69,38 @@ def _layers(parent: Element, where: str = "Layer", around: Path = ()) -> Iterato
         yield from _layers(layer, around=(*around, layer))
 
 
-def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> CRS:
-    """The CRS to ask for: the settings', else the region's UTM zone (of ETRS89 or WGS 84), else Web Mercator."""
+def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> tuple[str, CRS]:
+    """What the service calls the CRS to ask for, and this: the settings', the region's UTM zone, or Web Mercator."""
     tag = "CRS" if source.version == "1.3.0" else "SRS"
     # In 1.1.1 one element may list several.
-    offered = {name for layer in path for entry in layer.iterfind(tag) for name in text_at(entry).split()}
+    names = (name for layer in path for entry in layer.iterfind(tag) for name in text_at(entry).split())
+    offered = {crs_label(name): name for name in names}
     centre = shapely.centroid(ground)
     utm = int(utm_crs(centre.x, centre.y).to_epsg() or 0)
     natural = [f"EPSG:258{utm % 100:02}", f"EPSG:{utm}", "EPSG:3857"]
     usable = next((name for name in natural if name in offered), None)
     if source.crs is None and usable is None:
-        names = ", ".join(sorted(offered)[:20]) or "none"
-        raise SceneError(f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {names}")
-    name = choose(source.crs, sorted(offered), usable, f"sources.yaml: {key}.crs")
-    crs = CRS.from_user_input(name)
+        shown = ", ".join(sorted(offered)[:20]) or "none"
+        raise SceneError(f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {shown}")
+    wanted = None if source.crs is None else crs_label(source.crs)
+    name = choose(wanted, sorted(offered), usable, f"sources.yaml: {key}.crs")
+    crs = parse_crs(name)
     if not crs.is_projected:
         raise SceneError(f"sources.yaml: {key}.crs: {name} has no square pixels; choose a projected one")
-    return crs
+    return offered[name], crs
 
 
-def _grid(source: WmsSource, capabilities: Element, crs: CRS, ground: shapely.Geometry) -> TileGrid:
-    """Pixels of the wanted size at the region's centre, in maps no larger than the service allows."""
+def _grid(source: WmsSource, capabilities: Element, units: TileGrid, ground: shapely.Geometry) -> TileGrid:
+    """A grid of units of its CRS with pixels of the wanted size at the region's centre, in maps that are allowed."""
     side = source.tile_px
     for name in ("MaxWidth", "MaxHeight"):
         stated = text_at(capabilities, f"Service/{name}")
         if stated.isascii() and stated.isdigit() and int(stated) > 0:
             side = min(side, int(stated))
-    pixel = source.gsd_m / ground_gsd_m(crs, 1.0, shapely.centroid(ground).y)
-    return TileGrid(f"EPSG:{crs.to_epsg()}", crs, 0.0, 0.0, pixel, side, side, None)
+    unit_m, ground_m = metres_per_unit(units.crs), units.gsd_m(ground)
+    # Pixels are those of the service itself where its CRS is true to scale.
+    pixel = source.gsd_m / (unit_m if abs(ground_m / unit_m - 1.0) <= TRUE_TO_SCALE else ground_m)
+    return replace(units, pixel=pixel, tile_width=side, tile_height=side)
 
 
 def _dimensions(path: Path) -> dict[str, str | None]:

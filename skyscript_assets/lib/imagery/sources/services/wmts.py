@@ -54,8 +54,7 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     grids = list(_grids(source, key, capabilities, layer, ground))
     # Sets of neighbouring zones may lie beside the region.
     grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
-    latitude = shapely.centroid(ground).y
-    best = nearest_grid([grid for _, grid in grids], source.gsd_m, latitude, f"source {key}, layer {source.layer!r}")
+    best = nearest_grid([grid for _, grid in grids], source.gsd_m, ground, f"source {key}, layer {source.layer!r}")
     matrix_set = next(name for name, grid in grids if grid is best)
     defaults = {
         text_at(entry, "Identifier"): text_at(entry, "Default") or None for entry in layer.iterfind("Dimension")

@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, UnreachableError
-from skyscript_assets.lib.files import file_stamp, write_json
+from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Description,
     Preview,
@@ -32,7 +32,7 @@ from skyscript_assets.lib.imagery.geotiff.describe import (
 from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, read_raw
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
 from skyscript_assets.lib.imagery.reader import Window
-from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes, write_unusable
 from skyscript_assets.lib.imagery.sources.kind import (
     INTERNET,
     Reading,
@@ -48,11 +48,9 @@ from skyscript_assets.lib.imagery.sources.stac.items import Item
 from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader, joint_fingerprint
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.secrets import told
 from skyscript_assets.lib.settings.base import Shared
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
-UNUSABLE_FILE = "unusable_items.json"
 
 PREVIEW_PX = 512
 """Least longer side of the overview from which footprint and percentiles are taken."""
@@ -70,11 +68,6 @@ TWIN_S, TWIN_SHARE = 60.0, 0.9
 """Most seconds between, and least common share of the ground of, two items that are one acquisition."""
 
 OPENED_AT_ONCE = 8
-MAX_LISTED = 1000
-"""Most unusable items that are listed."""
-
-MAX_REASON = 500
-"""Longest reason that is listed, characters."""
 
 
 def index_stac(search: Search[StacSource]) -> dict[str, Any]:
@@ -102,8 +95,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
                     index.take(item, scene)
                 search.progress(passing - len(waiting), passing, "items")
             index.left_out["over_limit"] += len(waiting)
-    listed = [{"item": name, "reason": told(reason, MAX_REASON)} for name, reason in index.unusable[:MAX_LISTED]]
-    write_json(search.out / UNUSABLE_FILE, listed)
+    write_unusable(search.out, index.unusable)
     if index.unusable and not (index.scenes or index.left_out["outside"] or index.left_out["without_data"]):
         (name, reason), count = index.unusable[0], len(index.unusable)
         raise SceneError(
@@ -231,7 +223,7 @@ class _Index:
         source = self._source
         try:
             files = tuple(open_href(href, source, afresh=True) for href in item.hrefs)
-            stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata)
+            stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata, item.calibration)
             found = _described(files, stated, source)
             footprint = None if found is None else _honest(item, found)
         except (CorruptInputError, SceneError) as error:
@@ -256,7 +248,7 @@ def _described(files: Sequence[ImageFile], stated: Stated, source: StacSource) -
     """The facts of an image; the headers alone, and one overview, are fetched."""
     with ExitStack() as stack:
         datasets = tuple(stack.enter_context(file.open()) for file in files)
-        image = OpenImage(files[0].name, datasets, source.band_numbers)
+        image = OpenImage(files[0].name, datasets, source.band_numbers, source.alpha == "ignore")
         grids = {(dataset.crs, dataset.transform, dataset.width, dataset.height) for dataset in datasets}
         if len(grids) > 1:
             raise SceneError(

@@ -14,8 +14,9 @@ import shapely
 
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.imagery.footprints import polygons, wrapped
+from skyscript_assets.lib.imagery.geotiff.describe import Calibration
 from skyscript_assets.lib.imagery.scenes import acquisition_time
-from skyscript_assets.lib.imagery.sources.stac.documents import joined, mapping
+from skyscript_assets.lib.imagery.sources.stac.documents import dicts, joined, mapping
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.secrets import without_secrets
 
@@ -34,6 +35,7 @@ class Item:
         cloud_share: Share of cloud in 0..1, None where not stated.
         hrefs: Addresses of its assets, one or three, without signatures.
         licence: The licence that it states itself, None where it states none.
+        calibration: Scale and offset of each band shown, where it states them.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Item:
     cloud_share: float | None
     hrefs: tuple[str, ...]
     licence: str | None = None
+    calibration: Calibration | None = None
 
 
 def passing(item: Mapping[str, Any], base: str, source: StacSource, region: shapely.Geometry) -> Item | None:
@@ -67,8 +70,9 @@ def passing(item: Mapping[str, Any], base: str, source: StacSource, region: shap
         datetime=when,
         claimed=claimed,
         cloud_share=cloud,
-        hrefs=tuple(without_secrets(joined(base, _asset_href(assets, name))) for name in source.assets),
+        hrefs=tuple(without_secrets(joined(base, _asset(assets, name)["href"])) for name in source.assets),
         licence=licence if isinstance(licence, str) and licence.lower() not in VAGUE_LICENCES else None,
+        calibration=_calibration(properties, assets, source),
     )
 
 
@@ -77,15 +81,30 @@ def item_id(item: Mapping[str, Any]) -> str:
     return str(item.get("id", ""))[:200]
 
 
-def _asset_href(assets: Mapping[str, Any], name: str) -> str:
-    """The address of the asset of a name, or of the only one that a pattern fits."""
+def _asset(assets: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The asset of a name, or the only one that a pattern fits; it has an address."""
     fitting = [name] if name in assets else sorted(key for key in assets if fnmatch.fnmatchcase(key, name))
     if len(fitting) > 1:
         raise SceneError(f"its assets {', '.join(fitting)} all fit {name!r}: name one in `assets`")
-    href = assets[fitting[0]].get("href") if fitting and isinstance(assets[fitting[0]], Mapping) else None
-    if not isinstance(href, str) or not href:
+    found = mapping(assets[fitting[0]]) if fitting else {}
+    if not isinstance(found.get("href"), str) or not found["href"]:
         raise SceneError(f"it has no asset {name!r}; it has {', '.join(sorted(assets)) or 'none'}")
-    return href
+    return found
+
+
+def _calibration(properties: Mapping[str, Any], assets: Mapping[str, Any], source: StacSource) -> Calibration:
+    """Scale and offset of the bands shown, by the raster extension (`raster:bands`; since 2.0 `bands` or the asset)."""
+    found: list[tuple[float, float]] = []
+    for name, band in zip(source.assets * (3 // len(source.assets)), source.band_numbers, strict=True):
+        asset = _asset(assets, name)
+        bands = dicts(asset.get("raster:bands")) or dicts(asset.get("bands"))
+        stated = {**asset, **(bands[band - 1] if 0 < band <= len(bands) else {})}
+        # Earth Search says where pixels have the offset already that their band states.
+        stated |= {"offset": 0} if properties.get("earthsearch:boa_offset_applied") is True else {}
+        numbers = {key: float(value) for key, value in stated.items() if isinstance(value, int | float)}
+        scale, offset = (numbers.get(key, numbers.get(f"raster:{key}")) for key in ("scale", "offset"))
+        found.append((1.0 if scale is None else scale, offset or 0.0))
+    return tuple(found)
 
 
 def _time(properties: Mapping[str, Any]) -> dt.datetime:

@@ -75,6 +75,6 @@ class RemoteReader(RasterReader):
         self._windows = frozenset()
         self._opened_now.close()
         datasets: list[Any] = [self._opened_now.enter_context(file.open(sorted(windows))) for file in self._files]
-        self._image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands)
+        self._image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands, self.scene.ignore_alpha)
         check_is_indexed(self._image, self.scene)
         self._windows = windows

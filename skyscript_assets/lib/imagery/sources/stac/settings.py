@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.settings.base import UNSEEN, EnvironmentVariable, HostNames, Model, Month, Share, WebAddress
-from skyscript_assets.lib.settings.sources import Scaling, SourceBase
+from skyscript_assets.lib.settings.sources import Alpha, Scaling, SourceBase
 
 
 class SasSigning(Model):
@@ -59,6 +59,7 @@ class StacSource(SourceBase):
     )
     scaling: Scaling | None = Field(None, description="Needed where the data is not 8-bit.")
     nodata: float | None = Field(None, description="Value without data, where the file does not state it.")
+    alpha: Alpha = "mask"
     max_cloud_share: Share | None = Field(
         None, description="Most cloud (eo:cloud_cover, as a share); items that do not state it pass."
     )

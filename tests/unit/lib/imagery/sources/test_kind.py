@@ -294,7 +294,8 @@ def test_a_kind_that_cannot_search_across_180_degrees_says_so(tmp_path: Path) ->
     search = Search("fiji", "F", FILES, shared_in(tmp_path), (177.0, -20.0, 182.0, -12.0), tmp_path)
     asked: list[object] = []
     kind = dataclasses.replace(source_kind("files"), index=lambda search: asked.append(search) or {})
-    assert kind.find(search) == {}
+    write_scenes(tmp_path, [])
+    assert kind.find(search) == {"coarser_than_pixels": 0}
     with pytest.raises(
         SceneError, match=r"region fiji lies across 180 degrees .*make two regions of it, one with east: 180"
     ):

@@ -1,5 +1,6 @@
 import datetime as dt
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.geometry import from_lonlat
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
+from skyscript_assets.lib.imagery.scenes import UNUSABLE_FILE, Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files import index as files_module
-from skyscript_assets.lib.imagery.sources.files.index import check_unchanged, files_of, index_files
+from skyscript_assets.lib.imagery.sources.files.index import check_files, check_unchanged, files_of, index_files
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
 from skyscript_assets.lib.imagery.sources.kind import Search
 from tests.workshop import shared_in
@@ -30,7 +33,8 @@ def files_source(*paths: str, **fields: Any) -> FilesSource:
 
 def counts(**known: int) -> dict[str, Any]:
     """What an index counts; nothing but what is named."""
-    return dict.fromkeys(("files", "scenes", "outside", "without_data", "duplicates"), 0) | known
+    names = ("files", "scenes", "outside", "without_data", "duplicates", "mostly_hidden", "unusable")
+    return dict.fromkeys(names, 0) | known
 
 
 def index(folder: Path, source: FilesSource, bbox: tuple[float, float, float, float] = WORLD) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def test_a_file_becomes_a_scene_with_its_grid_its_gsd_and_its_credit(
     assert (scene.region, scene.source, scene.crs, scene.hrefs) == ("here", "S", "EPSG:32632", (str(path),))
     assert scene.transform == (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_250_000.0)
     assert (scene.width, scene.height, scene.bands) == (300, 200, (1, 2, 3))
-    assert scene.gsd_m == pytest.approx(0.5)
+    assert scene.gsd_m == pytest.approx(0.5, rel=5e-4)  # UTM is scaled by 0.9996 at its middle
     assert scene.datetime == dt.datetime(2020, 6, 1, tzinfo=dt.UTC)
     assert (scene.scale_low, scene.scale_high, scene.nodata) == (None, None, None)
     assert (scene.licence, scene.attribution, scene.synthetic) == ("CC0-1.0", "A surveyor", False)
@@ -153,14 +157,146 @@ def test_percentiles_are_taken_from_the_valid_pixels_of_the_scene(tmp_path: Path
     index(tmp_path, files_source(scaling={"percentiles": (2, 98)}))
     (scene,) = scenes(tmp_path)
     assert scene.nodata == 60_000
-    assert (scene.scale_low, scene.scale_high) == pytest.approx((1020, 1980), abs=2)
+    assert scene.scale_low + scene.scale_high == pytest.approx([1020] * 3 + [1980] * 3, abs=2)
+
+
+def test_percentiles_are_those_of_each_band(tmp_path: Path, write_raster: Factory) -> None:
+    """One range for all made what is bright in one band, such as haze in the blue, a cast over everything."""
+    base = np.random.default_rng(0).integers(0, 1000, (200, 300))
+    values = np.stack([base + 500, base * 2 + 3000, base + 9000]).astype(np.uint16)
+    write_raster(tmp_path / "a.tif", values)
+    index(tmp_path, files_source(scaling={"percentiles": (2, 98)}))
+    (scene,) = scenes(tmp_path)
+    assert scene.scale_low == pytest.approx((520, 3040, 9020), abs=10)
+    assert scene.scale_high == pytest.approx((1480, 4960, 9980), abs=10)
+    with RasterReader(scene) as reader:
+        rgb = reader.read(scene.crs, scene.transform, 300, 200).rgb
+    assert np.ptp(rgb.mean(axis=(0, 1))) < 1
+
+
+def calibrated(path: Path, scales: tuple[float, ...], offsets: tuple[float, ...]) -> None:
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = scales, offsets
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [{"low": 0, "high": 3000}, {"low": 0, "high": 0.3, "values": "physical"}, {"percentiles": (0, 100)}],
+)
+def test_equal_reflectance_is_equally_bright_whatever_the_offset(
+    tmp_path: Path, write_raster: Factory, textured: Callable, scaling: dict[str, Any]
+) -> None:
+    values = textured().astype(np.uint16) * 12
+    for name, band_offsets in (("old", (0, 0, 0)), ("new", (1000, 1000, 1000)), ("mixed", (0, 1000, 500))):
+        stored = values + np.array(band_offsets, np.uint16)[:, None, None]
+        path = write_raster(tmp_path / f"{name}.tif", stored)
+        calibrated(path, (1e-4,) * 3, tuple(-1e-4 * offset for offset in band_offsets))
+    assert index(tmp_path, files_source(scaling=scaling))["scenes"] == 3
+    pictures = []
+    for scene in scenes(tmp_path):
+        with RasterReader(scene) as reader:
+            pictures.append(reader.read(scene.crs, scene.transform, scene.width, scene.height).rgb)
+    for picture in pictures[1:]:
+        assert np.abs(picture.astype(int) - pictures[0]).max() <= 1
+    assert 50 < pictures[0].mean() < 200
+
+
+def test_physical_limits_hold_over_files_of_other_scales_and_need_one(
+    tmp_path: Path, write_raster: Factory, textured: Callable
+) -> None:
+    physical = files_source(scaling={"low": 0.0, "high": 0.5, "values": "physical"})
+    calibrated(write_raster(tmp_path / "a.tif", textured().astype(np.uint16)), (0.002,) * 3, (0.1,) * 3)
+    calibrated(write_raster(tmp_path / "b.tif", textured().astype(np.uint16) * 4), (0.0005,) * 3, (0.1,) * 3)
+    index(tmp_path, physical)
+    a, b = scenes(tmp_path)
+    assert a.scale_low == pytest.approx([-50] * 3)
+    assert a.scale_high == pytest.approx([200] * 3)
+    assert b.scale_high == pytest.approx([800] * 3)
+    index(tmp_path, files_source(scaling={"low": 7, "high": 9, "values": "stored"}))
+    assert scenes(tmp_path)[0].scale_low == (7, 7, 7)
+    write_raster(tmp_path / "a.tif", textured().astype(np.uint16))
+    (tmp_path / "b.tif").unlink()
+    with pytest.raises(SceneError, match=r"S\.scaling\.values: physical cannot use"):
+        index(tmp_path, physical)
+
+
+def test_a_scale_of_nothing_is_refused(tmp_path: Path, write_raster: Factory, textured: Callable) -> None:
+    calibrated(write_raster(tmp_path / "a.tif", textured().astype(np.uint16)), (1.0, 0.0, 1.0), (0.0,) * 3)
+    with pytest.raises(SceneError, match=r"scales \[1.0, 0.0, 1.0\]"):
+        index(tmp_path, files_source(scaling={"low": 0, "high": 255}))
+
+
+@pytest.mark.parametrize("compress", ["deflate", "lzw"])
+def test_a_band_that_is_wrongly_tagged_alpha_can_be_ignored(
+    tmp_path: Path, write_raster: Factory, textured: Callable, compress: str
+) -> None:
+    values = np.concatenate([textured(256, 256), np.zeros((1, 256, 256), np.uint8)])
+    values[3, :, :64] = 77  # near infrared: none over water
+    write_raster(tmp_path / "a.tif", values, photometric="RGB", alpha="yes", compress=compress, nodata=0)
+    for alpha, shown, hidden in (("mask", 0.25, 1), ("ignore", 1.0, 0)):
+        assert index(tmp_path, files_source(alpha=alpha)) == counts(files=1, scenes=1, mostly_hidden=hidden)
+        (scene,) = scenes(tmp_path)
+        with RasterReader(scene) as reader:
+            pixels = reader.read(scene.crs, scene.transform, 256, 256)
+        assert pixels.valid.mean() == shown
+        assert np.array_equal(pixels.rgb[pixels.valid], np.moveaxis(values[:3], 0, -1)[pixels.valid])
+
+
+def test_a_bad_file_is_listed_and_the_others_are_used(
+    tmp_path: Path, write_raster: Factory, textured: Callable
+) -> None:
+    for number in range(3):
+        write_raster(tmp_path / f"good{number}.tif", textured(seed=number))
+    (tmp_path / "bad.tif").write_bytes(b"II*\0" + bytes(20))
+    write_raster(tmp_path / "coarse.tif", textured(), transform=Affine(9, 0, 500_000, 0, -9, 5_250_000))
+    write_raster(tmp_path / "deep.tif", textured().astype(np.uint16))
+    write_raster(tmp_path / "nowhere.tif", textured(), crs=None)
+    assert index(tmp_path, files_source()) == counts(files=7, scenes=3, unusable=4)
+    listed = json.loads((tmp_path / "out" / UNUSABLE_FILE).read_text())
+    reasons = {Path(entry["item"]).name: entry["reason"] for entry in listed}
+    assert list(reasons) == ["bad.tif", "coarse.tif", "deep.tif", "nowhere.tif"]
+    for name, words in (("bad.tif", "cannot be read"), ("coarse.tif", "gsd_m says"), ("nowhere.tif", "has no CRS")):
+        assert words in reasons[name]
+    facts = check_files("S", files_source(), shared_in(tmp_path))
+    assert (facts["files"], facts["unusable"]) == (4, 3)
+
+
+def test_where_every_file_is_bad_the_first_is_the_error(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(b"II*\0" + bytes(20))
+    with pytest.raises(CorruptInputError, match=r"a\.tif cannot be read"):
+        index(tmp_path, files_source())
+    with pytest.raises(CorruptInputError, match=r"a\.tif cannot be read"):
+        check_files("S", files_source(), shared_in(tmp_path))
+
+
+def test_a_file_that_is_named_twice_counts_once(tmp_path: Path, write_raster: Factory, textured: Callable) -> None:
+    write_raster(tmp_path / "a.tif", textured())
+    (tmp_path / "link.tif").symlink_to(tmp_path / "a.tif")
+    source = files_source("a.tif", "./a.tif", "*.tif", f"{tmp_path}/../{tmp_path.name}/a.tif", "link.tif")
+    assert index(tmp_path, source) == counts(files=1, scenes=1)
+    assert check_files("S", source, shared_in(tmp_path))["files"] == 1
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857+5773", "EPSG:3395", "EPSG:3857"])
+def test_stretched_metres_are_measured_and_heights_left_out(
+    tmp_path: Path, write_raster: Factory, textured: Callable, crs: str
+) -> None:
+    x, y = from_lonlat(crs).transform(25.0, 60.0)
+    write_raster(
+        tmp_path / "a.tif", textured(), crs=CRS.from_user_input(crs).to_wkt(), transform=Affine(1, 0, x, 0, -1, y)
+    )
+    index(tmp_path, files_source())
+    (scene,) = scenes(tmp_path)
+    assert scene.crs == crs.partition("+")[0]
+    assert scene.gsd_m == pytest.approx(0.50126, rel=2e-4)
 
 
 def test_a_fixed_scaling_is_taken_as_it_is(tmp_path: Path, write_raster: Factory, textured: Callable) -> None:
     write_raster(tmp_path / "a.tif", textured())
     index(tmp_path, files_source(scaling={"low": 10, "high": 100}, nodata=7))
     (scene,) = scenes(tmp_path)
-    assert (scene.scale_low, scene.scale_high, scene.nodata) == (10, 100, 7)
+    assert (scene.scale_low, scene.scale_high, scene.nodata) == ((10,) * 3, (100,) * 3, 7)
 
 
 def test_the_time_of_a_file_is_its_own_tag_where_the_settings_state_none(
@@ -172,12 +308,12 @@ def test_the_time_of_a_file_is_its_own_tag_where_the_settings_state_none(
 
 
 def test_gsd_is_metres_on_the_ground(tmp_path: Path, write_raster: Factory, textured: Callable) -> None:
-    # At 60 degrees north EPSG:3857 stretches by 2 (EPSG guidance note 7-2).
+    # At 60 degrees north EPSG:3857 stretches by 1 / 0.50126 to the east (EPSG guidance note 7-2).
     write_raster(
         tmp_path / "a.tif", textured(), crs="EPSG:3857", transform=Affine(1.0, 0, 2_700_000, 0, -1.0, 8_399_837.9)
     )
     index(tmp_path, files_source())
-    assert scenes(tmp_path)[0].gsd_m == pytest.approx(0.5, abs=1e-4)
+    assert scenes(tmp_path)[0].gsd_m == pytest.approx(0.50126, abs=1e-5)
 
 
 def test_a_crs_without_a_code_is_kept_as_wkt(tmp_path: Path, write_raster: Factory, textured: Callable) -> None:
@@ -194,7 +330,7 @@ def test_a_rotated_file_has_a_rotated_footprint(tmp_path: Path, write_raster: Fa
     write_raster(tmp_path / "a.tif", textured(), transform=turned)
     index(tmp_path, files_source())
     (scene,) = scenes(tmp_path)
-    assert scene.gsd_m == pytest.approx(0.5)
+    assert scene.gsd_m == pytest.approx(0.5, rel=5e-4)  # UTM is scaled by 0.9996 at its middle
     assert scene.footprint.area < 0.7 * shapely.box(*scene.bounds).area
 
 

@@ -8,8 +8,8 @@ import geopandas
 import pytest
 import shapely
 
-from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
-from skyscript_assets.lib.imagery.scenes import read_scenes
+from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.imagery.scenes import UNUSABLE_FILE, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import KIND, index_files
 from skyscript_assets.lib.imagery.sources.files.index_file import read_index
 from skyscript_assets.lib.imagery.sources.files.settings import FilesSource
@@ -82,5 +82,7 @@ def test_scenes_take_path_and_time_from_the_index(
     stamps = KIND.depends_on(source, profile)["files"]
     assert [Path(stamp["path"]).name for stamp in stamps] == ["a.tif", "b.tif", "i.json"]
     (tmp_path / "b.tif").unlink()
-    with pytest.raises(MissingInputError, match=r"S\.index: .*b\.tif, listed in .*i\.json, does not exist"):
-        index_files(Search("here", "S", source, profile, (-180, -90, 180, 90), tmp_path))
+    assert index_files(Search("here", "S", source, profile, (-180, -90, 180, 90), tmp_path))["unusable"] == 1
+    (listed,) = json.loads((tmp_path / UNUSABLE_FILE).read_text())
+    assert (Path(listed["item"]).name, listed["reason"].endswith("b.tif does not exist")) == ("b.tif", True)
+    assert [scene.path.name for scene in read_scenes(tmp_path)] == ["a.tif"]

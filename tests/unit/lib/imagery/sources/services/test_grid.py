@@ -30,7 +30,8 @@ def test_ground_of_whole_tiles_is_given_no_others() -> None:
 
 def test_a_zoom_has_half_the_pixels_of_the_next() -> None:
     assert web_mercator_grid(0, 256).pixel == pytest.approx(156543.03392804097)
-    assert web_mercator_grid(18, 256).gsd_m(60.0) == pytest.approx(0.5971642834779395 / 2)
+    # The longer side of a pixel at 60 degrees, on the ellipsoid and not on a sphere.
+    assert web_mercator_grid(18, 256).gsd_m(shapely.Point(25, 60)) == pytest.approx(0.29934, rel=1e-4)
     assert web_mercator_grid(17, 512).pixel == pytest.approx(web_mercator_grid(18, 256).pixel)
 
 
@@ -48,9 +49,9 @@ def test_the_transform_begins_at_the_first_tile() -> None:
 @pytest.mark.parametrize(("gsd_m", "zoom"), [(0.6, "18"), (0.42, "19"), (0.43, "18"), (0.2, "19"), (1.1, "17")])
 def test_the_nearest_resolution_is_that_of_the_least_ratio(gsd_m: float, zoom: str) -> None:
     grids = [web_mercator_grid(level, 256) for level in range(20)]
-    assert nearest_grid(grids, gsd_m, 0.0, "T").name == zoom
+    assert nearest_grid(grids, gsd_m, shapely.Point(0, 0), "T").name == zoom
 
 
 def test_no_resolution_within_a_factor_of_two_is_an_error() -> None:
     with pytest.raises(SceneError, match="T has no resolution near 0.1 m .*: it offers 0.299, 0.597"):
-        nearest_grid([web_mercator_grid(18, 256), web_mercator_grid(19, 256)], 0.1, 0.0, "T")
+        nearest_grid([web_mercator_grid(18, 256), web_mercator_grid(19, 256)], 0.1, shapely.Point(0, 0), "T")
