@@ -11,6 +11,7 @@ from skyscript_assets.demo import scene as demo_scene
 from skyscript_assets.lib import plugins
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
+from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.imagery.sources.earthengine import index as earthengine
 from skyscript_assets.lib.imagery.sources.kind import Search, check_source, check_terms, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.stac.reader import RemoteReader
