@@ -83,7 +83,8 @@ def by_range(data: bytes, wanted: str | None) -> Reply:
     headers = {"ETag": f'"{hash(data) & 0xFFFFFFFF:08x}"'}
     if wanted is None:
         return Reply(200, data, headers)
-    first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
+    stated = wanted.removeprefix("bytes=").split("-")
+    first, last = int(stated[0]), int(stated[1] or len(data))
     if first >= len(data):
         return Reply(416, b"", {"Content-Range": f"bytes */{len(data)}"})
     last = min(last, len(data) - 1)

@@ -105,7 +105,8 @@ def benchmark_scores(run: Run[EvaluationConfig]) -> Counts:
     """Zero-shot and retrieval figures of a model on a benchmark, per class, with intervals."""
     benchmark, _ = run.partition
     config = run.config
-    encoder = load_checkpoint(run.input("trained_checkpoint"), config.base.base, config.base.weights)
+    base = config.base
+    encoder = load_checkpoint(run.input("trained_checkpoint"), base.base, base.weights, base.file(run))
     scores = evaluate(
         benchmark,
         run.input("benchmark_data"),

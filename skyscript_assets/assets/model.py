@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
 import pyarrow.compute as pc
@@ -11,7 +12,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.base import CaptionText, Model
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
     AlignRecipe,
@@ -24,7 +25,7 @@ from skyscript_assets.lib.settings.models import (
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
-from skyscript_assets.lib.towers.weights import write_weights
+from skyscript_assets.lib.towers.weights import weights_file, write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
 from skyscript_assets.lib.training.pretrain import train_clip
@@ -40,16 +41,17 @@ class WeightsConfig(Model):
 
     weights: dict[str, PackagedWeights]
     bases: dict[str, Base]
+    shared: Annotated[Shared, UNSEEN]
 
 
 def _weights_config(settings: Settings, partition: Partition) -> WeightsConfig:  # noqa: ARG001
-    return WeightsConfig(weights=settings.weights, bases=settings.bases)
+    return WeightsConfig(weights=settings.weights, bases=settings.bases, shared=settings.shared)
 
 
-@asset(Scheme.SINGLE, group="model", kinds=["pytorch"], config=_weights_config)
+@asset(Scheme.SINGLE, group="model", kinds=["pytorch"], config=_weights_config, code_version="2")
 def pretrained_weights(run: Run[WeightsConfig]) -> Counts:
     """Pretrained weights that installed packages carry, with their digests checked."""
-    return write_weights(run.config.weights, run.config.bases, run.out)
+    return write_weights(run.config.weights, run.config.bases, run.config.shared, run.out)
 
 
 class BaseConfig(Model):
@@ -57,17 +59,22 @@ class BaseConfig(Model):
 
     base: Base
     weights: dict[str, PackagedWeights]
+    shared: Annotated[Shared, UNSEEN]
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> BaseConfig:
         """A base of the settings by its name."""
         base = settings.bases[name]
         used = (base.image, base.text) if isinstance(base, JointBase) else ()
-        return cls(base=base, weights={key: settings.weights[key] for key in used})
+        return cls(base=base, weights={key: settings.weights[key] for key in used}, shared=settings.shared)
 
-    def load(self, seed: int) -> ClipModel:
+    def file(self, run: Run[Any]) -> Path | None:
+        """Its weights where open_clip does not find them by itself, fetched if need be."""
+        return weights_file(self.base, self.shared, run.store.cache("weights"), run.progress)
+
+    def load(self, seed: int, run: Run[Any]) -> ClipModel:
         """The base as a model; `seed` draws what is not pretrained."""
-        return load_base(self.base, self.weights, seed)
+        return load_base(self.base, self.weights, seed, self.file(run))
 
 
 class FeaturesConfig(Model):
@@ -90,13 +97,14 @@ def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig
     tables={"features.parquet": FEATURE_KEYS},
     columns_from={"image_chips": ["chip_id"]},
     config=_features_config,
+    code_version="2",
     empty="warns",
     pool="training",
 )
 def chip_features(run: Run[FeaturesConfig]) -> Counts:
     """Features of each chip, and of augmented views of it, by the frozen image tower of the scorer."""
     chips, plan = run.input("image_chips"), run.input("chip_plan")
-    scorer = run.config.scorer.load(seed=0)
+    scorer = run.config.scorer.load(0, run)
     return write_chip_features(chips, plan, scorer, run.config.views, 0, run.out, run.progress)
 
 
@@ -132,7 +140,7 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
 def clip_scores(run: Run[ScoresConfig]) -> Counts:
     """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
     features, captions, config = run.input("chip_features"), run.input("captions"), run.config
-    return write_scores(features, captions, config.scorer.load(seed=0), config.name, config.text, run.out)
+    return write_scores(features, captions, config.scorer.load(0, run), config.name, config.text, run.out)
 
 
 class TrainingConfig(Model):
@@ -172,6 +180,7 @@ def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]
     kinds=["pytorch"],
     upstream=("pretrained_weights", "training_manifest", "chip_features", "image_chips"),
     config=_training_config,
+    code_version="2",
     needs=_needs_of_recipe,
     preview=_checkpoint_preview,
     pool="training",
@@ -179,7 +188,7 @@ def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]
 def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
     """A model trained by its recipe on the share of pairs that it names; a baseline is its base as it is."""
     model = run.config.model
-    base = run.config.base.load(model.seed)
+    base = run.config.base.load(model.seed, run)
     match model.recipe:
         case AlignRecipe():
             manifest = run.input("training_manifest") / "manifest.parquet"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from typing import Annotated
 
 import dagster as dg
 import pyarrow as pa
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
-from skyscript_assets.lib.settings.base import Model
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.models import Base, PackagedWeights
 from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
@@ -33,6 +34,7 @@ from skyscript_assets.lib.tags.vocabulary import (
     plot_tag_counts,
     text_tags_by_reason,
 )
+from skyscript_assets.lib.towers.weights import weights_file
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 
@@ -102,13 +104,14 @@ class GroundabilityConfig(Model):
     tags: TagSettings
     weights: dict[str, PackagedWeights]
     bases: dict[str, Base]
+    shared: Annotated[Shared, UNSEEN]
 
 
 def _groundability_config(settings: Settings, partition: Partition) -> GroundabilityConfig:  # noqa: ARG001
     tags = settings.plant.tags
     weights = {key: known for key, known in settings.weights.items() if key == tags.encoder}
     bases = {key: known for key, known in settings.bases.items() if key == tags.encoder}
-    return GroundabilityConfig(tags=tags, weights=weights, bases=bases)
+    return GroundabilityConfig(tags=tags, weights=weights, bases=bases, shared=settings.shared)
 
 
 def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.MetadataValue]:
@@ -142,7 +145,9 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     """Whether each tag can be seen in an image, and at which resolution at the coarsest: the paper's two stages."""
     folder, config = run.input("tag_labels"), run.config
     given = {name: path for name in LabelFiles.__dataclass_fields__ if (path := folder / f"{name}.csv").exists()}
-    encode = load_encoder(config.tags.encoder, config.weights, config.bases)
+    bases = config.bases.values()
+    file = next((weights_file(base, config.shared, run.store.cache("weights"), run.progress) for base in bases), None)
+    encode = load_encoder(config.tags.encoder, config.weights, config.bases, file)
     vocabulary = run.input("tag_vocabulary")
     return vars(decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out))
 

@@ -2,7 +2,7 @@
 
 A fault is the same error for whoever asks: RefusedError (this will not do, now or later), UnreachableError (the server
 or the network failed for now, on every try), CorruptInputError (what came is broken). What an answer means belongs to
-callers; downloads that are continued belong to `lib.osm.download`.
+callers; downloads that are continued belong to `lib.download`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ from hypothesis import strategies as st
 from skyscript_assets import resources
 from skyscript_assets.assets import STAGES
 from skyscript_assets.automation import sensors
+from skyscript_assets.lib import download as download_module
 from skyscript_assets.lib import http
+from skyscript_assets.lib.download import Version, download
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     DigestMismatchError,
@@ -37,8 +39,6 @@ from skyscript_assets.lib.errors import (
     SettingsError,
     UnreachableError,
 )
-from skyscript_assets.lib.osm import download as download_module
-from skyscript_assets.lib.osm.download import Version, download
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.origin import changed_at_server, read_of_region
 from skyscript_assets.lib.settings.base import BBox

@@ -15,6 +15,7 @@ import rasterio.warp
 from numpy.typing import NDArray
 
 from skyscript_assets.lib import http
+from skyscript_assets.lib.download import download, read_small
 from skyscript_assets.lib.errors import MissingInputError, RefusedError, SceneError, SettingsError
 from skyscript_assets.lib.imagery.sources.earthengine.session import _Transport
 from skyscript_assets.lib.imagery.sources.earthengine.settings import EarthEngineSource
@@ -24,7 +25,6 @@ from skyscript_assets.lib.imagery.sources.services.settings import XyzSource
 from skyscript_assets.lib.imagery.sources.stac.hrefs import checked, open_href
 from skyscript_assets.lib.imagery.sources.stac.index import index_stac
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
-from skyscript_assets.lib.osm.download import download, read_small
 from skyscript_assets.lib.settings.regions import Region
 from tests.web import FileServer, Reply, StacApi, feature, running
 from tests.workshop import shared_in

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from skyscript_assets.lib.download import UNKNOWN, Version, download, is_another, read_small
 from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
 from skyscript_assets.lib.files import file_sha256, link_or_copy
-from skyscript_assets.lib.osm.download import UNKNOWN, Version, download, is_another, read_small
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.secrets import shown, without_secrets

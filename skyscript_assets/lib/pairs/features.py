@@ -26,7 +26,7 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
+from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
 
 PART_CHIPS = 500
 """Chips in a part: what a killed run loses at most."""
@@ -45,13 +45,13 @@ class _Chip:
     length: int
     focus: Sequence[int] | None
 
-    def views(self, count: int, size: int, seed: int) -> UInt8Array:
+    def views(self, count: int, model: ClipModel, seed: int) -> UInt8Array:
         """The plain view and draws of the augmentation, (count, size, size, 3)."""
         data = read_member(self.shard, self.offset, self.length)
         image = decode_image(data, f"{self.shard.name}: {self.chip_id}")
         generators = (view_rng(seed, self.chip_id, view) for view in range(1, count))
-        drawn = [augmented_view(image, self.focus, size, rng) for rng in generators]
-        return np.stack([plain_view(image, self.focus, size), *drawn])
+        drawn = [augmented_view(image, self.focus, model.image_size, rng) for rng in generators]
+        return np.stack([model.view(image, self.focus), *drawn])
 
 
 FEATURE_KEYS = pa.schema([("chip_id", pa.string()), ("view", pa.int8())])
@@ -132,9 +132,7 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
 def _part_table(
     chips: Sequence[_Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
 ) -> pa.Table:
-    drawn = in_order(
-        lambda chip: chip.views(views, model.image_size, seed), chips, threads=THREADS, ahead=2 * BATCH_CHIPS
-    )
+    drawn = in_order(lambda chip: chip.views(views, model, seed), chips, threads=THREADS, ahead=2 * BATCH_CHIPS)
     rows = []
     while batch := list(itertools.islice(drawn, BATCH_CHIPS)):
         rows.append(model.image_features(np.concatenate(batch)).astype(np.float16))

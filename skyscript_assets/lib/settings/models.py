@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from skyscript_assets.lib.settings.base import (
     CAPTION_PREFIX,
@@ -19,7 +20,14 @@ from skyscript_assets.lib.settings.base import (
     Sha256,
     Share,
     SourceKey,
+    WebAddress,
 )
+
+Activation = Literal["gelu", "quick_gelu"]
+LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
+"""How open_clip marks names of models that carry their own configuration."""
+
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 class PackagedWeights(Model):
@@ -44,12 +52,45 @@ class JointBase(Model):
 
 
 class OpenClipBase(Model):
-    """A model that open_clip knows, with one of its pretrained tags or a local file."""
+    """A model of open_clip: with a tag, with weights from a file or an address, or whole from the Hub or a folder."""
 
     kind: Literal["open_clip"] = "open_clip"
-    name: str = Field(description="Architecture, such as ViT-B-32.")
-    pretrained: str | None = Field(None, description="Tag such as laion2b_e16; none starts from random weights.")
-    sha256: Sha256 | None = Field(None, description="Digest of a local weights file.")
+    name: str = Field(
+        description="Architecture, such as ViT-B-32; hf-hub:ORG/NAME or local-dir:FOLDER name a model with its weights."
+    )
+    pretrained: str | None = Field(
+        None,
+        description="Tag such as laion2b_e16, or a file, from `~` or the profile's folder; none: random weights.",
+    )
+    url: WebAddress | None = Field(
+        None, description="Address of a file of weights, or of a zip archive that holds one."
+    )
+    activation: Activation | None = Field(
+        None, description="What the weights were trained with: nothing in a file tells, and a wrong one costs points."
+    )
+    sha256: Sha256 | None = Field(None, description="Digest of the file, or of what the address gives.")
+
+    @model_validator(mode="after")
+    def _weights_are_told_once(self) -> OpenClipBase:
+        stated = [name for name in ("pretrained", "url") if getattr(self, name) is not None]
+        if len(stated) == 2 or (stated and self.name.startswith((LOCAL_DIR, HUB))):
+            raise ValueError(f"{self.name}: name, pretrained and url tell of different weights; leave one")
+        if (self.url or self.from_file) and self.activation is None:
+            raise ValueError(
+                "weights from a file need `activation`: quick_gelu (OpenAI's, and what was trained from them) or gelu"
+            )
+        return self
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it has any weights that were not drawn."""
+        return bool(self.pretrained or self.url or self.name.startswith((LOCAL_DIR, HUB)))
+
+    @property
+    def from_file(self) -> bool:
+        """Whether `pretrained` is a file: open_clip's tags hold no slash and have no ending."""
+        pretrained = self.pretrained or ""
+        return "/" in pretrained or PurePath(pretrained).suffix in WEIGHTS_SUFFIXES
 
 
 Base = Annotated[JointBase | OpenClipBase, Field(discriminator="kind")]

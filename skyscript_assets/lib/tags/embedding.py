@@ -13,7 +13,7 @@ from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.settings.models import Base, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.threads import forward_passes
 from skyscript_assets.lib.towers.bases import load_base, quiet_transformers
-from skyscript_assets.lib.towers.weights import locate_weights
+from skyscript_assets.lib.towers.weights import locate_weights, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,13 +31,16 @@ BATCH = 64
 """Texts in one forward pass."""
 
 
-def load_encoder(name: str, weights: Mapping[str, PackagedWeights], bases: Mapping[str, Base]) -> Encode:
+def load_encoder(
+    name: str, weights: Mapping[str, PackagedWeights], bases: Mapping[str, Base], file: Path | None = None
+) -> Encode:
     """The text encoder of that name; a CLIP model's text tower embeds tags as in the paper.
 
     Args:
         name: A key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model).
         weights: Packaged weights by name.
         bases: Bases by name.
+        file: What `weights_file` found of the base.
 
     Raises:
         PretrainedWeightsError: the weights are missing or cannot be loaded.
@@ -47,12 +50,12 @@ def load_encoder(name: str, weights: Mapping[str, PackagedWeights], bases: Mappi
     if name in weights:
         return SentenceEncoder(locate_weights(weights[name]).parent).encode
     base = bases[name]
-    if not isinstance(base, OpenClipBase) or base.pretrained is None:
+    if not isinstance(base, OpenClipBase) or not base.is_pretrained:
         raise SettingsError(
-            f"plant.yaml: tags.encoder: {name} has no pretrained text tower; name an open_clip base with `pretrained`, "
-            "or an entry of `weights`"
+            f"plant.yaml: tags.encoder: {name} has no pretrained text tower; name an open_clip base with weights, or "
+            "an entry of `weights`"
         )
-    return load_base(base, weights, seed=0).encode_texts
+    return load_base(base, weights, 0, file).encode_texts
 
 
 class SentenceEncoder:
@@ -85,7 +88,7 @@ class SentenceEncoder:
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise PretrainedWeightsError(f"{folder}: the text encoder cannot be loaded ({error})") from error
+            raise PretrainedWeightsError(f"{folder}: the text encoder cannot be loaded ({reason(error)})") from error
         self.dim = int(self._model.config.hidden_size)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -9,34 +9,38 @@ from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
-from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.settings.models import HUB, LOCAL_DIR, JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.weights import check_sha256, locate_weights
+from skyscript_assets.lib.towers.views import Resize
+from skyscript_assets.lib.towers.weights import check_activation, check_sha256, locate_weights, read_state, reason
 
 TEXT_CONTEXT = 128
 """Word pieces that a Hugging Face text tower reads at most; the longest captions (300 characters) need about 100."""
 
 
-def load_base(base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], seed: int) -> ClipModel:
+def load_base(
+    base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], seed: int, file: Path | None = None
+) -> ClipModel:
     """A base of the settings as a model.
 
     Args:
-        base: Its settings. A local `pretrained` file must be given by an absolute path, or relative to the working
-            directory.
+        base: Its settings.
         weights: Packaged weights by name.
         seed: Seed of what is drawn: the projections of a joint base, all weights of an open_clip base without
             `pretrained`.
+        file: What `weights_file` found.
 
     Raises:
         PretrainedWeightsError: weights are missing, unreadable, or do not fit the architecture.
         DigestMismatchError: weights are not the ones the settings promise.
-        SettingsError: the architecture is not known or not a CLIP that the plant can use.
+        SettingsError: the architecture is not known, is built with another activation than its weights were trained
+            with, or wants pixels that the plant does not make.
     """
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _load_joint(base, weights, seed) if isinstance(base, JointBase) else _load_open_clip(base, seed)
+        return _load_joint(base, weights, seed) if isinstance(base, JointBase) else _load_open_clip(base, seed, file)
 
 
 def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: int) -> ClipModel:
@@ -64,7 +68,7 @@ def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: i
             tokenizer = HFTokenizer(folder, context_length=TEXT_CONTEXT, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PretrainedWeightsError(
-                f"the text tower in the package {weights[base.text].package} cannot be loaded ({error})"
+                f"the text tower in the package {weights[base.text].package} cannot be loaded ({reason(error)})"
             ) from error
     _load_by_order(network.visual.trunk, base.timm_name, image_file)
     _draw_projections(network, seed)
@@ -79,10 +83,7 @@ def _load_by_order(trunk: Any, timm_name: str, path: Path) -> None:
     import timm
     import torch
 
-    try:
-        found = list(torch.load(path, map_location="cpu", weights_only=True).items())
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, OSError) as error:
-        raise PretrainedWeightsError(f"{path.name}: cannot be read as weights ({error})") from error
+    found = list(read_state(path).items())
     with torch.device("meta"):
         expected = list(timm.create_model(timm_name).state_dict().items())
     if len(found) != len(expected):
@@ -112,30 +113,69 @@ def _draw_projections(network: Any, seed: int) -> None:
                 layer.bias.zero_()
 
 
-def _load_open_clip(base: OpenClipBase, seed: int) -> ClipModel:
+def _load_open_clip(base: OpenClipBase, seed: int, file: Path | None) -> ClipModel:
     import open_clip
 
-    if base.name not in open_clip.list_models():
-        raise SettingsError(f"models.yaml: {base.name!r} is no architecture that open_clip knows")
-    if base.sha256 is not None:
-        path = Path(base.pretrained or "")
-        if not path.is_file():
-            raise PretrainedWeightsError(f"the weights {base.pretrained} of {base.name}: no such file")
-        check_sha256(path, base.sha256, path.name)
+    check_activation(base)
+    of_file = base.from_file or base.url is not None
+    name = f"{LOCAL_DIR}{file or base.name.removeprefix(LOCAL_DIR)}" if base.name.startswith(LOCAL_DIR) else base.name
+    file = file or Path(base.pretrained or "")
+    if of_file and base.url is None and base.sha256 is not None and file.is_file():
+        check_sha256(file, base.sha256, file.name)
     try:
-        network, _, _ = open_clip.create_model_and_transforms(base.name, pretrained=base.pretrained)
-    except (RuntimeError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        with quiet_transformers():
+            network = open_clip.create_model(
+                name,
+                pretrained=None if of_file else base.pretrained,
+                pretrained_text=not of_file,
+                require_pretrained=name.startswith((HUB, LOCAL_DIR)),
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise PretrainedWeightsError(
-            f"{base.name} with weights {base.pretrained}: cannot be loaded ({error}); a tag needs the internet, "
-            "a file must be safetensors or a state dict that torch reads with weights_only"
+            f"{base.name} with weights {base.pretrained}: cannot be loaded ({reason(error)}); a tag and {HUB} need the "
+            f"internet, {LOCAL_DIR} a folder with open_clip_config.json, weights and tokenizer"
         ) from error
-    preprocessing = network.visual.preprocess_cfg
+    if of_file:
+        _fill(network, base, file)
+    pixels = network.visual.preprocess_cfg
     size = network.visual.image_size
-    side = size[0] if isinstance(size, tuple | list) else size
-    if getattr(network, "logit_bias", None) is not None or preprocessing.get("resize_mode", "shortest") != "shortest":
-        raise SettingsError(f"models.yaml: {base.name} is a SigLIP-like model; the plant trains and scores CLIP models")
-    tokenizer = open_clip.get_tokenizer(base.name)
-    return ClipModel(network, tokenizer, int(side), preprocessing["mean"], preprocessing["std"], seed)
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1 or pixels["resize_mode"] not in ("shortest", "squash"):
+        raise SettingsError(
+            f"models.yaml: {base.name} wants images of {size}, resize {pixels['resize_mode']}: not made"
+        )
+    resize = Resize(squash=pixels["resize_mode"] == "squash", bilinear=pixels["interpolation"] == "bilinear")
+    return ClipModel(network, tokenizer, int(sides.pop()), pixels["mean"], pixels["std"], seed, resize)
+
+
+def _fill(network: Any, base: OpenClipBase, path: Path) -> None:
+    """Put the weights of a file into a network of the same architecture."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    if getattr(network, "logit_bias", None) is not None:
+        raise SettingsError(
+            f"models.yaml: {base.name} with a file of weights: a file does not tell how a SigLIP wants its pixels; use "
+            f"a tag, {HUB} or {LOCAL_DIR}"
+        )
+    state = convert_state_dict(network, read_state(path))
+    if "positional_embedding" in state and not hasattr(network, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    known = network.state_dict()
+    wrong = [
+        f"{name} is {tuple(tensor.shape)} instead of {tuple(known[name].shape)}"
+        for name, tensor in state.items()
+        if name in known and tensor.shape != known[name].shape
+    ]
+    wrong += [f"{name} is missing" for name in known.keys() - state.keys()]
+    wrong += [f"{name} is not known" for name in state.keys() - known.keys()]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise PretrainedWeightsError(
+            f"{path.name}: not the weights of a {base.name}: {'; '.join(sorted(wrong)[:3])}{more}"
+        )
+    network.load_state_dict(state)
 
 
 @contextlib.contextmanager

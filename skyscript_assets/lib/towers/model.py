@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.threads import forward_passes
-from skyscript_assets.lib.towers.views import UInt8Array, plain_view
+from skyscript_assets.lib.towers.views import Resize, UInt8Array, plain_view
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Float32Array = NDArray[np.float32]
 Batch = TypeVar("Batch")
 
-PREPROCESSING = "shortest side bicubic antialiased, centre square, version 1"
+PREPROCESSING = "as open_clip: shortest side or squashed, then the middle, version 2"
 """Part of a tower's digest: a change here makes stored features stale."""
 
 CPU_BATCH = 8
@@ -64,7 +65,9 @@ class Head:
         if head is None:
             yield
             return
-        setattr(self.owner, self.attribute, nn.Identity() if isinstance(head, nn.Module) else None)
+        # open_clip's own text tower asks whether it has a linear map and multiplies by what is none.
+        linear = isinstance(head, nn.Module) and self.attribute != "text_projection"
+        setattr(self.owner, self.attribute, nn.Identity() if linear else None)
         try:
             yield
         finally:
@@ -81,6 +84,7 @@ class ClipModel:
         mean: Channel means, of values in 0-1.
         std: Channel deviations, of values in 0-1.
         seed: Seed of what was drawn at random in the network; recorded for checkpoints.
+        resize: How the tower wants images to be made squares.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class ClipModel:
         mean: Sequence[float],
         std: Sequence[float],
         seed: int = 0,
+        resize: Resize = Resize(),  # noqa: B008 (immutable)
     ) -> None:
         import torch
 
@@ -98,7 +103,7 @@ class ClipModel:
         self.network = network.to(self.device).eval()
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
-        self.seed = seed
+        self.seed, self.resize = seed, resize
         self._tokenizer = tokenizer
         self.image_head = _image_head(network)
         self.text_head = _text_head(network)
@@ -122,7 +127,7 @@ class ClipModel:
 
     def _both_digests(self) -> tuple[str, str]:
         if self._digests is None:
-            recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std]).encode()
+            recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, self.resize]).encode()
             tower, whole = hashlib.sha256(recipe), hashlib.sha256(recipe)
             for name, tensor in sorted(self.network.state_dict().items()):
                 entry = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -133,6 +138,15 @@ class ClipModel:
             self._digests = (tower.hexdigest(), whole.hexdigest())
         return self._digests
 
+    def refuse_siglip(self) -> None:
+        """Refuse to train a model whose logits have a bias: CLIP's loss and bound of the scale are not its own.
+
+        Raises:
+            SettingsError: it is one.
+        """
+        if getattr(self.network, "logit_bias", None) is not None:
+            raise SettingsError("models.yaml: a SigLIP is scored and embeds tags; recipes train CLIP models")
+
     def weights_changed(self) -> None:
         """To be called after a change to the network's weights: drops what was derived from them."""
         self._trunk = None
@@ -141,7 +155,7 @@ class ClipModel:
     # --------------------------------------------------------------------------------------------------------- images
 
     def preprocess(self, images: Sequence[UInt8Array] | UInt8Array) -> UInt8Array:
-        """Images of any size as one batch: shortest side resized, square cut from the middle.
+        """Images of any size as one batch, by the tower's way of making squares (`plain_view`).
 
         Args:
             images: RGB arrays (height, width, 3).
@@ -151,7 +165,11 @@ class ClipModel:
         """
         if isinstance(images, np.ndarray) and images.shape[1:3] == (self.image_size, self.image_size):
             return images
-        return np.stack([plain_view(image, None, self.image_size) for image in images])
+        return np.stack([self.view(image) for image in images])
+
+    def view(self, image: UInt8Array, focus: Sequence[int] | None = None) -> UInt8Array:
+        """An image (height, width, 3) as the tower's square; `focus` as in `plain_view`."""
+        return plain_view(image, focus, self.image_size, self.resize)
 
     def pixels(self, batch: UInt8Array) -> Tensor:
         """A uint8 batch (N, S, S, 3) as the network's normalised input (N, 3, S, S) on its device."""

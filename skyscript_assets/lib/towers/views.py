@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -46,6 +47,18 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
+class Resize(NamedTuple):
+    """How a tower wants an image to be made a square: squashed, or its middle; bilinear or bicubic."""
+
+    squash: bool = False
+    bilinear: bool = False
+
+    @property
+    def filter(self) -> Image.Resampling:
+        """Pillow's filter."""
+        return Image.Resampling.BILINEAR if self.bilinear else Image.Resampling.BICUBIC
+
+
 def decode_image(data: bytes, name: str) -> UInt8Array:
     """Pixels of a JPEG.
 
@@ -75,7 +88,7 @@ def view_rng(seed: int, chip_id: str, view: int) -> np.random.Generator:
 def centre_box(width: int, height: int, focus: Sequence[int] | None = None) -> Box:
     """The largest square in the middle, slid along the longer side just as far as keeps the focus box in view."""
     side = min(width, height)
-    x0, y0 = (width - side) // 2, (height - side) // 2
+    x0, y0 = round((width - side) / 2), round((height - side) / 2)
     if focus is not None:
         x0 = _slide(x0, side, width, focus[0], focus[2])
         y0 = _slide(y0, side, height, focus[1], focus[3])
@@ -125,7 +138,7 @@ def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.ran
 
 
 def resize(image: UInt8Array, box: Box, size: int) -> Image.Image:
-    """A box of an image as a square of `size` pixels, bicubic with antialiasing (as open_clip's own transform)."""
+    """A box of an image as a square of `size` pixels, bicubic with antialiasing."""
     return Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
@@ -145,12 +158,30 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int) -> UInt8Array:
-    """The view without augmentation: `centre_box`, resized."""
+def plain_view(
+    image: UInt8Array,
+    focus: Sequence[int] | None,
+    size: int,
+    wanted: Resize = Resize(),  # noqa: B008 (immutable)
+) -> UInt8Array:
+    """The view without augmentation, as open_clip makes it: the shortest side is resized, then the middle is cut out.
+
+    A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say.
+
+    Args:
+        image: (height, width, 3).
+        focus: Box of the object that the caption is about, towards which the view slides; None: the middle.
+        size: Side of the view.
+        wanted: How the tower wants it.
+    """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
-    return np.asarray(resize(image, centre_box(width, height, focus), size))
+    short = size if wanted.squash else min(height, width)
+    w, h = (size, size) if wanted.squash else (int(size * width / short), int(size * height / short))
+    scaled = focus and [round(edge * size / short) for edge in focus]
+    view = Image.fromarray(image).resize((w, h), wanted.filter)
+    return np.asarray(view.crop(centre_box(w, h, scaled)))
 
 
 def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:

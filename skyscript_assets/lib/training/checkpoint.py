@@ -22,7 +22,7 @@ from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, Packag
 from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.weights import file_sha256
+from skyscript_assets.lib.towers.weights import file_sha256, reason
 from skyscript_assets.lib.training.selection import TrainingPairs
 
 FORMAT = 1
@@ -148,13 +148,16 @@ def write_untrained(base: ClipModel, settings: TrainedModel, out: Path) -> Train
     return summary
 
 
-def load_checkpoint(folder: Path, base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights]) -> ClipModel:
+def load_checkpoint(
+    folder: Path, base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], file: Path | None = None
+) -> ClipModel:
     """A trained model: its base, with the tensors that training changed.
 
     Args:
         folder: A `trained_checkpoint` folder.
         base: Settings of the base it was trained from.
         weights: Packaged weights by name.
+        file: What `weights_file` found of the base.
 
     Raises:
         UpstreamMissingError: the folder holds no checkpoint.
@@ -170,7 +173,7 @@ def load_checkpoint(folder: Path, base: JointBase | OpenClipBase, weights: Mappi
     path = folder / "model.safetensors"
     if file_sha256(path) != record["sha256"]:
         raise DigestMismatchError(f"{path} is not the file that model.json describes; train the model again")
-    model = load_base(base, weights, int(record["seed"]))
+    model = load_base(base, weights, int(record["seed"]), file)
     if model.digest != record["base_digest"]:
         raise DigestMismatchError(
             f"{folder}: trained from another base than {record['base']!r} now is "
@@ -180,7 +183,7 @@ def load_checkpoint(folder: Path, base: JointBase | OpenClipBase, weights: Mappi
         tensors = load_file(path)
         found = model.network.load_state_dict(tensors, strict=False)
     except (SafetensorError, RuntimeError) as error:
-        raise CorruptInputError(f"{path}: does not fit the base ({error}); train the model again") from error
+        raise CorruptInputError(f"{path}: does not fit the base ({reason(error)}); train the model again") from error
     if found.unexpected_keys:
         raise CorruptInputError(f"{path}: the base has no {found.unexpected_keys[0]}; train the model again")
     model.weights_changed()

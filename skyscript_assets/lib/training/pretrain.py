@@ -28,7 +28,7 @@ from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, plain_view, view_rng
+from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
 from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss
@@ -56,13 +56,13 @@ class _Split:
     """The pairs of a split: captions, and images that threads make into views ahead of their use."""
 
     def __init__(
-        self, pairs: TrainingPairs, recipe: ClipRecipe, chips: ChipFolders, size: int, seed: int, threads: int
+        self, pairs: TrainingPairs, recipe: ClipRecipe, chips: ChipFolders, base: ClipModel, seed: int, threads: int
     ) -> None:
         self.captions = pairs.captions(recipe.column, recipe.prefix)
         self.codes = codes_of(self.captions)
         self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS))
         self._offsets, self._lengths, self._boxes = places
-        self._chips, self._size, self._seed = chips, size, seed
+        self._chips, self._base, self._seed = chips, base, seed
         self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
 
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
@@ -71,8 +71,9 @@ class _Split:
         data = read_member(inside(self._chips[region, source], tar), self._offsets[pair], self._lengths[pair])
         image = decode_image(data, f"{self._shards[pair]}: {self.chip_ids[pair]}")
         if epoch is None:
-            return plain_view(image, self._boxes[pair], self._size)
-        return augmented_view(image, self._boxes[pair], self._size, view_rng(self._seed, self.chip_ids[pair], epoch))
+            return self._base.view(image, self._boxes[pair])
+        draw = view_rng(self._seed, self.chip_ids[pair], epoch)
+        return augmented_view(image, self._boxes[pair], self._base.image_size, draw)
 
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[int | None, list[str], UInt8Array]]:
         """(epoch, captions, pixels (N, size, size, 3)) of each batch."""
@@ -111,14 +112,15 @@ def train_clip(
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
         UpstreamMissingError: the manifest or a shard is missing.
         CorruptInputError: a chip cannot be read.
-        SettingsError: the recipe is another one.
+        SettingsError: the recipe is another one, or the base is no CLIP.
     """
     recipe = settings.recipe
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
+    base.refuse_siglip()
     train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
-    places = (recipe, chips, base.image_size, settings.seed, threads or min(16, cores()))
+    places = (recipe, chips, base, settings.seed, threads or min(16, cores()))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
     run.resume(_identity(base_digest, settings, run.train))
     history = run.to_the_end(progress)

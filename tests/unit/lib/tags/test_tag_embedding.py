@@ -90,6 +90,7 @@ def clip_base(tmp_path_factory: pytest.TempPathFactory) -> OpenClipBase:
     return OpenClipBase(
         name="tiny-tags",
         pretrained=str(folder / "tiny.safetensors"),
+        activation="gelu",
         sha256=file_sha256(folder / "tiny.safetensors"),
     )
 

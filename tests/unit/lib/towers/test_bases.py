@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
+from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.towers.bases import load_base
-from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.weights import file_sha256
+from skyscript_assets.lib.towers.model import ClipModel, normalised
+from skyscript_assets.lib.towers.weights import check_activation, file_sha256, weights_file
+from tests.web import Asked, FileServer, Reply, running
 
 
 def test_a_joint_base_is_an_open_clip_model_with_both_pretrained_towers(joint_model: ClipModel, weights):
@@ -117,7 +125,7 @@ def test_an_open_clip_base_reads_a_local_file(tiny_base: OpenClipBase, tmp_path:
     drawn = load_base(tiny_base, {}, seed=5)
     path = tmp_path / "tiny.safetensors"
     save_file(drawn.network.state_dict(), path)
-    local = tiny_base.model_copy(update={"pretrained": str(path), "sha256": file_sha256(path)})
+    local = OpenClipBase(name=tiny_base.name, pretrained=str(path), sha256=file_sha256(path), activation="gelu")
     read = load_base(local, {}, seed=6)
     assert read.digest == drawn.digest
     assert load_base(tiny_base, {}, seed=6).digest != drawn.digest
@@ -129,17 +137,195 @@ def test_an_open_clip_base_reads_a_local_file(tiny_base: OpenClipBase, tmp_path:
         load_base(tiny_base.model_copy(update={"pretrained": "no_such_tag"}), {}, seed=0)
 
 
-def test_a_siglip_is_refused(tmp_path: Path):
-    import open_clip
+def test_an_activation_that_is_not_its_tags_is_an_error_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was tried"))
+    for name, tag, trained, other in (
+        ("ViT-L-14", "openai", "quick_gelu", "ViT-L-14-quickgelu"),
+        ("ViT-B-16", "openai", "quick_gelu", "ViT-B-16-quickgelu"),
+        ("ViT-H-14", "dfn5b", "quick_gelu", "ViT-H-14-quickgelu"),
+    ):
+        with pytest.raises(SettingsError, match=rf"{name} is built with gelu, .* with {trained}.*: use {other}$"):
+            load_base(OpenClipBase(name=name, pretrained=tag), {}, seed=0)
+    check_activation(OpenClipBase(name="ViT-L-14-quickgelu", pretrained="openai"))
+    check_activation(OpenClipBase(name="ViT-B-32", pretrained="laion2b_e16"))
 
+
+def test_the_architecture_of_a_file_is_named_with_its_activation(tiny_base: OpenClipBase):
+    with pytest.raises(ValidationError, match="weights from a file need `activation`"):
+        OpenClipBase(name="ViT-L-14", pretrained="~/x.pt")
+    with pytest.raises(ValidationError, match="weights from a file need `activation`"):
+        OpenClipBase(name="ViT-L-14", url="https://example.org/x.zip")
+    named = OpenClipBase(name="ViT-L-14", pretrained="~/x.pt", activation="quick_gelu")
+    with pytest.raises(SettingsError, match=r"ViT-L-14 is built with gelu, its weights ~/x.pt .*: use ViT-L-14-quickg"):
+        check_activation(named)
+    other_way = OpenClipBase(name="ViT-B-32-quickgelu", pretrained="x.pt", activation="gelu")
+    with pytest.raises(SettingsError, match="use ViT-B-32$"):
+        check_activation(other_way)
+    with pytest.raises(SettingsError, match="no such architecture with the other"):
+        check_activation(OpenClipBase(name=tiny_base.name, pretrained="x.pt", activation="quick_gelu"))
+
+
+@pytest.mark.parametrize(
+    "stated", [{"pretrained": "openai", "url": "https://example.org/a.pt"}, {"name": "hf-hub:a/b", "pretrained": "x"}]
+)
+def test_weights_that_are_told_twice_are_a_mistake_of_the_settings(stated):
+    with pytest.raises(ValidationError, match="leave one"):
+        OpenClipBase(**{"name": "ViT-B-32", "activation": "gelu", **stated})
+
+
+def in_file(name: str, path: Path) -> OpenClipBase:
+    return OpenClipBase(name=name, pretrained=str(path), activation="gelu")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module."])
+def test_checkpoints_load_with_the_prefixes_of_training_and_numbers_of_numpy(tiny_base, tmp_path: Path, prefix: str):
+    drawn = load_base(tiny_base, {}, seed=5)
+    state = {f"{prefix}{name}": tensor for name, tensor in drawn.network.state_dict().items()}
+    rates = [np.float64(3e-9), np.float32(1e-3), np.int64(20)]
+    optimiser = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": rate} for rate in rates]}
+    torch.save({"epoch": 20, "name": "x", "state_dict": state, "optimizer": optimiser}, tmp_path / "epoch_20.pt")
+    assert load_base(in_file(tiny_base.name, tmp_path / "epoch_20.pt"), {}, seed=6).digest == drawn.digest
+
+
+def test_nothing_of_numpy_but_its_numbers_is_read(tiny_base, tmp_path: Path):
+    path = tmp_path / "arrays.pt"
+    for thing in (np.arange(3), np.random.default_rng(0), np.ma.masked):
+        torch.save({"state_dict": {"weight": torch.zeros(2)}, "optimizer": thing}, path)
+        with pytest.raises(PretrainedWeightsError, match=r"arrays\.pt: .*it asks for numpy\S+, and no code of a file"):
+            load_base(in_file(tiny_base.name, path), {}, seed=0)
+
+
+@pytest.mark.parametrize("content", ["code", "noise", "empty", "list", "text", "other", "torchscript"])
+def test_files_that_hold_no_such_weights_are_refused_in_few_words(tiny_base, tmp_path: Path, content: str):
+    path = tmp_path / "weights.pt"
+    mark = tmp_path / "code-was-run"
+    match content:
+        case "code":
+            torch.save({"state_dict": {"weight": Touch(str(mark))}}, path)
+        case "noise":
+            path.write_bytes(b"noise" * 1000)
+        case "empty":
+            path.touch()
+        case "list":
+            torch.save([torch.zeros(2)], path)
+        case "text":
+            torch.save({"state_dict": {"weight": "none"}}, path)
+        case "other":
+            torch.save({f"layer.{i}.weight": torch.zeros(2) for i in range(2000)}, path)
+        case "torchscript":
+            torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(PretrainedWeightsError, match=r"weights\.pt: ") as caught:
+        load_base(in_file(tiny_base.name, path), {}, seed=0)
+    assert len(str(caught.value)) < 400
+    assert "weights_only=False" not in str(caught.value)
+    assert not mark.exists()
+
+
+class Touch:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+@pytest.fixture
+def siglip(tmp_path: Path) -> Path:
+    """A folder as the Hub has it: configuration, weights and tokenizer of a small SigLIP."""
+    import open_clip
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path / "tiny-siglip"
+    folder.mkdir()
     config = {
-        "embed_dim": 16,
+        "embed_dim": 32,
         "init_logit_bias": -10,
         "custom_text": True,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 64,
+            "width": 32,
+            "heads": 1,
+            "layers": 1,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+            "hf_tokenizer_name": "tiny",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+        },
     }
-    (tmp_path / "tiny-biased.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "tiny-biased.json")
-    with pytest.raises(SettingsError, match="SigLIP-like"):
-        load_base(OpenClipBase(name="tiny-biased"), {}, seed=0)
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pixels}))
+    words = {word: i for i, word in enumerate(["<pad>", "<eos>", "<unk>", "a", "satellite", "photo", "of", "water"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    fast.save_pretrained(folder)
+    torch.manual_seed(3)
+    network = open_clip.create_model(f"local-dir:{folder}")
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_siglip_of_a_folder_loads_and_squashes_its_images(siglip: Path, tmp_path: Path):
+    base = OpenClipBase(name="local-dir:tiny-siglip")
+    file = weights_file(base, Shared(folder=tmp_path, zoom=12, geofabrik_mirror="", boxes=()), tmp_path / "cache")
+    assert file == siglip
+    model, again = load_base(base, {}, 0, file), load_base(base, {}, 1, file)
+    assert model.digest == again.digest
+    image = np.random.default_rng(0).integers(0, 256, (20, 60, 3), dtype=np.uint8)
+    squashed = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(model.preprocess([image])[0], squashed)
+    with torch.inference_mode():
+        whole = model.network.encode_image(model.pixels(squashed[None]), normalize=True).numpy()
+        texts = model.network.encode_text(model.tokens(["a satellite photo of water"]), normalize=True).numpy()
+    features = model.project_image(model.image_features([image]))
+    np.testing.assert_allclose(normalised(features), whole, atol=1e-5)
+    np.testing.assert_allclose(model.encode_texts(["a satellite photo of water"]), texts, atol=1e-5)
+    with pytest.raises(SettingsError, match="a SigLIP is scored"):
+        model.refuse_siglip()
+
+
+def test_a_folder_without_configuration_or_weights_is_refused(siglip: Path):
+    (siglip / "open_clip_model.safetensors").unlink()
+    base = OpenClipBase(name=f"local-dir:{siglip}")
+    with pytest.raises(PretrainedWeightsError, match="cannot be loaded"):
+        load_base(base, {}, 0)
+    (siglip / "open_clip_config.json").unlink()
+    with pytest.raises(PretrainedWeightsError, match="config file missing"):
+        load_base(base, {}, 0)
+
+
+def test_a_base_of_the_hub_loads_from_a_stand_in(siglip: Path, tmp_path: Path):
+    """In a process of its own: the Hub's address is read when its client is imported."""
+    names = [path.name for path in siglip.iterdir()]
+
+    def hub(asked: Asked) -> Reply:
+        name = asked.path.rpartition("/")[2]
+        if name not in names:
+            return Reply(404, headers={"X-Error-Code": "EntryNotFound"})
+        data = (siglip / name).read_bytes()
+        return Reply(200, data, {"X-Repo-Commit": "1" * 40, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'})
+
+    program = (
+        "from skyscript_assets.lib.settings.models import OpenClipBase as B; from skyscript_assets.lib.towers.bases "
+        "import load_base; print(load_base(B(name='hf-hub:some/tiny'), {}, 0).digest)"
+    )
+    with running(FileServer()) as server:
+        for name in [*names, "open_clip_model.bin", "config.json", "tokenizer.model"]:
+            server.routes[f"some/tiny/resolve/main/{name}"] = hub
+            server.routes[f"tiny/resolve/main/{name}"] = hub
+        environment = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hub")}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.strip() == load_base(OpenClipBase(name=f"local-dir:{siglip}"), {}, 0).digest
+        server.routes.clear()
+        environment["HF_HOME"] = str(tmp_path / "other")
+        refused = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    assert "PretrainedWeightsError: hf-hub:some/tiny with weights None: cannot be loaded" in refused.stderr

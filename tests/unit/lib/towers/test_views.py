@@ -11,6 +11,7 @@ from PIL import Image
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.towers.views import (
+    Resize,
     augmented_view,
     centre_box,
     colour_jitter,
@@ -124,3 +125,27 @@ def test_an_image_of_absurd_size_is_refused_before_it_is_decoded():
     data[frame + 5 : frame + 9] = b"\xff\x00\xff\x00"  # height and width in the frame header
     with pytest.raises(CorruptInputError, match="65280 x 65280 pixels, at most 4096"):
         decode_image(bytes(data), "chip")
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (300, 500), (500, 300), (100, 333), (257, 300), (60, 599)])
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_plain_view_is_open_clips_own_transform(height: int, width: int, mode: str, interpolation: str):
+    from open_clip.transform import image_transform
+
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    transform = image_transform(
+        224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
+    )
+    expected = (transform(Image.fromarray(image)).numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    wanted = Resize(squash=mode == "squash", bilinear=interpolation == "bilinear")
+    np.testing.assert_array_equal(plain_view(image, None, 224, wanted), expected)
+
+
+def test_the_plain_view_of_a_resized_chip_slides_to_the_focus_too():
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[40:60, 10:30] = 255
+    view = plain_view(image, (10, 40, 30, 60), 50)
+    assert view.shape == (50, 50, 3)
+    assert int(view[20:30, :].max()) == 255
+    assert int(plain_view(image, None, 50).max()) == 0

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError
+from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
+from skyscript_assets.lib.settings.base import Shared
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
-from skyscript_assets.lib.towers.weights import file_sha256, locate_weights, write_weights
+from skyscript_assets.lib.towers.weights import (
+    check_activation,
+    file_sha256,
+    locate_weights,
+    weights_file,
+    write_weights,
+)
+from tests.web import FileServer, running
 
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -65,15 +76,15 @@ def test_a_changed_file_gets_a_new_digest(tmp_path: Path):
 
 
 def test_the_record_names_digests_and_no_paths(package: Path, tmp_path: Path, out: Path):
-    local = tmp_path / "clip.safetensors"
+    local = tmp_path / "clip.safetensors"  # beside the profile
     local.write_bytes(b"local")
     digest = hashlib.sha256(b"local").hexdigest()
     bases = {
         "joint": JointBase(image="text", timm_name="tf_efficientnet_lite0", text="text"),
         "tag": OpenClipBase(name="ViT-B-32", pretrained="laion2b_e16"),
-        "local": OpenClipBase(name="ViT-B-32", pretrained=str(local), sha256=digest),
+        "local": OpenClipBase(name="ViT-B-32", pretrained="clip.safetensors", sha256=digest, activation="gelu"),
     }
-    summary = write_weights({"text": named()}, bases, out)
+    summary = write_weights({"text": named()}, bases, shared(tmp_path), out)
     text = (out / "weights.json").read_text()
     record = json.loads(text)
     assert (summary["weights"], summary["bases"], summary["size_bytes"]) == (1, 3, len(CONTENT))
@@ -85,8 +96,70 @@ def test_the_record_names_digests_and_no_paths(package: Path, tmp_path: Path, ou
     assert record["bases"]["tag"]["pretrained"] == "laion2b_e16"
 
 
-def test_a_local_base_with_another_digest_is_refused(tmp_path: Path, out: Path):
+def test_a_local_base_with_another_digest_or_none_is_refused(tmp_path: Path, out: Path):
     local = tmp_path / "clip.safetensors"
+    base = OpenClipBase(name="ViT-B-32", pretrained=str(local), sha256="0" * 64, activation="gelu")
+    with pytest.raises(PretrainedWeightsError, match=r"clip\.safetensors: no such file; correct `pretrained`"):
+        write_weights({}, {"local": base}, shared(tmp_path), out)
     local.write_bytes(b"local")
     with pytest.raises(DigestMismatchError, match=r"clip\.safetensors: sha256 is"):
-        write_weights({}, {"local": OpenClipBase(name="ViT-B-32", pretrained=str(local), sha256="0" * 64)}, out)
+        write_weights({}, {"local": base}, shared(tmp_path), out)
+
+
+def test_a_wrong_activation_is_found_before_anything_is_trained(tmp_path: Path, out: Path):
+    with pytest.raises(SettingsError, match="use ViT-L-14-quickgelu"):
+        write_weights({}, {"clip": OpenClipBase(name="ViT-L-14", pretrained="openai")}, shared(tmp_path), out)
+
+
+def test_paths_start_at_the_users_home_or_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    profile = shared(tmp_path / "profile")
+    for stated, found in (("~/x.pt", "home/x.pt"), ("x.pt", "profile/x.pt"), ("../x", "x"), ("/y/x.pt", "/y/x.pt")):
+        base = OpenClipBase(name="ViT-B-32", pretrained=stated, activation="gelu")
+        assert weights_file(base, profile, tmp_path) == tmp_path / found
+    assert weights_file(OpenClipBase(name="ViT-B-32", pretrained="laion2b_e16"), profile, tmp_path) is None
+    assert weights_file(OpenClipBase(name="ViT-B-32"), profile, tmp_path) is None
+    assert weights_file(OpenClipBase(name="local-dir:~/m"), profile, tmp_path) == tmp_path / "home/m"
+
+
+def test_weights_of_an_archive_are_fetched_once(tmp_path: Path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("Sky/epoch_20.pt", b"weights")
+        archive.writestr("Sky/params.txt", "lr: 3e-9")
+    with running(FileServer()) as server:
+        base = OpenClipBase(name="ViT-B-32", activation="gelu", url=server.put("ckpt/Sky.zip", content.getvalue()))
+        found = [weights_file(base, shared(tmp_path), tmp_path / "cache") for _ in range(2)]
+        assert found == [tmp_path / "cache" / "Sky" / "epoch_20.pt"] * 2
+        assert found[0].read_bytes() == b"weights"
+        assert len(server.asked) == 1
+        plain = base.model_copy(update={"url": server.put("ckpt/Remote.pt", b"plain")})
+        assert weights_file(plain, shared(tmp_path), tmp_path / "cache") == tmp_path / "cache" / "Remote.pt"
+    (tmp_path / "cache" / "Sky" / "epoch_19.pt").touch()
+    with pytest.raises(PretrainedWeightsError, match=r"one file of weights is expected .*epoch_19\.pt, epoch_20\.pt"):
+        weights_file(base, shared(tmp_path), tmp_path / "cache")
+
+
+def test_every_address_and_activation_of_the_packaged_profile_is_as_described(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    bases = load_settings(PACKAGED_PROFILES / "skyscript").bases
+    for base in bases.values():
+        check_activation(base)
+    ckpt = "https://opendatasharing.s3.us-west-2.amazonaws.com/SkyScript/ckpt"
+    authors = {base.url: base.activation for base in bases.values() if str(base.url).startswith(ckpt)}
+    l_14 = ["top30pct", "top50pct", "top30pct_filtered_by_CLIP_laion_RS", "top30pct_multi_objects"]
+    assert authors == {
+        f"{ckpt}/SkyCLIP_ViT_B32_top50pct.zip": "gelu",
+        f"{ckpt}/CLIP_ViT_L14_LAION_RS.zip": "quick_gelu",
+        **{f"{ckpt}/SkyCLIP_ViT_L14_{name}.zip": "quick_gelu" for name in l_14},
+    }
+    others = {str(base.url).removeprefix("https://huggingface.co/") for base in bases.values()} - {"None"}
+    assert {url for url in others if not url.startswith("https")} == {
+        *(f"chendelong/RemoteCLIP/resolve/main/RemoteCLIP-{name}.pt" for name in ("RN50", "ViT-B-32", "ViT-L-14")),
+        *(f"Zilun/GeoRSCLIP/resolve/main/ckpt/RS5M_ViT-{name}.pt" for name in ("B-32", "L-14", "H-14")),
+    }
+
+
+def shared(folder: Path) -> Shared:
+    return Shared(folder=folder, zoom=12, geofabrik_mirror="", boxes=())
