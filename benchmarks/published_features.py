@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from skyscript_assets.lib.benchmarks.evaluate import class_embeddings
 from skyscript_assets.lib.benchmarks.metrics import top1_credit
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.towers.model import normalised
@@ -22,8 +23,8 @@ TEXT_PREFIX = "text_"
 class PublishedFigures(NamedTuple):
     """Numbers of images and classes, and top-1 accuracies as shares in 0..1.
 
-    `by_prompt` is of each prompt's class embeddings, `mean_of_prompts` the mean of those (the paper's protocol),
-    `mean_prompt` of the normalised mean of the embeddings.
+    `by_prompt` is of each prompt's class embeddings, `mean_of_prompts` the mean of those, `mean_prompt` of the
+    normalised mean of the embeddings (the paper's protocol).
     """
 
     images: int
@@ -52,9 +53,8 @@ def evaluate_published_features(path: Path) -> PublishedFigures:
     texts = {name.removeprefix(TEXT_PREFIX): arrays[name] for name in sorted(arrays) if name.startswith(TEXT_PREFIX)}
     _check(path, arrays, texts)
     images, labels = _unit(arrays["images"]), arrays["labels"]
-    prompts = {name: _unit(text) for name, text in texts.items()}
-    by_prompt = {name: _top1(images, text, labels) for name, text in prompts.items()}
-    mean = _unit(np.mean(list(prompts.values()), axis=0))
+    by_prompt = {name: _top1(images, _unit(text), labels) for name, text in texts.items()}
+    mean = class_embeddings([text.astype(np.float32) for text in texts.values()])
     return PublishedFigures(
         images=len(images),
         classes=len(mean),

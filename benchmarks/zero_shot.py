@@ -2,7 +2,7 @@
 
     python benchmarks/zero_shot.py --model aligned-0 untrained-0
 
-Prints top-1 in per cent, the mean over the paper's two prompts, with the bootstrap interval over images. The demo's
+Prints top-1 in per cent, by the mean of the paper's two prompts, with the bootstrap interval over images. The demo's
 models were aligned on synthetic imagery, and these are photographs. Trained models are read from the data folder where
 `skyscript demo` left them. SKYSCRIPT_SETTINGS and SKYSCRIPT_DATA choose settings and data folder.
 """
@@ -54,9 +54,10 @@ def main() -> None:
         for key, title in BENCHMARKS.items():
             folder, given = Path(scratch) / key, options.data.resolve() / key
             folder.mkdir()
-            csv, names = given / f"{key}_test.csv", given / "classnames.txt"
-            described = ImageFolderBenchmark(title=title, csv=str(csv), classnames=str(names))
-            built = build_image_folder(described, csv, names, folder)
+            described = ImageFolderBenchmark(
+                title=title, root=str(given), csv=f"{key}_test.csv", classnames="classnames.txt"
+            )
+            built = build_image_folder(described, settings.shared, folder)
             for model, encoder in encoders.items():
                 out = folder / model
                 out.mkdir()

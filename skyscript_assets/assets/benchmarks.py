@@ -66,7 +66,7 @@ def _data_preview(run: Run[DataConfig]) -> dict[str, dg.MetadataValue]:
     preview=_data_preview,
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
-    """Images and truth of a benchmark: windows of synthetic scenes, or a folder that others publish."""
+    """Images and truth of a benchmark: windows of synthetic scenes, or what others publish."""
     config = run.config
     build = benchmark_kind(config.benchmark.kind).build
     return build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress)
@@ -98,6 +98,7 @@ def _evaluation_preview(run: Run[EvaluationConfig]) -> dict[str, dg.MetadataValu
     kinds=["pytorch"],
     upstream=("benchmark_data", "trained_checkpoint", "pretrained_weights"),
     config=_evaluation_config,
+    code_version="2",
     preview=_evaluation_preview,
     pool="training",
 )
@@ -135,6 +136,7 @@ def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
         title=settings.plant.title,
         models=models,
         benchmarks=tuple(shown.benchmarks),
+        means=shown.means,
         comparisons=shown.comparisons,
         published=shown.published,
         bootstrap=shown.bootstrap,
@@ -143,6 +145,7 @@ def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
 
 def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     columns = ["benchmark", "title", "metric", "value", "low", "high", "seeds", "items", "control", "synthetic"]
+    columns.append("classification_protocol")
     board = read_table(run.out / "scoreboard.parquet")
     primary = board.filter(pc.and_(pc.equal(board["level"], "group"), board["primary"]))
     return {
@@ -161,6 +164,7 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
     config=_board,
+    code_version="2",
     preview=_scoreboard_preview,
 )
 def scoreboard(run: Run[Board]) -> Counts:

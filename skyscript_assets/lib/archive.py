@@ -70,7 +70,7 @@ def fetch(url: str, root: Path, sha256: str | None = None, progress: Progress = 
             packed.unlink(missing_ok=True)  # a killed run may have left it
             return place
         if not packed.is_file():
-            download(url, packed, progress, by_hand=f", or put it there by hand: {packed}")
+            download(url, packed, progress)
         _hold(url, packed, file_sha256(packed), sha256)
         if packed != place:
             unpack(packed, place)

@@ -31,7 +31,7 @@ ANSWER_S = 10.0
 ABSENT_STATUSES = frozenset({403, 404, 410})
 """Answers that mean that there is no such file; object stores answer 403 where they do not list their files."""
 
-BY_HAND = ", or download it by hand and give the file as `path` in regions.yaml"
+_BY_HAND = ", or download it by hand and state where it lies (`path`, `pretrained`, `root`)"
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _SNIFFED_BYTES = 512
 
@@ -65,13 +65,7 @@ UNKNOWN = Version()
 
 
 def download(
-    url: str,
-    target: Path,
-    progress: Progress = silent,
-    *,
-    known: Version = UNKNOWN,
-    allowed: Collection[str] = (),
-    by_hand: str = BY_HAND,
+    url: str, target: Path, progress: Progress = silent, *, known: Version = UNKNOWN, allowed: Collection[str] = ()
 ) -> Version | None:
     """Download a file; a part left by an earlier call is continued if the server still has the same file.
 
@@ -84,7 +78,6 @@ def download(
         progress: Told the bytes that are there, and their total where the server states it.
         known: Version that the caller has already; where the server still has it nothing is downloaded.
         allowed: Further hosts that may be private (`lib.hosts`).
-        by_hand: What messages say can be done instead.
 
     Returns:
         The version downloaded, None where the server still has the known one.
@@ -96,9 +89,9 @@ def download(
         CorruptInputError: the answer is a web page; the part stays as it was.
         NoSpaceError: the disk has less room than the file needs; the part stays for a later call.
     """
-    part = _Part(url, target, private_hosts(allowed, url), by_hand)
+    part = _Part(url, target, private_hosts(allowed, url))
     try:
-        changed = http.persist(shown(url), lambda: _continue(part, known, progress), kept=part.kept, otherwise=by_hand)
+        changed = http.persist(shown(url), lambda: _continue(part, known, progress), kept=part.kept, otherwise=_BY_HAND)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -148,18 +141,18 @@ def read_small(url: str, limit: int, allowed: Collection[str] = ()) -> bytes | N
         with http.opened(url, private_hosts=private_hosts(allowed, url)) as response:
             if response.status in ABSENT_STATUSES:
                 return None
-            http.check_status(url, response.status, response.headers, BY_HAND)
+            http.check_status(url, response.status, response.headers, _BY_HAND)
             return response.read(limit)
 
-    data: bytes | None = http.persist(shown(url), attempt, otherwise=BY_HAND)
+    data: bytes | None = http.persist(shown(url), attempt, otherwise=_BY_HAND)
     return data
 
 
 class _Part:
     """What is there of a download, and which version of the file it is of."""
 
-    def __init__(self, url: str, target: Path, hosts: frozenset[str], by_hand: str) -> None:
-        self.private_hosts, self.by_hand = hosts, by_hand
+    def __init__(self, url: str, target: Path, hosts: frozenset[str]) -> None:
+        self.private_hosts = hosts
         self.url, self._address, self._target = url, without_secrets(url), target
         self.path = target.with_name(f"{target.name}.part")
         self._tag = target.with_name(f"{target.name}.part.tag")
@@ -218,7 +211,7 @@ def _continue(part: _Part, known: Version, progress: Progress) -> bool:
             if stated == f"bytes */{have}":
                 return True
             raise part.doubt("the part kept is longer than the file")
-        http.check_status(part.url, response.status, response.headers, part.by_hand)
+        http.check_status(part.url, response.status, response.headers, _BY_HAND)
         now = Version(response.headers.get("ETag"), response.headers.get("Last-Modified"))
         if response.status != 206:
             have = 0
@@ -250,7 +243,7 @@ def _receive(response: Any, part: _Part, version: Version, have: int, progress: 
         if _WEB_PAGE.match(first):
             raise CorruptInputError(
                 f"{shown(part.url)} answers with a web page instead of the file: open it in a browser (a network may "
-                f"ask for a login){part.by_hand}"
+                f"ask for a login){_BY_HAND}"
             )
         pieces = itertools.chain([first], pieces)
     with part.path.open("r+b" if have else "wb") as file:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from skyscript_assets.lib.benchmarks.features import decode
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
+from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, BenchmarkSpec, iter_images, read_items, read_model
+from skyscript_assets.lib.settings.base import Shared
 
 
 @pytest.mark.integration
@@ -18,11 +19,13 @@ def test_a_published_folder_is_packed_whole(
     if not folder.is_dir():
         pytest.skip(f"the published set is absent: {folder} does not exist")
     benchmark = ImageFolderBenchmark(title=name, csv=f"{name}_test.csv", classnames="classnames.txt")
-    summary = build_image_folder(benchmark, folder / benchmark.csv, folder / benchmark.classnames, tmp_path)
+    shared = Shared(folder=folder, zoom=12, geofabrik_mirror="", boxes=())
+    summary = build_image_folder(benchmark, shared, tmp_path)
+    assert summary["found"]["labels"] == "words"
     assert summary["items"] == {"test": images}
     assert len(summary["positives"]) == classes == len(read_model(tmp_path / BENCHMARK_FILE, BenchmarkSpec).classes)
     assert not summary["synthetic"]
     items = read_items(tmp_path)
-    first = decode(next(iter_images(tmp_path, ["test"]))[0])
+    first = decode(next(iter_images(tmp_path, ["test"]))[0], name)
     assert first.shape == (items["height"][0].as_py(), items["width"][0].as_py(), 3)
     assert sum(len(batch) for batch in iter_images(tmp_path, ["test"])) == images

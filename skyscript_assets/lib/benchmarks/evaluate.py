@@ -1,8 +1,8 @@
 """Scores of one model on one benchmark: zero-shot as in the paper, or one of the control classifiers.
 
-Zero-shot uses only the class prompts. For ground cover a window's score for a class is its cosine similarity with the
-mean of the class's prompt embeddings; for single-label sets the protocol is SkyScript's (AAAI 2024,
-zero-shot classification: top-1, mean over the two prompts). How models compare belongs to `scoreboard`.
+Zero-shot uses only the class prompts. An image's score for a class is its cosine similarity with the normalised mean of
+the class's normalised prompt embeddings, scored once, as SkyScript's authors do. How models compare belongs to
+`scoreboard`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from skyscript_assets.lib.arrays import BoolArray
 from skyscript_assets.lib.benchmarks.controls import metadata_scores, probe_scores
@@ -22,6 +23,8 @@ from skyscript_assets.lib.benchmarks.features import benchmark_features
 from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems, intervals, mean_over_classes
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
+    CAPTIONS_FILE,
+    CAPTIONS_SCHEMA,
     SCORES_FILE,
     BenchmarkSpec,
     ClassScores,
@@ -40,13 +43,14 @@ from skyscript_assets.lib.benchmarks.metrics import (
     Draws,
     Floats,
     average_precision,
-    recall_at,
     roc_auc,
     top1_credit,
+    wrong_before,
 )
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import CAPTION_PREFIX
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.model import ClipModel, normalised
 
 RecipeKind = Literal["none", "align", "clip", "metadata-only", "linear-probe"]
@@ -79,6 +83,7 @@ class _Result:
 
     scores: Floats
     credit: Array | None
+    protocol: str
     figures: dict[str, float] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
     retrieval_texts: int = 0
@@ -121,13 +126,14 @@ def evaluate(
     data = _Data(data_folder, spec, items, truth)
     _check_enough(benchmark, data, recipe_kind)
     if recipe_kind == "metadata-only":
-        result = _with_credit(data, metadata_scores(items, truth))
+        result = _with_credit(data, metadata_scores(items, truth), "taught with size, GSD, region and source")
     elif encoder is None:
         raise ValueError(f"recipe {recipe_kind} needs an encoder")
     elif recipe_kind == "linear-probe":
         result = _probe(data, encoder, cache_dir, progress)
     else:
-        result = _zero_shot(data, encoder, cache_dir, progress)
+        of_labels = _captions if data.kind.labels == "captions" else _zero_shot
+        result = of_labels(data, encoder, cache_dir, progress)
     if not np.isfinite(result.scores).all():
         raise CorruptInputError(f"the model's scores on {benchmark} are not finite: its training diverged")
     test = items.filter(pa.array(data.rows("test")))
@@ -138,7 +144,7 @@ def evaluate(
         scores=result.scores.astype(np.float32),
         credit=result.credit,
     )
-    of_kind = _multi_label if result.credit is None else _single_label
+    of_kind = _multi_label if result.credit is None else _single_label if spec.classes else _without_classes
     overall, by_class = of_kind(scored, bootstrap)
     scores = Scores(
         benchmark=benchmark,
@@ -146,6 +152,7 @@ def evaluate(
         kind=spec.kind,
         synthetic=spec.synthetic,
         recipe=recipe_kind,
+        classification_protocol=result.protocol,
         primary=data.kind.primary,
         items=len(scored.item_ids),
         train_items=int(data.rows("train").sum()),
@@ -169,6 +176,13 @@ def evaluate(
 
 def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
     truth = data.test_truth
+    if data.kind.labels == "captions":
+        if len(truth) < 2 or recipe_kind in ("metadata-only", "linear-probe"):
+            raise TooLittleDataError(
+                f"benchmark {benchmark} has captions of {len(truth)} images and no classes: it takes two, and no "
+                "control that is taught: leave it out of `benchmarks` of that model in models.yaml"
+            )
+        return
     if not (truth.any(axis=0) & ~truth.all(axis=0)).any():
         raise TooLittleDataError(
             f"benchmark {benchmark}: of {len(truth)} test items none, or all, show each class; nothing can be told "
@@ -184,20 +198,30 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
 # ------------------------------------------------------------------------------------------------------ ways of scoring
 
 
+def class_embeddings(prompts: Sequence[Floats]) -> Floats:
+    """The classifier of several prompts: each embedding normalised, their mean normalised again, [classes, E]."""
+    return normalised(np.mean([normalised(prompt) for prompt in prompts], axis=0))
+
+
 def _zero_shot(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
-    features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
-    images = normalised(encoder.project_image(features))
+    images = _images(data, encoder, cache_dir, progress)
     words = [cls.text for cls in data.spec.classes]
     filled = ([prompt.replace("{c}", text) for text in words] for prompt in data.spec.prompts)
-    prompts = [normalised(encoder.encode_texts(texts)) for texts in filled]
-    scores = images @ normalised(np.mean(prompts, axis=0)).T
+    prompts = [encoder.encode_texts(texts) for texts in filled]
+    scores = images @ class_embeddings(prompts).T
+    protocol = f"zero-shot, {len(prompts)} prompts, normalised mean of their embeddings"
     if data.kind.labels == "one":
         labels = data.test_truth.argmax(axis=1)
-        by_prompt = [top1_credit(images @ prompt.T, labels) for prompt in prompts]
-        figures = {f"top1_prompt_{i + 1}": float(credit.mean()) for i, credit in enumerate(by_prompt)}
-        figures["top1_mean_prompt"] = float(top1_credit(scores, labels).mean())
-        return _Result(scores, np.mean(by_prompt, axis=0), figures)
-    return _retrieval(data, encoder, images, scores)
+        by_prompt = [float(top1_credit(images @ normalised(prompt).T, labels).mean()) for prompt in prompts]
+        figures = {f"top1_prompt_{i + 1}": accuracy for i, accuracy in enumerate(by_prompt)}
+        figures["top1_mean_of_prompts"] = float(np.mean(by_prompt))
+        return _Result(scores, top1_credit(scores, labels), protocol, figures)
+    return _retrieval(data, encoder, images, _Result(scores, None, protocol))
+
+
+def _images(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> Floats:
+    features = benchmark_features(data.folder, data.spec, "test", encoder, cache_dir, progress)
+    return normalised(encoder.project_image(features))
 
 
 def _probe(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
@@ -207,16 +231,17 @@ def _probe(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress)
     }
     taught, chosen_by = ((features[split], data.truth[data.rows(split)]) for split in ("train", "val"))
     scores, strength = probe_scores(taught, chosen_by, features["test"])
-    return replace(_with_credit(data, scores), notes={"inverse_penalty": strength})
+    result = _with_credit(data, scores, "taught with frozen features of train items")
+    return replace(result, notes={"inverse_penalty": strength})
 
 
-def _with_credit(data: _Data, scores: Floats) -> _Result:
+def _with_credit(data: _Data, scores: Floats, protocol: str) -> _Result:
     """Scores of a control; where each item has one label, with the credit for putting it first."""
     credit = top1_credit(scores, data.test_truth.argmax(axis=1)) if data.kind.labels == "one" else None
-    return _Result(scores, credit)
+    return _Result(scores, credit, protocol)
 
 
-def _retrieval(data: _Data, encoder: ClipModel, images: Floats, scores: Floats) -> _Result:
+def _retrieval(data: _Data, encoder: ClipModel, images: Floats, result: _Result) -> _Result:
     """Retrieval between windows and the distinct sets of classes they show, every matching item a hit, both ways.
 
     A window that shows no class has no text and takes no part.
@@ -226,13 +251,40 @@ def _retrieval(data: _Data, encoder: ClipModel, images: Floats, scores: Floats) 
     sets, member = np.unique(truth[shown], axis=0, return_inverse=True)
     words = [cls.text for cls in data.spec.classes]
     texts = [set_caption([word for word, there in zip(words, row, strict=True) if there]) for row in sets]
-    similarity = images[shown] @ normalised(encoder.encode_texts(texts)).T
-    matches = np.eye(len(sets), dtype=bool)[member.ravel()]
+    matches = csr_array(np.eye(len(sets), dtype=bool)[member.ravel()])
+    figures, _ = _both_ways(images[shown], normalised(encoder.encode_texts(texts)), matches)
+    return replace(result, figures=figures, retrieval_texts=len(texts), retrieval_images=int(shown.sum()))
+
+
+def _captions(data: _Data, encoder: ClipModel, cache_dir: Path, progress: Progress) -> _Result:
+    """Retrieval between images and the captions that are true of them, each counted once."""
+    pairs = read_table(data.folder / CAPTIONS_FILE, CAPTIONS_SCHEMA)
+    place = {item: i for i, item in enumerate(data.items["item_id"].to_pylist())}
+    rows = [place[item] for item in pairs["item_id"].to_pylist()]
+    texts, member = np.unique(np.array(pairs["caption"].to_pylist(), dtype=object), return_inverse=True)
+    shape = (len(place), len(texts))
+    matches = csr_array((np.ones(len(rows), dtype=bool), (rows, member)), shape=shape)
+    images = _images(data, encoder, cache_dir, progress)
+    figures, credit = _both_ways(images, normalised(encoder.encode_texts(texts.tolist())), matches)
+    protocol = "zero-shot retrieval, unique images and captions, any match in the top 1, 5, 10"
+    return _Result(np.zeros((len(place), 0)), credit, protocol, figures, {}, len(texts), len(place))
+
+
+def _both_ways(images: Floats, texts: Floats, matches: csr_array) -> tuple[dict[str, float], Array]:
+    """Recalls of both directions, and of each image its share in the mean of all six."""
     figures: dict[str, float] = {}
-    for name, recalls in (("i2t", recall_at(similarity, matches)), ("t2i", recall_at(similarity.T, matches.T))):
-        figures |= {f"{name}_r{k}": float(recall) for k, recall in zip(RECALL_AT, recalls, strict=True)}
-        figures[f"{name}_mean_recall"] = float(recalls.mean())
-    return _Result(scores, None, figures, retrieval_texts=len(texts), retrieval_images=int(shown.sum()))
+    shares = []
+    for name, before in (
+        ("i2t", wrong_before(images, texts, matches)),
+        ("t2i", wrong_before(texts, images, csr_array(matches.T))),
+    ):
+        hits = before[:, None] < np.array(RECALL_AT)
+        figures |= {f"{name}_r{k}": float(recall) for k, recall in zip(RECALL_AT, hits.mean(axis=0), strict=True)}
+        figures[f"{name}_mean_recall"] = float(hits.mean())
+        shares.append(hits.mean(axis=1))
+    # The hits of a caption are shared out over its images, so that the mean over images is that over captions.
+    of_texts = matches @ (shares[1] / matches.sum(axis=0)) * (len(images) / len(texts))
+    return figures, (shares[0] + of_texts) / 2
 
 
 def set_caption(words: Sequence[str]) -> str:
@@ -270,6 +322,12 @@ def _single_label(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure],
 
     top1, mean_recall, *recalls = (figure.rounded() for figure in intervals(scored.clusters, samples, statistic))
     return {"top1": top1, "mean_per_class_recall": mean_recall}, [{"recall": recall} for recall in recalls]
+
+
+def _without_classes(scored: ScoredItems, samples: int) -> tuple[dict[str, Figure], ByClass]:
+    """The mean of the six recalls with its interval over images."""
+    (figure,) = intervals(scored.clusters, samples, lambda draws: scored.primary(draws)[:, None])
+    return {"mean_recall": figure.rounded()}, []
 
 
 def _by_source(scored: ScoredItems, test: pa.Table) -> dict[str, Figure]:

@@ -5,14 +5,12 @@ Models that share a locked tower share its features: they are stored by the dige
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
+from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import replacing
@@ -21,25 +19,6 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.towers.model import ClipModel
 
 DECODING_THREADS = 2
-
-JPEG_MAGIC = b"\xff\xd8\xff"
-
-
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """An encoded image as RGB, [height, width, 3].
-
-    Raises:
-        CorruptInputError: the bytes are no image.
-    """
-    try:
-        if data.startswith(JPEG_MAGIC):
-            return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB"), dtype=np.uint8)
-        with Image.open(BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise CorruptInputError(
-            f"a benchmark's image cannot be decoded ({error}): materialize benchmark_data again"
-        ) from None
 
 
 def benchmark_features(
@@ -69,8 +48,12 @@ def benchmark_features(
     batches = []
     done = 0
     encoded = iter_images(folder, [split])
+
+    def decoded(batch: list[bytes]) -> list[NDArray[np.uint8]]:
+        return [decode(data, spec.title) for data in batch]
+
     # Batches are decoded while the ones before them are used.
-    for images in in_order(lambda batch: list(map(decode, batch)), encoded, threads=DECODING_THREADS, ahead=2):
+    for images in in_order(decoded, encoded, threads=DECODING_THREADS, ahead=2):
         batches.append(np.asarray(encoder.image_features(images), dtype=np.float32))
         done += len(images)
         progress(done, wanted, "images")

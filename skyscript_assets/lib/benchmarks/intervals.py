@@ -37,7 +37,8 @@ class ScoredItems:
         clusters: What is drawn together by the bootstrap: the item's cell, or its id where it has none.
         truth: Which items have which class, [items, classes].
         scores: Class scores, [items, classes].
-        credit: Single-label benchmarks: share of the prompts with which the item was classified right, [items].
+        credit: What an item adds to the mean that is the first figure, [items]: 1 where it was classified right, or its
+            share in the recalls; None where that figure is an area.
     """
 
     item_ids: tuple[str, ...]
@@ -49,7 +50,7 @@ class ScoredItems:
     def primary(self, draws: Draws | None = None) -> Array:
         """The benchmark's first figure in each sample (default: the items as they are).
 
-        Top-1 accuracy of a single-label benchmark, else the mean over classes of their AUC.
+        The mean of the credit, else the mean over classes of their AUC.
         """
         if self.credit is None:
             return mean_over_classes(roc_auc(self.truth, self.scores, draws))

@@ -28,6 +28,7 @@ from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write
 ITEMS_FILE = "items.parquet"
 BENCHMARK_FILE = "benchmark.json"
 SCORES_FILE = "scores.json"
+CAPTIONS_FILE = "captions.parquet"
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -41,7 +42,10 @@ ITEM_SCHEMA = pa.schema(
         *fields(pa.int32(), "width", "height"),
     ]
 )
-"""Columns of a benchmark's items; `image` holds the bytes of a JPEG, PNG or TIFF file."""
+"""Columns of a benchmark's items; `image` holds the bytes of an image file (`lib.benchmarks.images`)."""
+
+CAPTIONS_SCHEMA = pa.schema(fields(pa.string(), "item_id", "caption"))
+"""Which caption is true of which image, one row a pair, where a benchmark is one of captions."""
 
 _SAME = ("item_id", "cell", "region", "source", "truth")
 SCORE_SCHEMA = pa.schema([*map(ITEM_SCHEMA.field, _SAME), ("scores", pa.list_(pa.float32())), ("credit", pa.float64())])
@@ -79,6 +83,9 @@ class BenchmarkSpec(Model):
     images_digest: str
 
 
+_TOLD = ("benchmark", "recipe", "synthetic", "items", "clusters", "primary", "classification_protocol")
+
+
 class ClassScores(Model):
     """The figures of one class and its number of positive test items."""
 
@@ -97,6 +104,7 @@ class Scores(Model):
     kind: str
     synthetic: bool
     recipe: str
+    classification_protocol: str
     primary: str
     items: int
     train_items: int
@@ -118,7 +126,7 @@ class Scores(Model):
     @property
     def counts(self) -> dict[str, Any]:
         """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
-        told = self.model_dump(include={"benchmark", "recipe", "synthetic", "items", "clusters", "primary"})
+        told = self.model_dump(include={*_TOLD})
         values = {name: figure.value for name, figure in self.figures.items()}
         return told | self.first.model_dump() | {"figures": values}
 

@@ -29,16 +29,17 @@ class BenchmarkKind(Kind[B]):
     Attributes:
         build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder; returns counts.
         labels: `one`: each item is of one class, models are compared by top-1 accuracy; `many`: an item shows any
-            number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured.
+            number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured;
+            `captions`: no classes but `captions.parquet`, models are compared by the mean of six recalls.
     """
 
     build: Callable[[B, Shared, Scenes, Path, Progress], dict[str, Any]]
-    labels: Literal["one", "many"]
+    labels: Literal["one", "many", "captions"]
 
     @property
     def primary(self) -> str:
         """The figure that models are compared by."""
-        return "top1" if self.labels == "one" else "mean_auc"
+        return {"one": "top1", "many": "mean_auc", "captions": "mean_recall"}[self.labels]
 
 
 def benchmark_kind(name: str) -> BenchmarkKind[Any]:

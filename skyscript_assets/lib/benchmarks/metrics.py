@@ -7,11 +7,12 @@ Equal scores are never broken by the order of rows. What is compared with what, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from skyscript_assets.lib.arrays import BoolArray
 
@@ -20,6 +21,9 @@ Array = NDArray[np.float64]
 
 RECALL_AT = (1, 5, 10)
 """Ranks at which retrieval is scored (SkyScript, section "Cross-modal retrieval")."""
+
+SIMILARITIES_AT_ONCE = 8_000_000
+"""Similarities of a block of queries with all items: about 150 MB with what is compared."""
 
 
 @dataclass(frozen=True)
@@ -131,28 +135,33 @@ def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws
     return _divide(draws.totals(member * values[:, None]), draws.totals(member))
 
 
-def recall_at(similarity: Floats, matches: BoolArray, ranks: Sequence[int] = RECALL_AT) -> Array:
-    """Share of queries with any matching item among the top k.
+def wrong_before(queries: Floats, items: Floats, matches: csr_array) -> NDArray[np.integer]:
+    """How many wrong items stand before the first right one in the ranking of each query: in the top k, where below k.
 
     An item that does not match and scores the same as the best match counts as ranked before it, so a scorer that
-    cannot tell items apart finds nothing.
+    cannot tell items apart finds nothing. Similarities are computed in blocks, so that memory does not grow with both.
 
     Args:
-        similarity: [queries, items].
-        matches: Which items are right answers, [queries, items]; every query needs one.
-        ranks: The values of k.
+        queries: Embeddings of length one, [queries, E].
+        items: The same, [items, E].
+        matches: Which items are right answers, bool, [queries, items]; every query needs one.
 
     Returns:
-        One share for each k.
+        [queries].
 
     Raises:
         ValueError: a query has no right answer.
     """
-    if not matches.any(axis=1).all():
+    if not matches.sum(axis=1).all():
         raise ValueError("every query of a retrieval needs a matching item")
-    best_match = np.where(matches, similarity, -np.inf).max(axis=1, keepdims=True)
-    before = ((similarity >= best_match) & ~matches).sum(axis=1)
-    return np.array([(before < k).mean() for k in ranks])
+    before = []
+    step = max(1, SIMILARITIES_AT_ONCE // len(items))
+    for start in range(0, len(queries), step):
+        similarity = queries[start : start + step] @ items.T
+        right = matches[start : start + step].toarray()
+        best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+        before.append(((similarity >= best) & ~right).sum(axis=1))
+    return np.concatenate(before)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from skyscript_assets.lib.benchmarks.scoreboard_text import Row, markdown, media
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.base import Model
-from skyscript_assets.lib.settings.benchmarks import Comparison, PublishedScore
+from skyscript_assets.lib.settings.benchmarks import Comparison, Mean, PublishedScore
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import fields, rows_to_table, write_table
@@ -38,10 +38,11 @@ BOARD_SCHEMA = pa.schema(
         ("primary", pa.bool_()),
         *fields(pa.float64(), "value", "low", "high"),
         *fields(pa.int64(), "items", "clusters"),
-        ("clustered_by", pa.string()),
+        *fields(pa.string(), "clustered_by", "classification_protocol"),
     ]
 )
-"""One row for each benchmark, figure and model (level `model`) or group (level `group`: median over seeds)."""
+"""One row for each benchmark, figure and model (level `model`) or group (level `group`: median over seeds); then each
+named mean for each group that has all of its benchmarks."""
 
 COMPARISON_SCHEMA = pa.schema(
     [
@@ -76,6 +77,7 @@ class Board(Model):
         title: Name of the profile.
         models: Models by key.
         benchmarks: Keys of the benchmarks.
+        means: Named means over benchmarks.
         comparisons: What is claimed.
         published: Figures of the literature, shown beside.
         bootstrap: Samples of an interval.
@@ -84,6 +86,7 @@ class Board(Model):
     title: str
     models: dict[str, BoardModel]
     benchmarks: tuple[str, ...]
+    means: dict[str, Mean]
     comparisons: tuple[Comparison, ...]
     published: tuple[PublishedScore, ...]
     bootstrap: int
@@ -124,6 +127,7 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
         entry = _entry(benchmark, model, scores[benchmark, model], board)
         benchmarks.setdefault(benchmark, {}).setdefault(entry.model.group, []).append(entry)
     rows = [row for groups in benchmarks.values() for row in _rows(groups, board.bootstrap)]
+    rows += [row for key, mean in board.means.items() for row in _mean_rows(key, mean, rows)]
     compared: list[Row] = []
     not_compared: list[str] = []
     for claim in board.comparisons:
@@ -138,7 +142,10 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
         benchmark: {group: [entry.scores for entry in entries] for group, entries in groups.items()}
         for benchmark, groups in benchmarks.items()
     }
-    write_text(out / "scoreboard.md", markdown(board.title, models, rows, compared, not_compared, board.published))
+    write_text(
+        out / "scoreboard.md",
+        markdown(board.title, models, rows, tuple(board.means), compared, not_compared, board.published),
+    )
     draw_board(rows, {benchmark: _chance(groups) for benchmark, groups in benchmarks.items()}, out / "scoreboard.png")
     return {
         "models": len({model for _, model in scores}),
@@ -199,7 +206,22 @@ def _model_row(entry: _Entry, metric: str) -> dict[str, Any]:
         "items": scores.items,
         "clusters": scores.clusters,
         "clustered_by": scores.clustered_by,
+        "classification_protocol": scores.classification_protocol,
     }
+
+
+def _mean_rows(key: str, mean: Mean, rows: Sequence[Row]) -> list[Row]:
+    """The mean over several benchmarks of each group that was scored on all of them, without an interval."""
+    firsts = [{row["name"]: row for row in ranked(rows, benchmark)} for benchmark in mean.benchmarks]
+    means = []
+    for name in set.intersection(*map(set, firsts)):
+        of_group = [first[name] for first in firsts]
+        value = float(np.mean([row["value"] for row in of_group]))
+        shown = {"benchmark": key, "benchmark_title": f"{mean.title} ({len(firsts)} sets)", "value": value}
+        items = {count: sum(row[count] for row in of_group) for count in ("items", "clusters")}
+        synthetic = any(row["synthetic"] for row in of_group)
+        means.append({**of_group[0], **shown, **items, "low": None, "high": None, "synthetic": synthetic})
+    return sorted(means, key=lambda row: row["name"])
 
 
 def _compare(claim: Comparison, group: Sequence[_Entry], against: Sequence[_Entry], samples: int) -> Row:
@@ -225,7 +247,7 @@ def _compare(claim: Comparison, group: Sequence[_Entry], against: Sequence[_Entr
 def _chance(groups: Groups) -> float:
     """The primary figure that guessing reaches."""
     scores = next(iter(groups.values()))[0].scores
-    return 0.5 if scores.primary == "mean_auc" else 1 / len(scores.classes)
+    return 0.5 if scores.primary == "mean_auc" else 1 / len(scores.classes) if scores.classes else 0.0
 
 
 def _median_primary(entries: Sequence[_Entry]) -> float:

@@ -22,10 +22,11 @@ Groups = Mapping[str, Sequence[Scores]]
 METRIC_NAMES = {
     "mean_auc": "mean AUC",
     "mean_ap": "mAP",
+    "mean_recall": "mean of six recalls",
     "i2t_mean_recall": "image-to-text recall",
     "t2i_mean_recall": "text-to-image recall",
     "top1": "top-1",
-    "top1_mean_prompt": "top-1, mean prompt",
+    "top1_mean_of_prompts": "mean of the prompts' top-1",
     "mean_per_class_recall": "mean per class recall",
 }
 """Figures shown in `scoreboard.md`, in this order; the Parquet file has all of them."""
@@ -69,6 +70,7 @@ def markdown(
     title: str,
     benchmarks: Mapping[str, Groups],
     rows: Sequence[Row],
+    means: Sequence[str],
     compared: Sequence[Row],
     not_compared: Sequence[str],
     published: Sequence[PublishedScore],
@@ -79,6 +81,7 @@ def markdown(
         title: Name of the profile.
         benchmarks: Scores of the models of each benchmark.
         rows: Rows of `scoreboard.parquet`.
+        means: Keys of the named means.
         compared: Rows of `comparisons.parquet`.
         not_compared: Comparisons that could not be made.
         published: Figures of the literature.
@@ -88,11 +91,17 @@ def markdown(
         lines += _benchmark_lines(benchmark, rows)
         lines += _comparison_lines([row for row in compared if row["benchmark"] == benchmark], rows)
         lines += _class_lines(groups, ranked(rows, benchmark))
+    for key in means:
+        best_first = ranked(rows, key)
+        for row in best_first[:1]:
+            lines += ["", f"## {heading(row)}", "", f"Protocol: {row['classification_protocol']}.", ""]
+            shown = [(one["title"], figure_text(one["metric"], one["value"])) for one in best_first]
+            lines += _table(["model", f"mean {METRIC_NAMES[row['metric']]}"], shown)
     if not_compared:
         lines += ["", "Not compared, because a model has no score: " + "; ".join(not_compared) + "."]
     if published:
         lines += ["", "## Published figures, for orientation", "", "Not measured here.", ""]
-        cells = [(row.model, row.benchmark, row.metric, f"{row.value:g}", row.reference) for row in published]
+        cells = [(row.model, row.benchmark, row.metric, f"{row.value:.2f}", row.reference) for row in published]
         lines += _table(["model", "benchmark", "figure", "value", "reference"], cells)
     return "\n".join(lines) + "\n"
 
@@ -113,10 +122,11 @@ def _benchmark_lines(benchmark: str, rows: Sequence[Row]) -> list[str]:
             f"*{row['title']}*" if row["control"] else row["title"],
             str(row["seeds"]),
             *(_cell(values.get((row["name"], metric))) for metric in metrics),
+            row["classification_protocol"],
         ]
         for row in best_first
     ]
-    return lines + _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics)], cells)
+    return lines + _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics), "protocol"], cells)
 
 
 def _cell(row: Row | None) -> str:
@@ -146,9 +156,9 @@ def _comparison_lines(compared: Sequence[Row], rows: Sequence[Row]) -> list[str]
 def _class_lines(groups: Groups, best_first: Sequence[Row]) -> list[str]:
     """The figure of each class, median over seeds, with a column for each group."""
     scores = next(iter(groups.values()))[0]
-    name = CLASS_FIGURES[scores.primary]
-    if len(scores.classes) > MAX_SHOWN_CLASSES:
+    if not 0 < len(scores.classes) <= MAX_SHOWN_CLASSES:
         return []
+    name = CLASS_FIGURES[scores.primary]
     cells = []
     for i, cls in enumerate(scores.classes):
         values = [[one.classes[i].figures[name].value for one in groups[row["name"]]] for row in best_first]

@@ -24,7 +24,7 @@ class BenchmarkBase(Model):
     prompts: tuple[Prompt, ...] = Field(
         ("a satellite photo of {c}.", "a satellite image of {c}"),
         min_length=1,
-        description="Prompts, averaged (paper); `{c}` is where the class goes.",
+        description="Prompts, whose embeddings are averaged (paper); `{c}` is where the class goes.",
     )
 
     @property
@@ -39,6 +39,13 @@ class Comparison(Model):
     benchmark: BenchmarkKey = Field(description="On which benchmark.")
     group: str = Field(description="The group that should be better.")
     against: str = Field(description="The group it is compared with.")
+
+
+class Mean(Model):
+    """A mean over several benchmarks that has a name, since the literature mixes means over seven and over eight."""
+
+    title: str
+    benchmarks: tuple[BenchmarkKey, ...] = Field(min_length=2, description="Of their first figures the mean is taken.")
 
 
 class PublishedScore(Model):
@@ -59,6 +66,7 @@ class BenchmarksFile(Model):
     """`benchmarks.yaml`."""
 
     benchmarks: dict[BenchmarkKey, Benchmark] = Field(min_length=1, description="Benchmarks by key.")
+    means: dict[BenchmarkKey, Mean] = Field(default_factory=dict, description="Named means over benchmarks.")
     comparisons: tuple[Comparison, ...] = Field((), description="Paired comparisons on the scoreboard.")
     published: tuple[PublishedScore, ...] = Field((), description="Published figures shown for orientation.")
     bootstrap: int = Field(1000, ge=100, description="Bootstrap samples of an interval.")

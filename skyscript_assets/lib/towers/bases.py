@@ -162,20 +162,10 @@ def _fill(network: Any, base: OpenClipBase, path: Path) -> None:
     state = convert_state_dict(network, read_state(path))
     if "positional_embedding" in state and not hasattr(network, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
-    known = network.state_dict()
-    wrong = [
-        f"{name} is {tuple(tensor.shape)} instead of {tuple(known[name].shape)}"
-        for name, tensor in state.items()
-        if name in known and tensor.shape != known[name].shape
-    ]
-    wrong += [f"{name} is missing" for name in known.keys() - state.keys()]
-    wrong += [f"{name} is not known" for name in state.keys() - known.keys()]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise PretrainedWeightsError(
-            f"{path.name}: not the weights of a {base.name}: {'; '.join(sorted(wrong)[:3])}{more}"
-        )
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise PretrainedWeightsError(f"{path.name}: not the weights of a {base.name} ({reason(error)})") from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.threads import forward_passes
 from skyscript_assets.lib.towers.views import Resize, UInt8Array, plain_view
 
@@ -137,15 +136,6 @@ class ClipModel:
                     tower.update(entry.digest())
             self._digests = (tower.hexdigest(), whole.hexdigest())
         return self._digests
-
-    def refuse_siglip(self) -> None:
-        """Refuse to train a model whose logits have a bias: CLIP's loss and bound of the scale are not its own.
-
-        Raises:
-            SettingsError: it is one.
-        """
-        if getattr(self.network, "logit_bias", None) is not None:
-            raise SettingsError("models.yaml: a SigLIP is scored and embeds tags; recipes train CLIP models")
 
     def weights_changed(self) -> None:
         """To be called after a change to the network's weights: drops what was derived from them."""

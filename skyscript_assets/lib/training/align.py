@@ -146,12 +146,11 @@ def train_alignment(
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
         UpstreamMissingError: the manifest or the features of a (region, source) are missing.
         OutputSchemaError: the features are of another tower than the base's.
-        SettingsError: the recipe is another one, or the base has no projections of its own to train, or no CLIP's.
+        SettingsError: the recipe is another one, or the base has no projections of its own to train.
     """
     recipe = settings.recipe
     if not isinstance(recipe, AlignRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not an alignment")
-    base.refuse_siglip()
     if not (base.image_head.names and base.text_head.names):
         raise SettingsError(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"

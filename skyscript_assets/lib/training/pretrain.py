@@ -117,7 +117,8 @@ def train_clip(
     recipe = settings.recipe
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
-    base.refuse_siglip()
+    if getattr(base.network, "logit_bias", None) is not None:
+        raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
     train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
     places = (recipe, chips, base, settings.seed, threads or min(16, cores()))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pyproj import Transformer
 
 from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover, cell_windows
-from skyscript_assets.lib.benchmarks.features import decode
+from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_of, cells_of_bounds, split_of_cell
@@ -79,7 +79,7 @@ def test_truth_is_what_covers_the_share_of_the_window_that_the_settings_ask_for(
         place = np.s_[window.y : window.y + 64, window.x : window.x + 64]
         shares = np.bincount(codes[place].ravel(), minlength=5) / 64**2
         assert row["truth"] == [names.get(name, name) for code, name in surfaces.items() if shares[code] >= 0.05]
-        error = np.abs(decode(row["image"]).astype(int) - rgb[place]).mean()
+        error = np.abs(decode(row["image"], "window").astype(int) - rgb[place]).mean()
         assert error < 3
 
 

@@ -11,8 +11,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate, set_caption
-from skyscript_assets.lib.benchmarks.features import benchmark_features, decode
-from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
+from skyscript_assets.lib.benchmarks.features import benchmark_features
+from skyscript_assets.lib.benchmarks.image_folder import (
+    CaptionRetrievalBenchmark,
+    ImageFolderBenchmark,
+    build_caption_retrieval,
+    build_image_folder,
+)
+from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
     ITEMS_FILE,
@@ -30,6 +36,7 @@ from skyscript_assets.lib.errors import (
     TooLittleDataError,
     UpstreamMissingError,
 )
+from skyscript_assets.lib.settings.base import Shared
 
 Model = Any
 
@@ -55,7 +62,7 @@ def photo_data(tmp_path: Path) -> Path:
     out = tmp_path / "photo_data"
     out.mkdir()
     benchmark = ImageFolderBenchmark(title="Photos", csv="photos/test.csv", classnames="photos/classnames.txt")
-    build_image_folder(benchmark, tmp_path / benchmark.csv, tmp_path / benchmark.classnames, out)
+    build_image_folder(benchmark, Shared(folder=tmp_path, zoom=12, geofabrik_mirror="", boxes=()), out)
     return out
 
 
@@ -172,9 +179,10 @@ def test_single_label_benchmarks_follow_the_protocol_of_the_paper(
     scores = read_model(out / SCORES_FILE, Scores)
     assert scores.clustered_by == "item"
     assert scores.figures["mean_per_class_recall"].value == 1.0
-    assert scores.figures["top1"].value == pytest.approx(
+    assert scores.figures["top1_mean_of_prompts"].value == pytest.approx(
         np.mean([scores.figures[f"top1_prompt_{i}"].value or 0.0 for i in (1, 2)])
     )
+    assert scores.classification_protocol == "zero-shot, 2 prompts, normalised mean of their embeddings"
     assert [cls.figures["recall"].value for cls in scores.classes] == [1.0, 1.0, 1.0]
     assert all(row["credit"] == 1.0 for row in pq.read_table(out / ITEMS_FILE).to_pylist())
 
@@ -239,7 +247,7 @@ def test_a_benchmark_whose_kind_is_not_installed_any_more_is_named(
     text = (cover_data / "benchmark.json").read_text()
     (tmp_path / "benchmark.json").write_text(json.dumps({**json.loads(text), "kind": "other"}))
     (tmp_path / ITEMS_FILE).write_bytes((cover_data / ITEMS_FILE).read_bytes())
-    with pytest.raises(SettingsError, match="no installed package registers 'other'; known are ground-cover, image-"):
+    with pytest.raises(SettingsError, match="no installed package registers 'other'; known are caption-ret"):
         run(tmp_path, colour_model(), "none", tmp_path)
 
 
@@ -264,8 +272,8 @@ def test_scores_that_do_not_fit_their_classes_are_refused(
 
 def test_bytes_that_are_no_image_are_refused() -> None:
     for data in (b"\xff\xd8\xff\xe0 cut off", b"text"):
-        with pytest.raises(CorruptInputError, match="cannot be decoded"):
-            decode(data)
+        with pytest.raises(CorruptInputError, match=r"a\.jpg: cannot be decoded"):
+            decode(data, "a.jpg")
 
 
 def test_a_split_without_items_has_no_features(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
@@ -273,3 +281,101 @@ def test_a_split_without_items_has_no_features(photo_data: Path, colour_model: t
         photo_data, read_model(photo_data / BENCHMARK_FILE, BenchmarkSpec), "val", colour_model(), tmp_path / "cache"
     )
     assert len(features) == 0
+
+
+def test_the_primary_figure_scores_the_normalised_mean_of_the_prompts_once(photo_data: Path, tmp_path: Path) -> None:
+    class TwoPrompts:
+        """One prompt is wrong and short, the other right and long: their accuracies average to a half."""
+
+        tower_digest = "two-prompts"
+
+        def image_features(self, images: list[np.ndarray]) -> np.ndarray:
+            return np.array([np.eye(3)[int(np.argmax(image[0, 0])) if np.ptp(image[0, 0]) else 0] for image in images])
+
+        def project_image(self, features: np.ndarray) -> np.ndarray:
+            return features.astype(np.float32)
+
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            right = np.eye(3, dtype=np.float32)[[0, 2, 1]]  # road, water, grass
+            return 100 * np.roll(right, 1, axis=0) + 40 * right if "photo" in texts[0] else right
+
+    summary, _ = run(photo_data, TwoPrompts(), "none", tmp_path)
+    told = {name: figure.value for name, figure in summary.figures.items()}
+    assert (told["top1_prompt_1"], told["top1_prompt_2"], told["top1_mean_of_prompts"]) == (0.0, 1.0, 0.5)
+    assert told["top1"] == 1.0
+
+
+@pytest.fixture
+def caption_data(tmp_path: Path) -> Path:
+    """Six images of three colours; two captions each, one of which they share with the other of their colour."""
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    lines = ["filepath,title"]
+    for i, word in enumerate(["road", "water", "grass"] * 2):
+        colour = {"road": (120, 120, 120), "water": (30, 60, 160), "grass": (60, 160, 50)}[word]
+        Image.new("RGB", (16 + i, 16), colour).save(folder / f"{i}.png")
+        lines += [f"{i}.png,{word}", f"{i}.png,{word} number {i}"]
+    (folder / "list.csv").write_text("\n".join(lines))
+    benchmark = CaptionRetrievalBenchmark(title="Captions", csv="list.csv")
+    build_caption_retrieval(benchmark, Shared(folder=folder, zoom=12, geofabrik_mirror="", boxes=()), folder)
+    return folder
+
+
+def test_captions_are_retrieved_both_ways_by_any_match(
+    caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    class Words(colour_model):  # type: ignore[misc, valid-type]
+        """Ranks the nine captions and six images by fixed embeddings, with a mistake for image 0."""
+
+        def project_image(self, features: np.ndarray) -> np.ndarray:
+            rows = super().project_image(features)
+            rows[0] = rows[1]  # the first road is taken for water
+            return rows
+
+    summary, out = run(caption_data, Words(), "none", tmp_path)
+    told = {name: figure.value for name, figure in summary.figures.items()}
+    assert (summary.primary, summary.retrieval_images, summary.retrieval_texts) == ("mean_recall", 6, 9)
+    # A caption of the other image of the colour scores the same, and counts as before; the mistaken image has seven.
+    assert (told["i2t_r1"], told["i2t_r10"]) == (0.0, 1.0)
+    assert told["i2t_r5"] == pytest.approx(5 / 6, abs=1e-6)
+    six = [told[f"{way}_r{k}"] for way in ("i2t", "t2i") for k in (1, 5, 10)]
+    assert told["mean_recall"] == pytest.approx(np.mean(six), abs=2e-6)
+    assert told["i2t_mean_recall"] == pytest.approx(np.mean(six[:3]), abs=1e-6)
+    assert summary.first.low <= summary.first.value <= summary.first.high
+    assert "unique images and captions" in summary.classification_protocol
+    scored = read_scored(out, [])
+    assert scored.primary()[0] == pytest.approx(summary.first.value, abs=1e-6)
+
+
+def test_captions_are_scored_as_by_the_authors_own_loops(
+    caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    class Random(colour_model):  # type: ignore[misc, valid-type]
+        def project_image(self, features: np.ndarray) -> np.ndarray:
+            return np.random.default_rng(1).normal(size=(len(features), 5)).astype(np.float32)
+
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            return np.random.default_rng(2).normal(size=(len(texts), 5)).astype(np.float32)
+
+    summary, _ = run(caption_data, Random(), "none", tmp_path)
+    pairs = pq.read_table(caption_data / "captions.parquet").to_pylist()
+    texts = sorted({pair["caption"] for pair in pairs})
+    images = [f"{i}.png" for i in range(6)]
+    left, right = Random().project_image(np.zeros((6, 1))), Random().encode_texts(texts)
+    left, right = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (left, right))
+    true = {(pair["item_id"], pair["caption"]) for pair in pairs}
+    for way, scores, is_true in (
+        ("i2t", left @ right.T, lambda q, k: (images[q], texts[k]) in true),
+        ("t2i", right @ left.T, lambda q, k: (images[k], texts[q]) in true),
+    ):
+        for k in (1, 5, 10):
+            hits = [any(is_true(q, item) for item in np.argsort(-row)[:k]) for q, row in enumerate(scores)]
+            assert summary.figures[f"{way}_r{k}"].value == pytest.approx(np.mean(hits), abs=1e-6)
+
+
+def test_controls_that_are_taught_have_no_place_among_captions(
+    caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    for recipe in ("metadata-only", "linear-probe"):
+        with pytest.raises(TooLittleDataError, match="no control that is taught"):
+            run(caption_data, colour_model(), recipe, tmp_path)

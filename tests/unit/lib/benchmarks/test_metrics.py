@@ -2,15 +2,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
+from skyscript_assets.lib.benchmarks import metrics as module
 from skyscript_assets.lib.benchmarks.metrics import (
     Draws,
     average_precision,
     class_means,
-    recall_at,
     roc_auc,
     top1_credit,
+    wrong_before,
 )
 
 
@@ -77,16 +79,33 @@ def test_a_class_without_items_has_no_recall() -> None:
     assert np.isnan(recalls[0, 1])
 
 
+def before(similarity: np.ndarray, matches: np.ndarray) -> list[int]:
+    """Ranks where the similarities of queries and items are those given."""
+    return wrong_before(similarity, np.eye(similarity.shape[1]), csr_array(matches)).tolist()
+
+
 def test_any_matching_item_in_the_first_k_is_a_hit() -> None:
     similarity = np.array([[0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.4]])
-    matches = np.array([[False, True, False, True], [True, False, False, False]])
-    assert recall_at(similarity, matches, (1, 2, 3, 4)).tolist() == [0.0, 0.5, 0.5, 1.0]
+    assert before(similarity, np.array([[False, True, False, True], [True, False, False, False]])) == [1, 3]
 
 
 def test_a_scorer_that_gives_everything_the_same_score_retrieves_nothing() -> None:
-    assert recall_at(np.ones((3, 3)), np.eye(3, dtype=bool), (1, 2)).tolist() == [0.0, 0.0]
+    assert before(np.ones((3, 3)), np.eye(3, dtype=bool)) == [2, 2, 2]
 
 
 def test_a_query_without_a_right_answer_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a matching item"):
-        recall_at(np.ones((1, 2)), np.zeros((1, 2), dtype=bool))
+        before(np.ones((1, 2)), np.zeros((1, 2), dtype=bool))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 200))
+def test_ranks_do_not_depend_on_the_blocks_and_are_those_of_a_sort(seed: int, at_once: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries, items = rng.normal(size=(13, 4)), rng.normal(size=(17, 4))
+    matches = rng.random((13, 17)) < 0.15
+    matches[np.arange(13), rng.integers(0, 17, 13)] = True
+    expected = [int(np.flatnonzero(row[np.argsort(-q)])[0]) for q, row in zip(queries @ items.T, matches, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SIMILARITIES_AT_ONCE", at_once)
+        assert wrong_before(queries, items, csr_array(matches)).tolist() == expected

@@ -66,6 +66,7 @@ def board() -> Board:
             "title": "Test",
             "models": MODELS,
             "benchmarks": ["cover"],
+            "means": {},
             "comparisons": COMPARISONS,
             "published": PUBLISHED,
             "bootstrap": 200,
@@ -112,7 +113,7 @@ def test_the_table_names_synthetic_imagery_controls_and_published_figures(
     assert "By class: auc." in text
     assert "| water | " in text
     assert "| Good \\| bold | 3 |" in text
-    assert "SkyCLIP-50 | AID | top-1, % | 70.9 | table 2" in text
+    assert "SkyCLIP-50 | AID | top-1, % | 70.90 | table 2" in text
     assert "Not compared, because a model has no score: cover: good > odd." in text
     assert summary["synthetic"] == ("cover",)
     assert summary["models"] == 6
@@ -162,3 +163,26 @@ def test_missing_and_broken_scores_are_named(scored: Scored, board: Board, tmp_p
     (folder / SCORES_FILE).write_text(json.dumps({**scores, "items": "many"}))
     with pytest.raises(CorruptInputError, match=r"scores\.json: items"):
         write_scoreboard({("cover", "meta"): folder}, board, tmp_path)
+
+
+def test_a_named_mean_says_of_how_many_sets_and_leaves_out_who_lacks_one(
+    scored: Scored, board: Board, tmp_path: Path
+) -> None:
+    both = {**scored, **{("again", key): folder for (_, key), folder in scored.items() if key != "meta"}}
+    for (benchmark, key), folder in list(both.items()):
+        if benchmark == "again":
+            both[benchmark, key] = shutil.copytree(folder, tmp_path / key)
+            scores = json.loads((tmp_path / key / SCORES_FILE).read_text())
+            (tmp_path / key / SCORES_FILE).write_text(json.dumps({**scores, "benchmark": "again"}))
+    means = {"two": {"title": "Both", "benchmarks": ["cover", "again"]}}
+    wider = Board.model_validate({**board.model_dump(), "benchmarks": ["cover", "again"], "means": means})
+    write_scoreboard(both, wider, tmp_path)
+    rows = pq.read_table(tmp_path / "scoreboard.parquet").to_pylist()
+    (alone,) = [row for row in rows if (row["benchmark"], row["name"], row["primary"]) == ("cover", "good", True)][-1:]
+    of_two = {row["name"]: row for row in rows if row["benchmark"] == "two"}
+    assert set(of_two) == {"good", "untrained", "probe"}
+    assert of_two["good"]["value"] == pytest.approx(alone["value"])
+    assert (of_two["good"]["items"], of_two["good"]["low"]) == (2 * alone["items"], None)
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "## Both (2 sets) (synthetic imagery)" in text
+    assert "| model | mean mean AUC |" in text
