@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import posixpath
 import re
 from collections.abc import Sequence
@@ -86,16 +87,13 @@ class _Row(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """What a benchmark's list says: its place, the root, the folder that its paths start at, and its rows."""
+    """A benchmark's list: its place, the root, the folder that its paths start at and how that is told, its rows."""
 
     file: Path
     root: Path
     base: Path
+    start: str
     rows: list[_Row]
-
-    @property
-    def start(self) -> str:
-        return "the root" if self.base == self.root else f"the folder {self.base.name}"
 
 
 def build_image_folder(
@@ -132,9 +130,8 @@ def build_image_folder(
     indices = not set(labels) & set(names) and all(re.fullmatch(r"\d+(\.0)?", label) for label in labels)
     if indices:
         labels = [names[i] if (i := int(float(label))) < len(names) else label for label in labels]
-    classes = [
-        BenchmarkClass(name=name, text=name.replace("_", " ") if benchmark.csv is None else name) for name in names
-    ]
+    texts = [name.replace("_", " ") if benchmark.csv is None else name for name in names]
+    classes = [BenchmarkClass(name=name, text=text) for name, text in zip(names, texts, strict=True)]
     found = {"labels": "indices" if indices else "words", "paths start at": listed.start}
     skipped = {"no label": len(listed.rows) - len(rows)} if len(rows) < len(listed.rows) else {}
     items = _pack(benchmark, listed, rows, labels, classes, found, out, progress)
@@ -167,24 +164,16 @@ def _listed(benchmark: PublishedBenchmark, shared: Shared, column: str, progress
     if benchmark.csv is None:
         paths = [path.relative_to(place).as_posix() for path in _class_images(place)]
         rows = [_Row(i + 1, path, path.partition("/")[0]) for i, path in enumerate(paths)]
-        return _Listed(place, root, place, rows)
+        return _Listed(place, root, place, "the folder of classes", rows)
     file = (root / Path(benchmark.csv).expanduser()).resolve()
-    if benchmark.archive and not file.exists():
-        elsewhere = [place] if place.name == file.name else sorted(place.rglob(file.name))
-        file = elsewhere[0] if len(elsewhere) == 1 else file
+    if benchmark.archive and not file.exists() and len(elsewhere := list(place.rglob(file.name))) == 1:
+        file = elsewhere[0]
     rows = _rows(file, column)
     # SkyScript's authors start at the root. Where the first image is not there, the way to the list is tried.
     way = [file.parent, *file.parents]
     folders = way[: way.index(root) + 1][::-1] if root in way else way[:1]
-    there = (folder for folder in folders if rows[0].path and "\0" not in rows[0].path)
-    return _Listed(file, root, next((folder for folder in there if _is_file(folder / rows[0].path)), way[0]), rows)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
+    base = next((folder for folder in folders if os.path.isfile(folder / rows[0].path)), way[0])  # noqa: PTH113 (never raises)
+    return _Listed(file, root, base, "the root" if base == root else f"the folder {base.name}", rows)
 
 
 def _class_images(root: Path) -> list[Path]:

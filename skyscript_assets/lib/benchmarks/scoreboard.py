@@ -142,10 +142,8 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
         benchmark: {group: [entry.scores for entry in entries] for group, entries in groups.items()}
         for benchmark, groups in benchmarks.items()
     }
-    write_text(
-        out / "scoreboard.md",
-        markdown(board.title, models, rows, tuple(board.means), compared, not_compared, board.published),
-    )
+    text = markdown(board.title, models, rows, tuple(board.means), compared, not_compared, board.published)
+    write_text(out / "scoreboard.md", text)
     draw_board(rows, {benchmark: _chance(groups) for benchmark, groups in benchmarks.items()}, out / "scoreboard.png")
     return {
         "models": len({model for _, model in scores}),
@@ -213,15 +211,15 @@ def _model_row(entry: _Entry, metric: str) -> dict[str, Any]:
 def _mean_rows(key: str, mean: Mean, rows: Sequence[Row]) -> list[Row]:
     """The mean over several benchmarks of each group that was scored on all of them, without an interval."""
     firsts = [{row["name"]: row for row in ranked(rows, benchmark)} for benchmark in mean.benchmarks]
-    means = []
-    for name in set.intersection(*map(set, firsts)):
+    means: list[Row] = []
+    for name in sorted(set.intersection(*map(set, firsts))):
         of_group = [first[name] for first in firsts]
-        value = float(np.mean([row["value"] for row in of_group]))
+        value = float(np.mean([row["value"] or 0.0 for row in of_group]))
         shown = {"benchmark": key, "benchmark_title": f"{mean.title} ({len(firsts)} sets)", "value": value}
         items = {count: sum(row[count] for row in of_group) for count in ("items", "clusters")}
         synthetic = any(row["synthetic"] for row in of_group)
         means.append({**of_group[0], **shown, **items, "low": None, "high": None, "synthetic": synthetic})
-    return sorted(means, key=lambda row: row["name"])
+    return means
 
 
 def _compare(claim: Comparison, group: Sequence[_Entry], against: Sequence[_Entry], samples: int) -> Row:

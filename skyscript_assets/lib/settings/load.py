@@ -79,15 +79,8 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
     for key, benchmark in benchmarks.items():
         for source in benchmark.cut_from:
             yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources
-    yield from _claims(settings)
-
-
-def _claims(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
-    """The same of what the scoreboard shows."""
-    benchmarks = settings.benchmarks.benchmarks
-    for key, mean in settings.benchmarks.means.items():
-        for name in mean.benchmarks:
-            yield f"benchmarks.yaml: means.{key}.benchmarks", name, benchmarks
+    for key, name in ((key, name) for key, mean in settings.benchmarks.means.items() for name in mean.benchmarks):
+        yield f"benchmarks.yaml: means.{key}.benchmarks", name, benchmarks
     groups = {model.group or key for key, model in settings.models.items()}
     for i, comparison in enumerate(settings.benchmarks.comparisons):
         yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks

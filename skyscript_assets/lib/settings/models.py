@@ -55,36 +55,19 @@ class OpenClipBase(Model):
     """A model of open_clip: with a tag, with weights from a file or an address, or whole from the Hub or a folder."""
 
     kind: Literal["open_clip"] = "open_clip"
-    name: str = Field(
-        description="Architecture, such as ViT-B-32; hf-hub:ORG/NAME or local-dir:FOLDER name a model with its weights."
-    )
-    pretrained: str | None = Field(
-        None,
-        description="Tag such as laion2b_e16, or a file, from `~` or the profile's folder; none: random weights.",
-    )
-    url: WebAddress | None = Field(
-        None, description="Address of a file of weights, or of a zip archive that holds one."
-    )
-    activation: Activation | None = Field(
-        None, description="What the weights were trained with: nothing in a file tells, and a wrong one costs points."
-    )
+    name: str = Field(description="Architecture, such as ViT-B-32; or hf-hub:ORG/NAME, local-dir:FOLDER with weights.")
+    pretrained: str | None = Field(None, description="Tag such as laion2b_e16, or a file (`~`, or from the profile).")
+    url: WebAddress | None = Field(None, description="Address of a file of weights, or of a zip that holds one.")
+    activation: Activation | None = Field(None, description="What weights were trained with, which no file tells.")
     sha256: Sha256 | None = Field(None, description="Digest of the file, or of what the address gives.")
 
     @model_validator(mode="after")
     def _weights_are_told_once(self) -> OpenClipBase:
-        stated = [name for name in ("pretrained", "url") if getattr(self, name) is not None]
-        if len(stated) == 2 or (stated and self.name.startswith((LOCAL_DIR, HUB))):
+        if sum(map(bool, (self.pretrained, self.url, self.name.startswith((LOCAL_DIR, HUB))))) > 1:
             raise ValueError(f"{self.name}: name, pretrained and url tell of different weights; leave one")
         if (self.url or self.from_file) and self.activation is None:
-            raise ValueError(
-                "weights from a file need `activation`: quick_gelu (OpenAI's, and what was trained from them) or gelu"
-            )
+            raise ValueError("weights from a file need `activation`: quick_gelu (OpenAI's and their heirs') or gelu")
         return self
-
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether it has any weights that were not drawn."""
-        return bool(self.pretrained or self.url or self.name.startswith((LOCAL_DIR, HUB)))
 
     @property
     def from_file(self) -> bool:

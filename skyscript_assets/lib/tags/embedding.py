@@ -50,7 +50,7 @@ def load_encoder(
     if name in weights:
         return SentenceEncoder(locate_weights(weights[name]).parent).encode
     base = bases[name]
-    if not isinstance(base, OpenClipBase) or not base.is_pretrained:
+    if not isinstance(base, OpenClipBase) or not (base.pretrained or base.url or ":" in base.name):
         raise SettingsError(
             f"plant.yaml: tags.encoder: {name} has no pretrained text tower; name an open_clip base with weights, or "
             "an entry of `weights`"

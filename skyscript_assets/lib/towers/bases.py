@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from skyscript_assets.lib.errors import PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.settings.models import HUB, LOCAL_DIR, JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.towers.model import ClipModel
@@ -118,18 +120,14 @@ def _load_open_clip(base: OpenClipBase, seed: int, file: Path | None) -> ClipMod
 
     check_activation(base)
     of_file = base.from_file or base.url is not None
-    name = f"{LOCAL_DIR}{file or base.name.removeprefix(LOCAL_DIR)}" if base.name.startswith(LOCAL_DIR) else base.name
+    name = f"{LOCAL_DIR}{file}" if file and base.name.startswith(LOCAL_DIR) else base.name
     file = file or Path(base.pretrained or "")
-    if of_file and base.url is None and base.sha256 is not None and file.is_file():
+    if base.from_file and base.sha256 is not None and file.is_file():
         check_sha256(file, base.sha256, file.name)
     try:
         with quiet_transformers():
-            network = open_clip.create_model(
-                name,
-                pretrained=None if of_file else base.pretrained,
-                pretrained_text=not of_file,
-                require_pretrained=name.startswith((HUB, LOCAL_DIR)),
-            )
+            whole, tag = name.startswith((HUB, LOCAL_DIR)), None if of_file else base.pretrained
+            network = open_clip.create_model(name, tag, pretrained_text=not of_file, require_pretrained=whole)
             tokenizer = open_clip.get_tokenizer(name)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise PretrainedWeightsError(
@@ -138,14 +136,11 @@ def _load_open_clip(base: OpenClipBase, seed: int, file: Path | None) -> ClipMod
         ) from error
     if of_file:
         _fill(network, base, file)
-    pixels = network.visual.preprocess_cfg
-    size = network.visual.image_size
+    pixels, size = network.visual.preprocess_cfg, network.visual.image_size
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1 or pixels["resize_mode"] not in ("shortest", "squash"):
-        raise SettingsError(
-            f"models.yaml: {base.name} wants images of {size}, resize {pixels['resize_mode']}: not made"
-        )
-    resize = Resize(squash=pixels["resize_mode"] == "squash", bilinear=pixels["interpolation"] == "bilinear")
+        raise SettingsError(f"models.yaml: {base.name} wants images of {size}, {pixels['resize_mode']}: not made here")
+    resize = Resize(pixels["resize_mode"] == "squash", Image.Resampling[pixels["interpolation"].upper()])
     return ClipModel(network, tokenizer, int(sides.pop()), pixels["mean"], pixels["std"], seed, resize)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.threads import forward_passes
-from skyscript_assets.lib.towers.views import Resize, UInt8Array, plain_view
+from skyscript_assets.lib.towers.views import CLIP_RESIZE, Resize, UInt8Array, plain_view
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +94,7 @@ class ClipModel:
         mean: Sequence[float],
         std: Sequence[float],
         seed: int = 0,
-        resize: Resize = Resize(),  # noqa: B008 (immutable)
+        resize: Resize = CLIP_RESIZE,
     ) -> None:
         import torch
 
@@ -126,7 +126,7 @@ class ClipModel:
 
     def _both_digests(self) -> tuple[str, str]:
         if self._digests is None:
-            recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, self.resize]).encode()
+            recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, *self.resize]).encode()
             tower, whole = hashlib.sha256(recipe), hashlib.sha256(recipe)
             for name, tensor in sorted(self.network.state_dict().items()):
                 entry = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -158,7 +158,7 @@ class ClipModel:
         return np.stack([self.view(image) for image in images])
 
     def view(self, image: UInt8Array, focus: Sequence[int] | None = None) -> UInt8Array:
-        """An image (height, width, 3) as the tower's square; `focus` as in `plain_view`."""
+        """An image (height, width, 3) as the tower's square, by `plain_view`."""
         return plain_view(image, focus, self.image_size, self.resize)
 
     def pixels(self, batch: UInt8Array) -> Tensor:

@@ -48,15 +48,13 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Resize(NamedTuple):
-    """How a tower wants an image to be made a square: squashed, or its middle; bilinear or bicubic."""
+    """How a tower wants an image to be made a square: the whole squashed, or its middle; and Pillow's filter."""
 
-    squash: bool = False
-    bilinear: bool = False
+    squash: bool
+    filter: Image.Resampling
 
-    @property
-    def filter(self) -> Image.Resampling:
-        """Pillow's filter."""
-        return Image.Resampling.BILINEAR if self.bilinear else Image.Resampling.BICUBIC
+
+CLIP_RESIZE = Resize(squash=False, filter=Image.Resampling.BICUBIC)
 
 
 def decode_image(data: bytes, name: str) -> UInt8Array:
@@ -158,12 +156,7 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def plain_view(
-    image: UInt8Array,
-    focus: Sequence[int] | None,
-    size: int,
-    wanted: Resize = Resize(),  # noqa: B008 (immutable)
-) -> UInt8Array:
+def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted: Resize = CLIP_RESIZE) -> UInt8Array:
     """The view without augmentation, as open_clip makes it: the shortest side is resized, then the middle is cut out.
 
     A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say.

@@ -120,7 +120,7 @@ def test_what_was_put_there_by_hand_is_taken_as_it_is(server: FileServer, tmp_pa
 
 
 def test_a_refusal_names_the_address_and_the_way_by_hand(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"aid\.zip: the server answers 404; .* put it there by hand: .*aid\.zip"):
+    with pytest.raises(RefusedError, match=r"aid\.zip: the server answers 404; .* by hand and state where it lies"):
         fetch(server.url("aid.zip"), tmp_path)
     server.put("page.zip", b"<!DOCTYPE html><p>Sign in")
     with pytest.raises(CorruptInputError, match="answers with a web page"):
@@ -144,15 +144,14 @@ def encrypted() -> bytes:
     return bytes(data)
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
         (zipped({"aid/../../evil.txt": b"x"}), "'aid/../../evil.txt' leads out"),
         (zipped({"/evil.txt": b"x"}), "leads out"),
         (zipped({"..\\evil.txt": b"x"}), "leads out"),
-        (link(), "'aid/link.jpg' is a link"),
-        (encrypted(), "'a.txt' is encrypted"),
+        (link(), "'aid/link.jpg' leads out"),
+        (encrypted(), "is encrypted, password required"),
         (zipped({"zeros": bytes(10_000_000)}, compress_type=zipfile.ZIP_DEFLATED), "would unpack into 10000000"),
         (zipped({}), "would unpack into 0"),
         (b"no archive", "no whole zip archive"),
@@ -166,15 +165,6 @@ def test_archives_that_would_do_harm_are_refused_whole(data: bytes, problem: str
         unpack(tmp_path / "aid.zip", tmp_path / "aid")
     assert not (tmp_path / "aid").exists()
     assert not (tmp_path.parent / "evil.txt").exists()
-
-
-def test_members_that_come_twice_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "aid.zip", "w") as archive:
-        archive.writestr("a", "1")
-        with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr("a", "2")
-    with pytest.raises(CorruptInputError, match="'a' comes twice"):
-        unpack(tmp_path / "aid.zip", tmp_path / "aid")
 
 
 def test_an_archive_without_room_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

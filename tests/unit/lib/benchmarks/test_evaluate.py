@@ -377,5 +377,5 @@ def test_controls_that_are_taught_have_no_place_among_captions(
     caption_data: Path, colour_model: type[Model], tmp_path: Path
 ) -> None:
     for recipe in ("metadata-only", "linear-probe"):
-        with pytest.raises(TooLittleDataError, match="no control that is taught"):
+        with pytest.raises(TooLittleDataError, match="has no train items to teach"):
             run(caption_data, colour_model(), recipe, tmp_path)

@@ -144,7 +144,7 @@ def test_an_unknown_kind_is_reported_with_those_that_are_known(profile: Path) ->
         caught.value
     )
     assert "wmts, xyz (found 'fils')" in str(caught.value)
-    assert ".kind: no installed package registers 'ground-truth'; known are ground-cover, image-" in str(caught.value)
+    assert ".kind: no installed package registers 'ground-truth'; known are caption-retr" in str(caught.value)
 
 
 def test_a_source_without_a_kind_is_reported(profile: Path) -> None:

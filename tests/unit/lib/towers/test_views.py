@@ -138,7 +138,7 @@ def test_the_plain_view_is_open_clips_own_transform(height: int, width: int, mod
         224, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
     )
     expected = (transform(Image.fromarray(image)).numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    wanted = Resize(squash=mode == "squash", bilinear=interpolation == "bilinear")
+    wanted = Resize(mode == "squash", Image.Resampling[interpolation.upper()])
     np.testing.assert_array_equal(plain_view(image, None, 224, wanted), expected)
 
 
