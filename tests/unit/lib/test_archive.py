@@ -120,7 +120,7 @@ def test_what_was_put_there_by_hand_is_taken_as_it_is(server: FileServer, tmp_pa
 
 
 def test_a_refusal_names_the_address_and_the_way_by_hand(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"aid\.zip: the server answers 404; .* by hand and state where it lies"):
+    with pytest.raises(RefusedError, match=r"aid\.zip: the server answers 404; .* by hand and give the file as"):
         fetch(server.url("aid.zip"), tmp_path)
     server.put("page.zip", b"<!DOCTYPE html><p>Sign in")
     with pytest.raises(CorruptInputError, match="answers with a web page"):

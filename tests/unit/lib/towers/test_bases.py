@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from safetensors.torch import save_file
 
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.settings.base import Shared
-from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.settings.models import ClipRecipe, JointBase, OpenClipBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel, normalised
 from skyscript_assets.lib.towers.weights import check_activation, file_sha256, weights_file
+from skyscript_assets.lib.training.pretrain import train_clip
 from tests.web import Asked, FileServer, Reply, running
 
 
@@ -284,8 +286,9 @@ def test_a_siglip_of_a_folder_loads_and_squashes_its_images(siglip: Path, tmp_pa
     features = model.project_image(model.image_features([image]))
     np.testing.assert_allclose(normalised(features), whole, atol=1e-5)
     np.testing.assert_allclose(model.encode_texts(["a satellite photo of water"]), texts, atol=1e-5)
-    with pytest.raises(SettingsError, match="a SigLIP is scored"):
-        model.refuse_siglip()
+    settings = TrainedModel(title="x", base="mine", recipe=ClipRecipe(lr=1e-9))
+    with pytest.raises(SettingsError, match="base 'mine' is a SigLIP; the recipe trains CLIP models"):
+        train_clip(tmp_path / "manifest.parquet", {}, model, settings, tmp_path)
 
 
 def test_a_folder_without_configuration_or_weights_is_refused(siglip: Path):
@@ -329,3 +332,16 @@ def test_a_base_of_the_hub_loads_from_a_stand_in(siglip: Path, tmp_path: Path):
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
         )
     assert "PretrainedWeightsError: hf-hub:some/tiny with weights None: cannot be loaded" in refused.stderr
+
+
+def test_numbers_that_the_numpy_before_wrote_are_read_past(tiny_base, tmp_path: Path):
+    drawn = load_base(tiny_base, {}, seed=5)
+    torch.save({"state_dict": drawn.network.state_dict(), "optimizer": {"lr": np.float64(3e-9)}}, tmp_path / "new.pt")
+    with zipfile.ZipFile(tmp_path / "new.pt") as new, zipfile.ZipFile(tmp_path / "old.pt", "w") as old:
+        for entry in new.infolist():
+            data = new.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert b"numpy._core.multiarray" in data
+                data = data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            old.writestr(entry.filename, data)
+    assert load_base(in_file(tiny_base.name, tmp_path / "old.pt"), {}, seed=6).digest == drawn.digest
