@@ -31,10 +31,7 @@ ANSWER_S = 10.0
 ABSENT_STATUSES = frozenset({403, 404, 410})
 """Answers that mean that there is no such file; object stores answer 403 where they do not list their files."""
 
-_BY_HAND = (
-    ", or download it by hand and give the file as `path` in regions.yaml, `pretrained` in models.yaml, or below "
-    "`root` in benchmarks.yaml"
-)
+_BY_HAND = ", or download it by hand and give the file as `path` in regions.yaml (`pretrained`, `root` elsewhere)"
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 _SNIFFED_BYTES = 512
 
