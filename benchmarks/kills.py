@@ -247,7 +247,7 @@ class Clock(Command):
         library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         if library is None:
             raise SystemExit("libfaketime is not installed (Debian: faketime)")
-        self.behind = {"LD_PRELOAD": str(library), "FAKETIME": "-1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        self.behind = {"LD_PRELOAD": str(library), "FAKETIME": "-1h"}
 
     def kill(self) -> None:
         """Kill the process and turn the clock."""

@@ -43,6 +43,12 @@ ROWS, RUNS, MADE = 5, 3, "/output.json"
 PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": None}
 """Values of columns that checks look at; every other text is an id, unique over the plant."""
 
+COUNTS: dict[str, Any] = {
+    **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "drawn", "planned"), 0),
+    **{"rows": ROWS, "objects": ROWS, "shared_ground_examples": [], "invalid_reasons": {}, "dropped": {}},
+}
+"""Counts that checks look at."""
+
 opened: list[str] = []  # records, since `timed` began; an audit hook notes them
 
 
@@ -93,7 +99,7 @@ def write_output(stage: Stage, outputs: Outputs, partition: Partition) -> None:
             key,
             fingerprint=provenance.fingerprint,
             made_from=provenance.made_from,
-            counts={"rows": ROWS, "failed": 0, "shared_ground": 0, "shared_ground_examples": []},
+            counts=COUNTS,
             unversioned=stage.unversioned,
         )
 
