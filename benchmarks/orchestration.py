@@ -44,8 +44,15 @@ PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": No
 """Values of columns that checks look at; every other text is an id, unique over the plant."""
 
 COUNTS: dict[str, Any] = {
-    **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "drawn", "planned"), 0),
-    **{"rows": ROWS, "objects": ROWS, "shared_ground_examples": [], "invalid_reasons": {}, "dropped": {}},
+    **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid"), 0),
+    **dict.fromkeys(("drawn", "planned"), 0),
+        ("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "drawn", "planned"), 0
+    ),
+    "rows": ROWS,
+    "objects": ROWS,
+    "shared_ground_examples": [],
+    "invalid_reasons": {},
+    "dropped": {},
 }
 """Counts that checks look at."""
 
