@@ -18,6 +18,7 @@ from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA, write_objects
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tags.text import text_reason
 from tests.workshop import Workshop, ortho_files, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
@@ -95,6 +96,14 @@ def test_the_antimeridian_is_a_line_like_others(
     assert rows["w1"]["length_m"] == pytest.approx(213, abs=0.1)
     for row in rows.values():
         assert 179.9 <= row["bbox"]["xmin"] <= row["bbox"]["xmax"] <= 180.1
+
+
+def test_fields_of_imported_registers_are_no_classes(shared_cases: Path, tmp_path: Path) -> None:
+    place = BBox(west=-123.2, south=49.2, east=-123.0, north=49.4)
+    rows = objects_in(shared_cases / "90-places/vancouver_geobase.osm.pbf", tmp_path, place)
+    fields = {tag for row in rows.values() for tag in row["tags"] if tag[0].startswith("geobase:")}
+    assert ("geobase:acquisitionTechnique", "Orthophoto") in fields
+    assert {text_reason(*tag) for tag in fields} == {"identifier"}
 
 
 @pytest.fixture
