@@ -46,8 +46,6 @@ PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": No
 COUNTS: dict[str, Any] = {
     **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid"), 0),
     **dict.fromkeys(("drawn", "planned"), 0),
-        ("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "drawn", "planned"), 0
-    ),
     "rows": ROWS,
     "objects": ROWS,
     "shared_ground_examples": [],
