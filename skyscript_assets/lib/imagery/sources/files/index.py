@@ -82,7 +82,8 @@ def index_files(search: Search[FilesSource]) -> dict[str, Any]:
     if unusable and len(unusable) == len(files):
         raise unusable[0][1]
     write_scenes(search.out, scenes.values())
-    write_unusable(search.out, [(str(path), str(error)) for path, error in unusable])
+    if unusable:
+        write_unusable(search.out, [(str(path), str(error)) for path, error in unusable])
     return {"files": len(files), "scenes": len(scenes), **left_out, "unusable": len(unusable)}
 
 
