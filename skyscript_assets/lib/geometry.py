@@ -33,7 +33,7 @@ WEB_MERCATOR_LATITUDE_LIMIT = 85.0511287798066
 WGS84_RADIUS_M = 6_378_137.0
 """Semi-major axis of WGS 84, metres."""
 
-_CRS_NAME = re.compile(r"(?:(?:[^,]*[:/])?(EPSG|ESRI|OGC|CRS|OSGEO)(?:\.XML)?(?:[:/][\d.]*[:/]|[:#]))?#?(\w+)")
+_CRS_NAME = re.compile(r"(?:(?:[^,]*[:/])?(EPSG|ESRI|OGC|CRS|OSGEO)(?:\.XML)?(?:[:/][\d.:]*[:/]|[:#]))?#?(\w+)")
 _WEB_MERCATOR_CODES = frozenset({"900913", "3785", "3587", "41001", "102100", "102113"})
 """Codes of several authorities for what is EPSG:3857 now."""
 

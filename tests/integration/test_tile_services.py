@@ -285,6 +285,39 @@ MERCATOR = matrix_set(
 DEGREES = matrix_set("Degrees", "urn:ogc:def:crs:EPSG::4326", "90 -180", 0.5)
 
 
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "ESRI:102100",
+        "urn:ogc:def:crs:ESRI::102100",
+        "epsg:3857",
+        "http://www.opengis.net/gml/srs/epsg.xml#3857",
+        "urn:ogc:def:crs:EPSG:6.18:3:3857",
+        "EPSG:900913",
+    ],
+)
+def test_a_matrix_set_may_name_web_mercator_in_any_way(server: TileServer, index: Callable[..., Any], crs: str) -> None:
+    corner = "-20037508.342789244 20037508.342789244"
+    sets = matrix_set("M", crs, corner, 0.5971642834779395)
+    server.documents["/wmts"] = wmts_document(sets, ["M"], kvp=f"{server.address}/kvp?")
+    _, (scene,) = index(wmts(server, gsd_m=0.3))
+    assert scene.crs == "EPSG:3857"
+
+
+def test_a_matrix_set_of_an_unknown_crs_is_named(server: TileServer, index: Callable[..., Any]) -> None:
+    sets = matrix_set("M", "LOCAL:1", "0 0", 0.5)
+    server.documents["/wmts"] = wmts_document(sets, ["M"], kvp=f"{server.address}/kvp?")
+    with pytest.raises(SceneError, match=r"no matrix set .* M \(LOCAL:1\)"):
+        index(wmts(server))
+
+
+def test_a_template_with_a_place_that_nothing_fills_is_refused(server: TileServer, index: Callable[..., Any]) -> None:
+    template = f"{server.address}/rest/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png?{{Elevation}}"
+    server.documents["/wmts"] = wmts_document(TM35, ["TM35"], resource=template)
+    with pytest.raises(SceneError, match=r"a place \{Elevation\}"):
+        index(wmts(server))
+
+
 @pytest.mark.parametrize("resource", [True, False])
 def test_a_wmts_is_read_by_templates_and_by_parameters(
     server: TileServer, index: Callable[..., Any], cache: Path, resource: bool

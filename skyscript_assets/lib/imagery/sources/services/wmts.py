@@ -13,7 +13,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import metres_per_unit
+from skyscript_assets.lib.geometry import metres_per_unit, parse_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
@@ -95,13 +95,13 @@ def _grids(
         names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
     described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
     some = False
-    for name in names:
-        stated = text_at(described[name], "SupportedCRS") if name in described else ""
+    systems = {name: text_at(described[name], "SupportedCRS") if name in described else "" for name in names}
+    for name, stated in systems.items():
         crs = _metric_crs(stated)
         if crs is None:
             continue
         # In URNs coordinates have the order of the CRS (OGC 07-092r3): corners may be stated as (north, east).
-        swaps = not stated.startswith("EPSG:") and is_northing_first(crs)
+        swaps = not stated.upper().startswith(("EPSG:", "ESRI:")) and is_northing_first(crs)
         for matrix in described[name].iterfind("TileMatrix"):
             grid = _grid(matrix, links[name], crs, swaps, ground)
             if grid is not None:
@@ -109,23 +109,16 @@ def _grids(
                 yield name, grid
     if not some:
         raise SceneError(
-            f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS among "
-            f"{', '.join(names) or 'none'}; choose another one with matrix_set"
+            f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS that is known here among "
+            f"{', '.join(f'{name} ({stated})' for name, stated in systems.items()) or 'none'}; choose another one with "
+            "matrix_set"
         )
 
 
 def _metric_crs(name: str) -> CRS | None:
-    """The CRS of a matrix set where it is projected; others have no square pixels.
-
-    Args:
-        name: `urn:ogc:def:crs:EPSG::3067`, `EPSG:3067` or `http://www.opengis.net/def/crs/EPSG/0/3067`.
-    """
-    match = re.search(r"EPSG[:/].*?(\d+)$", name)
-    if match is None:
-        return None
+    """The CRS of a matrix set where it is projected; others have no square pixels."""
     try:
-        # 900913 is what Web Mercator was called before it had a code.
-        crs = CRS.from_epsg(3857 if match[1] in ("900913", "3785") else int(match[1]))
+        crs = parse_crs(name)
     except CRSError:
         return None
     return crs if crs.is_projected else None
