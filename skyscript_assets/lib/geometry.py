@@ -85,7 +85,7 @@ def metres_per_degree(latitude_deg: float) -> tuple[float, float]:
 
 def crs_label(name: str) -> str:
     """`EPSG:3067` for `urn:ogc:def:crs:EPSG::3067` and the like, EPSG:3857 for its old codes, else the name itself."""
-    match = _CRS_NAME.fullmatch(name.strip().upper())
+    match = _CRS_NAME.fullmatch(str(name).strip().upper())
     if match and match[2] in _WEB_MERCATOR_CODES:
         return "EPSG:3857"
     if match and (match[1] or match[2].isdigit()):

@@ -538,6 +538,17 @@ def test_web_mercator_maps_have_the_wanted_resolution_on_the_ground(
     assert (scene.crs, scene.gsd_m) == ("EPSG:3857", pytest.approx(0.5))
 
 
+@pytest.mark.parametrize("stated", [None, 3857, "epsg:900913", "urn:ogc:def:crs:EPSG::3857"])
+def test_a_crs_is_asked_for_by_the_name_that_the_service_has_for_it(
+    server: TileServer, index: Callable[..., Any], stated: str | int | None
+) -> None:
+    server.documents["/wms"] = wms_document("1.1.1", crs="ESRI:102100 EPSG:4326")
+    serve_maps(server, first_axis="east", pixel=0.5 / mercator_scale(60.1675))
+    _, (scene,) = index(wms(server, version="1.1.1", **({} if stated is None else {"crs": stated})))
+    assert (scene.crs, scene.gsd_m) == ("EPSG:3857", pytest.approx(0.5))
+    assert "SRS=ESRI:102100" in scene.hrefs[0].replace("%3A", ":")
+
+
 @pytest.mark.parametrize(
     ("version", "dimension"),
     [

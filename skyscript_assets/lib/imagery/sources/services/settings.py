@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from skyscript_assets.lib.geometry import crs_label
 from skyscript_assets.lib.secrets import holds_secret
 from skyscript_assets.lib.settings.base import UNSEEN, Colour, EnvironmentVariable, HostNames, Sha256, WebAddress
 from skyscript_assets.lib.settings.sources import DateIs, SourceBase
@@ -117,8 +118,8 @@ class WmsSource(OgcSource):
 
     kind: Literal["wms"] = "wms"
     version: Literal["1.1.1", "1.3.0"] = Field("1.3.0", description="Version of the protocol.")
-    crs: str | None = Field(
-        None, pattern=r"^EPSG:[0-9]+$", description="CRS; default: the region's UTM zone, else Web Mercator."
+    crs: Annotated[str, BeforeValidator(crs_label), Field(pattern=r"^(EPSG|ESRI):[0-9]+$")] | None = Field(
+        None, description="CRS; default: the region's UTM zone, else Web Mercator."
     )
     tile_px: int = Field(512, ge=64, le=2048, description="Side of the maps asked for, pixels.")
     transparent: bool = Field(default=True, description="Ask for transparency where there is no image (PNG and WebP).")

@@ -82,8 +82,7 @@ def _crs(source: WmsSource, key: str, path: Path, ground: shapely.Geometry) -> t
     if source.crs is None and usable is None:
         shown = ", ".join(sorted(offered)[:20]) or "none"
         raise SceneError(f"source {key}: state sources.yaml: {key}.crs, a projected one; the layer comes in {shown}")
-    wanted = None if source.crs is None else crs_label(source.crs)
-    name = choose(wanted, sorted(offered), usable, f"sources.yaml: {key}.crs")
+    name = choose(source.crs, sorted(offered), usable, f"sources.yaml: {key}.crs")
     crs = parse_crs(name)
     if not crs.is_projected:
         raise SceneError(f"sources.yaml: {key}.crs: {name} has no square pixels; choose a projected one")
