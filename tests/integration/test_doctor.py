@@ -154,8 +154,8 @@ def test_services_are_compared_with_the_settings_and_one_that_fails_hinders_no_o
         assert told[key][0] == "✗ service"
         assert words in told[key][1]
     sign, remedy = told["OTHERWISE"]
-    assert sign.startswith("! service: 0.594 m")
-    assert remedy == "pixels are 0.594 m on the ground here: OTHERWISE.gsd_m says 0.5"
+    assert sign.startswith("! service: 0.596 m")
+    assert remedy == "pixels are 0.596 m on the ground here: OTHERWISE.gsd_m says 0.5"
     assert "KEYLESS" not in told
 
 
