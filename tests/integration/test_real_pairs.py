@@ -256,14 +256,17 @@ def test_san_francisco_runs_in_every_partition(san_francisco: Pairs) -> None:
 
 def test_the_ground_sample_distance_of_a_mercator_image_is_metres_on_the_ground(san_francisco: Pairs) -> None:
     (scene,) = read_scenes(san_francisco.folder("scene_index", "alcatraz", "L7"))
-    # Eastward, which is the longer side: the radius of the parallel on the ellipsoid of WGS 84.
-    latitude = math.radians(37.774)
-    on_ellipsoid = math.cos(latitude) / math.sqrt(1 - 0.00669437999 * math.sin(latitude) ** 2)
-    assert scene.gsd_m == pytest.approx(30 * on_ellipsoid, rel=0.0005)
+
+    def eastward_m(latitude_deg: float) -> float:
+        """The longer side of a pixel, by the radius of the parallel on the ellipsoid of WGS 84."""
+        latitude = math.radians(latitude_deg)
+        return 30 * math.cos(latitude) / math.sqrt(1 - 0.00669437999 * math.sin(latitude) ** 2)
+
+    assert scene.gsd_m == pytest.approx(eastward_m(37.774), rel=0.0005)
     for region in ("alcatraz", "mission-bay"):
         for row in san_francisco.rows("chip_plan", region, "L7", table="plan.parquet"):
             latitude = (row["bbox"]["ymin"] + row["bbox"]["ymax"]) / 2
-            assert row["gsd_m"] == pytest.approx(30 * math.cos(math.radians(latitude)), rel=0.001)
+            assert row["gsd_m"] == pytest.approx(eastward_m(latitude), rel=0.0005)
 
 
 def test_large_things_of_san_francisco_become_chips_in_mapped_bands(san_francisco: Pairs, shared_data: Path) -> None:
