@@ -12,7 +12,6 @@ kills the target of that run:
     daemon    that daemon; the processes of its runs live on
     postgres  the database that holds runs and events, for `skyscript run`; it is back after some seconds
     s3        the object store that holds the outputs (localbucket, which keeps them on disk), in the same way
-    clock     as run, and the clock of the processes is an hour behind, or right again, after each (libfaketime)
 
 Kills go round stages and runs, so that each stage gets its share. A kill that came when its stage had just ended is
 made up for in the next run, or in one more. At the end of each run every file has to have the bytes of the undisturbed
@@ -239,22 +238,6 @@ class ObjectStore(Command):
         self.listen()
 
 
-class Clock(Command):
-    """The same; each time that it is given again, the clock is an hour behind or right again."""
-
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-        if library is None:
-            raise SystemExit("libfaketime is not installed (Debian: faketime)")
-        self.behind = {"LD_PRELOAD": str(library), "FAKETIME": "-1h"}
-
-    def kill(self) -> None:
-        """Kill the process and turn the clock."""
-        super().kill()
-        self.site.variables = {} if self.site.variables else self.behind
-
-
 class Backfill(Command):
     """A code server, a daemon, and a backfill of everything, asked for again until one went well."""
 
@@ -325,7 +308,6 @@ TARGETS = {
     "daemon": DaemonOfBackfill,
     "postgres": Database,
     "s3": ObjectStore,
-    "clock": Clock,
 }
 
 

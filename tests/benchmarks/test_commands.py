@@ -156,8 +156,9 @@ def test_groundability(run: Callable[..., str], extract: Path, labels: Path) -> 
 
 def test_http_reading(run: Callable[..., str]) -> None:
     naive, *others = rows(run("http_reading", "--chips", 8, "--runs", 1, "--side", 2048, "--latency-ms", 1))
-    assert len(others) == 3
-    assert all(float(row[4]) < float(naive[4]) for row in others)
+    ours = [row for row in others if not row[0].startswith("async-geotiff")]
+    assert (len(ours), len(others)) == (3, 4 if find_spec("async_geotiff") else 3)
+    assert all(float(row[4]) < float(naive[4]) for row in ours)
 
 
 def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
@@ -167,9 +168,9 @@ def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: P
     files["models"]["models"] = {"untrained-0": files["models"]["models"]["untrained-0"]}
     files["benchmarks"]["comparisons"] = []
     settings = write_profile(tmp_path / "profile", files)
-    small = ["--targets", "run", "--runs", 1, "--kills", 1, "--stages", "chip_features", "--settings", settings]
+    small = ["--targets", "run", "--runs", 1, "--kills", 1, "--stages", "tag_groundability", "--settings", settings]
     printed = run("kills", *small, "--work", tmp_path / "work")
-    assert list(rows(printed)) == [["`run`", "`chip_features`", "1", "as undisturbed"]]
+    assert list(rows(printed)) == [["`run`", "`tag_groundability`", "1", "as undisturbed"]]
 
 
 def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
