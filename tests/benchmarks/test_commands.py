@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.tables import read_table
 from tests.workshop import tiny_files, write_profile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +197,24 @@ def test_pages(run: Callable[..., str], tmp_path: Path) -> None:
     found = list(rows(run("pages", "--sizes", "1x1", "--pictures", tmp_path)))
     assert all(float(row[2]) > 0 for row in found)
     assert len(list(tmp_path.glob("*.png"))) == len(found) == 4
+
+
+def test_quickstart(run: Callable[..., str], shared_data: Path, tmp_path: Path) -> None:
+    # The profile goes from extract to scoreboard, against stand-ins of all its services.
+    asked = list(rows(run("quickstart", shared_data.resolve() / "osm/monaco.osm.pbf", "--work", tmp_path)))[:3]
+    assert [int(requests) > 2 for _, requests, _ in asked] == [True, True, True]
+    store = Store(tmp_path / "data")
+
+    def table(asset: str, name: str, *partition: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = read_table(store.folder(OutputKey(asset, partition)) / name).to_pylist()
+        return found
+
+    assert len(table("captions", "captions.parquet", "washington", "US")) > 50
+    (scene,) = table("scene_index", "scenes.parquet", "washington", "S2")
+    assert scene["attribution"] == "Contains modified Copernicus Sentinel data 2024"
+    assert {row["name"] for row in table("scoreboard", "scoreboard.parquet")} >= {"pretrained", "continued"}
+    credit = {row["attribution"] for row in table("image_chips", "chips.parquet", "washington", "US")}
+    assert credit == {"NAIP imagery provided by USDA Farm Service Agency"}
 
 
 def test_rank_tags(run: Callable[..., str], extract: Path) -> None:
