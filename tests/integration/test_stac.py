@@ -990,3 +990,12 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     assert chips.record.counts["ok"] > 10
     shown = STAGES["scene_index"].preview(index.run)
     assert "gone.tif: the server answers 404" in str(shown["unusable items"])
+
+
+def test_a_twin_takes_the_place_of_one_that_proves_unusable(place: Place) -> None:
+    when = "2022-06-01T10:00:00Z"
+    place.item("a-broken", place.server.url("gone.tif"), datetime=when)
+    place.item("b-twin", datetime=when)
+    place.item("c-third", datetime=when)
+    assert place.index(place.source(depth=9)) == counts(items=3, passing=3, scenes=1, unusable=1, duplicates=1)
+    assert [scene.access["item"] for scene in place.scenes()] == ["b-twin"]

@@ -7,7 +7,7 @@ on; a server that fails for now ends the index, so that no scene is lost to a ba
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ MAX_PREVIEW_PIXELS = 1 << 22
 LEAST_HONEST_SHARE = 0.5
 """Share of an item's footprint that its image must have: catalogs round corners, and list scenes of several tiles."""
 
-ITEM_PLACES, CELL_PLACES = 5, 40
+ITEM_PLACES, CELL_PLACES = 5, 160
 """Places along a side by which an item, and a cell of a search, is asked whether it has enough scenes."""
 
 TWIN_S, TWIN_SHARE = 60.0, 0.9
@@ -89,7 +89,7 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         for found in find_items(search.key, search.source, search.shared.folder, search.bbox, index.wants):
             seen, passing = seen + found.seen, passing + len(found.items) + len(found.unusable)
             index.unusable += found.unusable
-            waiting = sorted(found.items, key=lambda item: _preference(item, search.source.sort))
+            waiting = index.sorted(found.items)
             while wave := index.wave(waiting):
                 for item, scene in zip(wave, in_order(index.attempt, wave, threads=OPENED_AT_ONCE), strict=True):
                     index.take(item, scene)
@@ -161,47 +161,56 @@ class _Index:
 
     def __init__(self, search: Search[StacSource]) -> None:
         self._search, self._source, self._ground = search, search.source, shapely.box(*search.bbox)
-        self._taken: list[shapely.Geometry] = []
-        self._opened: list[Item] = []
+        self._taken: dict[Item, shapely.Geometry] = {}
+        self._near: dict[Item, shapely.Geometry] = {}
         self.scenes: dict[str, Scene] = {}
         self.unusable: list[tuple[str, str]] = []
         self.left_out = dict.fromkeys(("enough", "over_limit", "outside", "without_data", "duplicates"), 0)
 
     def wants(self, ground: shapely.Geometry) -> bool:
         """Whether some place of a ground has fewer than `depth` scenes, and there may be more."""
-        if len(self.scenes) >= self._source.limit:
-            return False
-        return self._lacks(ground, self._taken, CELL_PLACES)
+        self._look_at(ground)
+        return len(self.scenes) < self._source.limit and self._lacks(ground, self._near.values(), CELL_PLACES)
+
+    def sorted(self, items: Sequence[Item]) -> list[Item]:
+        """Items to be taken in turn, the preferred first."""
+        claimed = [item.claimed for item in items if item.claimed is not None]
+        self._look_at(shapely.box(*shapely.total_bounds(claimed)) if len(claimed) == len(items) > 0 else self._ground)
+        return sorted(items, key=lambda item: _preference(item, self._source.sort))
+
+    def _look_at(self, ground: shapely.Geometry) -> None:
+        """Of the scenes that were taken look at those alone that reach a ground, of a large region few."""
+        reach = shapely.intersects(list(self._taken.values()), ground)
+        self._near = {item: taken for (item, taken), near in zip(self._taken.items(), reach, strict=True) if near}
 
     def wave(self, waiting: list[Item]) -> list[Item]:
         """The next items to open, removed from those that wait: as many as are surely needed if all can be used."""
         chosen: list[Item] = []
         while waiting and len(chosen) < min(OPENED_AT_ONCE, self._source.limit - len(self.scenes)):
-            ground = [item.claimed for item in chosen if item.claimed is not None]
-            if any(_is_twin(waiting[0], other) for other in (*self._opened, *chosen)):
+            item = waiting[0]
+            ground = [other.claimed for other in chosen if other.claimed is not None]
+            if any(_is_twin(item, other) for other in self._near):
                 self.left_out["duplicates"] += 1
-                waiting.pop(0)
-            elif self._needed(waiting[0], [*self._taken, *ground]):
-                chosen.append(waiting.pop(0))
+            elif not any(_is_twin(item, other) for other in chosen) and self._needed(item, ground):
+                chosen.append(item)
             elif chosen:  # it may be needed yet, if one of these proves unusable
                 break
             else:
                 self.left_out["enough"] += 1
-                waiting.pop(0)
+            waiting.pop(0)
         return chosen
 
-    def _needed(self, item: Item, taken: Sequence[shapely.Geometry]) -> bool:
+    def _needed(self, item: Item, chosen: Sequence[shapely.Geometry]) -> bool:
         """Whether some place of an item has fewer than `depth` scenes."""
-        if item.claimed is None or len(taken) < self._source.depth:
+        if item.claimed is None or len(self._near) + len(chosen) < self._source.depth:
             return True
-        return self._lacks(item.claimed.intersection(self._ground), taken, ITEM_PLACES)
+        return self._lacks(item.claimed.intersection(self._ground), [*self._near.values(), *chosen], ITEM_PLACES)
 
-    def _lacks(self, area: shapely.Geometry, taken: Sequence[shapely.Geometry], places: int) -> bool:
-        points, grounds = _places(area, places), np.array(taken)
-        depth = np.zeros(len(points), int)
-        for ground in grounds[shapely.intersects(grounds, area)]:
-            depth += shapely.contains_xy(ground, points)
-        return bool((depth < self._source.depth).any())
+    def _lacks(self, area: shapely.Geometry, taken: Iterable[shapely.Geometry], side: int) -> bool:
+        points, grounds = _places(area, side), np.array(list(taken), dtype=object)
+        over = shapely.STRtree(grounds[shapely.intersects(grounds, area)])
+        at, _ = over.query(shapely.points(points), predicate="within")
+        return bool((np.bincount(at, minlength=len(points)) < self._source.depth).any())
 
     def take(self, item: Item, scene: Scene | str | None) -> None:
         """Count what an attempt came to."""
@@ -215,8 +224,7 @@ class _Index:
             self.left_out["outside"] += 1
         else:
             self.scenes[scene.scene_id] = scene
-            self._taken.append(scene.footprint)
-            self._opened.append(item)
+            self._taken[item] = self._near[item] = scene.footprint
 
     def attempt(self, item: Item) -> Scene | str | None:
         """The scene that an item is, the reason why it is none, or None where it has no data."""
