@@ -164,7 +164,7 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
     config=_board,
-    code_version="2",
+    code_version="3",
     preview=_scoreboard_preview,
 )
 def scoreboard(run: Run[Board]) -> Counts:

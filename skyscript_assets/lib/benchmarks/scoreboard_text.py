@@ -117,16 +117,22 @@ def _benchmark_lines(benchmark: str, rows: Sequence[Row]) -> list[str]:
     if first["synthetic"]:
         lines += ["Painted from OpenStreetMap objects, not photographed: no figure here speaks of real imagery.", ""]
     lines += [f"{first['items']} test items, intervals over {first['clusters']} {first['clustered_by']}s.", ""]
+    protocols = list(dict.fromkeys(row["classification_protocol"] for row in best_first))
     cells = [
         [
             f"*{row['title']}*" if row["control"] else row["title"],
             str(row["seeds"]),
             *(_cell(values.get((row["name"], metric))) for metric in metrics),
-            row["classification_protocol"],
+            str(1 + protocols.index(row["classification_protocol"])),
         ]
         for row in best_first
     ]
-    return lines + _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics), "protocol"], cells)
+    lines += _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics), "protocol"], cells)
+    return [
+        *lines,
+        "",
+        "Protocols: " + "; ".join(f"{number}: {name}" for number, name in enumerate(protocols, start=1)) + ".",
+    ]
 
 
 def _cell(row: Row | None) -> str:
