@@ -13,21 +13,18 @@ import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.sources.stac.documents import Documents, dicts, joined, link_of
-from skyscript_assets.lib.imagery.sources.stac.items import Item, item_id, passing
-from skyscript_assets.lib.imagery.sources.stac.search import (
-    PAGE_ITEMS,
+from skyscript_assets.lib.imagery.sources.stac.documents import (
+    Documents,
     Sourced,
-    Wanted,
     address_of,
-    searched,
-    with_query,
+    dicts,
+    joined,
+    links_of,
 )
+from skyscript_assets.lib.imagery.sources.stac.items import Item, item_id, passing
+from skyscript_assets.lib.imagery.sources.stac.search import PAGE_ITEMS, Wanted, searched, with_query
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.secrets import shown
-
-RELATIONS = frozenset({"item", "items", "child", "data", "next"})
-"""Links that are followed down to items."""
 
 
 class Found(NamedTuple):
@@ -70,18 +67,16 @@ def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds, wanted:
                 f"sources.yaml: {key} has more than {source.max_items} items over the region: narrow since, until, "
                 "months, max_cloud_share or properties, or raise max_items"
             )
-        found = Found([], [], 0)
-        before = known.copy()  # of earlier searches: within one, some catalogs give two items one id
-        for item, base in some:
-            name = (str(item.get("collection")), str(item.get("id")))
-            if name in before:
-                continue
-            known.add(name)
-            found = found._replace(seen=found.seen + 1)
+        # Known from earlier searches: within one, some catalogs give two items one id.
+        names = [(str(item.get("collection")), str(item.get("id"))) for item, _ in some]
+        fresh = [sourced for name, sourced in zip(names, some, strict=True) if name not in known]
+        known.update(names)
+        found = Found([], [], len(fresh))
+        for item, base in fresh:
             try:
                 usable = passing(item, base, source, region)
                 found.items.extend([usable] if usable is not None else [])
-            except (SkyScriptError, ValueError) as error:  # some addresses cannot even be taken apart
+            except (SkyScriptError, ValueError, ArithmeticError, shapely.GEOSException) as error:
                 found.unusable.append((item_id(item), str(error)))
         yield found
 
@@ -90,9 +85,9 @@ def _all_items(documents: Documents, source: StacSource, bbox: Bounds, wanted: W
     """The items that the catalog gives for a region."""
     root = documents.json(documents.root)
     kind = root.get("type")
-    if not documents.local and link_of(root, "search"):
+    if not documents.local and links_of(root, "search"):
         yield from searched(documents, root, source, bbox, wanted)
-    elif kind in ("Catalog", "Collection", "Feature", "FeatureCollection") or link_of(root, "data"):
+    elif kind in ("Catalog", "Collection", "Feature", "FeatureCollection") or links_of(root, "data"):
         yield _walked(documents, root, source, bbox)
     else:
         raise CorruptInputError(
@@ -107,21 +102,30 @@ def _walked(documents: Documents, root: Mapping[str, Any], source: StacSource, b
     Lists of items, of an API without a search, are asked for the region's, page by page (OGC 17-069r4, 7.15).
     """
     found: list[Sourced] = []
-    passed_by: list[str] = []
+    passed_by = False
     seen = {documents.root}
-    waiting = [(dict(root), documents.root)]
+    waiting: list[tuple[Mapping[str, Any] | None, str]] = [(root, documents.root)]
     while waiting and len(found) <= source.max_items:
-        document, base = waiting.pop()
+        known, base = waiting.pop()
+        document = documents.json(base) if known is None else known
         if document.get("type") == "Feature":
-            found.append((document, base))
-        elif document.get("type") == "Collection" and not _may_hold(document, source, bbox):
-            passed_by.append(base)
-        else:
-            found += [(item, base) for item in dicts(document.get("features"))]
-            waiting += [
-                ({"type": "Collection"} | collection, base) for collection in dicts(document.get("collections"))
-            ]
-            waiting += _linked(documents, document, base, seen, bbox, passed_by)
+            found.append((dict(document), base))
+            continue
+        if document.get("type") == "Collection" and not _may_hold(document, source, bbox):
+            passed_by = True
+            continue
+        items = dicts(document.get("features"))
+        found += [(item, base if documents.local else address_of(item, base)) for item in items]
+        waiting += [({"type": "Collection"} | below, base) for below in dicts(document.get("collections"))]
+        for link in links_of(document, "item", "items", "child", "data", *(["next"] if items else [])):
+            url = joined(base, link["href"])
+            if url in seen:
+                continue
+            seen.add(url)
+            if link["rel"] == "items" and not documents.local:
+                # There may well be none here.
+                passed_by, url = True, with_query(url, {"limit": PAGE_ITEMS, "bbox": list(bbox)})
+            waiting.append((None, url))
         if len(seen) > 2 * source.max_items:
             raise SceneError(
                 f"{shown(documents.root)} has more than {2 * source.max_items} documents: name a collection.json "
@@ -135,33 +139,13 @@ def _walked(documents: Documents, root: Mapping[str, Any], source: StacSource, b
     return found
 
 
-def _linked(
-    documents: Documents, document: Mapping[str, Any], base: str, seen: set[str], bbox: Bounds, passed_by: list[str]
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """What the links of a document lead to that was not seen yet; lists without an item here are passed by."""
-    for link in dicts(document.get("links")):
-        relation, url = link.get("rel"), joined(base, str(link.get("href", "")))
-        if url in seen or relation not in RELATIONS or (relation == "next" and "features" not in document):
-            continue
-        seen.add(url)
-        if documents.local or relation not in ("items", "next"):
-            yield documents.json(url), url
-            continue
-        asked = with_query(url, {"limit": PAGE_ITEMS, "bbox": list(bbox)}) if relation == "items" else url
-        empty = True
-        for _, items, at in documents.pages(asked):
-            yield from (({**item, "type": "Feature"}, address_of(item, at)) for item in items)
-            empty = empty and not items
-        passed_by += [url] if empty else []
-
-
 def _may_hold(collection: Mapping[str, Any], source: StacSource, bbox: Bounds) -> bool:
     """Whether a collection is the wanted one and its extent, where it states one, reaches the region."""
     if source.collection is not None and collection.get("id") != source.collection:
         return False
     try:
         boxes = [[float(side) for side in box] for box in collection["extent"]["spatial"]["bbox"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return True
     flat = [(box[0], box[1], box[len(box) // 2], box[len(box) // 2 + 1]) for box in boxes if len(box) in (4, 6)]
     west, south, east, north = bbox

@@ -6,6 +6,7 @@ on this machine itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,11 @@ from skyscript_assets.lib.secrets import shown
 MAX_DOCUMENT_BYTES = 64 << 20
 STALL_S = 90.0
 """Seconds without a byte: a search of a large collection may take a minute until its first one."""
+
+Sourced = tuple[dict[str, Any], str]
+"""An item as JSON and the address that its links start at."""
+
+Pages = Iterator[tuple[dict[str, Any], list[Sourced]]]
 
 
 class Documents:
@@ -49,10 +55,8 @@ class Documents:
             raise CorruptInputError(f"{shown(url)} is no JSON object: no STAC")
         return value
 
-    def pages(
-        self, url: str, body: Mapping[str, Any] | None = None
-    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], str]]:
-        """The pages of a list of items: each document, its items, and the address that it was asked for at.
+    def pages(self, url: str, body: Mapping[str, Any] | None = None) -> Pages:
+        """The pages of a list of items: each document, and its items.
 
         The last one, and it alone, has no link `next`; whether it ends the list is for the caller to judge.
 
@@ -65,21 +69,21 @@ class Documents:
             page = self.json(url, body, headers)
             items = dicts(page.get("features"))
             names = tuple(str(item.get("id")) for item in items)
-            if names and names in seen:
+            if names in seen:
                 raise CorruptInputError(
                     f"{shown(url)}: the pages of its search go in circles ({names[0]} again): narrow the rules of the "
                     "source so that one page holds all, or tell its publisher"
                 )
             seen.add(names)
-            yield page, items, url
-            following = next((link for link in dicts(page.get("links")) if link.get("rel") == "next"), None)
-            if following is None or not names:
+            yield page, [(item, address_of(item, url)) for item in items]
+            following = links_of(page, "next")
+            if not following or not names:
                 return
-            asked, url = url, joined(url, str(following.get("href", "")))
-            more = following.get("body") or {}
-            body = ({**(body or {}), **more} if following.get("merge") else more) if is_post(following) else None
-            stated = following.get("headers") if same_host(asked, url) else None
-            headers = {name: str(value) for name, value in stated.items()} if isinstance(stated, dict) else {}
+            link, asked, url = following[0], url, joined(url, following[0]["href"])
+            more = mapping(link.get("body"))
+            body = ({**(body or {}), **more} if link.get("merge") else more) if is_post(link) else None
+            stated = mapping(link.get("headers")) if same_host(asked, url) else {}
+            headers = {name: str(value) for name, value in stated.items()}
 
     def _text(self, url: str, body: bytes | None, further: Mapping[str, str]) -> str:
         if urlsplit(url).scheme in ("http", "https"):
@@ -101,14 +105,27 @@ class Documents:
 
 
 def joined(base: str, href: str) -> str:
-    """The address of a link or asset as it stands in the document at `base`."""
-    if urlsplit(href).scheme or href.startswith("/vsi"):
-        return href
-    if urlsplit(base).scheme in ("http", "https"):
-        return urljoin(base, href)
-    path = Path(base).parent / href
-    # A reference escapes what an address may not hold (RFC 3986, 2.1); some tools write names of files as they are.
-    return str((path if path.exists() else Path(base).parent / unquote(href)).resolve())
+    """The address of a link or asset as it stands in the document at `base`; CorruptInputError where it is none."""
+    try:
+        href.encode()  # not all that JSON can escape is text
+        if urlsplit(href).scheme or href.startswith("/vsi"):
+            return href
+        if urlsplit(base).scheme in ("http", "https"):
+            return urljoin(base, href)
+        path = Path(base).parent / href
+        # A reference escapes what an address may not hold (RFC 3986, 2.1); some tools write names of files as they are.
+        return str((path if path.exists() else Path(base).parent / unquote(href)).resolve())
+    except (ValueError, OSError) as error:
+        raise CorruptInputError(f"{shown(base)} names {href[:200]!r}, which is no address ({error})") from error
+
+
+def address_of(item: Mapping[str, Any], url: str) -> str:
+    """The address that an item's links start at: its own, unless it names another server than it came from."""
+    for link in links_of(item, "self"):
+        with contextlib.suppress(CorruptInputError):
+            if same_host(own := joined(url, link["href"]), url):
+                return own
+    return url
 
 
 def same_host(one: str, other: str) -> bool:
@@ -131,7 +148,7 @@ def dicts(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def link_of(document: Mapping[str, Any], relation: str) -> str | None:
-    """The first address that a document states for a relation."""
-    links = (link for link in dicts(document.get("links")) if link.get("rel") == relation and link.get("href"))
-    return next((str(link["href"]) for link in links), None)
+def links_of(document: Mapping[str, Any], *relations: str) -> list[dict[str, Any]]:
+    """The links of a document, for one of some relations, that state an address."""
+    links = [link for link in dicts(document.get("links")) if link.get("rel") in relations]
+    return [link for link in links if link.get("href") and isinstance(link["href"], str)]

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.errors import CorruptInputError, SceneError, UnreachableError
+from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, UnreachableError
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.imagery.geotiff.describe import (
     Description,
@@ -234,7 +234,7 @@ class _Index:
             stated = Stated(self._search.key, source.gsd_m, source.scaling, source.nodata, item.calibration)
             found = _described(files, stated, source)
             footprint = None if found is None else _honest(item, found)
-        except (CorruptInputError, SceneError) as error:
+        except (CorruptInputError, SceneError, SettingsError) as error:  # of settings: an address that is none
             return str(error)
         if found is None:
             return None

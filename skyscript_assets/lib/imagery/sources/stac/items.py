@@ -18,7 +18,7 @@ from skyscript_assets.lib.imagery.geotiff.describe import Calibration
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 from skyscript_assets.lib.imagery.sources.stac.documents import dicts, joined, mapping
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
-from skyscript_assets.lib.secrets import without_secrets
+from skyscript_assets.lib.secrets import told, without_secrets
 
 VAGUE_LICENCES = frozenset({"", "proprietary", "various", "other"})
 """What STAC has for "see elsewhere": then the licence of the settings stands."""
@@ -78,7 +78,7 @@ def passing(item: Mapping[str, Any], base: str, source: StacSource, region: shap
 
 def item_id(item: Mapping[str, Any]) -> str:
     """The id of an item, cut to a readable length."""
-    return str(item.get("id", ""))[:200]
+    return told(str(item.get("id", "")), 200)
 
 
 def _asset(assets: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -109,12 +109,13 @@ def _calibration(properties: Mapping[str, Any], assets: Mapping[str, Any], sourc
 
 def _time(properties: Mapping[str, Any]) -> dt.datetime:
     """An item's time; the middle of start_datetime and end_datetime, or the one of them that it states."""
-    # RFC 3339 allows small letters and a leap second (5.6), which `fromisoformat` does not read.
-    names = ("datetime", "start_datetime", "end_datetime")
-    stated = [str(properties.get(name) or "").upper() for name in names]
-    stated = [re.sub(r"(:\d\d):60", r"\1:59", text) for text in stated]
+    stated = [str(properties.get(name) or "") for name in ("datetime", "start_datetime", "end_datetime")]
     try:
-        when, *stretch = (acquisition_time(dt.datetime.fromisoformat(text)) if text else None for text in stated)
+        # RFC 3339 allows small letters and a leap second (5.6), which `fromisoformat` does not read.
+        when, *stretch = (
+            acquisition_time(dt.datetime.fromisoformat(re.sub(r"(:\d\d):60", r"\1:59", text.upper()))) if text else None
+            for text in stated
+        )
     except ValueError:
         raise SceneError(f"it has no readable datetime, but {stated[0] or stated[1]!r}") from None
     known = [moment for moment in stretch if moment is not None]

@@ -20,12 +20,12 @@ from skyscript_assets.lib.errors import CorruptInputError, RefusedError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.sources.stac.documents import (
     Documents,
-    dicts,
+    Pages,
+    Sourced,
     is_post,
     joined,
-    link_of,
+    links_of,
     mapping,
-    same_host,
 )
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.secrets import shown
@@ -39,20 +39,14 @@ LARGE_PAGE_ITEMS = 1000
 CELL_DEG = 0.5
 """Longest side of a cell that is not cut further."""
 
-FIRST_DAYS = 64
-"""Days of the newest stretch of time; each further one has twice as many."""
+FIRST_DAYS, STRETCHES = 64, 9
+"""Days of the newest stretch of time, and how many stretches there are: each further one has twice as many days."""
 
-LONGEST_DAYS = 40 * 365
-CLOUD_PERCENT = (0, 1, 2, 5, 10, 20, 40, 70, 100)
+CLOUD_PERCENT = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 100.0)
 """Where stretches of cloud meet."""
 
 Rules = Mapping[str, Any]
 """Parameters of a search, as JSON of a POST has them."""
-
-Sourced = tuple[dict[str, Any], str]
-"""An item as JSON and the address that its links start at."""
-
-Pages = Iterator[tuple[dict[str, Any], list[dict[str, Any]], str]]
 
 Wanted = Callable[[shapely.Geometry], bool]
 """Whether some of a ground, in degrees, has fewer scenes yet than are wanted."""
@@ -67,7 +61,7 @@ def searched(
         CorruptInputError: a page comes a second time, or a full one names no next one and cannot be continued.
     """
     search = _Search(documents, root, source)
-    rules: dict[str, Any] = {"limit": PAGE_ITEMS, "bbox": list(bbox)}
+    rules: dict[str, Any] = {"limit": PAGE_ITEMS}
     rules |= {"collections": [source.collection]} if source.collection else {}
     if source.since is not None or source.until is not None:
         rules["datetime"] = _interval(source.since, source.until)
@@ -78,24 +72,21 @@ def searched(
     while cells:
         cell = cells.pop()
         here = rules | {"bbox": list(cell)}
-        first, rest = search.begun(here)
+        first, pages = search.begun(here)
         if not first and cell == bbox:
             search.check_collection(root)
-        clouds = search.can_query and all("eo:cloud_cover" in mapping(item.get("properties")) for item, _ in first)
-        stretches = _stretches(source, clouds=clouds)
-        if rest is None:
+        if pages is None:
             yield first
         elif halves := _halves(cell):
             cells += halves
-        elif len(stretches) == 1 and not stretches[0]:
-            yield first + search.all(rest, here, len(first))
         else:
-            for stretch in stretches:
+            clouds = search.can_query and all("eo:cloud_cover" in mapping(item.get("properties")) for item, _ in first)
+            for stretch in _stretches(source, clouds=clouds):
                 if not wanted(shapely.box(*cell)):
                     break
                 query = queried | stretch.get("query", {})
                 narrowed = here | stretch | ({"query": query} if query else {})
-                yield search.all(search.pages(narrowed), narrowed)
+                yield search.all(narrowed, pages if narrowed == here else None)
 
 
 def _halves(cell: Bounds) -> list[Bounds]:
@@ -112,22 +103,19 @@ def _halves(cell: Bounds) -> list[Bounds]:
 
 def _stretches(source: StacSource, *, clouds: bool) -> list[dict[str, Any]]:
     """Rules that divide a search, the preferred part first; one that leaves it whole where there is no way to."""
-    most = 100.0 if source.max_cloud_share is None else 100 * source.max_cloud_share
+    most = 100.0 if source.max_cloud_share is None else 100.0 * source.max_cloud_share
     whole = {"query": {"eo:cloud_cover": {"lte": most}}} if clouds and source.max_cloud_share is not None else {}
     if source.sort == "cloud":
-        edges = [float(edge) for edge in CLOUD_PERCENT if edge < most] + [most]
+        edges = [edge for edge in CLOUD_PERCENT if edge < most] + [most]
         # Both ends belong to a stretch: an item on an edge comes twice, and counts once.
         bands = [{"query": {"eo:cloud_cover": {"gte": low, "lte": high}}} for low, high in itertools.pairwise(edges)]
         return bands if clouds and bands else [whole]
-    end, days, stretches = source.until, FIRST_DAYS, []
-    while True:
-        last = end or dt.datetime.now(dt.UTC).date()
-        start = None if days > LONGEST_DAYS else last - dt.timedelta(days=days)
-        if start is None or (source.since is not None and start <= source.since):
-            stretches.append(whole | {"datetime": _interval(source.since, end)})
-            return stretches if source.sort == "newest" else stretches[::-1]
-        stretches.append(whole | {"datetime": _interval(start, end)})
-        end, days = start, 2 * days
+    today = source.until or dt.datetime.now(dt.UTC).date()
+    starts = [today - dt.timedelta(days=FIRST_DAYS * (2**number - 1)) for number in range(1, STRETCHES)]
+    starts = [day for day in starts if source.since is None or day > source.since]
+    ends = itertools.pairwise([source.until, *starts, source.since])
+    stretches = [whole | {"datetime": _interval(start, end)} for end, start in ends]
+    return stretches if source.sort == "newest" else stretches[::-1]
 
 
 def _interval(since: dt.date | None, until: dt.date | None) -> str:
@@ -138,17 +126,18 @@ def _interval(since: dt.date | None, until: dt.date | None) -> str:
 class _Search:
     def __init__(self, documents: Documents, root: Mapping[str, Any], source: StacSource) -> None:
         self._documents, self._source = documents, source
-        links = [link for link in dicts(root.get("links")) if link.get("rel") == "search" and link.get("href")]
-        link = next((link for link in links if is_post(link)), links[0])
-        self._url, self._post = joined(documents.root, str(link["href"])), is_post(link)
-        self.can_query = any(str(name).endswith("item-search#query") for name in root.get("conformsTo") or ())
+        links = links_of(root, "search")
+        link = next(filter(is_post, links), links[0])
+        self._url, self._post = joined(documents.root, link["href"]), is_post(link)
+        self.can_query = "item-search#query" in str(root.get("conformsTo"))
 
     def check_collection(self, root: Mapping[str, Any]) -> None:
         """Raise CorruptInputError where there is no collection of the source's name: it would seem an empty one."""
-        if (listed := link_of(root, "data")) is None or self._source.collection is None:
+        if not (listed := links_of(root, "data")) or self._source.collection is None:
             return
+        below = joined(self._documents.root, listed[0]["href"]).rstrip("/")
         try:
-            self._documents.json(f"{joined(self._documents.root, listed)}/{quote(self._source.collection)}")
+            self._documents.json(f"{below}/{quote(self._source.collection)}")
         except RefusedError as error:
             raise CorruptInputError(
                 f"{shown(self._documents.root)} has no collection {self._source.collection!r} ({error.status}): "
@@ -156,22 +145,21 @@ class _Search:
             ) from error
 
     def begun(self, rules: Rules) -> tuple[list[Sourced], Pages | None]:
-        """The first page, and the pages that follow; None where it is all that there is."""
-        pages = self.pages(rules)
-        page, items, url = next(pages)
-        more = bool(items) and link_of(page, "next") is not None
-        complete = not more and not self._lacks(page, len(items), len(items), rules)
-        return self._sourced(items, url), None if complete else pages
+        """The first page, and all pages, this one among them; None where it is all that there is."""
+        pages = self._pages(rules)
+        page, items = next(pages)
+        more = (items and links_of(page, "next")) or self._lacks(page, len(items), len(items), rules)
+        return items, itertools.chain([(page, items)], pages) if more else None
 
-    def all(self, pages: Pages, rules: Rules, before: int = 0) -> list[Sourced]:
-        """The items of pages, `before` of which were there already."""
+    def all(self, rules: Rules, pages: Pages | None) -> list[Sourced]:
+        """The items of all pages, asked for unless they are given; of more than `max_items` only what is known then."""
         found: list[Sourced] = []
         complete = False
-        for page, items, url in pages:
-            found += self._sourced(items, url)
+        for page, items in pages or self._pages(rules):
+            found += items
             if len(found) > self._source.max_items:
                 return found
-            complete = not self._lacks(page, len(items), before + len(found), rules)
+            complete = not self._lacks(page, len(items), len(found), rules)
         return found if complete else self._by_id(rules)
 
     def _lacks(self, page: Mapping[str, Any], items: int, found: int, rules: Rules) -> bool:
@@ -185,39 +173,26 @@ class _Search:
         """The items of a server that names no next page (planetary-computer-apis#274), in the order of ids."""
         found: list[Sourced] = []
         last = ""
-        while self.can_query and len(found) <= self._source.max_items:
+        while self.can_query:
             after = {"id": {"gt": last}} if last else {}
             ordered = {"limit": LARGE_PAGE_ITEMS, "sortby": [{"field": "id", "direction": "asc"}]}
-            _, items, url = next(self.pages({**rules, **ordered, "query": rules.get("query", {}) | after}))
-            names = [str(item.get("id")) for item in items]
-            if not names:
+            _, items = next(self._pages({**rules, **ordered, "query": rules.get("query", {}) | after}))
+            if not items or len(found) > self._source.max_items:
                 return found
+            names = [str(item.get("id")) for item, _ in items]
             if names != sorted(names) or names[0] <= last:
                 break
-            found += self._sourced(items, url)
+            found += items
             last = names[-1]
-        if len(found) > self._source.max_items:
-            return found
         raise CorruptInputError(
             f"{shown(self._url)}: a full page names no next one, and the server cannot be asked by id for what comes "
             "after it: items would be lost; narrow the rules of the source, or tell its publisher"
         )
 
-    def pages(self, rules: Rules) -> Pages:
-        """The pages of a search."""
+    def _pages(self, rules: Rules) -> Pages:
         if self._post:
             return self._documents.pages(self._url, rules)
         return self._documents.pages(with_query(self._url, rules))
-
-    def _sourced(self, items: list[dict[str, Any]], url: str) -> list[Sourced]:
-        return [(item, address_of(item, url)) for item in items]
-
-
-def address_of(item: Mapping[str, Any], url: str) -> str:
-    """The address that an item's links start at: its own, unless it names another server than it came from."""
-    links = (link.get("href") for link in dicts(item.get("links")) if link.get("rel") == "self")
-    own = joined(url, str(next(links, None) or ""))
-    return own if same_host(own, url) else url
 
 
 def with_query(url: str, rules: Rules) -> str:
