@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import tempfile
 import time
@@ -67,6 +68,11 @@ def rows(table: pa.Table, limit: int = 20) -> dg.MetadataValue:
     head = table.slice(0, limit).to_pylist()
     records = [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in head]
     return dg.MetadataValue.table(records, _table_schema(table.schema))
+
+
+def json_file(path: Path) -> dg.MetadataValue:
+    """What a JSON file holds."""
+    return dg.MetadataValue.json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def parquet_rows(path: Path, columns: list[str] | None = None, limit: int = 12) -> dg.MetadataValue:

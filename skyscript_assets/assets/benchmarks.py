@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import dagster as dg
@@ -25,7 +24,6 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 from skyscript_assets.partitions import Partition, Scheme
@@ -46,24 +44,15 @@ def _data_config(settings: Settings, partition: Partition) -> DataConfig:
     return DataConfig(benchmark=benchmark, shared=settings.shared, depends_on=depends_on)
 
 
-def _needs_scenes(settings: Settings, partition: Partition, key: OutputKey) -> bool:
-    return key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from
-
-
-def _data_preview(run: Run[DataConfig]) -> dict[str, dg.MetadataValue]:
-    described = json.loads((run.out / "benchmark.json").read_text(encoding="utf-8"))
-    return {"benchmark": dg.MetadataValue.json(described)}
-
-
 @asset(
     Scheme.BENCHMARK,
     group="benchmarks",
     kinds=["parquet"],
     upstream=("scene_index",),
-    needs=_needs_scenes,
+    needs=lambda settings, partition, key: key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from,
     tables={"items.parquet": ITEM_SCHEMA},
     config=_data_config,
-    preview=_data_preview,
+    preview=lambda run: {"benchmark": metadata.json_file(run.out / "benchmark.json")},
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or what others publish."""
@@ -87,11 +76,6 @@ def _evaluation_config(settings: Settings, partition: Partition) -> EvaluationCo
     )
 
 
-def _evaluation_preview(run: Run[EvaluationConfig]) -> dict[str, dg.MetadataValue]:
-    scores = json.loads((run.out / "scores.json").read_text(encoding="utf-8"))
-    return {"scores": dg.MetadataValue.json(scores)}
-
-
 @asset(
     Scheme.BENCHMARK_MODEL,
     group="benchmarks",
@@ -99,26 +83,16 @@ def _evaluation_preview(run: Run[EvaluationConfig]) -> dict[str, dg.MetadataValu
     upstream=("benchmark_data", "trained_checkpoint", "pretrained_weights"),
     config=_evaluation_config,
     code_version="2",
-    preview=_evaluation_preview,
+    preview=lambda run: {"scores": metadata.json_file(run.out / "scores.json")},
     pool="training",
 )
 def benchmark_scores(run: Run[EvaluationConfig]) -> Counts:
     """Zero-shot and retrieval figures of a model on a benchmark, per class, with intervals."""
-    benchmark, _ = run.partition
-    config = run.config
-    base = config.base
+    config, base = run.config, run.config.base
     encoder = load_checkpoint(run.input("trained_checkpoint"), base.base, base.weights, base.file(run))
-    scores = evaluate(
-        benchmark,
-        run.input("benchmark_data"),
-        encoder,
-        config.recipe,
-        run.store.cache("benchmark_features"),
-        config.bootstrap,
-        run.out,
-        run.progress,
-    )
-    return scores.counts
+    data, cache = run.input("benchmark_data"), run.store.cache("benchmark_features")
+    how = (config.recipe, cache, config.bootstrap, run.out, run.progress)
+    return evaluate(run.partition[0], data, encoder, *how).counts
 
 
 def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
@@ -169,5 +143,4 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
 )
 def scoreboard(run: Run[Board]) -> Counts:
     """Every model against every benchmark, the controls, paired comparisons and the published figures."""
-    scores = {(benchmark, model): folder for (benchmark, model), folder in run.folders("benchmark_scores").items()}
-    return write_scoreboard(scores, run.config, run.out)
+    return write_scoreboard(run.pairs("benchmark_scores"), run.config, run.out)

@@ -12,28 +12,25 @@ from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.settings.base import read_yaml
-from skyscript_assets.lib.settings.load import GivenFile, Settings
+from skyscript_assets.lib.settings.load import GivenFile
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
 
 
-def _rules_file(settings: Settings, partition: Partition) -> GivenFile:  # noqa: ARG001
-    return GivenFile.of(settings, settings.plant.captions.rules)
-
-
-@asset(Scheme.SINGLE, group="captions", kinds=["yaml"], config=_rules_file)
+@asset(
+    Scheme.SINGLE,
+    group="captions",
+    kinds=["yaml"],
+    config=lambda settings, _: GivenFile.of(settings, settings.plant.captions.rules),
+)
 def caption_rules(run: Run[GivenFile]) -> Counts:
     """The rules that turn tags into phrases, as given by the settings."""
     path = run.config.path
     read_yaml(path, CaptionRules)
     shutil.copyfile(path, run.out / "caption_rules.yaml")
     return {"bytes": path.stat().st_size}
-
-
-def _caption_settings(settings: Settings, partition: Partition) -> CaptionSettings:  # noqa: ARG001
-    return settings.plant.captions
 
 
 def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
@@ -53,7 +50,7 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     code_version="3",
     tables={"captions.parquet": CAPTION_SCHEMA},
     columns_from={"image_chips": ["chip_id"]},
-    config=_caption_settings,
+    config=lambda settings, _: settings.plant.captions,
     unique="chip_id",
     empty="warns",
     preview=_captions_preview,

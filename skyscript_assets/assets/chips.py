@@ -88,10 +88,6 @@ def _plan_config(settings: Settings, partition: Partition) -> PlanConfig:
     )
 
 
-def _needs_offsets_to_apply(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
-    return key.asset != "scene_offsets" or settings.plant.plan.apply_offsets
-
-
 def plan_materials(run: Run[PlanConfig]) -> tuple[Ground, PlanInputs, PlanRules]:
     """What the plan of a run's region and source is made from."""
     region, source = run.partition
@@ -125,7 +121,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     group="imagery",
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "region_overlap", "sampling_snapshot", "scene_index", "scene_offsets"),
-    needs=_needs_offsets_to_apply,
+    needs=lambda settings, _, key: key.asset != "scene_offsets" or settings.plant.plan.apply_offsets,
     code_version="5",
     tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
     columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
@@ -151,9 +147,7 @@ class CutConfig(Model):
 def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
     plant = settings.plant
     return CutConfig(
-        chips=plant.chips,
-        source=settings.sources[partition[1]],
-        max_failed_share=plant.failures.max_failed_share,
+        chips=plant.chips, source=settings.sources[partition[1]], max_failed_share=plant.failures.max_failed_share
     )
 
 

@@ -73,10 +73,6 @@ def image_sources(run: Run[SourcesConfig]) -> Counts:
     return facts
 
 
-def _scene_config(settings: Settings, partition: Partition) -> SourceConfig:
-    return SourceConfig.of(settings, partition[1])
-
-
 def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
     return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
 
@@ -86,9 +82,8 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns += ["licence", "attribution", "synthetic"]
     shown = {}
     if (run.out / "painting.json").exists():
-        painted = json.loads((run.out / "painting.json").read_text(encoding="utf-8"))
         overview = metadata.image(run.out / "overview.jpg", "Synthetic orthophoto")
-        shown = {"synthetic orthophoto": overview, "painting": dg.MetadataValue.json(painted)}
+        shown = {"synthetic orthophoto": overview, "painting": metadata.json_file(run.out / "painting.json")}
     shown |= {
         "map": metadata.drawn(lambda path: plot_scenes(run.out, run.region_bbox(), path), "Footprints of the scenes"),
         "scenes": metadata.parquet_rows(run.out / "scenes.parquet", columns),
@@ -108,7 +103,7 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     after=("region_overlap", "sampling_snapshot", "caption_rules", "pretrained_weights"),
     needs=_needs_objects_to_paint,
     tables={"scenes.parquet": SCENE_SCHEMA},
-    config=_scene_config,
+    config=lambda settings, partition: SourceConfig.of(settings, partition[1]),
     empty="warns",
     more_checks=(checks.IMAGES_USABLE,),
     preview=_scene_preview,
@@ -174,5 +169,5 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
 def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
     objects, scenes = run.input("osm_objects") / "objects.parquet", run.input("scene_index")
-    reader = partial(open_scene, source=run.config.source)
+    reader = partial(open_scene, source=run.config.source, cache=run.store.cache("tiles"))
     return vars(write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader))

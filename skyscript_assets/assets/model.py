@@ -14,14 +14,7 @@ from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_feature
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
 from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.models import (
-    AlignRecipe,
-    Base,
-    ClipRecipe,
-    JointBase,
-    PackagedWeights,
-    TrainedModel,
-)
+from skyscript_assets.lib.settings.models import AlignRecipe, Base, ClipRecipe, JointBase, PackagedWeights, TrainedModel
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
@@ -159,13 +152,8 @@ def _needs_of_recipe(settings: Settings, partition: Partition, key: OutputKey) -
     model = settings.models[partition[0]]
     if key.asset in ("chip_features", "image_chips") and model.sources and key.partition[1] not in model.sources:
         return False
-    match model.recipe:
-        case AlignRecipe():
-            return key.asset in ("pretrained_weights", "training_manifest", "chip_features")
-        case ClipRecipe():
-            return key.asset in ("pretrained_weights", "training_manifest", "image_chips")
-        case _:
-            return key.asset == "pretrained_weights"
+    read = {"align": ("training_manifest", "chip_features"), "clip": ("training_manifest", "image_chips")}
+    return key.asset in ("pretrained_weights", *read.get(model.recipe.kind, ()))
 
 
 def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]:
@@ -189,12 +177,9 @@ def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
     """A model trained by its recipe on the share of pairs that it names; a baseline is its base as it is."""
     model = run.config.model
     base = run.config.base.load(model.seed, run)
-    match model.recipe:
-        case AlignRecipe():
-            manifest = run.input("training_manifest") / "manifest.parquet"
-            return vars(train_alignment(manifest, run.pairs("chip_features"), base, model, run.out, run.progress))
-        case ClipRecipe():
-            manifest = run.input("training_manifest") / "manifest.parquet"
-            return vars(train_clip(manifest, run.pairs("image_chips"), base, model, run.out, run.progress))
-        case _:
-            return vars(write_untrained(base, model, run.out))
+    if not isinstance(model.recipe, AlignRecipe | ClipRecipe):
+        return vars(write_untrained(base, model, run.out))
+    aligned = isinstance(model.recipe, AlignRecipe)
+    train, read = (train_alignment, "chip_features") if aligned else (train_clip, "image_chips")
+    manifest = run.input("training_manifest") / "manifest.parquet"
+    return vars(train(manifest, run.pairs(read), base, model, run.out, run.progress))

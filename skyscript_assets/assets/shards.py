@@ -11,18 +11,9 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.plant import ShardSettings
-from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
-
-
-def _shard_settings(settings: Settings, partition: Partition) -> ShardSettings:  # noqa: ARG001
-    return settings.plant.shards
-
-
-def _shards_preview(run: Run[ShardSettings]) -> dict[str, dg.MetadataValue]:
-    return {"preview": metadata.parquet_rows(run.out / "samples.parquet")}
 
 
 @asset(
@@ -32,10 +23,10 @@ def _shards_preview(run: Run[ShardSettings]) -> dict[str, dg.MetadataValue]:
     upstream=("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects"),
     tables={"samples.parquet": SAMPLE_SCHEMA},
     columns_from={"chip_plan": ["chip_id"]},
-    config=_shard_settings,
+    config=lambda settings, _: settings.plant.shards,
     unique="chip_id",
     empty="warns",
-    preview=_shards_preview,
+    preview=lambda run: {"preview": metadata.parquet_rows(run.out / "samples.parquet")},
 )
 def caption_shards(run: Run[ShardSettings]) -> Counts:
     """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""

@@ -16,11 +16,7 @@ from skyscript_assets.lib.settings.models import Base, PackagedWeights
 from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.embedding import load_encoder
-from skyscript_assets.lib.tags.groundability import (
-    GROUNDABILITY_SCHEMA,
-    LabelFiles,
-    decide_groundability,
-)
+from skyscript_assets.lib.tags.groundability import GROUNDABILITY_SCHEMA, LabelFiles, decide_groundability
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
@@ -62,19 +58,6 @@ class VocabularyConfig(Model):
     rare_below: int
 
 
-def _vocabulary_config(settings: Settings, partition: Partition) -> VocabularyConfig:  # noqa: ARG001
-    return VocabularyConfig(sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below)
-
-
-def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValue]:
-    return {
-        "tag counts": metadata.drawn(lambda path: plot_tag_counts(run.out, path), "Most frequent tags"),
-        "most frequent tags": metadata.rows(most_frequent_tags(run.out)),
-        "text tags": metadata.rows(text_tags_by_reason(run.out)),
-        "tags that come together": metadata.parquet_rows(run.out / "cooccurrence.parquet", limit=8),
-    }
-
-
 @asset(
     Scheme.SINGLE,
     group="tags",
@@ -87,8 +70,15 @@ def _vocabulary_preview(run: Run[VocabularyConfig]) -> dict[str, dg.MetadataValu
         "plannable.parquet": PLANNABLE_SCHEMA,
         "cooccurrence.parquet": COOCCURRENCE_SCHEMA,
     },
-    config=_vocabulary_config,
-    preview=_vocabulary_preview,
+    config=lambda settings, _: VocabularyConfig(
+        sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below
+    ),
+    preview=lambda run: {
+        "tag counts": metadata.drawn(lambda path: plot_tag_counts(run.out, path), "Most frequent tags"),
+        "most frequent tags": metadata.rows(most_frequent_tags(run.out)),
+        "text tags": metadata.rows(text_tags_by_reason(run.out)),
+        "tags that come together": metadata.parquet_rows(run.out / "cooccurrence.parquet", limit=8),
+    },
 )
 def tag_vocabulary(run: Run[VocabularyConfig]) -> Counts:
     """How often every key=value occurs, by region and kind, how large its objects are, which come together."""
@@ -152,13 +142,6 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     return vars(decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out))
 
 
-def _snapshot_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
-    return {
-        "tags by resolution": metadata.rows(tags_by_gsd(run.out)),
-        "preview": metadata.parquet_rows(run.out / "snapshot.parquet", limit=8),
-    }
-
-
 @asset(
     Scheme.SINGLE,
     group="tags",
@@ -166,7 +149,10 @@ def _snapshot_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     upstream=("tag_vocabulary", "tag_groundability"),
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
     frozen_as=lambda settings: settings.plant.plan.snapshot,
-    preview=_snapshot_preview,
+    preview=lambda run: {
+        "tags by resolution": metadata.rows(tags_by_gsd(run.out)),
+        "preview": metadata.parquet_rows(run.out / "snapshot.parquet", limit=8),
+    },
 )
 def sampling_snapshot(run: Run[None]) -> Counts:
     """The counts and decisions that plans use, frozen under the name in the settings until another is chosen."""

@@ -1,5 +1,6 @@
 """The stages `scene_index` and `image_chips` on a tile service, run and run again as the plant does."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,19 @@ def server() -> Iterator[TileServer]:
 
 @pytest.fixture
 def settings_with(tmp_path: Path, server: TileServer) -> Callable[..., Settings]:
-    """Makes the settings of a region without objects and a tile service over it."""
+    """Makes the settings of a region of some houses and a tile service over it."""
     path = tmp_path / "here.osm.pbf"
     header = osmium.io.Header().add_box(osmium.osm.Box(24.935, 60.165, 24.945, 60.170))
+    houses = list(itertools.product(range(8), range(8)))
     with osmium.SimpleWriter(path, header=header) as writer:
-        writer.add_node(osmium.osm.mutable.Node(id=1, version=1, location=(24.94, 60.167)))
+        for house, (x, y) in enumerate(houses):
+            for corner, (east, north) in enumerate(((0, 0), (5, 0), (5, 3), (0, 3)), start=4 * house + 1):
+                place = (24.9353 + 0.0012 * x + 1e-4 * east, 60.1653 + 0.0006 * y + 1e-4 * north)
+                writer.add_node(osmium.osm.mutable.Node(id=corner, version=1, location=place))
+        for house in range(len(houses)):
+            refs = [4 * house + corner for corner in (1, 2, 3, 4, 1)]
+            way = osmium.osm.mutable.Way(id=house + 1, version=1, nodes=refs, tags={"building": "yes"})
+            writer.add_way(way)
 
     def make(**facts: Any) -> Settings:
         files = demo_files()
@@ -106,6 +115,21 @@ def test_a_retry_asks_for_tiles_of_what_failed_alone(
     names = {path.name for path in store.folder(OutputKey("image_chips", PARTITION)).iterdir()}
     tables = {"chips.parquet", "failures.parquet", "output.json", "accepted.jpg", "rejected.jpg"}
     assert names == {*tables, "part-00000.tar", "part-00001.tar", "part-00002.tar"}
+
+
+def test_offsets_and_chips_share_the_tiles_of_a_service(
+    server: TileServer, settings_with: Callable[..., Settings], store: Store
+) -> None:
+    settings = settings_with()
+    for stage in ("osm_extract", "osm_objects"):
+        run(settings, store, stage, ("here",))
+    run(settings, store, "scene_index")
+    server.tiles.clear()
+    run(settings, store, "scene_offsets")
+    asked = len(server.tiles)
+    assert asked > 4
+    Outputs(STAGES, settings, store).materialize(STAGES["scene_offsets"], PARTITION, force=True)
+    assert len(server.tiles) == asked
 
 
 def test_how_a_service_is_asked_makes_nothing_stale_and_what_it_is_asked_for_does(

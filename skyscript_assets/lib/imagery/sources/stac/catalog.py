@@ -13,14 +13,7 @@ import shapely
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SkyScriptError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.imagery.sources.stac.documents import (
-    Documents,
-    Sourced,
-    address_of,
-    dicts,
-    joined,
-    links_of,
-)
+from skyscript_assets.lib.imagery.sources.stac.documents import Documents, Sourced, address_of, dicts, joined, links_of
 from skyscript_assets.lib.imagery.sources.stac.items import Item, item_id, passing
 from skyscript_assets.lib.imagery.sources.stac.search import PAGE_ITEMS, Wanted, searched, with_query
 from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
