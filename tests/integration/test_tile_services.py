@@ -28,10 +28,9 @@ from skyscript_assets.lib.errors import (
 )
 from skyscript_assets.lib.imagery.reader import GeoBox, Pixels
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
-from skyscript_assets.lib.imagery.sources.kind import Search, open_scene
+from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.services import client as client_module
 from skyscript_assets.lib.imagery.sources.services import reader as reader_module
-from skyscript_assets.lib.imagery.sources.services.index import index_service
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
 from skyscript_assets.lib.imagery.sources.services.settings import Service, WcsSource, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
@@ -86,7 +85,7 @@ def index(tmp_path: Path, cache: Path) -> Callable[..., tuple[dict[str, Any], li
     def run(source: Service, bbox: tuple[float, float, float, float] = HELSINKI) -> tuple[dict[str, Any], list[Scene]]:
         out = tmp_path / "scenes"
         out.mkdir(exist_ok=True)
-        summary = index_service(Search("here", "T", source, SETTINGS.shared, bbox, out, cache=cache))
+        summary = source_kind(source.kind).index(Search("here", "T", source, SETTINGS.shared, bbox, out, cache=cache))
         return summary, read_scenes(out)
 
     return run

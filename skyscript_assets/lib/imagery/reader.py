@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -277,6 +277,30 @@ class SceneReader(abc.ABC):
             except (rasterio.errors.CRSError, ValueError) as error:
                 raise SceneError(f"a box on scene {self.scene.scene_id} states no readable CRS ({error})") from error
         return self._crs_of[text]
+
+
+def assembled(window: Window, shape: tuple[int, int], block: Callable[[int, int], Pixels | None]) -> Pixels:
+    """A window of an image put together from blocks of a shape (rows, columns).
+
+    `block` gives the pixels of that in some row and column of blocks, None where it holds no data.
+    """
+    column, row, width, height = window
+    rgb = np.zeros((height, width, 3), dtype=np.uint8)
+    mask: NDArray[np.bool_] | None = None
+    rows, columns = shape
+    for y in range(row // rows, (row + height - 1) // rows + 1):
+        top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
+        for x in range(column // columns, (column + width - 1) // columns + 1):
+            left, right = max(column, x * columns), min(column + width, (x + 1) * columns)
+            pixels = block(y, x)
+            target = (slice(top - row, bottom - row), slice(left - column, right - column))
+            origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
+            if pixels is not None:
+                rgb[target] = pixels.rgb[origin]
+            if pixels is None or pixels.mask is not None:
+                mask = np.ones((height, width), dtype=bool) if mask is None else mask
+                mask[target] = False if pixels is None else pixels.valid[origin]
+    return Pixels(rgb, mask)
 
 
 def _blank(box: GeoBox) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

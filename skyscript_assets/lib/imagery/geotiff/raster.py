@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError
 from skyscript_assets.lib.imagery.geotiff.decode import tiff_blocks
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
+from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window, assembled
 from skyscript_assets.lib.imagery.scenes import Scene
 
 MAX_BLOCK_BYTES = 1 << 29
@@ -248,7 +248,8 @@ class RasterReader(SceneReader):
     def read_inside(self, window: Window) -> Pixels:
         """Pixels of a window of the image, as it is stored."""
         try:
-            return self._from_cells(window)
+            identity, decode = self._identity, self._decode
+            return assembled(window, self._cell, lambda y, x: BLOCKS.get((identity, y, x), lambda: decode(y, x)))
         except CorruptInputError:
             # A cell that cannot be decoded may well be sound in the window that is wanted.
             return self.read_plainly(window)
@@ -263,25 +264,6 @@ class RasterReader(SceneReader):
 
         raw, valid = read_raw(self._image, self.scene.nodata, RasterWindow(*window))
         return to_pixels(raw, valid, self.scene)
-
-    def _from_cells(self, window: Window) -> Pixels:
-        """Put a window of the image together from decoded cells."""
-        column, row, width, height = window
-        rgb = np.empty((height, width, 3), dtype=np.uint8)
-        mask: NDArray[np.bool_] | None = None
-        rows, columns = self._cell
-        for y in range(row // rows, (row + height - 1) // rows + 1):
-            top, bottom = max(row, y * rows), min(row + height, (y + 1) * rows)
-            for x in range(column // columns, (column + width - 1) // columns + 1):
-                left, right = max(column, x * columns), min(column + width, (x + 1) * columns)
-                cell = BLOCKS.get((self._identity, y, x), functools.partial(self._decode, y, x))
-                target = (slice(top - row, bottom - row), slice(left - column, right - column))
-                origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
-                rgb[target] = cell.rgb[origin]
-                if cell.mask is not None:
-                    mask = np.ones((height, width), dtype=bool) if mask is None else mask
-                    mask[target] = cell.mask[origin]
-        return Pixels(rgb, mask)
 
     def _decode(self, y: int, x: int) -> Pixels:
         """The cell in row y and column x of cells; of one at the edge, no more than the image has may be used."""

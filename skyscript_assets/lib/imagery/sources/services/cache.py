@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from skyscript_assets.lib.files import replacing
@@ -13,14 +12,9 @@ KEPT_SHARE = 0.8
 """Share of the limit down to which old tiles are removed, so that it is not reached again at once."""
 
 
-@contextlib.contextmanager
-def shared_folder(cache: Path | None) -> Iterator[Path]:
+def shared_folder(cache: Path | None) -> contextlib.AbstractContextManager[Path | str]:
     """The cache's folder, or a passing one where there is none."""
-    if cache is not None:
-        yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="skyscript-") as folder:
-        yield Path(folder)
+    return contextlib.nullcontext(cache) if cache is not None else tempfile.TemporaryDirectory(prefix="skyscript-")
 
 
 class TileCache:

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from skyscript_assets.lib.imagery.sources.kind import INTERNET, Reading, Search,
 from skyscript_assets.lib.imagery.sources.services.cache import shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import EDGE_PIECES, TileRange, nearest_grid, web_mercator_grid
-from skyscript_assets.lib.imagery.sources.services.layer import WORLD, ServedLayer
+from skyscript_assets.lib.imagery.sources.services.layer import WORLD, Served, ServedLayer
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
 from skyscript_assets.lib.imagery.sources.services.settings import Service, WcsSource, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.imagery.sources.services.tile import TileAddress, fetch_tile
@@ -32,7 +33,7 @@ MAX_SCENE_PX = (1 << 31) - 1
 """Most columns or rows of a scene: its table holds them as 32-bit integers."""
 
 
-def index_service(search: Search[Any]) -> dict[str, Any]:
+def index_service(search: Search[Any], served: Served) -> dict[str, Any]:
     """Write `scenes.parquet`: a scene of the tiles over a region, or none where the service ends before it.
 
     One tile is fetched, the one at the centre: a service that refuses, or sends something else than tiles of the stated
@@ -52,10 +53,10 @@ def index_service(search: Search[Any]) -> dict[str, Any]:
     """
     key, source = search.key, search.source
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(shared_folder(search.cache))
+        folder = Path(stack.enter_context(shared_folder(search.cache)))
         client = Client(source, key, folder)
         ground = _clipped(search.ground, WORLD)
-        layer = None if ground.is_empty else _served(source, key, ground, client)
+        layer = None if ground.is_empty else served(source, key, ground, client)
         if layer is not None:
             area = layer.grid.crs.area_of_use
             ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else WORLD)
@@ -77,19 +78,7 @@ def _clipped(ground: shapely.Geometry, limits: shapely.Geometry) -> shapely.Geom
     return common if common.area > 0 else shapely.Polygon()
 
 
-def _served(source: Service, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
-    match source:
-        case WmtsSource():
-            return served_by_wmts(source, key, ground, client)
-        case WmsSource():
-            return served_by_wms(source, key, ground, client)
-        case WcsSource():
-            return served_by_wcs(source, key, ground, client)
-        case XyzSource():
-            return _served_as_xyz(source, key, ground)
-
-
-def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry) -> ServedLayer:
+def _served_as_xyz(source: XyzSource, key: str, ground: shapely.Geometry, _: Client) -> ServedLayer:
     """The zoom of a template that is nearest to the wanted resolution."""
     zooms = [web_mercator_grid(zoom, source.tile_px) for zoom in range(source.max_zoom + 1)]
     grid = nearest_grid(zooms, source.gsd_m, ground, f"source {key} up to zoom {source.max_zoom}")
@@ -159,10 +148,10 @@ def _first_tile(client: Client, scene: Scene) -> str:
     return "image" if pixels is not None and bool(np.any(pixels.valid)) else "no data"
 
 
-def _kind(settings: type[Service]) -> SourceKind[Any]:
+def _kind(settings: type[Service], served: Served) -> SourceKind[Any]:
     return SourceKind(
         settings=settings,
-        index=index_service,
+        index=lambda search: index_service(search, served),
         open_scene=TileReader,
         requirements=lambda source, _shared: [INTERNET, *of_variable(source.api_key_variable, "the service's key")],
         # The tiles of a WMTS are taken for the usual ones: their size is in its capabilities alone.
@@ -170,4 +159,5 @@ def _kind(settings: type[Service]) -> SourceKind[Any]:
     )
 
 
-XYZ, WMTS, WMS, WCS = _kind(XyzSource), _kind(WmtsSource), _kind(WmsSource), _kind(WcsSource)
+XYZ, WMTS = _kind(XyzSource, _served_as_xyz), _kind(WmtsSource, served_by_wmts)
+WMS, WCS = _kind(WmsSource, served_by_wms), _kind(WcsSource, served_by_wcs)

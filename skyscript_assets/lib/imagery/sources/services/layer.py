@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import shapely
 
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.imagery.scenes import acquisition_time
+from skyscript_assets.lib.imagery.sources.services.client import Client
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid
 from skyscript_assets.lib.imagery.sources.services.settings import OgcSource
 
@@ -41,6 +42,11 @@ class ServedLayer:
     datetime: dt.datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     terms: str = ""
+
+
+Served = Callable[[Any, str, shapely.Geometry, Client], ServedLayer]
+"""The layer of a service as a protocol has it: of a source, by its key, over a region's ground in degrees, as the
+client is told; SceneError where the layer, or what is wanted of it, is not offered, and what `Client` raises."""
 
 
 def choose(wanted: str | None, offered: Sequence[str], default: str | None, what: str) -> str:

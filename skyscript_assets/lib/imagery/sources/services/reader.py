@@ -12,11 +12,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from skyscript_assets.lib.cache import Cache
 from skyscript_assets.lib.errors import CorruptInputError, UnreachableError
-from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window
+from skyscript_assets.lib.imagery.reader import Pixels, SceneReader, Window, assembled
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.services.cache import TileCache, shared_folder
 from skyscript_assets.lib.imagery.sources.services.client import Client
@@ -57,7 +55,7 @@ class TileReader(SceneReader):
         Raises:
             SettingsError: the key of the service is missing.
         """
-        folder = stack.enter_context(shared_folder(self._folder))
+        folder = Path(stack.enter_context(shared_folder(self._folder)))
         self._client = Client(self._source, self.scene.source, folder)
         self._cache = TileCache(folder / self.scene.fingerprint[:16], self._source.cache_mb * 1_000_000)
         stack.callback(self._cache.prune)
@@ -84,20 +82,12 @@ class TileReader(SceneReader):
 
     def read_inside(self, window: Window) -> Pixels:
         """Pixels of a window of the image, put together from its tiles."""
-        column, row, width, height = window
-        rgb, valid = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=bool)
-        for place in self._places(window):
-            tile = self._recent.get(place, functools.partial(self._kept, place))
-            if tile is None:
-                continue
-            # Where the tile's upper left pixel lies in the window.
-            x = (place[0] - self._address.first_column) * self._address.width - column
-            y = (place[1] - self._address.first_row) * self._address.height - row
-            left, top = max(0, x), max(0, y)
-            right, bottom = min(width, x + self._address.width), min(height, y + self._address.height)
-            inside = (slice(top - y, bottom - y), slice(left - x, right - x))
-            rgb[top:bottom, left:right], valid[top:bottom, left:right] = tile.rgb[inside], tile.valid[inside]
-        return Pixels(rgb, valid)
+
+        def tile(row: int, column: int) -> Pixels | None:
+            place = self._address.first_column + column, self._address.first_row + row
+            return self._recent.get(place, functools.partial(self._kept, place))
+
+        return assembled(window, self.block_shape, tile)
 
     def _places(self, window: Window) -> list[Place]:
         """The tiles under a window, row by row."""

@@ -21,17 +21,10 @@ VERSION = "2.0.1"
 
 
 def served_by_wcs(source: WcsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
-    """A coverage of a WCS; an edge that is narrower than a subset is left out.
+    """A coverage of a WCS (`layer`): see `Served`; an edge that is narrower than a subset is left out.
 
-    Args:
-        source: Address, coverage (`layer`), values of axes besides the two of the ground, such as time.
-        key: The source's key.
-        ground: The region's ground, degrees.
-        client: Asks the service.
-
-    Raises:
-        SceneError: the coverage is not offered, has no square pixels in a projected CRS, or another resolution; and
-            what `Client.capabilities` raises.
+    `dimensions` are values of axes besides the two of the ground, such as time. A SceneError, too, is a coverage
+    without square pixels in a projected CRS, or of another resolution.
     """
     asked = {"SERVICE": "WCS", "VERSION": VERSION, "COVERAGEID": source.layer}
     described = client.capabilities(

@@ -30,18 +30,9 @@ Path = tuple[Element, ...]
 
 
 def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
-    """The layer of a WMS on a grid of the wanted resolution.
+    """The layer of a WMS on a grid of the wanted resolution: see `Served`.
 
     The grid starts at the origin of the CRS, so that regions and runs that meet share it.
-
-    Args:
-        source: Address, layer, version, CRS and what else is wanted.
-        key: The source's key.
-        ground: The region's ground, degrees.
-        client: Asks the service.
-
-    Raises:
-        SceneError: the layer, or what is wanted of it, is not offered; and what `Client.capabilities` raises.
     """
     url = with_query(source.url, {"SERVICE": "WMS", "REQUEST": "GetCapabilities", "VERSION": source.version})
     capabilities = client.capabilities(url, "WMS", ("WMS_Capabilities", "WMT_MS_Capabilities"))

@@ -17,6 +17,7 @@ from skyscript_assets.lib.geometry import metres_per_unit, parse_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
 from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
 from skyscript_assets.lib.imagery.sources.services.layer import (
+    WORLD,
     ServedLayer,
     box_of,
     choose,
@@ -34,16 +35,9 @@ MAX_TILE_PX = 4096
 
 
 def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:
-    """The layer of a WMTS at the resolution nearest to the wanted one.
+    """The layer of a WMTS at the resolution nearest to the wanted one: see `Served`.
 
-    Args:
-        source: Address (of the service or of its capabilities), layer, and what else is wanted.
-        key: The source's key.
-        ground: The region's ground, degrees.
-        client: Asks the service.
-
-    Raises:
-        SceneError: the layer, or what is wanted of it, is not offered; and what `Client.capabilities` raises.
+    The source's address is that of the service or of its capabilities.
     """
     url = source.url
     if not url.partition("?")[0].endswith(".xml"):
@@ -79,7 +73,7 @@ def _ground(layer: Element) -> shapely.Geometry:
         found = box_of(*corners) if len(corners) == 4 else None
         if found is not None:
             return found
-    return shapely.box(-180, -90, 180, 90)
+    return WORLD
 
 
 # ------------------------------------------------------------------------------------------------------------- matrices
