@@ -21,12 +21,11 @@ from skyscript_assets.demo.painter.grid import FILE_TILE_PX, Grid, make_grid
 from skyscript_assets.demo.painter.looks import SURFACE_NAMES
 from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.files import file_sha256, picture_file, write_json
-from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.scenes import Scene, acquisition_time, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, SourceKind
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.progress import Progress
 
 if TYPE_CHECKING:
     from skyscript_assets.demo.painter.painting import Painting
@@ -65,30 +64,11 @@ class PaintingSummary:
     surface_share: dict[str, float]
 
 
-def paint_scene(
-    region: str,
-    key: str,
-    source: SyntheticSource,
-    bbox: Bounds,
-    objects_path: Path,
-    out: Path,
-    split_zoom: int = 16,
-    progress: Progress = silent,
-) -> PaintingSummary:
-    """Paint the scene of a region.
+def paint_scene(search: Search[SyntheticSource]) -> PaintingSummary:
+    """Paint the scene of a region; palette and sun vary by the Web Mercator cells of the split.
 
     Writes `scene.tif` (uint8 RGB), `surfaces.tif` (uint8 codes in the same grid), `surfaces.json` (code to name),
     `scenes.parquet` (one row), `painting.json` (the report) and `overview.jpg`.
-
-    Args:
-        region: Region key.
-        key: Source key.
-        source: Date, sun, seed, colours, rates and GSD.
-        bbox: Ground to paint: (west, south, east, north), EPSG:4326.
-        objects_path: `objects.parquet` of the region.
-        out: An existing folder.
-        split_zoom: Zoom of the Web Mercator cells by which palette and sun vary.
-        progress: Told the painted blocks.
 
     Returns:
         Counts, also in `painting.json`.
@@ -102,11 +82,13 @@ def paint_scene(
     from skyscript_assets.demo.painter.objects import read_objects
     from skyscript_assets.demo.painter.painting import make_painting
 
-    grid = make_grid(bbox, source.gsd_m, f"{region} x {key}")
-    objects, counts = read_objects(objects_path, grid, source.seed, source.omit_share, source.displace_share)
-    painting = make_painting(grid, objects, source, split_zoom, bbox)
-    scene_id = f"{region}_{key}_{source.datetime:%Y%m%d}"
-    crowns, pixels = _paint(painting, out, scene_id, progress)
+    assert search.objects is not None, "a painted source needs the region's objects"
+    source, out = search.source, search.out
+    grid = make_grid(search.bbox, source.gsd_m, f"{search.region} x {search.key}")
+    objects, counts = read_objects(search.objects, grid, source.seed, source.omit_share, source.displace_share)
+    painting = make_painting(grid, objects, source, search.shared.zoom, search.bbox)
+    scene_id = f"{search.region}_{search.key}_{source.datetime:%Y%m%d}"
+    crowns, pixels = _paint(painting, out, scene_id, search.progress)
     summary = PaintingSummary(
         scene_id=scene_id,
         width=grid.width,
@@ -122,11 +104,11 @@ def paint_scene(
         surface_share={name: round(int(pixels[code]) / int(pixels.sum()), 6) for code, name in SURFACE_NAMES.items()},
     )
     what = "A synthetic orthophoto, painted from OpenStreetMap objects; not a photograph."
-    origin = {"region": region, "source": key, "settings": source.model_dump(mode="json")}
+    origin = {"region": search.region, "source": search.key, "settings": source.model_dump(mode="json")}
     report = {"what": what, "painter_version": PAINTER_VERSION} | origin | asdict(summary)
     write_json(out / REPORT_FILE, report)
     write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})
-    write_scenes(out, [_scene(region, key, source, grid, bbox, scene_id, out / SCENE_FILE)])
+    write_scenes(out, [_scene(search, grid, scene_id)])
     return summary
 
 
@@ -181,44 +163,31 @@ def _profile(grid: Grid, bands: int) -> dict[str, Any]:
     return _TILED | _DEFLATED | size | place | {"photometric": "rgb" if bands == 3 else "minisblack"}
 
 
-def _scene(
-    region: str, key: str, source: SyntheticSource, grid: Grid, bbox: Bounds, scene_id: str, picture: Path
-) -> Scene:
+def _scene(search: Search[SyntheticSource], grid: Grid, scene_id: str) -> Scene:
     """The scene; its footprint is the region's box, since the canvas beyond it lacks the objects of the neighbours."""
-    when = source.datetime
+    when = search.source.datetime
     when = when if isinstance(when, dt.datetime) else dt.datetime.combine(when, dt.time(10))
-    return Scene(
+    return search.scene(
         scene_id=scene_id,
-        region=region,
-        source=key,
-        kind=source.kind,
         datetime=acquisition_time(when),
-        footprint=shapely.box(*bbox),
+        footprint=shapely.box(*search.bbox),
         cloud_share=0.0,
         gsd_m=grid.gsd_m,
         crs=f"EPSG:{grid.epsg}",
         transform=grid.transform,
         width=grid.width,
         height=grid.height,
-        hrefs=(picture.name,),
-        fingerprint=file_sha256(picture),
-        licence=source.licence,
-        attribution=source.attribution,
+        hrefs=(SCENE_FILE,),
+        fingerprint=file_sha256(search.out / SCENE_FILE),
         synthetic=True,
     )
-
-
-def _index(search: Search[SyntheticSource]) -> dict[str, Any]:
-    assert search.objects is not None, "a painted source needs the region's objects"
-    where = (search.region, search.key, search.source, search.bbox, search.objects, search.out)
-    return vars(paint_scene(*where, search.shared.zoom, search.progress))
 
 
 KIND = SourceKind(
     settings=SyntheticSource,
     version=PAINTER_VERSION,
     reads=lambda _source, shared: {"zoom": shared.zoom},
-    index=_index,
+    index=lambda search: vars(paint_scene(search)),
     open_scene=lambda scene, _source, _cache: RasterReader(scene),
     needs_objects=True,
 )

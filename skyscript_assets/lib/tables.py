@@ -64,13 +64,7 @@ def rows_to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Ta
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table and check its columns.
-
-    Raises:
-        UpstreamMissingError: the file does not exist.
-        CorruptInputError: the file is not a whole Parquet file.
-        OutputSchemaError: a column of `schema` is missing or of another type.
-    """
+    """Read a table and check its columns. Raises what `check_table` does."""
     check_table(path, schema, columns)
     try:
         return pq.read_table(path, columns=list(columns) if columns else None)
@@ -82,9 +76,7 @@ def read_geometry(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
     """Read the geometry of some rows, rising, of `objects.parquet`; of the other rows few are in memory at a time.
 
     Raises:
-        UpstreamMissingError: the file does not exist.
-        CorruptInputError: the file is not a whole Parquet file, or a geometry is not WKB.
-        OutputSchemaError: there is no geometry.
+        CorruptInputError: a geometry is not WKB; and what `check_table` raises.
     """
     check_table(path, columns=["geometry"])
     scanner = pyarrow.dataset.dataset(path).scanner(columns=["geometry"], batch_readahead=4)

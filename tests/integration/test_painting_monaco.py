@@ -14,6 +14,7 @@ from rasterio.warp import transform_geom
 from skyscript_assets.demo.painter.objects import role_of
 from skyscript_assets.demo.scene import PaintingSummary, paint_scene
 from skyscript_assets.demo.settings import SyntheticSource
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import write_objects
@@ -43,7 +44,8 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         omit_share=0.0,
         displace_share=0.0,
     )
-    return folder, paint_scene("monaco", "SYN", source, HARBOUR.bounds, folder / "objects.parquet", folder)
+    where = {"bbox": HARBOUR.bounds, "out": folder, "objects": folder / "objects.parquet"}
+    return folder, paint_scene(Search("monaco", "SYN", source, shared_in(osm), **where))
 
 
 def test_the_harbour_is_water_and_the_old_town_is_not(monaco: tuple[Path, PaintingSummary]) -> None:

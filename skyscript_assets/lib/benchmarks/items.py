@@ -215,13 +215,7 @@ def read_model(path: Path, model: type[J]) -> J:
 
 
 def read_items(folder: Path) -> pa.Table:
-    """The items of a benchmark without their images.
-
-    Raises:
-        UpstreamMissingError: there are none.
-        CorruptInputError: the table is broken.
-        OutputSchemaError: another version wrote it.
-    """
+    """The items of a benchmark without their images. Raises what `read_table` does."""
     columns = [name for name in ITEM_SCHEMA.names if name != "image"]
     return read_table(folder / ITEMS_FILE, ITEM_SCHEMA, columns)
 
@@ -264,9 +258,7 @@ def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
         classes: Class names in the order of the scores.
 
     Raises:
-        UpstreamMissingError: there are none.
-        CorruptInputError: the table is broken, or its scores do not fit the classes.
-        OutputSchemaError: another version wrote it.
+        CorruptInputError: the scores do not fit the classes; and what `read_table` raises.
     """
     table = read_table(folder / ITEMS_FILE, SCORE_SCHEMA)
     scores = table["scores"].to_pylist()

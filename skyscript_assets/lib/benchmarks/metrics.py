@@ -79,14 +79,7 @@ def average_precision(truth: BoolArray, scores: Floats, draws: Draws | None = No
     """Average precision of each class: precision at each distinct score, weighted by the gain in recall there.
 
     The step-wise sum of scikit-learn's `average_precision_score`, without interpolation; tied items share one step.
-
-    Args:
-        truth: Which items have which class, [items, classes].
-        scores: Scores of the items, [items, classes], finite.
-        draws: Samples of the items; default: every item once.
-
-    Returns:
-        [samples, classes]; NaN where a sample lacks positives or negatives of a class.
+    Arguments and returns are those of `roc_auc`.
     """
 
     def of_class(ranked: _Ranked, draws: Draws) -> Array:

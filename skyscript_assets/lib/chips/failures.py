@@ -89,11 +89,5 @@ def _reason(error: BaseException) -> str:
 
 
 def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
-    """The failures of a folder of chips, rows by chip id.
-
-    Raises:
-        UpstreamMissingError: there is no table.
-        CorruptInputError: it is not a whole Parquet file.
-        OutputSchemaError: another version wrote it.
-    """
+    """The failures of a folder of chips, rows by chip id. Raises what `read_table` does."""
     return {row["chip_id"]: row for row in read_table(folder / FAILURES_FILE, FAILURE_SCHEMA).to_pylist()}

@@ -81,16 +81,14 @@ def sheet_preview(
 ) -> bytes:
     """A small sheet as JPEG bytes, at most `limit_bytes` long; empty where there is nothing to show.
 
+    Raises what `write_sheets` does.
+
     Args:
         chips_folder: `image_chips` of a region and source.
         plan_folder: `chip_plan` of the same.
         limit_bytes: Longest preview.
         captions: Caption by chip id, below each chip; chips without one are left out. None: the stratum is shown.
         rejected: Whether the rejected chips are shown, not the accepted ones.
-
-    Raises:
-        UpstreamMissingError: a table or a tar part is missing.
-        CorruptInputError: a stored chip is no JPEG.
     """
     chips = _read(chips_folder, plan_folder)
     note = _reasons(chips) if rejected else ""

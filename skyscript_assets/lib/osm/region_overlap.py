@@ -46,12 +46,7 @@ def write_region_overlap(
         out: Existing folder for the table.
 
     Returns:
-        Counts.
-
-    Raises:
-        UpstreamMissingError: a table is missing.
-        CorruptInputError: a table is not whole.
-        OutputSchemaError: a table lacks a column.
+        Counts. Raises what `read_table` does.
     """
     ids = read_table(objects, columns=["object_id"])["object_id"].combine_chunks()
     found = OVERLAP_SCHEMA.empty_table()

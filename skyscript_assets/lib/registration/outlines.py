@@ -130,13 +130,7 @@ class Outlines:
 
 
 def read_outlines(path: Path) -> Outlines:
-    """Buildings and motor roads of `objects.parquet` that can be seen from above.
-
-    Raises:
-        UpstreamMissingError: there is no table.
-        CorruptInputError: it is damaged, or a geometry in it is not WKB.
-        OutputSchemaError: another version wrote it.
-    """
+    """Buildings and motor roads of `objects.parquet` that can be seen from above. Raises what `read_geometry` does."""
     table = read_table(path, OBJECT_SCHEMA, ["object_id", "tags"])
     keys = (pc.is_valid(pc.map_lookup(table["tags"], key, "first")) for key in ("building", "highway"))
     rows = np.flatnonzero(pc.or_(*keys).to_numpy())

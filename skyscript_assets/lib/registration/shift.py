@@ -59,12 +59,6 @@ def move(lonlat: FloatArray, shift: Shift) -> FloatArray:
 
 
 def read_shifts(folder: Path) -> dict[str, Shift]:
-    """The shifts of a `scene_offsets` folder that were estimated, by scene.
-
-    Raises:
-        UpstreamMissingError: there is no table.
-        CorruptInputError: it is not a whole Parquet file.
-        OutputSchemaError: another version wrote it.
-    """
+    """The shifts of a `scene_offsets` folder that were estimated, by scene. Raises what `read_table` does."""
     rows = read_table(folder / OFFSETS_FILE, OFFSET_SCHEMA, ["scene_id", "dx_m", "dy_m"]).to_pylist()
     return {row["scene_id"]: (row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None}

@@ -16,10 +16,6 @@ from skyscript_assets.lib.settings.base import Model, Shared, seen
 S = TypeVar("S", bound=Model)
 
 
-def _reads_nothing(described: Model, shared: Shared) -> dict[str, Any]:  # noqa: ARG001
-    return {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[S]):
     """What every kind tells of itself, whatever it is a kind of.
@@ -32,7 +28,7 @@ class Kind(Generic[S]):
 
     settings: type[S]
     version: str = "1"
-    reads: Callable[[S, Shared], dict[str, Any]] = _reads_nothing
+    reads: Callable[[S, Shared], dict[str, Any]] = lambda _described, _shared: {}
 
     def depends_on(self, described: S, shared: Shared) -> dict[str, Any]:
         """What the content depends on beside inputs and code of the stage: a change makes it stale.

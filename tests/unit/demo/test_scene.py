@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from skyscript_assets.demo.scene import PaintingSummary, paint_scene
 from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import read_scenes
+from skyscript_assets.lib.imagery.sources.kind import Search
 from skyscript_assets.lib.tables import TAGS_TYPE, rows_to_table, write_table
+from tests.workshop import shared_in
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary())])
 EAST, NORTH = 500_000.0, 6_700_000.0
@@ -89,9 +92,13 @@ def source(**changes: Any) -> SyntheticSource:
     return SyntheticSource(**(values | changes))
 
 
+def search(objects: Path, out: Path, **changes: Any) -> Search[SyntheticSource]:
+    return Search("village", "SYN", source(**changes), shared_in(out), BBOX, out, objects=objects)
+
+
 def paint(folder: Path, objects: Path, **changes: Any) -> tuple[Path, PaintingSummary]:
     folder.mkdir()
-    return folder, paint_scene("village", "SYN", source(**changes), BBOX, objects, folder)
+    return folder, paint_scene(search(objects, folder, **changes))
 
 
 def surface_at(folder: Path, x: float, y: float) -> str:
@@ -272,15 +279,7 @@ def test_the_sun_puts_the_shadow_on_the_other_side(objects: Path, tmp_path: Path
 def test_progress_is_told_block_by_block(objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(painter_grid, "BLOCK_PX", 256)
     told: list[tuple[int, int, str]] = []
-    paint_scene(
-        "village",
-        "SYN",
-        source(),
-        BBOX,
-        objects,
-        tmp_path,
-        progress=lambda done, total, unit: told.append((done, total, unit)),
-    )
+    paint_scene(replace(search(objects, tmp_path), progress=lambda *what: told.append(what)))
     assert told == [(n, 4, "blocks") for n in (1, 2, 3, 4)]
 
 
@@ -306,24 +305,30 @@ def test_an_object_that_spans_a_continent_is_cut_before_it_is_projected(tmp_path
 
 def test_a_painting_that_is_too_large_is_refused_with_the_remedy(objects: Path, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="raise gsd_m of the source or split the region"):
-        paint_scene("land", "SYN", source(gsd_m=0.1), (24.0, 60.0, 26.0, 61.0), objects, tmp_path)
+        paint_scene(replace(search(objects, tmp_path, gsd_m=0.1), bbox=(24.0, 60.0, 26.0, 61.0)))
 
 
 def test_an_empty_box_is_refused(objects: Path, tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="no ground to paint"):
-        paint_scene("land", "SYN", source(), (24.0, 60.0, 24.0, 60.0), objects, tmp_path)
+        paint_scene(replace(search(objects, tmp_path), bbox=(24.0, 60.0, 24.0, 60.0)))
 
 
 def test_missing_foreign_and_damaged_objects_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UpstreamMissingError):
-        paint_scene("village", "SYN", source(), BBOX, tmp_path / "objects.parquet", tmp_path)
+        paint_scene(search(tmp_path / "objects.parquet", tmp_path))
     write_table(tmp_path / "foreign.parquet", pa.table({"object_id": ["a1"], "tags": ["x"], "geometry": [b""]}))
     with pytest.raises(OutputSchemaError):
-        paint_scene("village", "SYN", source(), BBOX, tmp_path / "foreign.parquet", tmp_path)
+        paint_scene(search(tmp_path / "foreign.parquet", tmp_path))
     rows = [{"object_id": "a1", "tags": {"building": "yes"}, "geometry": b"no wkb"}]
     write_table(tmp_path / "broken.parquet", rows_to_table(rows, SCHEMA))
     with pytest.raises(CorruptInputError, match="not WKB"):
-        paint_scene("village", "SYN", source(), BBOX, tmp_path / "broken.parquet", tmp_path)
+        paint_scene(search(tmp_path / "broken.parquet", tmp_path))
+
+
+def test_the_credit_line_is_filled_in_and_a_guess_is_called_one(objects: Path, tmp_path: Path) -> None:
+    folder, _ = paint(tmp_path / "out", objects, attribution="{dataset}, {month}/{year}", date_is="guess")
+    (scene,) = read_scenes(folder)
+    assert (scene.attribution, scene.date_is) == ("Synthetic, 07/2020", "guess")
 
 
 def test_a_date_without_a_time_counts_as_ten_in_the_morning(painted: tuple[Path, Any]) -> None:
