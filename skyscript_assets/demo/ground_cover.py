@@ -301,8 +301,6 @@ def _read_windows(
 
 def _draw(scene: Scene, cell: tuple[int, int], cuts: list[Cut], limit: int | None) -> list[Cut]:
     """At most `limit` windows of a cell, chosen by a hash of their place, in the order of the grid."""
-    if limit is None or len(cuts) <= limit:
-        return cuts
     order = sorted(cuts, key=lambda cut: unit_hash("window", scene.region, scene.source, *cell, cut[0].row, cut[0].col))
     return sorted(order[:limit], key=lambda cut: (cut[0].row, cut[0].col))
 

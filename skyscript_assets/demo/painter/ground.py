@@ -15,8 +15,8 @@ from skyscript_assets.demo.painter.objects import MapObject
 from skyscript_assets.demo.painter.props import add_cars
 from skyscript_assets.demo.painter.shapes import Frame, beside, frame_of, line_parts, stations
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.osm.meaning import layer_of, number
-from skyscript_assets.lib.osm.roads import is_motor_road, road_class, road_width_m
+from skyscript_assets.lib.osm.meaning import is_yes, layer_of, number
+from skyscript_assets.lib.osm.roads import road_class, road_width_m
 
 _CROPS: tuple[RGB, ...] = ((140, 146, 92), (176, 164, 116), (104, 124, 72), (122, 134, 82), (150, 134, 112))
 """Colours of fields: unripe and ripe grain, green crops, bare soil."""
@@ -124,7 +124,7 @@ def add_road(studio: Studio, item: MapObject) -> None:
     for wider_m, band, order in bands:
         strips = shapely.buffer(lines, (width + wider_m) / 2, quad_segs=3, cap_style="flat" if level else "round")
         studio.add(built(level), strips, band, order)
-    if is_motor_road(item.tags):
+    if is_yes(item.tags, "highway") and road.rank >= 20:
         studio.roads.extend((line, width, level) for line in lines)
     lanes, white = int(number(item.tags, "lanes", 1, 10) or 2), plain(_WHITE, DECK_M * level, None, 0.75)
     for line in lines if name in _MARKED and width >= 6.0 else []:

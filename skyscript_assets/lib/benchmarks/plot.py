@@ -29,13 +29,11 @@ def draw_board(rows: Sequence[Row], chances: Mapping[str, float], path: Path) ->
             no scores.
         path: Where the PNG ends.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = {benchmark: ranked(rows, benchmark) for benchmark in chances}
     heights = [FRAME_IN + ROW_IN * len(best_first) for best_first in panels.values()] or [FRAME_IN]
     figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
     if panels:
         grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
         for (benchmark, best_first), axes in zip(panels.items(), grid[:, 0], strict=True):

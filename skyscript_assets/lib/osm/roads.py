@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skyscript_assets.lib.osm.meaning import Tags, is_yes, number
+from skyscript_assets.lib.osm.meaning import Tags, number
 
 
 class RoadClass(NamedTuple):
@@ -65,8 +65,3 @@ def road_width_m(tags: Tags, road: RoadClass) -> float:
     if lanes is not None and road.rank >= 20:
         return max(3.4, 3.2 * lanes + (2.5 if road.rank >= 29 else 0.6))
     return road.width_m
-
-
-def is_motor_road(tags: Tags) -> bool:
-    """Whether cars drive on it."""
-    return is_yes(tags, "highway") and road_class(tags)[1].rank >= 20

@@ -117,11 +117,9 @@ class SceneOffset:
         """The row of the table."""
         found = asdict(self)
         best, best_px = found.pop("best"), found.pop("best_px")
-        believed = self.status == "estimated"
-        dx_m, dy_m = best if believed else (None, None)
-        dx_px, dy_px = best_px if believed else (None, None)
-        shift = {"dx_m": dx_m, "dy_m": dy_m, "dx_px": dx_px, "dy_px": dy_px}
-        return found | shift | {"windows": list(self.windows)}
+        shift = (*best, *best_px) if self.status == "estimated" else [None] * 4
+        named = dict(zip(("dx_m", "dy_m", "dx_px", "dy_px"), shift, strict=True))
+        return found | named | {"windows": list(self.windows)}
 
 
 def write_offsets(

@@ -92,18 +92,6 @@ PACKAGED_PROFILES = Path(__file__).resolve().parents[2] / "settings"
 """Folder of the packaged profiles and of the label and rule files they share."""
 
 
-def packaged_or_path(settings: Settings, name: str) -> Path:
-    """A label or rule file: the profile's own of that name or path, else the packaged one.
-
-    Raises:
-        SettingsError: neither exists.
-    """
-    for candidate in (settings.shared.resolve(name), PACKAGED_PROFILES / name):
-        if candidate.is_file():
-            return candidate
-    raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
-
-
 class GivenFile(Model):
     """A file that people wrote: what is in it counts, not where it lies."""
 
@@ -112,13 +100,15 @@ class GivenFile(Model):
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> GivenFile:
-        """The profile's own file of a name, else the packaged one.
+        """A label or rule file: the profile's own of that name or path, else the packaged one.
 
         Raises:
             SettingsError: neither exists.
         """
-        path = packaged_or_path(settings, name)
-        return cls(path=path, sha256=file_sha256(path))
+        for path in (settings.shared.resolve(name), PACKAGED_PROFILES / name):
+            if path.is_file():
+                return cls(path=path, sha256=file_sha256(path))
+        raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
 
 
 def load_settings(folder: Path) -> Settings:

@@ -135,11 +135,6 @@ def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.ran
     return (x0, y0, x0 + crop_width, y0 + crop_height)
 
 
-def resize(image: UInt8Array, box: Box, size: int) -> Image.Image:
-    """A box of an image as a square of `size` pixels, bicubic with antialiasing."""
-    return Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
-
-
 def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Random brightness, contrast and saturation, each by a factor in 1 ± `JITTER`.
 
@@ -183,6 +178,7 @@ def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rn
     Returns:
         uint8 array (size, size, 3).
     """
-    height, width = image.shape[:2]
-    view = colour_jitter(resize(image, focus_crop(width, height, focus, rng), size), rng)
+    box = focus_crop(image.shape[1], image.shape[0], focus, rng)
+    crop = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    view = colour_jitter(crop, rng)
     return np.asarray(view.transpose(turn) if (turn := ROTATIONS[int(rng.integers(4))]) is not None else view)

@@ -70,7 +70,9 @@ class SparseCopy:
         self._known = False
         self.size = 0
         self._file = self._new_file()
-        head = self._first_bytes()
+        head = self._asked(0, HEAD_BYTES, MAX_WHOLE_BYTES).body
+        self._known = True
+        self._keep(0, head)
         self.fingerprint = hashlib.sha256(self.size.to_bytes(8, "big") + head[:HEAD_BYTES]).hexdigest()
         self.directories = read_directories(self._read, self.name)
         end = max(directory.end for directory in self.directories)
@@ -123,12 +125,6 @@ class SparseCopy:
             return tempfile.NamedTemporaryFile(prefix="skyscript-remote-", suffix=".tif")
         except OSError as error:
             raise _no_space(error) from error
-
-    def _first_bytes(self) -> bytes:
-        answer = self._asked(0, HEAD_BYTES, MAX_WHOLE_BYTES)
-        self._known = True
-        self._keep(0, answer.body)
-        return answer.body
 
     def _asked(self, begin: int, end: int, limit: int) -> http.Answer:
         headers = {"Range": f"bytes={begin}-{end - 1}"}

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.settings.base import BBox
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings, packaged_or_path
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, GivenFile, load_settings
 from skyscript_assets.lib.settings.plant import PlanSettings, SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.settings.sources import SOURCE_KINDS
@@ -273,9 +273,9 @@ def test_boxes_that_only_touch_share_no_ground() -> None:
 def test_a_profile_s_own_file_wins_over_the_packaged_one(profile: Path) -> None:
     settings = load_settings(profile)
     (profile / "mine.csv").write_text("x", encoding="utf-8")
-    assert packaged_or_path(settings, "mine.csv") == (profile / "mine.csv").resolve()
+    assert GivenFile.of(settings, "mine.csv").path == (profile / "mine.csv").resolve()
     with pytest.raises(SettingsError, match="nothing.csv"):
-        packaged_or_path(settings, "nothing.csv")
+        GivenFile.of(settings, "nothing.csv")
 
 
 @pytest.mark.parametrize("name", ["europe/liechtenstein", "russia", "north-america/us/rhode-island"])

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-import numpy as np
 import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -15,7 +14,7 @@ from pyproj.exceptions import CRSError
 from skyscript_assets.lib.errors import SceneError
 from skyscript_assets.lib.geometry import metres_per_unit, parse_crs
 from skyscript_assets.lib.imagery.sources.services.client import Client, followed, with_query
-from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid, project
+from skyscript_assets.lib.imagery.sources.services.grid import TileGrid, TileRange, nearest_grid
 from skyscript_assets.lib.imagery.sources.services.layer import (
     WORLD,
     ServedLayer,
@@ -139,19 +138,8 @@ def _grid(matrix: Element, link: Element, crs: CRS, swaps: bool, ground: shapely
     corners = [(second, first), (first, second)] if swaps else [(first, second), (second, first)]
     grids = [TileGrid(name, crs, left, top, pixel, *tile, limits) for left, top in corners]
     # Some services state corners in the other order than their CRS has; then the grid lies elsewhere altogether.
-    rightly, otherwise = (_lies_under(grid, ground) for grid in grids)
+    rightly, otherwise = (grid.tiles_over(ground) is not None for grid in grids)
     return grids[1] if otherwise and not rightly else grids[0]
-
-
-def _lies_under(grid: TileGrid, ground: shapely.Geometry) -> bool:
-    """Whether a grid reaches the ground at all, whatever tiles are missing in it."""
-    places = project(ground, grid.crs)
-    if grid.limits is None or len(places) == 0:
-        return False
-    end_x = grid.left + (grid.limits.column + grid.limits.columns) * grid.tile_width * grid.pixel
-    end_y = grid.top - (grid.limits.row + grid.limits.rows) * grid.tile_height * grid.pixel
-    x, y = places.T
-    return bool(np.any((x >= grid.left) & (x <= end_x) & (y <= grid.top) & (y >= end_y)))
 
 
 def _limits(link: Element, name: str, whole: TileRange) -> TileRange:
