@@ -84,4 +84,4 @@ def training_manifest(run: Run[None]) -> Counts:
         for pair, plan in run.pairs("chip_plan").items()
         if pair in chips and pair in captions and pair in scores
     }
-    return write_manifest(folders, run.out)
+    return write_manifest(folders, run.out, run.progress)

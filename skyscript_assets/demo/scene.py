@@ -74,10 +74,7 @@ def paint_scene(search: Search[SyntheticSource]) -> PaintingSummary:
         Counts, also in `painting.json`.
 
     Raises:
-        SceneError: the ground is empty or too large for one painting.
-        UpstreamMissingError: there is no `objects.parquet`.
-        CorruptInputError: it is damaged.
-        OutputSchemaError: another version wrote it.
+        SceneError: the ground is empty or too large for one painting; and what `read_objects` raises.
     """
     from skyscript_assets.demo.painter.objects import read_objects
     from skyscript_assets.demo.painter.painting import make_painting

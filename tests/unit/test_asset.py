@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,11 @@ def test_every_stage_says_what_it_is_and_where_its_body_stands() -> None:
         taken = {column for columns in stage.columns_from.values() for column in columns}
         assert not stage.tables or taken <= set(next(iter(stage.tables.values())).names), stage.name
         assert {*stage.columns_from} <= {*PLANT_STAGES}, stage.name
+
+
+@pytest.mark.parametrize("stage", PLANT_STAGES.values(), ids=PLANT_STAGES)
+def test_what_can_tell_its_progress_is_given_the_listener_by_which_a_run_is_stopped(stage: Stage) -> None:
+    code = stage.build.__code__
+    called = [stage.build.__globals__.get(name) for name in code.co_names]
+    if any("progress" in inspect.signature(function).parameters for function in called if inspect.isfunction(function)):
+        assert "progress" in code.co_names

@@ -15,7 +15,6 @@ from skyscript_assets.demo.painter import kernels as k
 from skyscript_assets.demo.painter.grid import Block, Geometries
 from skyscript_assets.demo.painter.kernels import F64, I32
 from skyscript_assets.demo.painter.looks import F32, MATERIALS, Look, Season, srgb_to_linear
-from skyscript_assets.demo.painter.shapes import segments
 from skyscript_assets.lib.geometry import Bounds
 
 if TYPE_CHECKING:
@@ -112,8 +111,10 @@ class Studio:
         self.add(stage, bands, replace(look, opacity=look.opacity * width_m / width))
 
     def dashes(self, stage: Stage, at: tuple[F64, F64, F64, F64], half_m: float, width_m: float, look: Look) -> None:
-        """Add straight lines by their middles and directions (x, y, ux, uy)."""
-        self.stroke(stage, segments(*at, half_m), width_m, look)
+        """Add straight lines of a half length by their middles and unit vectors (x, y, ux, uy), which broadcast."""
+        x, y, ux, uy = at
+        ends = [np.stack([x + side * ux, y + side * uy], axis=-1) for side in (-half_m, half_m)]
+        self.stroke(stage, shapely.linestrings(np.stack(ends, axis=1)), width_m, look)
 
     def layers(self, season: Season, bounds: Bounds) -> dict[Stage, Layer]:
         """All shapes as layers in painting order, cut to a box in local metres."""

@@ -55,9 +55,7 @@ def read_objects(
     Only what touches the canvas is counted. Seed and id decide what is left out or moved.
 
     Raises:
-        UpstreamMissingError: the table does not exist.
-        OutputSchemaError: another version wrote it.
-        CorruptInputError: it is damaged, or a geometry in it is not WKB.
+        CorruptInputError: a geometry is not WKB; and what `read_table` raises.
     """
     table = read_table(path, _SCHEMA, _SCHEMA.names).sort_by("object_id")
     try:

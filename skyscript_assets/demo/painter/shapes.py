@@ -52,12 +52,6 @@ def rectangles(
     return np.asarray(shapely.polygons(corners))
 
 
-def segments(x: F64, y: F64, ux: npt.ArrayLike, uy: npt.ArrayLike, half_m: float) -> Geometries:
-    """Straight lines by middle, unit vector and half length."""
-    ends = [np.stack([x + side * np.asarray(ux), y + side * np.asarray(uy)], axis=-1) for side in (-half_m, half_m)]
-    return np.asarray(shapely.linestrings(np.stack(ends, axis=1)))
-
-
 def stations(line: shapely.Geometry, step: float, start: float = 0.0) -> tuple[F64, F64, F64, F64]:
     """(x, y, ux, uy) at equal steps along a line, with its direction there."""
     at = np.arange(start, line.length, step)

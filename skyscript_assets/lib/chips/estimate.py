@@ -72,9 +72,7 @@ def estimate(
         rates: What this machine and the servers manage in a second.
         earlier: An earlier `image_chips` of them, whose bytes for each pixel are then expected again.
 
-    Raises:
-        UpstreamMissingError: a table is missing.
-        CorruptInputError: a table is broken.
+    Raises what `read_table` and `read_scenes` do.
     """
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, ["scene_id", "crs", "transform", "width", "height"])
     scenes = {scene.scene_id: scene for scene in read_scenes(scenes_folder)}

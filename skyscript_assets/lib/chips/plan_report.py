@@ -138,11 +138,8 @@ def plot_plan(plan_folder: Path, png_path: Path) -> None:
     """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
 
     Args:
-        plan_folder: Output of `planning.write_plan`.
+        plan_folder: Output of `planning.write_plan`, read by `read_table`, which raises where it is missing or damaged.
         png_path: The picture, PNG of under 100 kB.
-
-    Raises:
-        UpstreamMissingError: the folder lacks a table.
     """
     from matplotlib.figure import Figure
 

@@ -158,9 +158,7 @@ def read_scenes(folder: Path) -> list[Scene]:
     """Read the scenes of a `scene_index` folder, sorted by scene id.
 
     Raises:
-        UpstreamMissingError: there is no `scenes.parquet`.
-        CorruptInputError: it is not a whole Parquet file, or a footprint, a list or a JSON text in it is broken.
-        OutputSchemaError: another version wrote it.
+        CorruptInputError: a footprint, a list or a JSON text is broken; and what `read_table` raises.
     """
     path = folder / SCENES_FILE
     scenes = []

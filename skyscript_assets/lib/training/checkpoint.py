@@ -205,11 +205,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def plot_history(folder: Path, png: Path) -> None:
-    """Draw the training curve of a checkpoint: loss of batches and of validation, over steps.
-
-    Raises:
-        UpstreamMissingError: the folder has no history.
-    """
+    """Draw the training curve of a checkpoint, read by `read_table`: loss of batches and of validation, over steps."""
     from matplotlib.figure import Figure
 
     history = read_table(folder / "history.parquet", HISTORY_SCHEMA)

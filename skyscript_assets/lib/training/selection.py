@@ -58,9 +58,8 @@ def select_pairs(
         batch_size: Pairs in a batch.
 
     Raises:
-        UpstreamMissingError: there is no training manifest.
-        OutputSchemaError: it lacks a column.
-        TooLittleDataError: there is less than one batch, or a single caption or cell, with the numbers.
+        TooLittleDataError: there is less than one batch, or a single caption or cell, with the numbers; and what
+            `read_table` raises.
     """
     table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *columns])))
     table = table.filter(table["eligible"])

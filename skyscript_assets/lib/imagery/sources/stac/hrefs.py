@@ -78,10 +78,7 @@ def open_href(href: str, source: StacSource, *, afresh: bool = False) -> ImageFi
     `afresh` looks again although the process knows it.
 
     Raises:
-        RefusedError: the server refuses it.
-        CorruptInputError: it is no whole GeoTIFF.
-        SceneError: the settings do not allow it.
-        UnreachableError: the server failed on every try.
+        SceneError: the settings do not allow it; and what `SparseCopy` and `GdalFile` raise.
     """
     place = checked(href, source)
 
