@@ -43,7 +43,7 @@ def process_tags(run_id: str) -> dict[str, str]:
     """
     pid = os.getpid()
     started = _started(str(pid))
-    return {HOST_TAG: _host(), PROCESS_TAG: f"{run_id} {pid} {started} {_boot()}"} if started else {}
+    return {HOST_TAG: socket.gethostname(), PROCESS_TAG: f"{run_id} {pid} {started} {_boot()}"} if started else {}
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -53,7 +53,7 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         A line for each run that was closed.
     """
     lines = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN, tags={HOST_TAG: _host()})):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN, tags={HOST_TAG: socket.gethostname()})):
         run_id, pid, started, boot = (*run.tags.get(PROCESS_TAG, "").split(), "", "", "", "")[:4]
         if run_id != run.run_id or (boot == _boot() and started == _started(pid)):
             continue
@@ -80,10 +80,6 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Close dead runs of the host on which this code runs."""
     return dg.SkipReason("; ".join(close_dead_runs(context.instance)) or "no run was left by a process that is gone")
-
-
-def _host() -> str:
-    return socket.gethostname()
 
 
 def _boot() -> str:

@@ -42,12 +42,6 @@ def _extract_preview(run: Run[ExtractConfig]) -> dict[str, dg.MetadataValue]:
     return {"header": dg.MetadataValue.json(facts)}
 
 
-def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
-    """The output that the run replaces."""
-    record = None if run.previous is None else run.store.record(run.previous)
-    return None if record is None else Earlier(record.counts, run.replaced)
-
-
 @asset(
     Scheme.REGION,
     group="osm",
@@ -59,9 +53,10 @@ def _earlier(run: Run[ExtractConfig]) -> Earlier | None:
 )
 def osm_extract(run: Run[ExtractConfig]) -> Counts:
     """A region's OpenStreetMap extract, whole and checked, with the facts of its header and the ground to use."""
-    (region,) = run.partition
-    config = run.config
-    return stage_extract(region, config.region, config.shared, run.out, run.progress, _earlier(run))
+    (region,), config = run.partition, run.config
+    record = None if run.previous is None else run.store.record(run.previous)
+    earlier = None if record is None else Earlier(record.counts, run.replaced)
+    return stage_extract(region, config.region, config.shared, run.out, run.progress, earlier)
 
 
 def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,7 +155,7 @@ def test_a_wait_for_a_pool_is_told_and_ends_at_a_signal(yard: Yard, holder: str)
     process = yard.start()
     assert process.stdout is not None
     line = process.stdout.readline()
-    held = f"1 of 1 slots are held by run {holder[:8]} on host {runs._host()}, pid {os.getpid()}"
+    held = f"1 of 1 slots are held by run {holder[:8]} on host {socket.gethostname()}, pid {os.getpid()}"
     assert line == f"image_chips waits for pool imagery: {held}\n"
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
@@ -221,7 +222,7 @@ def launch(yard: Yard, workspace: BaseWorkspaceRequestContext) -> str:
 def process_of(yard: Yard, run_id: str) -> int:
     run = yard.instance.get_run_by_id(run_id)
     assert run is not None
-    assert run.tags[runs.HOST_TAG] == runs._host()
+    assert run.tags[runs.HOST_TAG] == socket.gethostname()
     return int(run.tags[runs.PROCESS_TAG].split()[1])
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -64,7 +65,7 @@ def tags_of_another_process(run_id: str, *, dead: bool) -> dict[str, str]:
     if dead:
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    return {runs.HOST_TAG: runs._host(), runs.PROCESS_TAG: f"{run_id} {child.pid} {started} {boot}"}
+    return {runs.HOST_TAG: socket.gethostname(), runs.PROCESS_TAG: f"{run_id} {child.pid} {started} {boot}"}
 
 
 def test_a_run_of_a_process_that_lives_stays_with_its_slot(instance, add_run) -> None:
@@ -104,7 +105,7 @@ def test_runs_of_other_hosts_and_copied_tags_are_left_alone(instance, add_run) -
     dead = tags_of_another_process(first, dead=True)
     add_run(first, pool="imagery", **{**dead, runs.HOST_TAG: "elsewhere"})
     add_run(second, status=STATUS.STARTING, **dead)  # tried again by Dagster, which copies tags
-    add_run("3a2b3c4d-0000-4000-8000-000000000000", **{runs.HOST_TAG: runs._host(), runs.PROCESS_TAG: "?"})
+    add_run("3a2b3c4d-0000-4000-8000-000000000000", **{runs.HOST_TAG: socket.gethostname(), runs.PROCESS_TAG: "?"})
     assert runs.close_dead_runs(instance) == []
     assert held(instance) == 1
 
@@ -145,7 +146,7 @@ def test_waiting_names_who_holds_the_slots_and_ends_after_its_time(instance, add
     with pytest.raises(PoolBusyError, match="--wait MINUTES"):
         instance.event_log_storage.claim_concurrency_slot("imagery", waiting, "image_chips")
     (record,) = caplog.records
-    said = f"1 of 1 slots are held by run 1a2b3c4d on host {runs._host()}, pid {os.getpid()}"
+    said = f"1 of 1 slots are held by run 1a2b3c4d on host {socket.gethostname()}, pid {os.getpid()}"
     assert record.getMessage() == f"image_chips waits for pool imagery: {said}"
     (event,) = [record.event_log_entry for record in instance.get_records_for_run(waiting).records]
     assert said in event.message

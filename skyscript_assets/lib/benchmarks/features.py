@@ -60,7 +60,9 @@ def benchmark_features(
     features = np.concatenate(batches) if batches else np.zeros((0, 1), dtype=np.float32)
     if not np.isfinite(features).all():
         raise CorruptInputError("the image tower gave features that are not finite: its weights are broken")
-    _store(cached, features)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(cached) as temporary, temporary.open("wb") as file:
+        np.save(file, features, allow_pickle=False)
     return features
 
 
@@ -72,9 +74,3 @@ def _load(path: Path, rows: int) -> NDArray[np.float32] | None:
         return None
     fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32
     return features if fits and np.isfinite(features).all() else None
-
-
-def _store(path: Path, features: NDArray[np.float32]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, features, allow_pickle=False)

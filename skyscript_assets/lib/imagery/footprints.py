@@ -51,9 +51,7 @@ def _ring(points: NDArray[np.float64], transform: Coefficients, to_wgs84: Transf
     a, b, c, d, e, f = transform
     columns, rows = points[:, 0], points[:, 1]
     longitude, latitude = to_wgs84.transform(a * columns + b * rows + c, d * columns + e * rows + f)
-    if not (np.isfinite(longitude).all() and np.abs(longitude).max() <= MAX_LONGITUDE):
-        return None
-    if not (np.isfinite(latitude).all() and np.abs(latitude).max() <= 90):
+    if not ((np.abs(longitude) <= MAX_LONGITUDE) & (np.abs(latitude) <= 90)).all():
         return None
     longitude = np.unwrap(longitude, period=360.0)
     ring = np.column_stack([longitude, latitude])
