@@ -22,9 +22,7 @@ from skyscript_assets.lib import plugins
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.imagery.sources.files.index import fingerprint
 
-os.environ.pop(
-    "COLUMNS", None
-)  # rich takes the width of whoever starts the tests once and for all, when it is imported
+os.environ.pop("COLUMNS", None)  # rich takes the width of whoever starts the tests, once, when it is imported
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real extracts, images and benchmarks beside the project; tests that need them skip where they are absent."""
 

@@ -284,6 +284,9 @@ def test_an_item_collection_is_a_catalog_too(place: Place) -> None:
         "http://127.0.0.1:1/a.vrt",
         "ftp://127.0.0.1/a.tif",
         "http://[127.0.0.1/a.tif",
+        "http:///a.tif",
+        "\ud800.tif",
+        "a\0.tif",
     ],
 )
 def test_only_the_web_is_reached_from_a_catalog(place: Place, href: str) -> None:
@@ -294,6 +297,46 @@ def test_only_the_web_is_reached_from_a_catalog(place: Place, href: str) -> None
     place.index(place.source(depth=9))
     assert len(place.scenes()) == 1
     assert set(place.unusable()) == {"bad"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"links": [{"rel": "self", "href": "http://[::1"}, {"rel": "self", "href": 7}, 7]},
+        {"links": {"rel": "self"}},
+        {"properties": {"datetime": "2022-07-01T10:00:00Z", "eo:cloud_cover": "none"}},
+    ],
+)
+def test_what_an_item_says_amiss_of_itself_costs_nobody_a_scene(place: Place, facts: dict[str, Any]) -> None:
+    place.item("good")
+    place.item("odd")
+    place.items[-1] |= facts
+    assert place.index(place.source(depth=9)) == counts(items=2, passing=2, scenes=2)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [10**400, 0], [1, 1], [0, 0]]]}},
+        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0]]]}},
+        {"properties": {"datetime": "2022-07-01T10:00:00Z", "eo:cloud_cover": 10**400}},
+        {"assets": {"image": {"href": "a.tif", "raster:bands": [{"scale": 10**400}] * 3}}},
+    ],
+)
+def test_numbers_beyond_all_bounds_cost_no_other_item_its_scene(place: Place, facts: dict[str, Any]) -> None:
+    place.item("good")
+    place.item("absurd")
+    place.items[-1] |= facts
+    url = place.server.put("items.json", {"type": "FeatureCollection", "features": place.items})
+    place.index(place.source(catalog=url, depth=9))
+    assert "good" in {scene.access["item"] for scene in place.scenes()}
+
+
+def test_a_link_that_is_no_address_is_named(place: Place) -> None:
+    links = [{"rel": "item", "href": "http://[::1"}]
+    url = place.server.put("catalog.json", {"type": "Catalog", "id": "c", "links": links})
+    with pytest.raises(CorruptInputError, match=r"catalog\.json names 'http://\[::1', which is no address"):
+        place.index(place.source(catalog=url))
 
 
 def test_a_catalog_of_the_web_that_links_to_this_machine_is_refused(place: Place) -> None:
