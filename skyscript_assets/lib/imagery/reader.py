@@ -285,7 +285,7 @@ def assembled(window: Window, shape: tuple[int, int], block: Callable[[int, int]
     `block` gives the pixels of that in some row and column of blocks, None where it holds no data.
     """
     column, row, width, height = window
-    rgb = np.zeros((height, width, 3), dtype=np.uint8)
+    rgb = np.empty((height, width, 3), dtype=np.uint8)
     mask: NDArray[np.bool_] | None = None
     rows, columns = shape
     for y in range(row // rows, (row + height - 1) // rows + 1):
@@ -295,8 +295,7 @@ def assembled(window: Window, shape: tuple[int, int], block: Callable[[int, int]
             pixels = block(y, x)
             target = (slice(top - row, bottom - row), slice(left - column, right - column))
             origin = (slice(top - y * rows, bottom - y * rows), slice(left - x * columns, right - x * columns))
-            if pixels is not None:
-                rgb[target] = pixels.rgb[origin]
+            rgb[target] = 0 if pixels is None else pixels.rgb[origin]
             if pixels is None or pixels.mask is not None:
                 mask = np.ones((height, width), dtype=bool) if mask is None else mask
                 mask[target] = False if pixels is None else pixels.valid[origin]
