@@ -1,5 +1,7 @@
 """`skyscript doctor`: what is missing on this machine, and where services differ from the settings."""
 
+import datetime as dt
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,16 @@ from click.testing import CliRunner
 
 from skyscript_assets.cli import main
 from skyscript_assets.lib import http
-from tests.tile_server import TileServer, encoded, matrix_set, tile_server, wms_document, wmts_document
+from tests.earth_engine_server import StoredImage, earth_engine_server, write_key_file
+from tests.tile_server import (
+    TileServer,
+    encoded,
+    matrix_set,
+    tile_server,
+    wcs_document,
+    wms_document,
+    wmts_document,
+)
 from tests.web import FileServer, StacApi, feature, running
 from tests.workshop import tiny_files, write_profile
 
@@ -206,6 +217,60 @@ def test_dates_terms_and_pictures_that_differ_are_told(
     server.everything = (404, {}, b"")
     code, rows = doctor("--services", EMPTY=wmts(server))
     assert "the window holds no data" in rows["EMPTY", "service"][1]
+
+
+def test_a_coverage_is_asked_for_its_description_and_one_window(
+    doctor: Callable[..., tuple[int, Rows]], server: TileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "right"
+    monkeypatch.setenv("THE_KEY", "right")
+    (x,), (y,) = rasterio.warp.transform("EPSG:4326", "EPSG:3067", [24.94], [60.17])
+    left, bottom = round(x) - 2000, round(y) - 2000
+    corners = {"lower": f"{left} {bottom} 2019-01-01", "upper": f"{left + 4000} {bottom + 4000} 2021-06-01"}
+    server.documents["/wcs"] = wcs_document(crs="EPSG:3067", labels="E N time", **corners)
+    server.format, server.media_type = "TIFF", "image/tiff"
+    server.maps = lambda _: (0, 0, 256, 256)
+    wcs = {**FACTS, "kind": "wcs", "url": f"{server.address}/wcs", "layer": "photos", "api_key_variable": "THE_KEY"}
+    dated = {key: value for key, value in wcs.items() if key != "datetime"}
+    code, rows = doctor(
+        "--services", GUESSED=wcs | {"tile_px": 256}, RIGHT=dated | {"tile_px": 256}, COARSE=wcs | {"gsd_m": 5.0}
+    )
+    assert code == 1
+    assert rows["RIGHT", "service"][0].startswith("✓ service: 0.5 m, EPSG:3067, 2021-06-01 (stated), CC0-1.0")
+    assert rows["GUESSED", "service"] == (
+        rows["RIGHT", "service"][0].replace("✓", "!").replace("2021-06-01 (stated)", "2020-06-01 (guess)"),
+        "the service states the time 2021-06-01: GUESSED.datetime says 2020-06-01; leave it out",
+    )
+    assert rows["COARSE", "service"][0] == "✗ service"
+    assert "no resolution near 5 m" in rows["COARSE", "service"][1]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ee") is None, reason="the extra `earthengine` is not installed")
+def test_earth_engine_is_asked_for_images_and_one_window(
+    doctor: Callable[..., tuple[int, Rows]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ee import deprecation
+
+    monkeypatch.setattr(deprecation, "_FetchDataCatalogStac", dict)
+    (x,), (y,) = rasterio.warp.transform("EPSG:4326", "EPSG:32635", [24.94], [60.17])
+    grid = Affine(0.8, 0, round(x) - 240, 0, -0.8, round(y) + 200)
+    with earth_engine_server() as google:
+        when = dt.datetime(2015, 6, 1, tzinfo=dt.UTC)
+        google.collections["SKY/RGB"] = [StoredImage("SKY/RGB/one", when, grid, crs="EPSG:32635")]
+        monkeypatch.setenv("EE_KEY_FILE", str(write_key_file(tmp_path / "key.json", google.address)))
+        sky = IMAGE | {"kind": "earthengine", "collection": "SKY/RGB", "gsd_m": 0.8, "url": google.address}
+        sky |= {"credentials_variable": "EE_KEY_FILE"}
+        asked = {"NAME": sky | {"collection": "SKY/GREY"}, "BAND": sky | {"bands": ["R", "G", "X"]}}
+        code, rows = doctor("--services", RIGHT=sky, FINE=sky | {"gsd_m": 0.3}, **asked)
+        assert len(google.grids) == 1
+    assert code == 1
+    assert rows["RIGHT", "service"][0].startswith("✓ service: 0.8 m, EPSG:32635, 2015-06-01 (stated), CC0-1.0")
+    assert {key: rows[key, "service"][0] for key in ("NAME", "BAND", "FINE")} == dict.fromkeys(
+        ("NAME", "BAND", "FINE"), "✗ service"
+    )
+    assert "SKY/GREY" in rows["NAME", "service"][1]
+    assert "BAND.bands" in rows["BAND", "service"][1]
+    assert "correct gsd_m in sources.yaml" in rows["FINE", "service"][1]
 
 
 @pytest.fixture

@@ -120,7 +120,8 @@ def server() -> Iterator[FileServer]:
 
 def counts(**known: int) -> dict[str, Any]:
     """What an index counts; nothing but what is named."""
-    names = ("items", "passing", "scenes", "enough", "over_limit", "outside", "without_data", "duplicates", "unusable")
+    names = ("items", "passing", "scenes", "enough", "over_limit", "outside", "without_data", "duplicates")
+    names += ("mostly_hidden", "unusable")
     return dict.fromkeys(names, 0) | known
 
 
@@ -718,6 +719,16 @@ def test_an_alpha_band_of_an_item_can_be_ignored(place: Place, textured: Callabl
         source = place.source(alpha=alpha)
         place.index(source)
         assert whole(place.scenes()[0], source).valid.mean() == share
+
+
+def test_an_alpha_band_that_hides_most_of_an_item_is_counted(place: Place, textured: Callable) -> None:
+    for name, shown in (("mostly", 80), ("partly", 300)):
+        values = np.concatenate([textured(600, 400, seed=shown), np.zeros((1, 400, 600), np.uint8)])
+        values[3, :shown] = 9  # near infrared that is tagged alpha
+        place.item(name, place.raster(f"{name}.tif", values, photometric="RGB", alpha="yes"))
+    for alpha, hidden in (("mask", 1), ("ignore", 0)):
+        counted = place.index(place.source(alpha=alpha, depth=9))
+        assert counted == counts(items=2, passing=2, scenes=2, mostly_hidden=hidden)
 
 
 def test_scenes_elsewhere_are_measured_where_that_is_asked_for(place: Place) -> None:

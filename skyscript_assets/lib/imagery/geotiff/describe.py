@@ -33,6 +33,9 @@ EDGE_POINTS = 32
 MAX_FOOTPRINT_POINTS = 512
 """A ragged footprint with more vertices is replaced by its convex hull."""
 
+LEAST_SHOWN = 0.5
+"""Share of an image that an alpha band leaves, below which it may well be none."""
+
 NO_BRIGHTNESS = frozenset(["cyan", "magenta", "yellow", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"])
 """Meanings of bands (GDAL's names) whose values are no brightness."""
 
@@ -61,11 +64,15 @@ class Stated(NamedTuple):
 
 
 class Description(NamedTuple):
-    """The frame of a raster and its ground with data, EPSG:4326, and further facts as columns of its scene by name."""
+    """The frame of a raster and its ground with data, EPSG:4326, and further facts as columns of its scene by name.
+
+    `mostly_hidden` tells that an alpha band hides most of it, so that it may be none.
+    """
 
     outline: shapely.Geometry
     footprint: shapely.Geometry
     columns: dict[str, Any]
+    mostly_hidden: bool
 
 
 def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]) -> Description | None:
@@ -108,7 +115,8 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
         "nodata": nodata_of(image, stated),
         "ignore_alpha": image.ignore_alpha,
     }
-    return Description(outline, footprint, columns)
+    hides = image.alphas[0] is not None and not image.ignore_alpha
+    return Description(outline, footprint, columns, hides and footprint.area < LEAST_SHOWN * outline.area)
 
 
 def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:

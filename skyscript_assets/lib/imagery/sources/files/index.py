@@ -36,9 +36,6 @@ PREVIEW_PX = 1024
 MAX_UNTHINNED_PIXELS = 1 << 28
 """A raster without overviews is thinned by reading all of it; above this size (268 million pixels) it is not."""
 
-LEAST_SHOWN = 0.5
-"""Share of an image that an alpha band leaves, below which it may well be none."""
-
 UNUSABLE = (CorruptInputError, MissingInputError, SceneError)
 """What is wrong with one file and says nothing of the others."""
 
@@ -205,8 +202,7 @@ def _describe(path: Path, when: dt.datetime | None, search: Search[FilesSource])
             fingerprint=digest,
             **found.columns,
         )
-        hides = image.alphas[0] is not None and not image.ignore_alpha
-        return scene, hides and found.footprint.area < LEAST_SHOWN * found.outline.area
+        return scene, found.mostly_hidden
 
 
 def _preview(image: OpenImage, nodata: float | None) -> Preview:

@@ -75,8 +75,9 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
 
     Returns:
         Numbers of `items` over the region that were looked at, of those `passing` the rules of the source, and of what
-        became of these: `scenes`; `enough`: better ones cover their ground already; `over_limit`: there are as many
-        scenes as the source allows; `outside` the region; `without_data`; `duplicates` of another one; `unusable`.
+        became of these: `scenes`, of which an alpha band hides most of `mostly_hidden`, so that it may be none;
+        `enough`: better ones cover their ground already; `over_limit`: there are as many scenes as the source allows;
+        `outside` the region; `without_data`; `duplicates` of another one; `unusable`.
 
     Raises:
         RefusedError: the server refuses the catalog.
@@ -103,7 +104,8 @@ def index_stac(search: Search[StacSource]) -> dict[str, Any]:
         )
     write_scenes(search.out, index.scenes.values())
     counts = {"items": seen, "passing": passing, "scenes": len(index.scenes), **index.left_out}
-    return {**counts, "unusable": len(index.unusable)}
+    hidden = len(index.hidden & index.scenes.keys())
+    return {**counts, "mostly_hidden": hidden, "unusable": len(index.unusable)}
 
 
 def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
@@ -165,6 +167,7 @@ class _Index:
         self._near: dict[Item, shapely.Geometry] = {}
         self.scenes: dict[str, Scene] = {}
         self.unusable: list[tuple[str, str]] = []
+        self.hidden: set[str] = set()
         self.left_out = dict.fromkeys(("enough", "over_limit", "outside", "without_data", "duplicates"), 0)
 
     def wants(self, ground: shapely.Geometry) -> bool:
@@ -239,8 +242,11 @@ class _Index:
         if found is None:
             return None
         fingerprint = joint_fingerprint(files)
+        name = scene_id(item.id, fingerprint)
+        if found.mostly_hidden:
+            self.hidden.add(name)
         return self._search.scene(
-            scene_id=scene_id(item.id, fingerprint),
+            scene_id=name,
             datetime=item.datetime,
             footprint=footprint,
             cloud_share=item.cloud_share,

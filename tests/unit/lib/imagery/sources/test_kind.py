@@ -303,3 +303,11 @@ def test_a_kind_that_cannot_search_across_180_degrees_says_so(tmp_path: Path) ->
         dataclasses.replace(kind, across_180=False).find(search)
     dataclasses.replace(kind, across_180=False).find(dataclasses.replace(search, bbox=(177.0, -20.0, 180.0, -12.0)))
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("name", ["stac", "xyz", "wmts", "wms", "wcs", "earthengine"])
+def test_no_service_is_asked_about_a_region_across_180_degrees(name: str, tmp_path: Path) -> None:
+    # A box beyond 180 degrees would find nothing east of it, without a word.
+    search = Search("fiji", "F", FILES, shared_in(tmp_path), (177.0, -20.0, 182.0, -12.0), tmp_path)
+    with pytest.raises(SceneError, match=r"fiji lies across 180 degrees .*make two regions of it"):
+        source_kind(name).find(search)
