@@ -740,6 +740,22 @@ def test_scenes_elsewhere_are_measured_where_that_is_asked_for(place: Place) -> 
     assert place.scenes()[0].effective_gsd_m is not None
 
 
+@pytest.mark.parametrize("etag", ["0x8DA1", '"0x8DA1"', 'W/"0x8DA1"'])
+def test_the_tag_of_a_file_may_be_unquoted(place: Place, etag: str) -> None:
+    # Blob storage behind the Planetary Computer sends it so.
+    place.item("a")
+    content = place.server.files["a.tif"]
+
+    def answer(asked: Asked) -> Reply:
+        reply = by_range(content, asked.headers.get("range"))
+        reply.headers["ETag"] = etag
+        return reply
+
+    place.server.routes["a.tif"] = answer
+    assert place.index() == counts(items=1, passing=1, scenes=1)
+    assert whole(place.scenes()[0], place.source()).valid.all()
+
+
 def test_blocks_under_many_windows_come_in_few_requests_and_once(place: Place, textured: Callable) -> None:
     path = place._write(place.folder / "plain.tif", textured(2000, 1600))
     copy_as_cog(path, place.folder / "a.tif")

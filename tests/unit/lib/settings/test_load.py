@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -35,6 +36,124 @@ def test_the_packaged_profiles_are_valid(name: str) -> None:
 def test_the_paper_profile_describes_its_ten_collections() -> None:
     settings = load_settings(PACKAGED_PROFILES / "skyscript")
     assert sorted(settings.sources) == ["CH", "DE", "ES", "FI", "L8", "L9", "P3", "P5", "S2", "US"]
+
+
+@pytest.mark.parametrize(
+    ("key", "facts"),
+    [
+        (
+            "US",
+            {
+                "catalog": "https://planetarycomputer.microsoft.com/api/stac/v1",
+                "collection": "naip",
+                "assets": ("image",),
+                "bands": (1, 2, 3),
+                "attribution": "NAIP imagery provided by USDA Farm Service Agency",
+            },
+        ),
+        *(
+            (
+                f"L{number}",
+                {
+                    "catalog": "https://planetarycomputer.microsoft.com/api/stac/v1",
+                    "collection": "landsat-c2-l2",
+                    "assets": (
+                        "red",
+                        "green",
+                        "blue",
+                    ),
+                    "properties": {"platform": f"landsat-{number}", "landsat:collection_category": "T1"},
+                },
+            )
+            for number in (8, 9)
+        ),
+        (
+            "S2",
+            {
+                "catalog": "https://earth-search.aws.element84.com/v1",
+                "collection": "sentinel-2-l2a",
+                "assets": ("visual",),
+                "scaling": None,
+                "attribution": "Contains modified Copernicus Sentinel data {year}",
+            },
+        ),
+        (
+            "CH",
+            {
+                "catalog": "https://data.geo.admin.ch/api/stac/v1",
+                "collection": "ch.swisstopo.swissimage-dop10",
+                "assets": ("*_0.1_2056.tif",),
+                "attribution": "© swisstopo, {year}",
+            },
+        ),
+        (
+            "ES",
+            {
+                "url": "https://www.ign.es/wms/pnoa-historico",
+                "layer": "pnoa10_2018",
+                "gsd_m": 0.1,
+                "attribution": "PNOA cedido por © Instituto Geográfico Nacional de España",
+            },
+        ),
+        (
+            "DE",
+            {
+                "url": "https://isk.geobasis-bb.de/mapproxy/dop20c/service/wms",
+                "layer": "bebb_dop20c",
+                "date_is": "guess",
+                "attribution": "© GeoBasis-DE/LGB ({year}), dl-de/by-2-0, Daten geändert",
+            },
+        ),
+        (
+            "FI",
+            {
+                "kind": "wcs",
+                "url": "https://avoin-karttakuva.maanmittauslaitos.fi/ortokuvat-ja-korkeusmallit/wcs/v2",
+                "layer": "ortokuva_vari",
+                "gsd_m": 0.5,
+                "date_is": "guess",
+                "attribution": "contains NLS Finland Orthophoto data {month}/{year}",
+            },
+        ),
+        (
+            "P3",
+            {
+                "collection": "SKYSAT/GEN-A/PUBLIC/ORTHO/RGB",
+                "bands": ("R", "G", "B"),
+                "gsd_m": 0.8,
+                "scaling": None,
+                "licence": "CC-BY-4.0",
+                "attribution": "© {year} Planet Labs Inc.",
+            },
+        ),
+        (
+            "P5",
+            {
+                "collection": "SKYSAT/GEN-A/PUBLIC/ORTHO/MULTISPECTRAL",
+                "bands": ("R", "G", "B"),
+                "gsd_m": 2.0,
+                "licence": "CC-BY-4.0",
+                "attribution": "© {year} Planet Labs Inc.",
+            },
+        ),
+    ],
+)
+def test_the_collections_are_asked_for_as_their_publishers_have_them(key: str, facts: dict[str, Any]) -> None:
+    source = load_settings(PACKAGED_PROFILES / "skyscript").sources[key]
+    assert {name: getattr(source, name) for name in facts} == facts
+
+
+def test_what_publishers_forbid_or_show_is_in_the_paper_profile() -> None:
+    sources = load_settings(PACKAGED_PROFILES / "skyscript").sources
+    assert {key for key, source in sources.items() if source.terms is not None} == {"DE", "FI"}
+    assert not any(source.terms.accepted for source in sources.values() if source.terms is not None)
+    assert "surface reflectance" in sources["L8"].title
+    scaling: Any = sources["L9"].scaling
+    # Reflectance is 2.75e-05 x value - 0.2; stored values are stated, whatever the files say of themselves.
+    assert (scaling.values, sources["L9"].nodata) == ("stored", 0)
+    shown = [2.75e-05 * value - 0.2 for value in (scaling.low, scaling.high)]
+    assert shown == pytest.approx([0.0, 0.3], abs=1e-4)
+    assert sources["P5"].scaling.percentiles is not None
 
 
 def test_the_demo_paints_its_images_and_says_so() -> None:
