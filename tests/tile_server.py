@@ -54,6 +54,7 @@ class TileServer(ThreadingHTTPServer):
         self.tiles: list[tuple[int, int]] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.maps: Callable[[dict[str, str]], tuple[int, int, int, int]] | None = None
+        self.draw = painted
         self.release = threading.Event()
 
     @property
@@ -98,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         place = (column // width, row // height)
         self.server.tiles.append(place)
         fault = self.server.faults.get(place, self.server.everything)
-        body = encoded(painted(column, row, width, height), self.server.format)
+        body = encoded(self.server.draw(column, row, width, height), self.server.format)
         if fault is None:
             self.answer(200, body, {"Content-Type": self.server.media_type})
         elif fault == "stall":

@@ -1,15 +1,14 @@
 """A published checkpoint on published sets, all fetched from a stand-in of their authors' bucket, with its faults."""
 
+import functools
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
@@ -21,7 +20,8 @@ from skyscript_assets.lib.settings.models import NoRecipe, OpenClipBase, Trained
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.weights import weights_file
 from skyscript_assets.lib.training.checkpoint import load_checkpoint, write_untrained
-from tests.web import Asked, FileServer, Reply, by_range, running
+from tests.rehearsal import of_set, offer, packed, picture
+from tests.web import FileServer, running
 
 pytestmark = pytest.mark.integration
 
@@ -34,51 +34,12 @@ TINY = {
 }
 
 
-def packed(members: dict[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return content.getvalue()
-
-
-def picture(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30), (level, 255 - level, 90)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def of_set(benchmark: Any) -> bytes:
-    """An archive as the profile describes it: the CSV at its place, paths from the root, what labels are left open."""
-    folder, name = benchmark.csv.split("/")
-    images = {f"{folder}/images/{i}.jpg": picture(40 * i) for i in range(6)}
-    if benchmark.kind == "caption-retrieval":
-        lines = [f"{path},a {word} roof" for i, path in enumerate(images) for word in ("red", str(i % 3))]
-        return packed({f"{folder}/{name}": "\n".join(["filepath,title", *lines]).encode(), **images})
-    rows = [f"{path},{i % 2},{i % 2},{i % 2}" for i, path in enumerate(images)]
-    listed = {f"{folder}/{name}": "\n".join(["filepath,label,label_v1,label_v2", *rows]).encode()}
-    names = Path(benchmark.classnames).name
-    return packed({**listed, f"{folder}/{names}": b"flat\ngabled\n", **images})
-
-
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server whose first answer to each file is cut in its middle."""
     monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.01)
-    met: set[str] = set()
     with running(FileServer()) as server:
-
-        def offer(path: str, data: bytes) -> str:
-            def answer(asked: Asked) -> Reply:
-                reply = by_range(data, asked.headers.get("range"))
-                reply.cut = None if path in met else len(data) // 2
-                met.add(path)
-                return reply
-
-            server.routes[path] = answer
-            return server.url(path)
-
-        yield offer
+        yield functools.partial(offer, server)
 
 
 def test_every_set_of_the_profile_is_built_and_scored_by_a_published_checkpoint(bucket: Any, tmp_path: Path) -> None:
@@ -114,7 +75,7 @@ def test_every_set_of_the_profile_is_built_and_scored_by_a_published_checkpoint(
             lines = [f"images2/{i}.jpg,one {i},more {i}" for i in range(4)]
             data = "\n".join(["filepath,title,title_multi_objects", *lines]).encode()
         else:
-            data = of_set(stated)
+            data = of_set(stated.kind, stated.csv, getattr(stated, "classnames", None) or "")
         benchmark = stated.model_copy(update={"archive": bucket(path, data), "root": "sets"})
         data_folder, out = tmp_path / key / "data", tmp_path / key / "scores"
         data_folder.mkdir(parents=True)

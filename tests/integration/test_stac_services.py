@@ -10,6 +10,7 @@ import shapely
 
 from skyscript_assets.lib import http as http_module
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
+from skyscript_assets.lib.imagery.sources.stac import documents, search
 from skyscript_assets.lib.imagery.sources.stac.catalog import find_items
 from skyscript_assets.lib.imagery.sources.stac.index import _is_twin
 from skyscript_assets.lib.imagery.sources.stac.items import Item
@@ -45,6 +46,12 @@ def server(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http_module, "FIRST_PAUSE_S", 0.0)
     with running(FileServer()) as started:
         yield started
+
+
+def test_a_slow_search_is_waited_for_and_no_page_is_larger_than_the_smallest_limit() -> None:
+    # The Planetary Computer takes a minute over some; swisstopo refuses more than 100 items.
+    assert documents.STALL_S >= 60
+    assert search.PAGE_ITEMS <= 100
 
 
 @pytest.mark.parametrize("methods", [("GET",), ("POST",)])
