@@ -26,6 +26,9 @@ from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, runn
 from tests.workshop import write_profile
 
 BBOX = {"west": 7.413, "south": 43.729, "east": 7.429, "north": 43.741}
+PART = {"west": 7.418, "south": 43.732, "east": 7.423, "north": 43.736}
+"""Enough of it where pixels are small."""
+
 TINY = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},
@@ -408,7 +411,8 @@ def skyscript(folder: Path, extract: Path) -> Iterator[tuple[Path, dict[str, Any
             sources[key].update(url=google.address, credentials_variable="EE_KEY_FILE")
         for source in sources.values():
             source.update({"extent": BBOX} if "extent" in source else {})
-            source.update({"requests_per_second": 100.0} if source["kind"] in ("wms", "wcs") else {})
+            if source["kind"] in ("wms", "wcs"):
+                source.update(extent=PART, requests_per_second=100.0)
             source.update({"terms": source["terms"] | {"accepted": True}} if "terms" in source else {})
         place = "europe/liechtenstein-latest.osm.pbf"
         files["regions"]["geofabrik_mirror"] = _geofabrik(others, place, extract)
