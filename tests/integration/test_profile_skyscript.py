@@ -45,7 +45,7 @@ def test_the_profile_runs_whole(
     settings, store = plant.settings, plant.store
     for stage in STAGES.values():
         for partition in partitions_of(stage.scheme, settings):
-            assert store.record(OutputKey(stage.name, partition)) is not None, (stage.name, partition)
+            assert store.record(stage.key(settings, partition)) is not None, (stage.name, partition)
 
     # Every source gives chips, each with its credit.
     told = {}
