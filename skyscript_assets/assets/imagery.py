@@ -158,7 +158,7 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="imagery",
     kinds=["parquet"],
-    code_version="2",
+    code_version="3",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
     config=_offsets_config,

@@ -64,7 +64,7 @@ class VocabularyConfig(Model):
     kinds=["duckdb", "parquet"],
     upstream=("osm_objects", "image_sources"),
     after=("region_overlap", "tag_labels", "pretrained_weights"),
-    code_version="2",
+    code_version="3",
     tables={
         "vocabulary.parquet": VOCABULARY_SCHEMA,
         "plannable.parquet": PLANNABLE_SCHEMA,

@@ -36,7 +36,7 @@ SURFACE_NAMES_FILE = "surfaces.json"
 REPORT_FILE = "painting.json"
 OVERVIEW_FILE = "overview.jpg"
 
-PAINTER_VERSION = "2"
+PAINTER_VERSION = "3"
 """Raised when the same input would be painted differently: painted scenes, and no others, become stale by it."""
 
 _THREADS, _OVERVIEW_PX = 2, 1600

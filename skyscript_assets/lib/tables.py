@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,15 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
     check_table(path, schema, columns)
     try:
         return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _torn(path, error) from error
+
+
+def read_batches(path: Path, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    """The columns of `schema`, some rows in memory at a time; raises as `read_table` does."""
+    check_table(path, schema)
+    try:
+        yield from pq.ParquetFile(path).iter_batches(rows, columns=schema.names)
     except (pa.ArrowInvalid, OSError) as error:
         raise _torn(path, error) from error
 

@@ -7,6 +7,21 @@ from collections.abc import Mapping
 
 Tags = Mapping[str, str]
 
+MAIN_KEYS = frozenset(
+    "power man_made aeroway railway waterway highway building building:part bridge barrier natural landuse leisure "
+    "amenity tourism historic military shop office craft public_transport aerialway golf emergency place".split()
+)
+"""Keys that name a thing; all others say something of it."""
+
+_NOT_THERE = frozenset("proposed planned razed demolished removed destroyed dismantled".split())
+GONE = _NOT_THERE | {"abandoned", "disused"}
+LIFE_STAGES = GONE | {"was", "construction"}
+"""Values of main keys, and prefixes (wiki: Lifecycle prefix), of what does not stand there, or no longer as such."""
+
+_GROUND_LEISURE = frozenset({"park", "garden", "golf_course", "nature_reserve", "pitch", "playground", "swimming_pool"})
+_FOOTWAYS = frozenset({"footway", "path", "steps", "pedestrian", "corridor", "platform", "elevator"})
+_RAILS = frozenset({"rail", "light_rail", "tram", "subway", "narrow_gauge", "monorail", "funicular", "preserved"})
+
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)")
 
 
@@ -35,10 +50,52 @@ def layer_of(tags: Tags) -> int:
     return max(-5, min(5, layer))
 
 
+def is_gone(key: str, value: str) -> bool:
+    """Whether a tag says what is planned or was there once: by a prefix, or as the value of a main key.
+
+    Such a tag says nothing of a picture. `construction` as a value is no such thing: a site shows.
+    """
+    first, colon, _ = key.partition(":")
+    return first in LIFE_STAGES if colon else key in LIFE_STAGES or (key in MAIN_KEYS and value in GONE)
+
+
 def is_hidden(tags: Tags) -> bool:
-    """Whether an object lies under the ground, inside a building, or no longer exists."""
-    if is_yes(tags, "tunnel") or is_yes(tags, "indoor") or tags.get("location") in {"underground", "indoor"}:
+    """Whether an object lies under the ground, below a roof or inside a building, or does not stand there.
+
+    A living main tag outweighs what is gone: a cycle path on an abandoned railway, a house with a pub that closed.
+    """
+    if is_yes(tags, "tunnel") or is_yes(tags, "indoor") or tags.get("location") in {"underground", "underwater"}:
         return True
-    if tags.get("parking") in {"underground", "multi-storey"} and "building" not in tags:
+    if tags.get("location") in {"indoor", "inside"} and "building" not in tags:
         return True
-    return layer_of(tags) < -1 or (layer_of(tags) < 0 and "highway" not in tags and "railway" not in tags)
+    if tags.get("parking") == "underground" or (tags.get("parking") == "multi-storey" and "building" not in tags):
+        return True
+    if _is_covered(tags) or _is_below(tags) or any(is_yes(tags, key) for key in _NOT_THERE):
+        return True
+    gone = any(is_gone(key, value) for key, value in tags.items())
+    return gone and not any(key in MAIN_KEYS and value not in GONE for key, value in tags.items())
+
+
+def _is_covered(tags: Tags) -> bool:
+    """Below a roof, unless the object is the roof: buildings, and the shelters that `covered` tells of at stops."""
+    if tags.get("covered", "no") in {"no", "partial"} or "building" in tags:
+        return False
+    return tags.get("highway") != "bus_stop" and "shelter" not in tags.values()
+
+
+def _is_below(tags: Tags) -> bool:
+    """On levels or a layer below the ground; roads and rails one layer down may lie in a cutting,
+    footways there are subways.
+
+    Where mappers put ground (a park, a river) below its bridges and buildings, it is the ground all the same.
+    """
+    levels = re.findall(r"-?\d+", tags.get("level", "")[:40].replace("--", "-"))
+    if levels and all(int(number) < 0 for number in levels):
+        return True
+    layer = layer_of(tags)
+    if layer >= 0 or any(key in tags for key in ("natural", "landuse", "waterway", "place", "boundary")):
+        return False
+    if tags.get("leisure") in _GROUND_LEISURE:
+        return False
+    in_cutting = tags.get("highway", "footway") not in _FOOTWAYS or tags.get("railway") in _RAILS
+    return layer < -1 or not in_cutting

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import metres_per_degree
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE
+from skyscript_assets.lib.osm.sight import SIGHT_SCHEMA, out_of_sight
 from skyscript_assets.lib.tags.normalise import MAX_LENGTH, NORMAL_ALREADY, normal_values
 from skyscript_assets.lib.tags.text import class_mask
 
@@ -34,9 +34,6 @@ MAX_OTHERS = 8
 
 MIN_SHARE = 0.05
 """Least share of a tag's objects that carry another."""
-
-COUNTED_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
-"""Columns that a table of objects needs to be counted."""
 
 KINDS: tuple[str, ...] = ("area", "line", "node")
 """Kinds of objects: the first letter of an object id is a or r, w, n."""
@@ -216,13 +213,17 @@ class TagCounter:
         """
         self._db = db
         self._regions = sorted(objects)
-        # Regions are numbered in the order of their names.
-        relation = db.from_arrow(COUNTED_SCHEMA.empty_table()).project("*, 0 AS region, 0::BIGINT AS object")
+        # Regions are numbered in the order of their names. What cannot be seen is not counted.
+        relation = db.from_arrow(SIGHT_SCHEMA.empty_table()).project("*, 0 AS region, 0::BIGINT AS object")
+        unseen = [np.flatnonzero(out_of_sight(objects[region])) for region in self._regions]
+        numbers = [rows + (i << _REGION_BITS) for i, rows in enumerate(unseen)]
+        self._store("unseen", {"object": pa.array(np.concatenate([np.zeros(0, np.int64), *numbers]))})
         for i, region in enumerate(self._regions):
             rows = db.read_parquet(str(objects[region]), file_row_number=True)
             number = f"{i << _REGION_BITS} + file_row_number"
             relation = relation.union(rows.project(f"object_id, tags, bbox, {i} AS region, {number} AS object"))
-        relation.create_view("objects")
+        relation.create_view("every_object")
+        db.execute("CREATE VIEW objects AS SELECT * FROM every_object ANTI JOIN unseen USING (object)")
         db.execute(_SHARED if len(objects) > 1 else _NONE_SHARED)
         self._not_elsewhere = _NOT_ELSEWHERE if len(objects) > 1 else ""
         metres = repr(metres_per_degree(0.0)[1])

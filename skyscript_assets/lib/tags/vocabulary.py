@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.osm.sight import SIGHT_SCHEMA
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import check_table, fields, read_table, write_table
-from skyscript_assets.lib.tags.counting import COUNTED_SCHEMA, KINDS, DistinctTags, TagCounter
+from skyscript_assets.lib.tags.counting import KINDS, DistinctTags, TagCounter
 from skyscript_assets.lib.tags.text import class_mask, tag_texts, text_reason
 
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -167,7 +168,7 @@ def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
         OutputSchemaError: it lacks a column.
     """
     for path in objects.values():
-        check_table(path, COUNTED_SCHEMA)
+        check_table(path, SIGHT_SCHEMA)
     with tempfile.TemporaryDirectory(prefix="vocabulary-") as spill:
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": THREADS,

@@ -33,7 +33,7 @@ from skyscript_assets.demo.painter.looks import (
 from skyscript_assets.demo.painter.objects import MapObject, role_of
 from skyscript_assets.demo.painter.props import add_cars, add_thing, add_trees
 from skyscript_assets.demo.painter.shapes import frame_of, rectangles, sea_polygons, stations
-from skyscript_assets.lib.osm.meaning import is_hidden, layer_of, number
+from skyscript_assets.lib.osm.meaning import layer_of, number
 from skyscript_assets.lib.osm.roads import road_class, road_width_m
 
 MARKS = built(0, marks=1)
@@ -88,13 +88,6 @@ def looks(shapes: list[Shape]) -> list[Look]:
 )
 def test_an_object_plays_the_part_its_tags_give_it(object_id: str, tags: dict[str, str], role: str | None) -> None:
     assert role_of(object_id, tags) == role
-
-
-def test_what_lies_below_the_ground_or_indoors_is_hidden() -> None:
-    assert is_hidden({"parking": "underground", "amenity": "parking"})
-    assert is_hidden({"layer": "-2", "railway": "rail"})
-    assert is_hidden({"indoor": "room"})
-    assert not is_hidden({"layer": "-1", "highway": "primary"})
 
 
 def test_levels_and_numbers_of_tags_are_bounded() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
-SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
+SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE), ("geometry", pa.binary())])
 DEGREE_M = 111_319.49079327358
 """A degree on the sphere of radius 6,378,137 m."""
 
@@ -32,6 +33,7 @@ def write_objects_table() -> Callable[[Path, Sequence[ObjectRow]], Path]:
                 "object_id": object_id,
                 "tags": tags,
                 "bbox": {"xmin": 0.0, "ymin": 0.0, "xmax": width / DEGREE_M, "ymax": height / DEGREE_M},
+                "geometry": shapely.to_wkb(shapely.box(0, 0, width / DEGREE_M, height / DEGREE_M)),
             }
             for object_id, tags, width, height in rows
         ]

@@ -1,0 +1,95 @@
+"""Which objects of a region no picture from above shows: what `meaning` hides, and points inside buildings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
+from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, is_hidden
+from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
+
+SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
+"""Columns of `objects.parquet` that are read; geometry only of the buildings whose box holds a point."""
+
+ROWS = 262_144
+"""Objects whose tags are in memory at a time."""
+
+_HIDING_KEYS = frozenset({"tunnel", "indoor", "location", "parking", "covered", "level", "layer"})
+
+_OUT_OF_DOORS = frozenset({"man_made", "power", "generator:source", "aeroway", "building", "building:part", "natural"})
+"""Keys of points that may stand on a roof, or that tell of the building or the ground around them."""
+
+_OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})
+"""Values of `building` within whose outline a point may be in the open."""
+
+
+def out_of_sight(path: Path) -> BoolArray:
+    """Which rows of `objects.parquet` cannot be seen from above: neither counted nor planned nor said.
+
+    Args:
+        path: The table.
+
+    Raises:
+        UpstreamMissingError: it does not exist.
+        CorruptInputError: it is not a whole Parquet file, or a geometry is broken.
+        OutputSchemaError: it lacks a column.
+    """
+    hidden, points, buildings = ([np.zeros(0, dtype=np.bool_)] for _ in range(3))
+    boxes = [np.zeros((0, 4))]
+    for batch in read_batches(path, SIGHT_SCHEMA, ROWS):
+        tags, kinds = batch["tags"], pc.utf8_slice_codeunits(batch["object_id"], 0, 1)
+        keys, values, owner = entries(tags)
+        suspect = pc.or_(_among(keys, _HIDING_KEYS | GONE), _among(values, GONE))
+        suspect = pc.or_(suspect, pc.match_substring_regex(keys, f"^({'|'.join(sorted(LIFE_STAGES))})(:|$)"))
+        some = np.flatnonzero(_owners(owner, suspect, len(tags)))
+        hidden.append(np.zeros(len(tags), dtype=np.bool_))
+        hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
+        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, _OPEN_BUILDINGS)))
+        areas = _among(kinds, ("a", "r")).to_numpy(zero_copy_only=False)
+        buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
+        free = _owners(owner, _among(keys, _OUT_OF_DOORS), len(tags))
+        points.append(pc.equal(kinds, "n").to_numpy(zero_copy_only=False) & ~free & ~hidden[-1])
+        sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
+        boxes.append(np.column_stack(list(sides)))
+    found = np.concatenate(hidden)
+    inside = np.flatnonzero(np.concatenate(points))
+    found[inside] = _inside(path, np.flatnonzero(np.concatenate(buildings)), inside, np.concatenate(boxes))
+    return found
+
+
+def entries(tags: pa.MapArray) -> tuple[pa.Array, pa.Array, IntArray]:
+    """Keys and values of all tags of some objects, and the object that each belongs to."""
+    offsets = tags.offsets.to_numpy()
+    first, length = int(offsets[0]), int(offsets[-1] - offsets[0])
+    owner = np.repeat(np.arange(len(tags), dtype=np.int64), np.diff(offsets))
+    return tags.keys.slice(first, length), tags.items.slice(first, length), owner
+
+
+def _among(texts: pa.Array, wanted: Iterable[str]) -> pa.Array:
+    return pc.is_in(texts, value_set=pa.array(sorted(wanted), pa.string()))
+
+
+def _owners(owner: IntArray, which: pa.Array, n: int) -> BoolArray:
+    """The objects of which a tag is marked, as a mask."""
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[owner[which.to_numpy(zero_copy_only=False)]] = True
+    return mask
+
+
+def _inside(path: Path, buildings: IntArray, points: IntArray, boxes: FloatArray) -> BoolArray:
+    """Which points lie within one of the buildings; both are rows of the table, whose boxes are given."""
+    places = shapely.points(boxes[points, :2])
+    building, point = shapely.STRtree(places).query(shapely.box(*boxes[buildings].T))
+    used, place = np.unique(building, return_inverse=True)
+    within = np.zeros(len(points), dtype=np.bool_)
+    if len(used):
+        outlines = read_geometry(path, buildings[used])
+        shapely.prepare(outlines)
+        within[point[shapely.contains(outlines[place], places[point])]] = True
+    return within
