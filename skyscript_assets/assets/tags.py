@@ -147,6 +147,7 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     group="tags",
     kinds=["parquet"],
     upstream=("tag_vocabulary", "tag_groundability"),
+    code_version="2",
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},
     frozen_as=lambda settings: settings.plant.plan.snapshot,
     preview=lambda run: {

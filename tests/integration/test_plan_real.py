@@ -106,7 +106,7 @@ class Naip:
 
     def plan(self, data: dt.datetime, **rules: Any) -> PlanSummary:
         here = self.folder
-        plan = PlanSettings(snapshot="s", quota=1000, point_tile_px=64)
+        plan = PlanSettings(snapshot="s", quota=1000, point_tile_px=64, max_overlap=1.0)
         write_region_overlap("dakota", WORLD, here / "objects.parquet", {}, here)
         return write_plan(
             Ground("dakota", "NAIP", WORLD, 5.0, data),

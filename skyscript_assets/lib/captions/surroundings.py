@@ -1,6 +1,7 @@
 """What can be seen around the focus object of a chip, by overlay of the objects of its region.
 
 An object counts where its overlap with the chip can be seen, and is more prominent the more of the chip that takes.
+What fills the chip has no outline in it: it is the ground, and only what its texture tells is said (a wood, a field).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,17 @@ from pyproj import Transformer
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.captions.phrases import may_be_said
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
-from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags
+from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.osm.meaning import MAIN_KEYS
+from skyscript_assets.lib.osm.sight import out_of_sight
 from skyscript_assets.lib.registration.shift import NO_SHIFT, move
 from skyscript_assets.lib.tables import read_geometry, read_table
+
+_NATURAL = (
+    "wood water scrub heath grassland wetland sand beach bare_rock scree shingle glacier mud tundra moor fell rock"
+)
+_LANDUSE = "forest farmland grass meadow orchard vineyard reservoir basin salt_pond"
 
 MIN_OVERLAP_PX = 8.0
 """Least longer side of the overlap of a surrounding object with the chip, pixels; points count always."""
@@ -34,6 +42,17 @@ LINE_WIDTH_PX = 4.0
 POINT_AREA_PX = 64.0
 """Area that a point is given in that ranking, square pixels."""
 
+GROUND_SHARE = 0.9
+"""Share of the chip from which areas of one kind are its ground: the rest is a rim in which no shape can be told."""
+
+TEXTURES = frozenset(
+    {
+        *(("natural", value) for value in _NATURAL.split()),
+        *(("landuse", value) for value in _LANDUSE.split()),
+    }
+)
+"""Tags that can be told from a piece without an outline."""
+
 TagSet = tuple[tuple[str, str], ...]
 
 
@@ -41,8 +60,9 @@ TagSet = tuple[tuple[str, str], ...]
 class Objects:
     """The objects that have a tag that may be said, and all focus objects, in the order of `objects.parquet`.
 
-    `rows` leads from an id to its place in the arrays; `geometry` is in degrees; `dimension` is 0 for points, 1 for
-    lines, 2 for areas; `longer_side_m` that of the box, metres; `pairs` are the tags that may be said at some GSD.
+    Focus objects that cannot be seen from above have no tags. `rows` leads from an id to its place in the arrays;
+    `geometry` is in degrees; `dimension` is 0 for points, 1 for lines, 2 for areas; `longer_side_m` that of the box,
+    metres; `pairs` are the tags that may be said at some GSD.
     """
 
     ids: list[str]
@@ -58,18 +78,30 @@ class Visible:
     """What can be seen of the objects at one GSD.
 
     `sets` are the distinct sets of visible tags that may be said, the empty one first; `set_of` is the number of each
-    object's set; `candidates` are rows of the objects large enough to surround another, and `tree` finds them.
+    object's set, `near_set_of` of what it says as a neighbour (no place: an island is not beside what is on it), and
+    `ground_set_of` of what it says where it fills the chip. `candidates` are rows of the objects large enough to
+    surround another, and `tree` finds them.
     """
 
     sets: list[TagSet]
     set_of: IntArray
+    near_set_of: IntArray
+    ground_set_of: IntArray
     candidates: IntArray
     tree: shapely.STRtree
 
 
-Near = tuple[int, list[int]]
-"""The objects of one tag set around a chip, shown by the largest of them: its row, and the box (x0, y0, x1, y1) of its
-overlap with the chip, in chip pixels, half open."""
+class Near(NamedTuple):
+    """The objects of one tag set around a chip, shown by the largest of them.
+
+    `row` is its row, `box` the box (x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `tags` is
+    the number of the set that is said of it, and `is_ground` whether it fills the chip.
+    """
+
+    row: int
+    box: list[int]
+    tags: int
+    is_ground: bool
 
 
 def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects:
@@ -87,7 +119,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects
     table = read_table(path, columns=["object_id", "tags", "bbox"])
     pairs = match_tags(table["tags"], snapshot)
     sayable = np.array([may_be_said(k, v) for k, v in zip(snapshot.keys, snapshot.values, strict=True)], dtype=np.bool_)
-    pairs = pairs.where(sayable[pairs.tags])
+    pairs = pairs.where(sayable[pairs.tags] & ~out_of_sight(path)[pairs.objects])
     needed = pc.is_in(table["object_id"], value_set=pa.array(sorted(focus_ids), pa.string())).to_numpy().copy()
     if needed.sum() != len(focus_ids):
         raise CorruptInputError(
@@ -110,21 +142,35 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects
 
 def visible(objects: Objects, snapshot: Snapshot, gsd_m: float) -> Visible:
     """What can be seen of the objects at a GSD in metres."""
-    shown = snapshot.visible(gsd_m)
-    pairs = objects.pairs.where(shown[objects.pairs.tags])
-    tags: list[list[int]] = [[] for _ in objects.ids]
-    for row, tag in zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True):
-        tags[row].append(tag)
+    pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m)
+    names = list(zip(snapshot.keys, snapshot.values, strict=True))
+    beside = np.array([key != "place" for key, _ in names], dtype=np.bool_)
+    texture = np.array([tag in TEXTURES for tag in names], dtype=np.bool_)
+    plain = texture | np.array([key not in MAIN_KEYS for key, _ in names], dtype=np.bool_)
+    grounds = np.zeros(len(objects.ids), dtype=np.bool_)
+    grounds[pairs.objects[texture[pairs.tags]]] = True
     numbers: dict[tuple[int, ...], int] = {(): 0}
-    set_of = np.array([numbers.setdefault(tuple(own), len(numbers)) for own in tags], dtype=np.int64)
+    near = pairs.where(beside[pairs.tags])
+    ground = pairs.where(plain[pairs.tags] & grounds[pairs.objects])
+    set_of, near_set_of, ground_set_of = (_numbered(kept, len(objects.ids), numbers) for kept in (pairs, near, ground))
     large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * gsd_m)
-    candidates = np.flatnonzero(large & (set_of > 0))
+    candidates = np.flatnonzero(large & (near_set_of > 0))
     return Visible(
-        sets=[_joined((snapshot.keys[tag], snapshot.values[tag]) for tag in own) for own in numbers],
+        sets=[_joined(names[tag] for tag in own) for own in numbers],
         set_of=set_of,
+        near_set_of=near_set_of,
+        ground_set_of=ground_set_of,
         candidates=candidates,
         tree=shapely.STRtree(objects.geometry[candidates]),
     )
+
+
+def _numbered(pairs: TagPairs, n_objects: int, numbers: dict[tuple[int, ...], int]) -> IntArray:
+    """The number of each object's set of tags; sets that are new are numbered on."""
+    tags: list[list[int]] = [[] for _ in range(n_objects)]
+    for row, tag in zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True):
+        tags[row].append(tag)
+    return np.array([numbers.setdefault(tuple(own), len(numbers)) for own in tags], dtype=np.int64)
 
 
 def _joined(tags: Iterable[tuple[str, str]]) -> TagSet:
@@ -139,7 +185,7 @@ def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Vis
     """What lies around each chip's focus object, the most prominent tag set first, at most `limit` sets a chip.
 
     A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
-    out.
+    out, and ground that is no texture.
 
     Args:
         chips: Rows of a plan, of one CRS and moved alike against OSM.
@@ -148,19 +194,25 @@ def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Vis
         limit: Sets of a chip at most.
     """
     focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
-    numbers, found, boxes, taken = _overlay(chips, objects, seen, seen.set_of[focus])
-    sets = seen.set_of[found]
+    numbers, found, boxes, taken = _overlay(chips, objects, seen, seen.near_set_of[focus])
+    sets = seen.near_set_of[found]
     # The largest object of each tag set around each chip, by chip and falling share.
     by_size = np.lexsort((found, -taken))
     pairs = np.column_stack([numbers, sets])[by_size]
     _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(group.ravel(), weights=taken[by_size], minlength=len(first))
     largest = by_size[first]
-    ranked = largest[np.lexsort((sets[largest], -total, numbers[largest]))]
+    whole = np.array([chip["width"] * chip["height"] for chip in chips], dtype=np.float64)[numbers[largest]]
+    is_ground = (objects.dimension[found[largest]] == 2) & (total >= GROUND_SHARE * whole)
+    said = np.where(is_ground, seen.ground_set_of[found[largest]], sets[largest])
+    order = np.lexsort((sets[largest], -total, numbers[largest]))
+    ranked = largest[order]
     answer: list[list[Near]] = [[] for _ in chips]
-    for number, row, box in zip(*(column[ranked].tolist() for column in (numbers, found, boxes)), strict=True):
-        if len(answer[number]) < limit:
-            answer[number].append((row, box))
+    columns = (numbers[ranked], found[ranked], boxes[ranked], said[order], is_ground[order])
+    for number, *near in zip(*(column.tolist() for column in columns), strict=True):
+        one = Near(*near)
+        if one.tags and len(answer[number]) < limit:
+            answer[number].append(one)
     return answer
 
 
@@ -187,7 +239,7 @@ def _overlay(
     outlines = shapely.transform(shapely.polygons(np.stack([lon, lat], axis=-1)), lambda p: move(p, back))
     near, which = seen.tree.query(outlines, predicate="intersects")
     found = seen.candidates[which]
-    other = seen.set_of[found] != own_sets[near]
+    other = seen.near_set_of[found] != own_sets[near]
     near, found = near[other], found[other]
 
     used, place = np.unique(found, return_inverse=True)

@@ -6,6 +6,7 @@ focus object to `surroundings`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.surroundings import Near, Objects, Visible, read_objects, surroundings, visible
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import read_snapshot
+from skyscript_assets.lib.chips.spread import collisions
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import NO_SHIFT
 from skyscript_assets.lib.settings.base import read_yaml
@@ -53,6 +55,9 @@ of the focus object and of each of these; `trace` tells which tag put which word
 CANDIDATES = 4
 """Objects looked at for each one that may be named: some read like another and are passed over."""
 
+TRAINING_BATCH = 512
+"""Pairs in a batch of the paper's training, in which equal captions collide."""
+
 BATCH = 512
 """Chips overlaid at a time: bounds the memory."""
 
@@ -65,6 +70,7 @@ class CaptionSummary:
         without_caption: Chips whose focus object has no tag that may be said at the chip's GSD.
         with_surrounding: Captions that name at least one surrounding object.
         longest: Characters of the longest caption.
+        collisions: How many others of a batch of 512 carry a sample's caption on average, by style.
     """
 
     chips: int
@@ -73,6 +79,7 @@ class CaptionSummary:
     with_surrounding: int
     distinct: dict[str, int]
     longest: int
+    collisions: dict[str, float]
 
 
 def write_captions(
@@ -134,13 +141,15 @@ def write_captions(
                 progress(done, len(chips), "chips")
     written = [rows[i] for i in sorted(rows)]
     write_table(out / CAPTIONS_FILE, rows_to_table(written, CAPTION_SCHEMA))
+    texts_of = {style: Counter(row[style] for row in written) for style in STYLES}
     return CaptionSummary(
         chips=len(chips),
         captions=len(written),
         without_caption=len(chips) - len(written),
         with_surrounding=sum(bool(row["surrounding"]) for row in written),
-        distinct={style: len({row[style] for row in written}) for style in STYLES},
-        longest=max((len(row[style]) for row in written for style in STYLES), default=0),
+        distinct={style: len(found) for style, found in texts_of.items()},
+        longest=max((len(text) for found in texts_of.values() for text in found), default=0),
+        collisions={style: collisions(found.values(), TRAINING_BATCH) for style, found in texts_of.items()},
     )
 
 
@@ -162,13 +171,13 @@ def _row(
 ) -> dict[str, Any] | None:
     """One row of `captions.parquet`, None where the focus object has nothing to say; `said` is by tag set."""
     focus = seen.set_of[objects.rows[chip["object_id"]]]
-    around = [said[seen.set_of[row]] for row, _ in near]
+    around = [said[one.tags] for one in near]
     composed = compose(said[focus], around, captions.max_surrounding, captions.max_length)
     if composed is None:
         return None
     surrounding = [
-        {"object_id": objects.ids[row], "tags": seen.sets[seen.set_of[row]], "box": box}
-        for row, box in (near[i] for i in composed.named)
+        {"object_id": objects.ids[one.row], "tags": seen.sets[one.tags], "box": one.box}
+        for one in (near[i] for i in composed.named)
     ]
     ids = [chip["object_id"], *(one["object_id"] for one in surrounding)]
     return {

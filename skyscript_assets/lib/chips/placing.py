@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
-from skyscript_assets.lib.arrays import FloatArray, HashArray, IntArray
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.chips.grids import Grid, grids, gsds_at
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS, PLAN_SCHEMA, PlanRules
 from skyscript_assets.lib.chips.tiles import TWO_CELLS, TWO_SPLITS, place, tiles_of
@@ -51,15 +51,22 @@ class Placed:
     """Chips that found their place, by scene and object.
 
     Of each chip `members` is the object in `Focus`, `bands` the band of GSDs and `rows` the row of the plan, with the
-    stratum left open. `resampled` counts those that are not on their scene's own pixels. `reasons` tells of each object
-    why it has no chip, "" where it has one.
+    stratum left open; `resampled` ones are not on their scene's own pixels. `reasons` tells of each object why it
+    has no chip, "" where it has one.
     """
 
     members: IntArray
     bands: IntArray
     rows: pa.Table
-    resampled: int
+    resampled: BoolArray
     reasons: TextArray
+
+    def without(self, given_up: BoolArray, reason: str) -> Placed:
+        """Less some chips, whose objects are told why."""
+        reasons, kept = self.reasons.copy(), ~given_up
+        reasons[self.members[given_up]] = reason
+        rows = self.rows.filter(pa.array(kept))
+        return Placed(self.members[kept], self.bands[kept], rows, self.resampled[kept], reasons)
 
 
 def place_chips(
@@ -93,7 +100,8 @@ def place_chips(
     dates = np.full((len(focus.ids), dates_wanted), np.nan)
     reasons: TextArray = np.array(REFUSALS, dtype="<U8")[offered.refused]
     none = np.zeros(0, dtype=np.int64)
-    members, at, scene_of, tables, resampled = [none], [none], [none], [PLAN_SCHEMA.empty_table()], 0
+    members, at, scene_of, tables = [none], [none], [none], [PLAN_SCHEMA.empty_table()]
+    resampled = [np.zeros(0, dtype=np.bool_)]
     active = np.flatnonzero(turn < end)
     while len(active):
         offer = offered.scenes[turn[active]]
@@ -107,7 +115,7 @@ def place_chips(
                 at.append(turn[placed])
                 scene_of.append(np.full(len(placed), scene, dtype=np.int64))
                 tables.append(rows)
-                resampled += len(placed) if grid.resampled else 0
+                resampled.append(np.full(len(placed), grid.resampled, dtype=np.bool_))
         done = active[outcome[active] == ""]
         dates[done, (~np.isnan(dates[done])).sum(axis=1)] = taken[offered.scenes[turn[done]]]
         told = active[reasons[active] != ""]
@@ -123,7 +131,7 @@ def place_chips(
         members=who[order],
         bands=bands[np.concatenate(at)[order]],
         rows=pa.concat_tables(tables).take(order).combine_chunks(),
-        resampled=resampled,
+        resampled=np.concatenate(resampled)[order],
         reasons=reasons,
     )
 

@@ -101,11 +101,14 @@ class PlanSummary:
         planned: Chips planned: of one object as many as its source's `choice.dates` at most.
         dropped: Reason -> drawn objects without a chip. `outside`: no scene holds the tile; `season`, `cloud`, `date`:
             the source's `choice` refuses all scenes that cover the object; `size`: the object does not fit a tile of
-            the wanted size; `split`: every tile tried touches two splits.
+            the wanted size; `split`: every tile tried touches two splits; `near`: a
+            chip of the same stratum shows much the same ground.
         splits: Split -> chips.
         tags: Tags seen at the scenes' GSDs and counted in the snapshot.
         tags_short: Of these, with fewer chips than wanted.
         resampled: Chips that are resampled because the scene's own pixels are not square on the ground.
+        effective_strata: Strata as many as which, equally frequent, would be as varied: exp of their entropy.
+        gini_of_strata: How unevenly chips fall upon strata, 0 to 1.
     """
 
     scenes: int
@@ -119,3 +122,5 @@ class PlanSummary:
     tags: int = 0
     tags_short: int = 0
     resampled: int = 0
+    effective_strata: float = 0.0
+    gini_of_strata: float = 0.0

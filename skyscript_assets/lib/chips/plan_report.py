@@ -50,6 +50,7 @@ COLOURS = {
     "outside": "#b0b0b0",
     "split": "#5b7db1",
     "size": "#8d6a9f",
+    "near": "#7fb2c9",
     "season": "#d9b44a",
     "cloud": "#d98f4a",
     "date": "#c4574d",

@@ -29,12 +29,14 @@ from skyscript_assets.lib.chips.placing import Focus, Placed, TextArray, by_scen
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.plan_report import OUTCOMES_FILE, REPORT_FILE, outcome_table, report_table
 from skyscript_assets.lib.chips.sampling import Drawn, Snapshot, TagPairs
+from skyscript_assets.lib.chips.spread import crowded, effective_number, gini
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.choice import candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
+from skyscript_assets.lib.osm.sight import out_of_sight
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
@@ -109,7 +111,9 @@ def write_plan(
     bands = np.searchsorted(snapshot.edges(), gsds)
     able = _drawn_there(focus.index[offered.objects], gsds, bands, objects, draws, plan)
     placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
-    rows = _with_strata(placed, focus, objects, snapshot, draws)
+    placed = replace(placed, rows=_with_strata(placed, focus, objects, snapshot, draws))
+    placed = placed.without(_crowded(placed, focus, plan), "near")
+    rows, strata = placed.rows, Counter(placed.rows["stratum"].to_pylist())
     write_table(out / PLAN_FILE, rows)
     report = report_table(ground.region, objects.tags, snapshot, draws, plan, focus.index[placed.members], placed.bands)
     write_table(out / REPORT_FILE, report)
@@ -125,7 +129,9 @@ def write_plan(
         splits=dict(sorted(Counter(rows["split"].to_pylist()).items())),
         tags=report.num_rows,
         tags_short=pc.sum(pc.less(report["planned"], report["wanted"])).as_py() or 0,
-        resampled=placed.resampled,
+        resampled=int(placed.resampled.sum()),
+        effective_strata=effective_number(strata.values()),
+        gini_of_strata=gini(strata.values()),
     )
 
 
@@ -161,20 +167,21 @@ def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Ob
         longer_side_m=sampling.longer_sides_m(table["bbox"]),
         centres=centres[rows],
         edited_s=table["timestamp"].cast(pa.int64()).to_numpy().astype(np.float64) / 1000.0,
-        tags=_read_tags(path, own, snapshot),
+        tags=_read_tags(path, own & ~out_of_sight(path), own, snapshot),
     )
 
 
-def _read_tags(path: Path, own: BoolArray, snapshot: Snapshot) -> TagPairs:
-    """The snapshot's tags on the own objects, numbered among themselves, with the tags of some rows in memory."""
-    done = seen = 0
+def _read_tags(path: Path, in_sight: BoolArray, own: BoolArray, snapshot: Snapshot) -> TagPairs:
+    """The snapshot's tags on objects in sight, numbered among the own ones, with the tags of some rows in memory."""
+    done = 0
+    number = np.cumsum(own) - 1
     objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["tags"]):
-        mine = own[done : done + batch.num_rows]
-        pairs = sampling.match_tags(pa.chunked_array([batch["tags"].filter(pa.array(mine))]), snapshot)
-        objects.append(pairs.objects + seen)
+        rows = np.flatnonzero(in_sight[done : done + batch.num_rows])
+        pairs = sampling.match_tags(pa.chunked_array([batch["tags"].take(rows)]), snapshot)
+        objects.append(number[rows[pairs.objects] + done])
         tags.append(pairs.tags)
-        done, seen = done + batch.num_rows, seen + int(mine.sum())
+        done += batch.num_rows
     return TagPairs(np.concatenate(objects), np.concatenate(tags))
 
 
@@ -227,10 +234,12 @@ def _check_gsd(objects: _Objects, snapshot: Snapshot, ground: Ground, plan: Plan
 
 
 def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettings) -> IntArray:
-    """Plannable objects of each tag at a GSD, shape [tags]."""
+    """Plannable objects of each tag at a GSD, whether it can be seen there or not; shape [tags]."""
     gsd = np.array(gsd_m)
     able = sampling.suits(objects.kinds, objects.longer_side_m, gsd, gsd, plan)
-    return np.bincount(objects.tags.where(able[objects.tags.objects]).tags, minlength=len(snapshot.keys))
+    every = replace(snapshot, coarsest_gsd_m=np.full(len(snapshot.keys), np.inf))
+    pairs = sampling.shown(objects.tags, objects.kinds == "node", every, gsd_m)
+    return np.bincount(pairs.where(able[pairs.objects]).tags, minlength=len(snapshot.keys))
 
 
 def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, places: FloatArray) -> FloatArray:
@@ -258,7 +267,8 @@ def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: Plan
         finest, coarsest = max(low, mine[:, 0].min()), min(high, mine[:, 1].max())
         gsd = float(finest if finest > low else np.sqrt(finest * coarsest))
         able = sampling.suits(objects.kinds, objects.longer_side_m, finest, coarsest, plan)
-        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags] & able[objects.tags.objects])
+        pairs = sampling.shown(objects.tags, objects.kinds == "node", snapshot, gsd)
+        pairs = pairs.where(able[pairs.objects])
         counts = snapshot.count_at(gsd)
         chosen = sampling.draw(pairs, objects.codes, objects.centres, snapshot, counts, plan)
         draws[band] = Drawn(gsd, pairs.where(chosen))
@@ -281,6 +291,15 @@ def _drawn_there(
     return able
 
 
+def _crowded(placed: Placed, focus: Focus, plan: PlanSettings) -> BoolArray:
+    """Which chips give way to others of their stratum, by the hash of their objects."""
+    sides = [pc.struct_field(placed.rows["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")]
+    names = placed.rows["stratum"].combine_chunks().dictionary_encode().indices
+    ranks = sampling.unit_hashes(focus.codes, plan.seed, "distance")[placed.members]
+    strata = pc.fill_null(names, -1).to_numpy().astype(np.int64)
+    return crowded(placed.members, ranks, strata, np.column_stack(sides), plan.max_overlap)
+
+
 def _with_strata(
     placed: Placed, focus: Focus, objects: _Objects, snapshot: Snapshot, draws: Mapping[int, Drawn]
 ) -> pa.Table:
@@ -289,7 +308,7 @@ def _with_strata(
     rarest = np.full(len(index), -1, dtype=np.int64)
     for band in np.unique(placed.bands).tolist():
         gsd = draws[band].gsd_m
-        pairs = objects.tags.where(snapshot.visible(gsd)[objects.tags.tags])
+        pairs = sampling.shown(objects.tags, objects.kinds == "node", snapshot, gsd)
         here = placed.bands == band
         rarest[here] = sampling.strata(pairs, snapshot.count_at(gsd), len(objects.rows))[index[here]]
     names = pa.array([f"{k}={v}" for k, v in zip(snapshot.keys, snapshot.values, strict=True)], pa.string())

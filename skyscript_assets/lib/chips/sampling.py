@@ -8,8 +8,9 @@ a rare tag. Reading the snapshot and matching its tags to objects belong here, n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
+from skyscript_assets.lib.osm.sight import entries
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.normalise import normal_values
+from skyscript_assets.lib.tags.snapshot import GENERAL, GENERAL_KEYS, NODE_VIEW_PX, is_general
 from skyscript_assets.lib.tags.vocabulary import limits_px
 
 COARSEST_GSD_FACTOR = 1.05
@@ -32,6 +35,18 @@ SQUARE_DEG = 0.01
 
 ID_LETTERS = "nwar"
 """First letters of object ids: node, line of a way, area of a way, area of a relation."""
+
+_GROUND = ("natural", "landuse", "leisure", "landcover", "amenity", "waterway", "man_made")
+_WAYS = ("highway", "railway", "aeroway", "waterway", "area:highway", "public_transport")
+NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("(roof|building):(?!part$)", ("building", "building:part")),
+    ("(smoothness|tracktype|lanes|sidewalk|cycleway|footway|crossing|service|width|electrified)(:|$)", _WAYS),
+    ("surface(:|$)", (*_WAYS, *_GROUND)),
+    ("(crop|produce|trees|leaf_type|leaf_cycle|water|wetland|wood)$", (*_GROUND, "barrier")),
+    ("(generator|plant|tower|line|substation)(:|$)", ("power", "man_made")),
+    ("parking(:|$)", ("amenity", "building")),
+)
+"""Attributes, by a pattern of their keys, and the keys of their things: one of these must show on the same object."""
 
 _JOIN = "\x1f"
 """Stands between key and value; no key of a snapshot holds a control character."""
@@ -81,6 +96,7 @@ class Snapshot:
         coarsest_gsd_m: Metres; the tag can be seen where the GSD is at most this. Shape [tags].
         counts: GSD in metres -> plannable objects of each tag in the region at that GSD, shape [tags].
         gsds: The GSDs that were counted in any region, metres, rising.
+        area_side_m: Metres, the typical longer side of the tag's areas, 0 where none is known; shape [tags].
     """
 
     keys: tuple[str, ...]
@@ -88,6 +104,12 @@ class Snapshot:
     coarsest_gsd_m: FloatArray
     counts: Mapping[float, IntArray]
     gsds: tuple[float, ...] = ()
+    area_side_m: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Without sizes nothing is too large."""
+        if len(self.area_side_m) != len(self.keys):
+            object.__setattr__(self, "area_side_m", np.zeros(len(self.keys)))
 
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
@@ -152,7 +174,7 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
         UpstreamMissingError: a table is missing.
         CorruptInputError: a table is not whole.
     """
-    tags = read_table(folder / "tags.parquet", columns=["key", "value", "coarsest_gsd_m"])
+    tags = read_table(folder / "tags.parquet")  # one that was frozen earlier may have no sizes
     tags = tags.sort_by([("key", "ascending"), ("value", "ascending")])
     keys, values = tuple(tags["key"].to_pylist()), tuple(tags["value"].to_pylist())
     index = {pair: i for i, pair in enumerate(zip(keys, values, strict=True))}
@@ -165,7 +187,41 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
         if at is not None:
             counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
     coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
-    return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds)
+    sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if "area_side_m" in tags.column_names else np.zeros(0)
+    return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds, sides)
+
+
+def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float) -> TagPairs:
+    """The tags of objects that can be seen at a GSD in metres.
+
+    A node has the tags whose things fit its view (`NODE_VIEW_PX`). An attribute needs its thing (`NEEDS`), and `yes`
+    stands where no other value of its key can be told.
+
+    Args:
+        pairs: Tags on objects.
+        is_node: Which objects are nodes, by the rows in `pairs`.
+        snapshot: Names the tags and knows where they show.
+        gsd_m: Metres on the ground.
+    """
+    large = snapshot.area_side_m > NODE_VIEW_PX * gsd_m
+    pairs = pairs.where(snapshot.visible(gsd_m)[pairs.tags] & ~(is_node[pairs.objects] & large[pairs.tags]))
+    kept = np.ones(len(pairs.tags), dtype=np.bool_)
+
+    def carriers(tags: BoolArray) -> BoolArray:
+        """Which pairs are of an object that carries one of these tags."""
+        mask = np.zeros(len(is_node), dtype=np.bool_)
+        mask[pairs.objects[tags[pairs.tags]]] = True
+        return mask[pairs.objects]
+
+    for attributes, things in NEEDS:
+        pattern = re.compile(attributes)
+        of = np.array([pattern.match(key) is not None for key in snapshot.keys], dtype=np.bool_)
+        kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, things))
+    general = np.array([value == GENERAL for value in snapshot.values], dtype=np.bool_)
+    for key in GENERAL_KEYS:
+        of = np.array([known == key for known in snapshot.keys], dtype=np.bool_)
+        kept &= ~(of & general)[pairs.tags] | ~carriers(of & ~general)
+    return pairs.where(kept)
 
 
 def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
@@ -176,23 +232,24 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
         snapshot: Its tags, of normal values (`normalise.normal_values`), are looked for.
 
     Returns:
-        Every (object, tag) pair, each once; tags that the snapshot does not hold are left out.
+        Every (object, tag) pair, each once; tags that the snapshot does not hold are left out. Values of `GENERAL_KEYS`
+        have `yes` beside them.
     """
     column = tags.combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # pyarrow keeps a column without chunks as it is
         return TagPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    offsets = column.offsets.to_numpy()
-    first, last = int(offsets[0]), int(offsets[-1])
-    keys, values = column.keys.slice(first, last - first), column.items.slice(first, last - first)
+    keys, values, owner = entries(column)
     known = pc.is_in(keys, value_set=pa.array(sorted(set(snapshot.keys)), pa.string()))
     texts = pc.binary_join_element_wise(keys.filter(known), values.filter(known), _JOIN).dictionary_encode()
-    objects = np.repeat(np.arange(len(column), dtype=np.int64), np.diff(offsets))[known.to_numpy(zero_copy_only=False)]
+    objects = owner[known.to_numpy(zero_copy_only=False)]
     # Each distinct tag is brought into its normal spelling once.
     index = {pair: i for i, pair in enumerate(zip(snapshot.keys, snapshot.values, strict=True))}
     tags_of = []
     for text in texts.dictionary.to_pylist():
         key, _, value = text.partition(_JOIN)
-        tags_of.append([index[key, each] for each in normal_values(value) if (key, each) in index])
+        listed = {(key, each) for each in normal_values(value)}
+        listed |= {(key, GENERAL) for _, each in listed if is_general(key, each)}
+        tags_of.append([index[tag] for tag in listed if tag in index])
     found = pa.array(tags_of, pa.list_(pa.int64())).take(texts.indices)
     objects, matched = np.repeat(objects, found.value_lengths().to_numpy()), found.flatten().to_numpy()
     order = np.lexsort((matched, objects))

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 Tags = Mapping[str, str]
 
-MAIN_KEYS = frozenset(
-    "power man_made aeroway railway waterway highway building building:part bridge barrier natural landuse leisure "
-    "amenity tourism historic military shop office craft public_transport aerialway golf emergency place".split()
-)
+_THINGS = """
+    power man_made aeroway railway waterway highway building building:part bridge barrier natural landuse leisure
+    amenity tourism historic military shop office craft public_transport aerialway golf emergency place
+"""
+MAIN_KEYS = frozenset(_THINGS.split())
 """Keys that name a thing; all others say something of it."""
 
-_NOT_THERE = frozenset("proposed planned razed demolished removed destroyed dismantled".split())
+_NOT_THERE = frozenset({"proposed", "planned", "razed", "demolished", "removed", "destroyed", "dismantled"})
 GONE = _NOT_THERE | {"abandoned", "disused"}
 LIFE_STAGES = GONE | {"was", "construction"}
 """Values of main keys, and prefixes (wiki: Lifecycle prefix), of what does not stand there, or no longer as such."""
@@ -84,8 +85,7 @@ def _is_covered(tags: Tags) -> bool:
 
 
 def _is_below(tags: Tags) -> bool:
-    """On levels or a layer below the ground; roads and rails one layer down may lie in a cutting,
-    footways there are subways.
+    """On levels or a layer below the ground; one layer down roads and rails may lie in a cutting, footways do not.
 
     Where mappers put ground (a park, a river) below its bridges and buildings, it is the ground all the same.
     """

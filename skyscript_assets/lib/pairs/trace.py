@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.compute as pc
 
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import REPORT_FILE
@@ -21,6 +22,7 @@ from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.chips.sampling import longer_sides_m, match_tags, read_snapshot
 from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
+from skyscript_assets.lib.osm.sight import out_of_sight
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tags.normalise import normal_values
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_FILE, TAGS_FILE
@@ -198,6 +200,8 @@ def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, fol
         found = db.sql("FROM read_parquet(?) WHERE object_id = ?", params=[str(inputs.objects), row["object_id"]])
         one = found.to_arrow_table().cast(OBJECT_SCHEMA)
         last_edit = db.sql("SELECT max(timestamp) FROM read_parquet(?)", params=[str(inputs.objects)]).fetchall()[0][0]
+    ids = read_table(inputs.objects, columns=["object_id"])["object_id"]
+    hidden = out_of_sight(inputs.objects)[pc.equal(ids, row["object_id"]).to_numpy()].any()
     write_table(folder / "objects.parquet", one)
     ground = replace(ground, data_time=ground.data_time or last_edit)
     report, snapshot = read_table(plan / REPORT_FILE), read_snapshot(inputs.snapshot, ground.region)
@@ -214,8 +218,11 @@ def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, fol
         outcome, why = "elsewhere", "another region plans it, or it is centred outside the region's box"
     elif not summary.scenes:
         outcome, why = "no scene", "the source has no scene over the region"
+    elif hidden:
+        outcome, why = "hidden", "it lies below ground, below a roof or inside a building, or is planned or gone"
     elif summary.planned:
-        outcome, why = "not in the plan", "it would be planned now: the plan was made from something else"
+        outcome = "not in the plan"
+        why = "alone it would be planned: a chip near it shows much the same, or the plan was made from something else"
     elif summary.drawn:
         (outcome,) = summary.dropped
         why = DROPPED[outcome]

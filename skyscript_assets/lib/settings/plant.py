@@ -75,6 +75,10 @@ class PlanSettings(SizeSettings):
     )
     point_tile_px: int = Field(160, ge=32, description="Side of the tile around a point or a line's vertex, pixels.")
     shift: Share = Field(0.25, description="Greatest random shift, as a share of the tile's free margin or side.")
+    max_overlap: Share = Field(
+        0.5,
+        description="Chips of a source and stratum share no more of the smaller one than this; 1: as much as falls.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the draws; another seed is another sample.")
     apply_offsets: bool = Field(
         default=False, description="Move OSM objects by the offset estimated for each scene before chips are planned."

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.osm.meaning import is_gone
 from skyscript_assets.lib.tables import fields, read_table, write_table
 from skyscript_assets.lib.tags.groundability import GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA
-from skyscript_assets.lib.tags.vocabulary import PLANNABLE_FILE, PLANNABLE_SCHEMA
+from skyscript_assets.lib.tags.vocabulary import PLANNABLE_FILE, PLANNABLE_SCHEMA, VOCABULARY_FILE, VOCABULARY_SCHEMA
 
 SNAPSHOT_FILE = "snapshot.parquet"
 SNAPSHOT_SCHEMA = pa.schema(
@@ -26,9 +27,24 @@ SNAPSHOT_SCHEMA = pa.schema(
 
 TAGS_FILE = "tags.parquet"
 TAGS_SCHEMA = pa.schema(
-    [("key", pa.string()), ("value", pa.string()), ("text", pa.string()), ("coarsest_gsd_m", pa.float64())]
+    [*fields(pa.string(), "key", "value", "text"), *fields(pa.float64(), "coarsest_gsd_m", "area_side_m")]
 )
-"""Columns of `tags.parquet`, sorted by key and value: every visible tag."""
+"""Columns of `tags.parquet`, sorted by key and value: every visible tag. `area_side_m` is the typical longer side of
+its areas, metres, by which points of it are judged; null where it has few."""
+
+MIN_AREAS = 3
+"""Areas of a tag from which their size is told."""
+
+PLACE_SIDE_M = 500.0
+"""What is taken for a place's extent, metres, where no areas tell it: villages are mapped as points."""
+
+
+NODE_VIEW_PX = 160
+"""Side in pixels of the ground that is taken for a node's: a school of 100 m mapped as a point shows nothing where that
+is less."""
+
+GENERAL, GENERAL_KEYS = "yes", ("building", "building:part", "bridge")
+"""Keys whose values are said as `yes` where they cannot be told: a school's building is a building."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +73,12 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
     decisions = read_table(groundability_folder / GROUNDABILITY_FILE, GROUNDABILITY_SCHEMA)
     counts = read_table(vocabulary_folder / PLANNABLE_FILE, PLANNABLE_SCHEMA)
     order = [("key", "ascending"), ("value", "ascending")]
-    tags = decisions.filter(pc.is_valid(decisions["coarsest_gsd_m"])).select(TAGS_SCHEMA.names).sort_by(order)
-    joined = counts.rename_columns(["key", "value", "region", "gsd_m", "n_plannable"]).join(
-        tags, ["key", "value"], join_type="inner"
-    )
-    seen = joined.filter(pc.less_equal(joined["gsd_m"], joined["coarsest_gsd_m"])).select(SNAPSHOT_SCHEMA.names)
+    gone = [is_gone(*tag) for tag in zip(*(decisions[name].to_pylist() for name in ("key", "value")), strict=True)]
+    used = pc.and_(pc.is_valid(decisions["coarsest_gsd_m"]), pc.invert(pa.array(gone, pa.bool_())))
+    tags = decisions.filter(used).select(TAGS_SCHEMA.names[:-1])
+    vocabulary = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA)
+    tags = _with_sides(tags, vocabulary).sort_by(order)
+    seen = _seen(counts, tags, vocabulary)
     if seen.num_rows == 0:
         raise TooLittleDataError(
             f"none of {tags.num_rows} visible tags is on an object that could become a chip at the sources' GSDs: "
@@ -74,6 +91,45 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
         tags=tags.num_rows,
         rows=seen.num_rows,
         plannable={f"{row['gsd_m']:g}": row["n_plannable"] for row in tags_by_gsd(out).to_pylist()},
+    )
+
+
+def is_general(key: str, value: str) -> bool:
+    """Whether a tag is true in its general form too: `building=school` says that there is a building."""
+    return key in GENERAL_KEYS and value != "no" and not is_gone(key, value)
+
+
+def _seen(counts: pa.Table, tags: pa.Table, vocabulary: pa.Table) -> pa.Table:
+    """Plannable objects of the visible tags at the GSDs where they show: columns of `snapshot.parquet`, unsorted."""
+    names, key = ["key", "value", "region", "gsd_m"], ["key", "value"]
+    known = counts.join(tags, key)
+    told = pc.fill_null(pc.less_equal(known["gsd_m"], known["coarsest_gsd_m"]), fill_value=False)
+    rest = known.filter(pc.and_(pc.invert(told), pc.is_in(known["key"], value_set=pa.array(GENERAL_KEYS))))
+    pairs = zip(rest["key"].to_pylist(), rest["value"].to_pylist(), strict=True)
+    true = [value != GENERAL and is_general(name, value) for name, value in pairs]
+    rest = rest.filter(pa.array(true, pa.bool_())).select([*names, "n"])
+    rest = rest.set_column(1, "value", pa.repeat(pa.scalar(GENERAL), rest.num_rows))
+    counts = pa.concat_tables([counts.select([*names, "n"]), rest]).group_by(names).aggregate([("n", "sum")])
+    nodes = vocabulary.filter(pc.equal(vocabulary["kind"], "node")).select([*names[:3], "n"])
+    known = counts.join(tags, key, join_type="inner").join(nodes, names[:3])
+    large = pc.fill_null(pc.greater(known["area_side_m"], pc.multiply(known["gsd_m"], NODE_VIEW_PX)), fill_value=False)
+    lost = pc.if_else(large, pc.fill_null(known["n"], 0), 0)
+    known = known.append_column("n_plannable", pc.subtract(known["n_sum"], lost))
+    good = pc.and_(pc.less_equal(known["gsd_m"], known["coarsest_gsd_m"]), pc.greater(known["n_plannable"], 0))
+    return known.filter(good).select(SNAPSHOT_SCHEMA.names)
+
+
+def _with_sides(tags: pa.Table, vocabulary: pa.Table) -> pa.Table:
+    """Tags with the median longer side of their areas, the mean over regions weighted by areas."""
+    areas = vocabulary.filter(pc.and_(pc.equal(vocabulary["kind"], "area"), pc.is_valid(vocabulary["longer_side_m"])))
+    areas = areas.append_column("sum_m", pc.multiply(areas["longer_side_m"], areas["n"]))
+    sums = areas.group_by(["key", "value"]).aggregate([("n", "sum"), ("sum_m", "sum")])
+    sums = sums.filter(pc.greater_equal(sums["n_sum"], MIN_AREAS))
+    sides = pc.round(pc.divide(sums["sum_m_sum"], sums["n_sum"]), 1)
+    known = tags.join(sums.select(["key", "value"]).append_column("area_side_m", sides), ["key", "value"])
+    of_place = pc.and_(pc.equal(known["key"], "place"), pc.is_null(known["area_side_m"]))
+    return known.set_column(
+        known.column_names.index("area_side_m"), "area_side_m", pc.if_else(of_place, PLACE_SIDE_M, known["area_side_m"])
     )
 
 

@@ -22,6 +22,13 @@ DEFAULTS = CaptionSettings()
 LEFT, TOP = 400_000.0, 5_200_000.0
 VISIBLE = {
     ("building", "yes"): 10.0,
+    ("building", "house"): 0.5,
+    ("place", "island"): 30.0,
+    ("aeroway", "aerodrome"): 30.0,
+    ("leisure", "nature_reserve"): 30.0,
+    ("natural", "wood"): 30.0,
+    ("leaf_type", "broadleaved"): 30.0,
+    ("roof:shape", "flat"): 1.0,
     ("highway", "path"): 1.0,
     ("landuse", "forest"): 30.0,
     ("landuse", "meadow"): 30.0,
@@ -115,6 +122,7 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
         with_surrounding=1,
         distinct={"title": 1, "title_multi_objects": 1},
         longest=92,
+        collisions={"title": 0.0, "title_multi_objects": 0.0},
     )
     row = world.only()
     assert row["title"] == "building"
@@ -281,3 +289,56 @@ def test_bad_input_is_named(world: World, tmp_path: Path) -> None:
         world.write(rules=tmp_path / "none.yaml")
     with pytest.raises(UpstreamMissingError, match=r"chips\.parquet"):
         write_captions(tmp_path, tmp_path / "x", tmp_path, tmp_path, RULES, CaptionSettings(), tmp_path)
+
+
+def test_what_fills_the_chip_is_said_as_ground_or_not_at_all(world: World) -> None:
+    fills = shapely.box(-50, -50, 300, 300)
+    world.add("a2", fills, place="island")
+    world.add("a3", fills, aeroway="aerodrome")
+    world.add("a4", fills, natural="wood", leisure="nature_reserve", leaf_type="broadleaved")
+    world.chip("a1")
+    world.write()
+    row = world.only()
+    assert row["title_multi_objects"] == "building, surrounded by natural wood with leaf type of broadleaved"
+    assert [near["object_id"] for near in row["surrounding"]] == ["a4"]
+
+
+def test_areas_that_fill_the_chip_together_are_its_ground_and_what_ends_in_it_is_a_neighbour(world: World) -> None:
+    world.add("a2", shapely.box(-50, -50, 100, 150), aeroway="aerodrome")
+    world.add("a3", shapely.box(101, -50, 250, 150), aeroway="aerodrome")
+    world.chip("a1")
+    world.add("a4", shapely.box(480, 40, 520, 60), building="yes")
+    world.add("a5", shapely.box(400, -50, 500, 150), aeroway="aerodrome")
+    world.add("a6", shapely.box(400, -50, 440, 150), place="island")
+    world.chip("a4", x=400)
+    world.write()
+    assert [row["title_multi_objects"] for row in world.rows()] == [
+        "building",
+        "building, surrounded by aeroway of aerodrome",
+    ]
+
+
+def test_what_cannot_be_seen_is_no_neighbour(world: World) -> None:
+    world.add("a2", shapely.box(130, 20, 190, 80), landuse="meadow", location="underground")
+    world.add("w3", shapely.LineString([(150, -50), (150, 300)]), highway="path", tunnel="yes")
+    world.add("n4", shapely.Point(100, 50), natural="tree", indoor="yes")
+    world.chip("a1")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building"
+
+
+def test_a_value_that_cannot_be_told_is_said_in_its_general_form(world: World) -> None:
+    world.add("a2", shapely.box(80, 40, 120, 60), building="school")
+    world.add("a3", shapely.box(80, 40, 120, 60), building="house", **{"roof:shape": "flat"})
+    world.add("a4", shapely.box(80, 40, 120, 60), landuse="forest", **{"roof:shape": "flat"}, surface="gravel")
+    world.chip("a2", y=300)
+    world.chip("a3", y=300)
+    world.chip("a3", y=300, gsd_m=1.0)
+    world.chip("a4", y=300)
+    world.write()
+    assert [row["title"] for row in world.rows()] == [
+        "building",
+        "building of house, roof shape is flat",
+        "building, roof shape is flat",
+        "landuse of forest, surface is gravel",
+    ]

@@ -723,7 +723,7 @@ def test_plans_are_nested_in_the_quota(plan: Plan) -> None:
     plan.snapshot({tag: (gsd, 100) for tag, (gsd, _) in EVERYTHING.items()})
     chips = []
     for quota in (20, 50, 1000):
-        plan.write(PLAN.model_copy(update={"quota": quota}))
+        plan.write(PLAN.model_copy(update={"quota": quota, "max_overlap": 1.0}))
         chips.append({row["chip_id"] for row in plan.rows()})
     assert chips[0] < chips[1] < chips[2]
 
@@ -767,3 +767,30 @@ def test_chips_across_the_antimeridian_are_planned_like_others(plan: Plan, tmp_p
     assert boxes["a1"][0] < 179.9998 < 180.0002 < boxes["a1"][1] < 180.01
     assert -179.95 - 0.001 < boxes["a2"][0] < -179.95 < boxes["a2"][1] < -179.94
     assert rows["a2"]["cell"] == "/".join(map(str, cell_of(-179.94985, 0.05005, 16)))
+
+
+def test_chips_of_a_stratum_keep_a_distance_and_the_outcomes_tell_what_was_left_out(plan: Plan) -> None:
+    rows = [(f"n{i}", ground(shapely.Point(1000 + 4 * i, 1000)), {"natural": "tree"}) for i in range(30)]
+    plan.objects(*rows, ("n99", ground(shapely.Point(3000, 3000)), {"natural": "tree"}))
+    summary = plan.write()
+    assert summary.planned + summary.dropped["near"] + summary.dropped.get("split", 0) == 31
+    assert summary.planned < 6
+    assert summary.effective_strata == 1.0
+    outcomes = {row["outcome"]: row["n"] for row in read_table(plan.folder / "outcomes.parquet").to_pylist()}
+    assert outcomes["near"] == summary.dropped["near"]
+
+
+def test_what_cannot_be_seen_and_points_of_large_things_are_not_planned(plan: Plan) -> None:
+    house = shapely.box(1000, 1000, 1060, 1040)
+    plan.objects(
+        ("a1", ground(house), {"building": "yes"}),
+        ("n2", ground(shapely.Point(1030, 1020)), {"highway": "path"}),
+        ("w3", ground(shapely.LineString([(2000, 2000), (2100, 2000)])), {"highway": "path", "tunnel": "yes"}),
+        ("n4", ground(shapely.Point(2000, 1000)), {"natural": "tree"}),
+    )
+    plan.snapshot(EVERYTHING)
+    tags = read_table(plan.folder / "tags.parquet")
+    sides = [120.0 if value == "tree" else None for value in tags["value"].to_pylist()]
+    write_table(plan.folder / "tags.parquet", tags.append_column("area_side_m", pa.array(sides, pa.float64())))
+    plan.write()
+    assert [row["object_id"] for row in plan.rows()] == ["a1"]

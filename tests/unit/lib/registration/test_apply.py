@@ -24,7 +24,7 @@ from skyscript_assets.lib.settings.plant import CaptionSettings, ChipSettings, O
 from skyscript_assets.lib.tables import read_table
 
 SHIFT = (7.0, -5.0)
-PLAN = PlanSettings(snapshot="test", quota=1000)
+PLAN = PlanSettings(snapshot="test", quota=1000, max_overlap=1.0)
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"
 UTM = Transformer.from_crs(4326, 32632, always_xy=True)

@@ -22,6 +22,10 @@ def decided(key: str, value: str, coarsest: float | None) -> dict[str, Any]:
     return row | {"coarsest_gsd_m": coarsest}
 
 
+def sized(key: str, value: str, kind: str, n: int, side_m: float, region: str = "a") -> dict[str, Any]:
+    return {"key": key, "value": value, "region": region, "kind": kind, "n": n, "longer_side_m": side_m}
+
+
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     write_table(
@@ -37,6 +41,12 @@ def inputs(tmp_path: Path) -> Path:
             PLANNABLE_SCHEMA,
         ),
     )
+    sizes = [
+        ("building", "yes", "area", 7, 20.0),
+        ("building", "yes", "line", 9, 90.0),
+        ("natural", "tree", "area", 2, 9.0),
+    ]
+    write_table(tmp_path / "vocabulary.parquet", rows_to_table([sized(*size) for size in sizes], VOCABULARY_SCHEMA))
     rows = [decided("natural", "tree", 0.6), decided("building", "yes", 1.0), decided("lit", "yes", None)]
     rows.append(decided("highway", "path", 0.6))
     write_table(tmp_path / "groundability.parquet", rows_to_table(rows, GROUNDABILITY_SCHEMA))
@@ -94,3 +104,32 @@ def test_missing_and_foreign_inputs_are_named(inputs: Path) -> None:
     (inputs / "plannable.parquet").unlink()
     with pytest.raises(UpstreamMissingError, match=r"plannable\.parquet"):
         freeze_snapshot(inputs, inputs, inputs)
+
+
+def test_points_of_what_is_larger_than_their_view_are_not_counted(inputs: Path) -> None:
+    rows = [counted("amenity", "school", "a", gsd, 30) for gsd in (0.3, 1.0)] + [
+        counted("place", "village", "a", 1.0, 5)
+    ]
+    write_table(inputs / "plannable.parquet", rows_to_table(rows, PLANNABLE_SCHEMA))
+    sizes = [("amenity", "school", "area", 20, 110.0), ("amenity", "school", "node", 10, None)]
+    sizes += [("place", "village", "node", 5, None)]
+    write_table(inputs / "vocabulary.parquet", rows_to_table([sized(*size) for size in sizes], VOCABULARY_SCHEMA))
+    decisions = [decided("amenity", "school", 1.0), decided("place", "village", 10.0)]
+    write_table(inputs / "groundability.parquet", rows_to_table(decisions, GROUNDABILITY_SCHEMA))
+    freeze_snapshot(inputs, inputs, inputs)
+    rows = pq.read_table(inputs / "snapshot.parquet").to_pylist()
+    assert [(r["value"], r["gsd_m"], r["n_plannable"]) for r in rows] == [("school", 0.3, 20), ("school", 1.0, 30)]
+    assert pq.read_table(inputs / "tags.parquet")["area_side_m"].to_pylist() == [110.0, 500.0]
+
+
+def test_what_cannot_be_told_counts_in_its_general_form_and_what_is_gone_for_nothing(inputs: Path) -> None:
+    values = {"yes": 7, "school": 5, "house": 3, "no": 2, "proposed": 4}
+    rows = [counted("building", value, "a", gsd, n) for value, n in values.items() for gsd in (0.3, 1.0)]
+    write_table(inputs / "plannable.parquet", rows_to_table(rows, PLANNABLE_SCHEMA))
+    steps = {"yes": 1.0, "school": None, "house": 0.6, "no": None, "proposed": 1.0}
+    decisions = [decided("building", value, step) for value, step in steps.items()]
+    write_table(inputs / "groundability.parquet", rows_to_table(decisions, GROUNDABILITY_SCHEMA))
+    freeze_snapshot(inputs, inputs, inputs)
+    rows = pq.read_table(inputs / "snapshot.parquet").to_pylist()
+    found = {(r["value"], r["gsd_m"]): r["n_plannable"] for r in rows}
+    assert found == {("house", 0.3): 3, ("yes", 0.3): 12, ("yes", 1.0): 15}
