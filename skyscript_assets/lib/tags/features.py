@@ -2,22 +2,26 @@
 
 A tag becomes one row of numbers in five blocks: its text, its value's text, the geometry of its objects, the shape of
 key and value, and the text of the tags beside it on the same objects. Each block is standardised on the labelled tags
-and scaled so that two labelled tags are as far apart in it, on average, as in any other block. Nothing here reads a
-label.
+and scaled so that two labelled tags are as far apart in it, on average, as in any other block. Counts and sizes are
+those of the packaged vocabulary with those of the profile's regions added: what is said of a tag hardly depends on the
+regions. Nothing here reads a label.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.counting import KINDS
 from skyscript_assets.lib.tags.embedding import Encode
@@ -36,16 +40,28 @@ SIDES: tuple[str, ...] = ("yes", "no", "left", "right", "both", "backward", "for
 LEAST_SIDE_M = 0.1
 """Boxes are taken to be no thinner than this, metres: a straight line along a meridian has no width."""
 
+BASE_FILE = PACKAGED_PROFILES / "tag_vocabulary.csv"
+"""The packaged vocabulary: tags of many extracts, the most frequent first. `settings/tag_labelling.md` tells of it."""
+
+BASE_COLUMNS: tuple[str, ...] = (
+    *("key", "value", "n", "areas", "lines", "nodes"),
+    *("area_longer_m", "area_shorter_m", "line_longer_m", "line_shorter_m"),
+)
+"""Its header: objects, those of each of `KINDS`, and the median sides of the boxes of areas and of lines in metres."""
+
+Row = tuple[str, str, str, int, float | None, float | None]
+"""Key, value, kind, objects, and the median longer and shorter side of their boxes in metres."""
+
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?( \S+)?")
 
 
 @dataclass(frozen=True)
 class TagStatistics:
-    """What the vocabulary counts, summed over regions.
+    """What the vocabularies count, summed over regions.
 
     Attributes:
-        counts: Objects of each tag that is no text.
-        kinds: Objects by kind, in the order of `KINDS`.
+        counts: Objects of each tag of the profile's regions that is no text.
+        kinds: Objects by kind, in the order of `KINDS`, those of the packaged vocabulary too, as in all that follows.
         sides_m: Longer and shorter side of the objects' boxes in metres: the geometric mean of the medians by region
             and kind, weighted by objects. Tags that stand on nodes alone are left out.
         beside: The tags most frequent on the same objects, with the share of objects that carry them.
@@ -61,45 +77,64 @@ class TagStatistics:
     texts: Mapping[str, int]
 
 
-def read_statistics(vocabulary_folder: Path) -> TagStatistics:
-    """Read the vocabulary.
+def base_rows() -> Iterator[Row]:
+    """What the packaged vocabulary counts: a row for each tag and kind of object, the most frequent tags first."""
+    with BASE_FILE.open(encoding="utf-8", newline="") as file:
+        next(file)  # the note on where the counts are from
+        for found in csv.DictReader(file):
+            for kind in KINDS:
+                if n := int(found[f"{kind}s"]):
+                    longer, shorter = (found.get(f"{kind}_{side}_m") for side in ("longer", "shorter"))
+                    sides = (float(longer), float(shorter)) if longer and shorter else (None, None)
+                    yield (found["key"], found["value"], kind, n, *sides)
+
+
+def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
+    """Read the vocabulary of the profile's regions, and add what is packaged.
 
     Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`.
+        vocabulary_folder: Output of `vocabulary.count_vocabulary`; None: what is packaged alone.
 
     Raises:
         UpstreamMissingError: a table does not exist.
         CorruptInputError: it is not a whole Parquet file.
         OutputSchemaError: it lacks a column.
     """
-    columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
-    table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA, columns)
+    rows: list[Row] = []
+    beside: dict[Tag, list[tuple[Tag, float]]] = {}
+    if vocabulary_folder is not None:
+        columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
+        table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA, columns)
+        rows = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
+        together = read_table(vocabulary_folder / COOCCURRENCE_FILE, COOCCURRENCE_SCHEMA)
+        for key, value, other, its, share in zip(
+            *(together[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True
+        ):
+            beside.setdefault((key, value), []).append(((other, its), share))
+    counts: Counter[Tag] = Counter()
+    texts: dict[Tag, str] = {}
+    for key, value, _, n, _, _ in rows:
+        reason = text_reason(key, value)
+        if reason is None:
+            counts[key, value] += n
+        else:
+            texts[key, value] = reason
     kinds: dict[Tag, list[int]] = {}
     logs: dict[Tag, list[tuple[int, float, float]]] = {}
-    texts: dict[Tag, str] = {}
-    for key, value, kind, n, longer, shorter in zip(*(table[name].to_pylist() for name in columns), strict=True):
+    for key, value, kind, n, longer, shorter in itertools.chain(rows, base_rows()):
         tag = (key, value)
-        reason = texts[tag] if tag in texts else text_reason(key, value)
-        if reason is not None:
-            texts[tag] = reason
+        if tag in texts:
             continue
         kinds.setdefault(tag, [0] * len(KINDS))[KINDS.index(kind)] += n
         if longer is not None and shorter is not None:
             longer, shorter = max(longer, LEAST_SIDE_M), max(shorter, LEAST_SIDE_M)
             logs.setdefault(tag, []).append((n, math.log(longer), math.log(shorter)))
-    tags = sorted(kinds)
-    beside: dict[Tag, list[tuple[Tag, float]]] = {}
-    together = read_table(vocabulary_folder / COOCCURRENCE_FILE, COOCCURRENCE_SCHEMA)
-    for key, value, other, its, share in zip(
-        *(together[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True
-    ):
-        beside.setdefault((key, value), []).append(((other, its), share))
     return TagStatistics(
-        counts={tag: sum(kinds[tag]) for tag in tags},
-        kinds={tag: tuple(kinds[tag]) for tag in tags},
-        sides_m={tag: _mean_sides(logs[tag]) for tag in tags if tag in logs},
+        counts={tag: counts[tag] for tag in sorted(counts)},
+        kinds={tag: tuple(kinds[tag]) for tag in kinds},
+        sides_m={tag: _mean_sides(found) for tag, found in logs.items()},
         beside=beside,
-        values=Counter(key for key, _ in tags),
+        values=Counter(key for key, _ in kinds),
         texts=Counter(texts.values()),
     )
 

@@ -2,8 +2,9 @@
 
 What people decided stands: an override wins over a label, a label over the policy of `text`, the policy over the model
 of `lib.tags.model`. The model decides what nobody labelled, also under keys without any label; what those decisions
-are worth is measured in `validation` on keys held out. A tag on fewer objects than `min_count` is not asked about: it
-stays unused and is called `unseen`, because rare values are mostly typing errors and free text.
+are worth is measured in `validation` on keys held out. A tag on fewer objects than `min_count`, those of the packaged
+vocabulary counted too, is not asked about: it stays unused and is called `unseen`, because rare values are mostly
+typing errors and free text.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ def decide_groundability(
         agreement = label_agreement(read_labels(files.first_pass), read_labels(files.second_pass))
 
     statistics = read_statistics(vocabulary_folder)
-    deciders = {tag: _decider(tag, n, labels, overrides, tags.min_count) for tag, n in statistics.counts.items()}
+    deciders = {
+        tag: _decider(tag, sum(statistics.kinds[tag]), labels, overrides, tags.min_count) for tag in statistics.counts
+    }
     asked = [tag for tag, who in deciders.items() if who not in ("policy", "unseen")]
     said, validated = _ask_model(asked, labels, statistics, encode, tags.threshold)
     rows = [_row(tag, who, overrides.get(tag) or labels.get(tag), said.get(tag)) for tag, who in deciders.items()]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
+from skyscript_assets.lib.tags import features
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE), ("geometry", pa.binary())])
 DEGREE_M = 111_319.49079327358
@@ -63,3 +64,16 @@ def bag_of_words() -> Callable[[Sequence[str]], NDArray[np.float32]]:
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
     return encode
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts other rows in the place of the packaged vocabulary, none until it is called."""
+    path = tmp_path / "packaged.csv"
+    monkeypatch.setattr(features, "BASE_FILE", path)
+
+    def write(rows: str) -> None:
+        path.write_text("# whose counts these are\n" + ",".join(features.BASE_COLUMNS) + "\n" + rows, encoding="utf-8")
+
+    write("")
+    return write

@@ -10,13 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.tags import features
 from skyscript_assets.lib.tags.features import (
+    BASE_COLUMNS,
+    BASE_FILE,
     COOCCURRENCE_SCHEMA,
     LEAST_SIDE_M,
     TagStatistics,
+    base_rows,
     read_statistics,
     tag_features,
 )
+from skyscript_assets.lib.tags.text import text_reason
+
+pytestmark = pytest.mark.usefixtures("packaged")
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 SCHEMA = pa.schema(
@@ -53,6 +60,35 @@ def test_sides_are_geometric_means_weighted_by_objects(tmp_path: Path) -> None:
     longer, shorter = found.sides_m["barrier", "city_wall"]
     assert longer == pytest.approx(100.0**0.75)
     assert shorter == pytest.approx(10.0**0.75 * LEAST_SIDE_M**0.25)
+
+
+def test_counts_of_the_regions_are_added_to_what_is_packaged(tmp_path: Path, packaged: Callable[[str], None]) -> None:
+    packaged("natural,tree,32,30,0,2,2,2,,\nnatural,peak,9,0,0,9,,,,\n")
+    found = vocabulary(tmp_path, [*TREES, ("name", "Anna", "a", "node", 5, None, None)])
+    assert found.counts == {("natural", "tree"): 100}
+    assert found.kinds == {("natural", "tree"): (40, 0, 92), ("natural", "peak"): (0, 0, 9)}
+    assert found.values == {"natural": 2}
+    assert found.sides_m["natural", "tree"] == pytest.approx((8.0**0.25 * 2.0**0.75, 2.0))
+    assert read_statistics(None).counts == {}
+    assert read_statistics(None).kinds == {("natural", "tree"): (30, 0, 2), ("natural", "peak"): (0, 0, 9)}
+
+
+def test_the_packaged_vocabulary_says_whose_it_is_and_holds_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BASE_FILE", BASE_FILE)
+    note, header, *rows = BASE_FILE.read_text(encoding="utf-8").splitlines()
+    assert "OpenStreetMap contributors, ODbL" in note
+    assert header == ",".join(BASE_COLUMNS)
+    assert BASE_FILE.stat().st_size < 1_000_000
+    counts = [list(map(int, row.split(",")[2:6])) for row in rows]
+    assert all(n == sum(kinds) >= 2 for n, *kinds in counts)
+    assert [n for n, *_ in counts] == sorted((n for n, *_ in counts), reverse=True)
+    found = list(base_rows())
+    assert len({(key, value) for key, value, *_ in found}) == len(rows) > 2000
+    assert [row for row in found if text_reason(row[0], row[1])] == []
+    key, value, kind, n, longer, shorter = found[0]
+    assert (key, value, kind) == ("building", "yes", "area")
+    assert n > 50_000
+    assert 10 < shorter < longer < 30
 
 
 def test_blocks_weigh_the_same_between_labelled_tags(tmp_path: Path, bag_of_words: Encode) -> None:

@@ -22,6 +22,8 @@ from skyscript_assets.lib.tags.groundability import (
 from skyscript_assets.lib.tags.plot import plot_groundability
 from skyscript_assets.lib.tags.vocabulary import COOCCURRENCE_SCHEMA, VOCABULARY_SCHEMA
 
+pytestmark = pytest.mark.usefixtures("packaged")
+
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 PASSES = ("overrides", "first_pass", "second_pass")
 HEADER = "key,value,visible,coarsest_gsd_m,reason\n"
@@ -81,6 +83,15 @@ def test_override_wins_over_label_over_policy_over_model(decide: Callable[..., A
     assert summary.decided_by == {"override": 1, "label": 1, "policy": 1, "model": 1, "unseen": 1}
     assert summary.tags == 5
     assert summary.labels == 100
+
+
+def test_a_tag_that_is_rare_here_and_known_elsewhere_gets_a_decision(
+    decide: Callable[..., Any], packaged: Callable[[str], None]
+) -> None:
+    packaged("surface,rock,9,0,9,0,,,5,5\n")
+    _, rows = decide({"surface=sand": 9, "surface=rock": 1, "surface=grass": 1})
+    assert [rows[f"surface={value}"]["decided_by"] for value in ("rock", "grass")] == ["model", "unseen"]
+    assert set(rows) == {"surface=sand", "surface=rock", "surface=grass"}
 
 
 def test_an_override_may_make_an_attribute_visible(decide: Callable[..., Any]) -> None:
