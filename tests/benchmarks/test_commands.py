@@ -131,6 +131,18 @@ def test_chips(run: Callable[..., str], textured, write_raster, tmp_path: Path) 
     assert {"naive: opened for each chip, Pillow", "decode only, GDAL", "image_chips, one core"} <= set(names)
 
 
+def test_degrade(run: Callable[..., str], tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    assert "0.3 m, then 0.6, 1, 10, 30 m" in run("degrade", tmp_path / "sheet.png", 0.3, tmp_path / "stripes.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (256, 5 * 256, 3)
+    assert sheet[:, :256].std() > 50
+    # Two stripes to a pixel: their mean everywhere.
+    assert set(np.unique(sheet[:, 256:512])) == {100}
+
+
 def test_demo(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
     files = tiny_files()
     files["plant"]["tags"]["labels"] = str(labels)

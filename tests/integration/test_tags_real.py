@@ -224,19 +224,19 @@ def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
     first = LABELS.read_text(encoding="utf-8")
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "second.csv").write_text(
-        first.replace("natural,tree,yes,0.6,", "natural,tree,yes,1,"), encoding="utf-8"
+        first.replace("natural,tree,yes,1,", "natural,tree,yes,10,"), encoding="utf-8"
     )
     workshop = plant(first_pass="tag_labels.csv", second_pass="second.csv")
     _, report = decisions_of(workshop)
     assert report["agreement"]["visibility"]["kappa"] == 1.0
-    assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "0.6", "second": "1"}]
+    assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "1", "second": "10"}]
     shown = STAGES["tag_groundability"].preview(workshop.make("tag_groundability").run)
     assert set(shown) == {"decisions", "label next", "cross-validation", "disagreements", "report", "preview"}
     assert "natural=tree" in str(shown["disagreements"].value)
     assert "data:image/png;base64," in str(shown["decisions"].value)
 
 
-def test_the_snapshot_holds_buildings_at_both_gsds_and_trees_at_the_fine_one(
+def test_the_snapshot_holds_buildings_at_both_gsds_and_walls_at_the_fine_one(
     groundability: tuple[Path, GroundabilitySummary], vocabulary: tuple[Path, VocabularySummary], tmp_path: Path
 ) -> None:
     summary: SnapshotSummary = freeze_snapshot(vocabulary[0], groundability[0], tmp_path)
@@ -245,7 +245,8 @@ def test_the_snapshot_holds_buildings_at_both_gsds_and_trees_at_the_fine_one(
     for row in rows:
         gsds.setdefault(f"{row['key']}={row['value']}", set()).add(row["gsd_m"])
     assert gsds["building=yes"] == {0.3, 1.0}
-    assert gsds["natural=tree"] == {0.3}
+    assert gsds["natural=tree"] == {0.3, 1.0}
+    assert gsds["barrier=wall"] == {0.3}
     assert "amenity=bench" not in gsds
     assert "lit=yes" not in gsds
     assert summary.rows == len(rows)

@@ -1,5 +1,6 @@
 """Label files: the packaged one, and what is said about a wrong one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.tags.labels import Label, read_labels
 from skyscript_assets.lib.tags.text import NEVER_SAID, attribute_reason, text_reason
 
+JUDGED = re.compile(r"judged ([\d.]+): .+ \((\S+)\)")
 HEADER = "key,value,visible,coarsest_gsd_m,reason\n"
 PACKAGED = PACKAGED_PROFILES / "tag_labels.csv"
 
@@ -93,3 +95,20 @@ def test_what_captions_must_never_say_is_labelled_invisible() -> None:
     for tag in (("religion", "christian"), ("oneway", "yes"), ("lit", "yes"), ("access", "private")):
         assert not labels[tag].visible
         assert labels[tag].reason
+
+
+def test_judged_labels_name_a_picture_and_their_step(shared_data: Path) -> None:
+    pictures = {path.stem for path in shared_data.rglob("*") if path.suffix in (".tif", ".jpg")}
+    labels = read_labels(PACKAGED)
+    judged = {tag: found for tag, label in labels.items() if (found := JUDGED.fullmatch(label.reason))}
+    assert len(judged) > 100
+    assert {found[2] for found in judged.values()} <= pictures
+    assert all(float(found[1]) == labels[tag].coarsest_gsd_m for tag, found in judged.items())
+
+
+def test_labels_by_analogy_name_a_labelled_tag_and_are_no_coarser() -> None:
+    labels = read_labels(PACKAGED)
+    kin = {tag: label.reason.partition("; by analogy with ")[2] for tag, label in labels.items()}
+    like = {tag: labels[tuple(name.split("=", 1))].coarsest_gsd_m for tag, name in kin.items() if name}
+    assert len(like) > 50
+    assert [tag for tag, step in like.items() if not labels[tag].coarsest_gsd_m <= step] == []
