@@ -13,6 +13,7 @@ it holds the labels that were known when the model was designed, no choice can h
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from measuring import PROFILE, extracts_in, objects_of, options_of, parser_of, print_head, print_row
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.settings.plant import SizeSettings
-from skyscript_assets.lib.tags.embedding import load_encoder
-from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
-from skyscript_assets.lib.tags.labels import read_labels
+from skyscript_assets.lib.tags.embedding import Encode, load_encoder
+from skyscript_assets.lib.tags.features import TagStatistics, lexicon, read_statistics, tag_features
+from skyscript_assets.lib.tags.labels import Tag, read_labels
 from skyscript_assets.lib.tags.model import decided_steps, kernel
 from skyscript_assets.lib.tags.validation import (
     HeldOut,
@@ -37,19 +38,18 @@ from skyscript_assets.lib.tags.validation import (
 from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, count_vocabulary
 from skyscript_assets.lib.threads import limit_libraries
 
-BLOCKS = ("text", "value", "geometry", "shape", "beside")
+BLOCKS = ("text", "geometry", "shape", "words")
 FEATURES: dict[str, tuple[str, ...]] = {
     "all features": BLOCKS,
-    "text alone (tag and value)": ("text", "value"),
-    "text, geometry": ("text", "value", "geometry"),
-    "text, shape, geometry": ("text", "value", "shape", "geometry"),
-    "no text": ("geometry", "shape"),
+    "text alone": ("text",),
+    "text, geometry": ("text", "geometry"),
     **{f"all but {name}": tuple(block for block in BLOCKS if block != name) for name in BLOCKS},
 }
+STRICT = PROFILE.plant.tags.unseen_threshold
 SHARES = (0.4, 0.6, 0.8)
 """Shares of the keys on which the model is tried too: what more labels may bring."""
 
-COLUMNS = ("I: F1", "I: F1, model alone", "I: Brier", "II: exact", "II: within one", "II: steps off")
+COLUMNS = ("I: F1", "I: precision", "I: F1, model alone", "I: Brier", "II: exact", "II: within one", "II: steps off")
 
 
 def main() -> None:
@@ -66,7 +66,8 @@ def main() -> None:
     known = {key for key, _ in read_labels(options.not_among)} if options.not_among else set()
     counted = np.array([key not in known for key in truth.keys], np.bool_)
     encode = load_encoder(PROFILE.plant.tags.encoder, PROFILE.weights, PROFILE.bases)
-    features = tag_features(list(labels), len(labels), _statistics(options.vocabulary), encode)
+    statistics = _statistics(options.vocabulary)
+    features = tag_features(list(labels), len(labels), statistics, encode)
     print(
         f"{len(labels)} labels under {len(set(truth.keys))} keys, {int(truth.visible.sum())} visible; counted are "
         f"{int(counted.sum())} under {len({key for key in truth.keys if key not in known})} keys. "
@@ -80,6 +81,13 @@ def main() -> None:
         if name == "all features":
             whole = runs
     similar = kernel(_rows(features, BLOCKS), _rows(features, BLOCKS))
+    _print_figures(
+        f"all features, called visible from {STRICT:g} on", [_of_model(truth, counted, said, STRICT) for said in whole]
+    )
+    runs = [
+        _of_fewer_words(list(labels), truth, counted, statistics, encode, seed) for seed in range(options.assignments)
+    ]
+    _print_figures("all features, half of the words of the list hidden", runs)
     for share in SHARES:
         figures = [_of_fewer_keys(share, similar, truth, counted, seed) for seed in range(options.assignments)]
         _print_figures(f"all features, labels of {share:.0%} of the keys", figures)
@@ -116,12 +124,36 @@ def _figures(
     seen, decided = counted & truth.visible, counted & ~truth.ruled
     said = step_figures(truth.steps[seen], steps[seen])
     brier = calibration_figures(chance[decided], truth.visible[decided])["brier"] if chance is not None else np.nan
-    shares = [binary_figures(truth.visible[counted], by[counted])["f1"] for by in (called & ~truth.ruled, called)]
-    return [*shares, brier, *(said[name] for name in ("exact", "within_one_step", "mean_steps_off"))]
+    decision = binary_figures(truth.visible[counted], (called & ~truth.ruled)[counted])
+    alone = binary_figures(truth.visible[counted], called[counted])["f1"]
+    return [
+        decision["f1"],
+        decision["precision"],
+        alone,
+        brier,
+        *(said[name] for name in ("exact", "within_one_step", "mean_steps_off")),
+    ]
 
 
-def _of_model(truth: Truth, counted: NDArray[np.bool_], said: HeldOut) -> list[float]:
-    return _figures(truth, counted, said.chance >= 0.5, decided_steps(said.step_chances), said.chance)
+def _of_model(truth: Truth, counted: NDArray[np.bool_], said: HeldOut, least: float = 0.5) -> list[float]:
+    return _figures(truth, counted, said.chance >= least, decided_steps(said.step_chances), said.chance)
+
+
+def _of_fewer_words(
+    tags: Sequence[Tag],
+    truth: Truth,
+    counted: NDArray[np.bool_],
+    statistics: TagStatistics,
+    encode: Encode,
+    seed: int,
+) -> list[float]:
+    """Figures where half of the packaged list of words is hidden, another half in each assignment."""
+    words, kinds = lexicon()
+    half = {word: found for word, found in words.items() if unit_hash("words", seed, word) < 0.5}
+    with patch("skyscript_assets.lib.tags.features.lexicon", return_value=(half, kinds)):
+        features = tag_features(tags, len(tags), statistics, encode)
+    rows = _rows(features, BLOCKS)
+    return _of_model(truth, counted, hold_out(kernel(rows, rows), truth, assign_folds(truth.keys, seed)))
 
 
 def _of_fewer_keys(

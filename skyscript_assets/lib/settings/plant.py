@@ -33,6 +33,9 @@ class TagSettings(Model):
         5, ge=1, description="Tags on fewer objects are marked rare in the vocabulary."
     )
     threshold: Share = Field(0.5, description="Least probability at which the model calls a tag visible.")
+    unseen_threshold: Share = Field(
+        0.65, description="The same for tags of keys that no label has: it knows them less."
+    )
 
     @model_validator(mode="after")
     def _two_passes(self) -> TagSettings:

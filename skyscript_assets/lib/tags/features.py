@@ -1,10 +1,10 @@
 """What is known of a tag apart from its labels: its words, and how its objects look in the vocabulary.
 
-A tag becomes one row of numbers in five blocks: its text, its value's text, the geometry of its objects, the shape of
-key and value, and the text of the tags beside it on the same objects. Each block is standardised on the labelled tags
-and scaled so that two labelled tags are as far apart in it, on average, as in any other block. Counts and sizes are
-those of the packaged vocabulary with those of the profile's regions added: what is said of a tag hardly depends on the
-regions. Nothing here reads a label.
+A tag becomes one row of numbers in four blocks: the embedding of its text, the geometry of its objects, the shape of
+key and value, and what the packaged list of words says of them: the kind of thing a word names and the size by which
+it is told. Each block is scaled so that two labelled tags are as far apart in it, on average, as in any other block.
+Counts and sizes are those of the packaged vocabulary with those of the profile's regions added: what is said of a tag
+hardly depends on the regions. Nothing here reads a label.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,6 @@ from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
 from skyscript_assets.lib.tags.vocabulary import (
-    COOCCURRENCE_FILE,
-    COOCCURRENCE_SCHEMA,
     VOCABULARY_FILE,
     VOCABULARY_SCHEMA,
 )
@@ -52,6 +51,12 @@ BASE_COLUMNS: tuple[str, ...] = (
 Row = tuple[str, str, str, int, float | None, float | None]
 """Key, value, kind, objects, and the median longer and shorter side of their boxes in metres."""
 
+WORDS_FILE = PACKAGED_PROFILES / "tag_words.csv"
+"""English words of tags with the kind of thing that they name and, where it can be seen, the metres by which it is
+told. `settings/tag_labelling.md` tells of it."""
+
+_LONGEST_PHRASE = 3
+_WORD = re.compile(r"[a-z0-9-]+")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?( \S+)?")
 
 
@@ -64,7 +69,6 @@ class TagStatistics:
         kinds: Objects by kind, in the order of `KINDS`, those of the packaged vocabulary too, as in all that follows.
         sides_m: Longer and shorter side of the objects' boxes in metres: the geometric mean of the medians by region
             and kind, weighted by objects. Tags that stand on nodes alone are left out.
-        beside: The tags most frequent on the same objects, with the share of objects that carry them.
         values: Distinct values of each key, text left out.
         texts: Number of tags that are text, by reason.
     """
@@ -72,7 +76,6 @@ class TagStatistics:
     counts: Mapping[Tag, int]
     kinds: Mapping[Tag, tuple[int, ...]]
     sides_m: Mapping[Tag, tuple[float, float]]
-    beside: Mapping[Tag, Sequence[tuple[Tag, float]]]
     values: Mapping[str, int]
     texts: Mapping[str, int]
 
@@ -101,16 +104,10 @@ def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
         OutputSchemaError: it lacks a column.
     """
     rows: list[Row] = []
-    beside: dict[Tag, list[tuple[Tag, float]]] = {}
     if vocabulary_folder is not None:
         columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
         table = read_table(vocabulary_folder / VOCABULARY_FILE, VOCABULARY_SCHEMA, columns)
         rows = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
-        together = read_table(vocabulary_folder / COOCCURRENCE_FILE, COOCCURRENCE_SCHEMA)
-        for key, value, other, its, share in zip(
-            *(together[c].to_pylist() for c in COOCCURRENCE_SCHEMA.names), strict=True
-        ):
-            beside.setdefault((key, value), []).append(((other, its), share))
     counts: Counter[Tag] = Counter()
     texts: dict[Tag, str] = {}
     for key, value, _, n, _, _ in rows:
@@ -133,7 +130,6 @@ def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
         counts={tag: counts[tag] for tag in sorted(counts)},
         kinds={tag: tuple(kinds[tag]) for tag in kinds},
         sides_m={tag: _mean_sides(found) for tag, found in logs.items()},
-        beside=beside,
         values=Counter(key for key, _ in kinds),
         texts=Counter(texts.values()),
     )
@@ -150,58 +146,86 @@ def tag_features(
 ) -> dict[str, NDArray[np.float64]]:
     """What is known of N tags, block by block.
 
-    A tag that the vocabulary does not know, or whose objects have no size, gets the mean of the others in those
-    columns, and a column that says so.
+    A tag that no vocabulary counts gets the geometry of its key's other tags, or else the mean of all in those columns:
+    then its words decide.
 
     Args:
         tags: N tags, the labelled ones first.
         labelled: How many of them are labelled: standardisation is theirs.
-        statistics: What the vocabulary says.
+        statistics: What the vocabularies say.
         encode: Text encoder.
 
     Returns:
-        text, value, geometry, shape and beside: (N, columns) each.
+        text, geometry, shape and words: (N, columns) each.
     """
-    whole, value, beside = _embeddings(tags, statistics, encode)
-    geometry = np.array([_geometry(tag, statistics) for tag in tags], np.float64).reshape(len(tags), -1)
-    shape = np.array([_shape(tag, statistics) for tag in tags], np.float64).reshape(len(tags), -1)
+    keys = _key_geometry(statistics)
+    unknown = [math.nan] * (len(KINDS) + 4)
+    geometry = np.array([_geometry(tag, statistics) or keys.get(tag[0], unknown) for tag in tags], np.float64)
+    shape = np.array([_shape(tag, statistics) for tag in tags], np.float64)
+    words = np.array([_words(value) or _words(key) or _no_words() for key, value in tags], np.float64)
     blocks = {
-        "text": whole,
-        "value": value,
-        "geometry": _standardised(geometry, labelled),
-        "shape": _standardised(shape, labelled),
-        "beside": beside,
+        "text": np.asarray(encode([tag_text(*tag) for tag in tags]), np.float64),
+        "geometry": _standardised(geometry.reshape(len(tags), -1), labelled),
+        "shape": _standardised(shape.reshape(len(tags), -1), labelled),
+        "words": _filled(words.reshape(len(tags), -1), labelled)[0],
     }
     return {name: _scaled(block, labelled) for name, block in blocks.items()}
 
 
-def _embeddings(
-    tags: Sequence[Tag], statistics: TagStatistics, encode: Encode
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Embeddings of whole tags, of their values, and of the tags beside them (their mean, weighted by share)."""
-    others = {tag: statistics.beside.get(tag, ()) for tag in tags}
-    whole = {tag: tag_text(*tag) for tag in (*tags, *(other for found in others.values() for other, _ in found))}
-    values = [tag_text("", value) for _, value in tags]
-    distinct = sorted({*whole.values(), *values})
-    rows = np.asarray(encode(distinct), np.float64)
-    place = {text: row for row, text in enumerate(distinct)}
-    beside = np.zeros((len(tags), rows.shape[1]))
-    for i, tag in enumerate(tags):
-        total = sum(share for _, share in others[tag])
-        for other, share in others[tag]:
-            beside[i] += share / total * rows[place[whole[other]]]
-    return rows[[place[whole[tag]] for tag in tags]], rows[[place[text] for text in values]], beside
-
-
-def _geometry(tag: Tag, statistics: TagStatistics) -> list[float]:
-    """Shares of kinds, logarithms of sides and of the number of objects; NaN where not known."""
+def _geometry(tag: Tag, statistics: TagStatistics) -> list[float] | None:
+    """Shares of kinds, logarithms of the count and of the sides, whether these are missing; None: not counted."""
     kinds = statistics.kinds.get(tag)
+    if kinds is None:
+        return None
     sides = statistics.sides_m.get(tag)
     logs = [math.nan, math.nan] if sides is None else [math.log(side) for side in sides]
-    if kinds is None:
-        return [*([math.nan] * (len(KINDS) + 1)), *logs, 1.0, 1.0]
-    total = sum(kinds)
-    return [*(n / total for n in kinds), math.log(total), *logs, float(sides is None), 0.0]
+    return [*(n / sum(kinds) for n in kinds), math.log(sum(kinds)), *logs, float(sides is None)]
+
+
+def _key_geometry(statistics: TagStatistics) -> dict[str, list[float]]:
+    """The mean geometry of each key's tags; NaN where none of them has a size."""
+    rows: dict[str, list[list[float]]] = {}
+    for tag in statistics.kinds:
+        rows.setdefault(tag[0], []).append(_geometry(tag, statistics) or [])
+    means = {}
+    for key, found in rows.items():
+        table = np.array(found, np.float64)
+        known = np.isfinite(table)
+        sums, n = np.where(known, table, 0.0).sum(axis=0), known.sum(axis=0)
+        means[key] = np.where(n > 0, sums / np.maximum(1, n), math.nan).tolist()
+    return means
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> tuple[Mapping[str, tuple[str, float]], tuple[str, ...]]:
+    """Kind and size (NaN: not seen) of each word of the packaged list, and its kinds, sorted."""
+    with WORDS_FILE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    words = {row["word"]: (row["kind"], float(row["size_m"] or "nan")) for row in rows}
+    return words, tuple(sorted({kind for kind, _ in words.values()}))
+
+
+def _words(text: str) -> list[float] | None:
+    """Shares of the kinds that the words of a key or value name, and the mean logarithm of the sizes; None: no word."""
+    known_words, kinds = lexicon()
+    words = _WORD.findall(text.lower().replace("_", " "))
+    found: list[tuple[str, float]] = []
+    while words:
+        for n in range(min(_LONGEST_PHRASE, len(words)), 0, -1):
+            phrase = "_".join(words[:n])
+            if known := known_words.get(phrase) or known_words.get(phrase.rstrip("s")) or known_words.get(f"{phrase}s"):
+                found.append(known)
+                break
+        words = words[n:]
+    if not found:
+        return None
+    logs = [math.log(size) for _, size in found if not math.isnan(size)]
+    shares = [sum(kind == name for name, _ in found) / len(found) for kind in kinds]
+    return [*shares, sum(logs) / len(logs) if logs else math.nan, 0.0]
+
+
+def _no_words() -> list[float]:
+    return [*([0.0] * len(lexicon()[1])), math.nan, 1.0]
 
 
 def _shape(tag: Tag, statistics: TagStatistics) -> list[float]:
@@ -218,16 +242,20 @@ def _shape(tag: Tag, statistics: TagStatistics) -> list[float]:
     ]
 
 
-def _standardised(block: NDArray[np.float64], labelled: int) -> NDArray[np.float64]:
-    """Columns of mean zero and deviation one on the labelled rows; what is not known becomes the mean."""
-    if not labelled:
-        return np.nan_to_num(block)
+def _filled(block: NDArray[np.float64], labelled: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns of mean zero on the labelled rows, what is not known being the mean, and their deviations there."""
     known = np.isfinite(block[:labelled])
     n = np.maximum(1, known.sum(axis=0))
     mean = np.where(known, block[:labelled], 0.0).sum(axis=0) / n
     deviation = np.sqrt((np.where(known, block[:labelled] - mean, 0.0) ** 2).sum(axis=0) / n)
-    filled = np.where(np.isfinite(block), block - mean, 0.0)
-    return np.asarray(filled / np.where(deviation > 0, deviation, 1.0))
+    return np.where(np.isfinite(block), block - mean, 0.0), deviation
+
+
+def _standardised(block: NDArray[np.float64], labelled: int) -> NDArray[np.float64]:
+    """Columns of mean zero and deviation one on the labelled rows; what is not known becomes the mean."""
+    filled, deviation = _filled(block, labelled)
+    # A column in which the labelled rows are all alike teaches nothing.
+    return np.asarray(filled / np.where(deviation > 0, deviation, np.inf))
 
 
 def _scaled(block: NDArray[np.float64], labelled: int) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ GROUNDABILITY_FILE = "groundability.parquet"
 GROUNDABILITY_SCHEMA = pa.schema(
     [
         *fields(pa.string(), "key", "value", "text"),
+        ("n", pa.int64()),
         ("p_visible", pa.float64()),
         ("p_steps", pa.list_(pa.float64())),
         ("coarsest_gsd_m", pa.float64()),
@@ -44,8 +45,9 @@ GROUNDABILITY_SCHEMA = pa.schema(
     ]
 )
 """Columns of `groundability.parquet`, sorted by key and value: every tag of the vocabulary that is no text.
-`coarsest_gsd_m` is null for what is never used; `p_visible` is stage I's probability and `p_steps` stage II's of each
-of `GSD_STEPS_M`, null where policy or rarity decided."""
+`n` is the number of objects behind the tag's statistics, those of the packaged vocabulary too: of few the model knows
+little but words. `coarsest_gsd_m` is null for what is never used; `p_visible` is stage I's probability and `p_steps`
+stage II's of each of `GSD_STEPS_M`, null where policy or rarity decided."""
 
 REPORT_FILE = "report.json"
 
@@ -107,7 +109,7 @@ def decide_groundability(
         vocabulary_folder: Output of `vocabulary.count_vocabulary`.
         files: Labels and overrides.
         encode: Text encoder.
-        tags: Least count and threshold.
+        tags: Least count and thresholds.
         out: Existing folder that receives the files.
 
     Raises:
@@ -128,8 +130,11 @@ def decide_groundability(
         tag: _decider(tag, sum(statistics.kinds[tag]), labels, overrides, tags.min_count) for tag in statistics.counts
     }
     asked = [tag for tag, who in deciders.items() if who not in ("policy", "unseen")]
-    said, validated = _ask_model(asked, labels, statistics, encode, tags.threshold)
-    rows = [_row(tag, who, overrides.get(tag) or labels.get(tag), said.get(tag)) for tag, who in deciders.items()]
+    said, validated = _ask_model(asked, labels, statistics, encode, tags)
+    rows = [
+        {"n": sum(statistics.kinds[tag])} | _row(tag, who, overrides.get(tag) or labels.get(tag), said.get(tag))
+        for tag, who in deciders.items()
+    ]
     write_table(out / GROUNDABILITY_FILE, rows_to_table(rows, GROUNDABILITY_SCHEMA))
     report = {
         "labels": _label_counts(labels, overrides, statistics),
@@ -163,7 +168,7 @@ def _decider(tag: Tag, n: int, labels: Mapping[Tag, Label], overrides: Mapping[T
 
 
 def _ask_model(
-    asked: Sequence[Tag], labels: Mapping[Tag, Label], statistics: TagStatistics, encode: Encode, threshold: float
+    asked: Sequence[Tag], labels: Mapping[Tag, Label], statistics: TagStatistics, encode: Encode, tags: TagSettings
 ) -> tuple[dict[Tag, dict[str, Any]], dict[str, Any]]:
     """The columns that the model fills for some tags, and the figures of its cross-validation."""
     truth = Truth.of(labels)
@@ -176,8 +181,10 @@ def _ask_model(
     # Rounded, so that the last bits of another machine's arithmetic do not make another file.
     chances = np.round(model.chance(similar), 6)
     step_chances = np.round(model.step_chances(similar), 6)
-    validated = cross_validate(taught, truth, threshold)
-    steps = np.where(chances >= threshold, decided_steps(step_chances), -1)
+    validated = cross_validate(taught, truth, tags.threshold, tags.unseen_threshold)
+    known = set(truth.keys)
+    least = np.array([tags.threshold if key in known else tags.unseen_threshold for key, _ in asked])
+    steps = np.where(chances >= least, decided_steps(step_chances), -1)
     said = {
         tag: {"p_visible": chance, "p_steps": of_steps, "coarsest_gsd_m": GSD_STEPS_M[step] if step >= 0 else None}
         for tag, chance, of_steps, step in zip(

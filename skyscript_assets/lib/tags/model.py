@@ -23,7 +23,7 @@ from skyscript_assets.lib.settings.base import GSD_STEPS_M
 Float = NDArray[np.float64]
 
 LENGTH = 1.25
-"""The kernel of two rows at squared distance d is exp(-LENGTH / 5 * d); a block's mean squared distance is 1, so five
+"""The kernel of two rows at squared distance d is exp(-LENGTH / 4 * d); a block's mean squared distance is 1, so four
 blocks give exp(-LENGTH) on average. Chosen, as `NOISE`, on the first 600 labels."""
 
 NOISE = 0.3
@@ -35,7 +35,7 @@ BIAS = 1.0
 CALIBRATION_C = 100.0
 """scikit-learn's inverse regularisation C of the calibration curves: hardly any."""
 
-_BLOCKS = 5
+_BLOCKS = 4
 _THRESHOLDS = len(GSD_STEPS_M) - 1
 
 

@@ -143,13 +143,14 @@ def _median(steps: IntArray) -> int:
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
-def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float) -> Figures:
+def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, unseen_threshold: float) -> Figures:
     """Figures of both stages, of their baselines and of the calibration, for the report.
 
     Args:
         rows: (N, D) features of the labelled tags.
         truth: Their labels.
         threshold: Least probability at which a tag is called visible.
+        unseen_threshold: The same for tags of keys without any label.
 
     Returns:
         JSON values, rounded. Figures are means over the assignments, `deviation` is between them; curves and tables
@@ -158,18 +159,19 @@ def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float) ->
     similar = kernel(rows, rows)
     runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(SEEDS)]
     singles = [hold_out(similar, truth, assign_folds(["=".join(tag) for tag in truth.tags], 0))]
-    protocols = {"unseen_keys": runs, "known_keys": singles}
+    protocols = {"unseen_keys": (runs, unseen_threshold), "known_keys": (singles, threshold)}
     first = runs[0]
     return {
         "folds": FOLDS,
         "fold_assignments": SEEDS,
         "threshold": threshold,
-        "stage_1": {name: _stage_1(truth, said, threshold) for name, said in protocols.items()},
-        "stage_2": {name: _stage_2(truth, said) for name, said in protocols.items()},
-        "intervals": _intervals(truth, first, threshold),
+        "unseen_threshold": unseen_threshold,
+        "stage_1": {name: _stage_1(truth, said, least) for name, (said, least) in protocols.items()},
+        "stage_2": {name: _stage_2(truth, said) for name, (said, _) in protocols.items()},
+        "intervals": _intervals(truth, first, unseen_threshold),
         "calibration": _calibration(truth, runs),
         "precision_recall": _curve(truth, first),
-        "confusion": _confusion(truth, first, threshold),
+        "confusion": _confusion(truth, first, unseen_threshold),
     }
 
 

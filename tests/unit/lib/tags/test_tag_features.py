@@ -1,5 +1,6 @@
 """What a tag's row of features is made of, and what becomes of a tag that the vocabulary does not know."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from skyscript_assets.lib.tags import features
 from skyscript_assets.lib.tags.features import (
     BASE_COLUMNS,
     BASE_FILE,
-    COOCCURRENCE_SCHEMA,
     LEAST_SIDE_M,
     TagStatistics,
     base_rows,
+    lexicon,
     read_statistics,
     tag_features,
 )
@@ -32,13 +33,11 @@ SCHEMA = pa.schema(
 )
 
 
-def vocabulary(folder: Path, rows: Sequence[tuple[Any, ...]], beside: Sequence[tuple[Any, ...]] = ()) -> TagStatistics:
+def vocabulary(folder: Path, rows: Sequence[tuple[Any, ...]]) -> TagStatistics:
     names = SCHEMA.names
     write_table(
         folder / "vocabulary.parquet", rows_to_table([dict(zip(names, row, strict=True)) for row in rows], SCHEMA)
     )
-    others = [dict(zip(COOCCURRENCE_SCHEMA.names, row, strict=True)) for row in beside]
-    write_table(folder / "cooccurrence.parquet", rows_to_table(others, COOCCURRENCE_SCHEMA))
     return read_statistics(folder)
 
 
@@ -92,29 +91,56 @@ def test_the_packaged_vocabulary_says_whose_it_is_and_holds_no_text(monkeypatch:
 
 
 def test_blocks_weigh_the_same_between_labelled_tags(tmp_path: Path, bag_of_words: Encode) -> None:
-    statistics = vocabulary(
-        tmp_path,
-        [*TREES, *WALLS],
-        [("barrier", "city_wall", "material", "stone", 0.5), ("natural", "tree", "x", "y", 1.0)],
-    )
     tags = [("natural", "tree"), ("barrier", "city_wall"), ("barrier", "no")]
-    found = tag_features(tags, 2, statistics, bag_of_words)
-    assert list(found) == ["text", "value", "geometry", "shape", "beside"]
+    found = tag_features(tags, 2, vocabulary(tmp_path, [*TREES, *WALLS]), bag_of_words)
+    assert list(found) == ["text", "geometry", "shape", "words"]
     for block in found.values():
         assert len(block) == 3
         # The mean over all pairs counts each tag with itself: half of the one distance there is.
         assert ((block[0] - block[1]) ** 2).sum() / 2 == pytest.approx(1.0)
 
 
-def test_a_tag_that_the_vocabulary_does_not_know_is_neutral(tmp_path: Path, bag_of_words: Encode) -> None:
-    statistics = vocabulary(tmp_path, [*TREES, *WALLS])
-    tags = [("natural", "tree"), ("barrier", "city_wall"), ("new", "thing")]
+def test_a_tag_that_no_vocabulary_counts_looks_like_others_of_its_key(tmp_path: Path, bag_of_words: Encode) -> None:
+    rocks = [("natural", "rock", "a", "area", 10, 32.0, 2.0), ("natural", "stone", "a", "node", 4, None, None)]
+    statistics = vocabulary(tmp_path, [*TREES, *WALLS, *rocks])
+    tags = [("natural", "tree"), ("barrier", "city_wall"), ("natural", "new"), ("new", "thing")]
     found = tag_features(tags, 2, statistics, bag_of_words)
-    geometry = found["geometry"][2]
     assert all(np.isfinite(block).all() for block in found.values())
-    np.testing.assert_allclose(geometry[:6], 0.0)  # kinds, count and sides: the labelled tags' mean
-    assert (geometry[6:] >= 0.0).all()
-    assert (found["beside"][2] == 0.0).all()
+    tree, wall, new, thing = found["geometry"]
+    # Of trees 10 %, of rocks all and of stones nothing is an area; sides are the mean of those that have any.
+    assert (new[0] - wall[0]) / (tree[0] - wall[0]) == pytest.approx((0.1 + 1.0 + 0.0) / 3 / 0.1)
+    logs = [np.log(side) for side in (8.0, 32.0)]
+    longer = np.log(100.0) * 0.75
+    assert (new[4] - wall[4]) / (tree[4] - wall[4]) == pytest.approx((np.mean(logs) - longer) / (logs[0] - longer))
+    np.testing.assert_allclose(thing, 0.0, atol=1e-12)  # a key of which nothing is known: the labelled tags' mean
+
+
+def test_words_name_a_kind_and_a_size_by_the_longest_phrase(tmp_path: Path, bag_of_words: Encode) -> None:
+    tags = [
+        ("a", "forest"),
+        ("b", "woods"),
+        ("amenity", "post_box"),
+        ("amenity", "box"),
+        ("barrier", "yes"),
+        ("x", "y"),
+    ]
+    words = tag_features(tags, 6, vocabulary(tmp_path, [*TREES]), bag_of_words)["words"]
+    forest, woods, post_box, _, barrier, nothing = words
+    np.testing.assert_allclose(forest, woods)  # both cover, 300 m; a plural is its singular
+    assert forest[-2] == words[:, -2].max()
+    assert post_box[-2] == words[:, -2].min()
+    assert ((barrier - nothing) ** 2).sum() > 0.1  # the value says nothing: its key's words count
+    assert nothing[-1] == words[:, -1].max() > woods[-1]
+
+
+def test_the_list_of_words_has_a_size_for_what_can_be_seen() -> None:
+    words, kinds = lexicon()
+    assert len(words) > 1500
+    unseen = {"activity", "rule", "indoor", "belief", "hidden", "absence", "person"}
+    assert unseen < set(kinds)
+    assert [word for word, (kind, size) in words.items() if kind in unseen and not math.isnan(size)] == []
+    assert [word for word, (_, size) in words.items() if not (math.isnan(size) or 0.1 <= size <= 1000)] == []
+    assert [word for word in words if word != word.lower().replace(" ", "_")] == []
 
 
 def test_a_point_has_no_size_and_says_so(tmp_path: Path, bag_of_words: Encode) -> None:
@@ -124,19 +150,6 @@ def test_a_point_has_no_size_and_says_so(tmp_path: Path, bag_of_words: Encode) -
     block = tag_features(tags, 3, statistics, bag_of_words)["geometry"]
     np.testing.assert_allclose(block[0, 4:6], 0.0, atol=1e-12)
     assert block[0, 6] > block[1, 6] == block[2, 6]
-
-
-def test_the_tags_beside_count_by_their_share(tmp_path: Path, bag_of_words: Encode) -> None:
-    beside = [
-        ("surface", "a", "highway", "track", 0.9),
-        ("surface", "a", "leisure", "pitch", 0.1),
-        ("surface", "b", "highway", "track", 0.3),
-        ("surface", "c", "leisure", "pitch", 0.3),
-    ]
-    statistics = vocabulary(tmp_path, [("surface", v, "a", "line", 9, 5.0, 1.0) for v in "abc"], beside)
-    found = tag_features([("surface", v) for v in "abc"], 3, statistics, bag_of_words)
-    a, b, c = found["beside"]
-    np.testing.assert_allclose(a, 0.9 * b + 0.1 * c)
 
 
 def test_shape_tells_yes_from_a_number_and_counts_namespaces(tmp_path: Path, bag_of_words: Encode) -> None:

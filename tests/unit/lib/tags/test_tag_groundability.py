@@ -110,8 +110,19 @@ def test_the_model_learns_what_labels_say(decide: Callable[..., Any]) -> None:
 
 def test_a_higher_threshold_lets_fewer_tags_through(decide: Callable[..., Any]) -> None:
     counts = {f"surface={word}": 5 for word in GROUND}
-    assert sum(row["coarsest_gsd_m"] is not None for row in decide(counts, threshold=0.5)[1].values()) > 0
-    assert sum(row["coarsest_gsd_m"] is not None for row in decide(counts, threshold=1.0)[1].values()) == 0
+    labels = LABELS + "surface,clay,yes,1,ground\n"
+    for known, setting in ((LABELS, "unseen_threshold"), (labels, "threshold")):
+        for least, some in ((0.4, True), (1.0, False)):
+            found = decide(counts, labels=known, **{setting: least})[1].values()
+            assert any(row["coarsest_gsd_m"] is not None for row in found) == some
+
+
+def test_the_table_tells_how_many_objects_are_behind_the_statistics(
+    decide: Callable[..., Any], packaged: Callable[[str], None]
+) -> None:
+    packaged("surface,rock,9,0,9,0,,,5,5\n")
+    _, rows = decide({"surface=rock": 2, "surface=grass": 3})
+    assert [rows[f"surface={value}"]["n"] for value in ("rock", "grass")] == [11, 3]
 
 
 def test_names_contacts_and_numbers_get_no_row(decide: Callable[..., Any], tmp_path: Path) -> None:
@@ -137,7 +148,7 @@ def test_labels_of_one_kind_are_refused(decide: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(("gsd", "expected"), [("0.1", 0.1), ("30", 30.0)])
 def test_labels_of_one_step_teach_that_step(decide: Callable[..., Any], gsd: str, expected: float) -> None:
     labels = f"land1,grass,yes,{gsd},ground\nland1,sand,yes,{gsd},ground\nentry,permit,no,,rule\n"
-    _, rows = decide({"surface=grass": 9}, labels=labels, threshold=0.0)
+    _, rows = decide({"surface=grass": 9}, labels=labels, threshold=0.0, unseen_threshold=0.0)
     assert rows["surface=grass"]["coarsest_gsd_m"] == expected
 
 

@@ -23,7 +23,7 @@ def test_the_process_is_the_gaussian_process_of_scikit_learn(town) -> None:
     rows, visible, _, keys = town
     targets = np.where(visible, 1.0, -1.0)
     process = _Process.fit(kernel(rows, rows), targets, keys)
-    length = np.sqrt(2.5 / LENGTH)  # exp(-LENGTH / 5 * d) = exp(-d / (2 * length ** 2))
+    length = np.sqrt(2.0 / LENGTH)  # exp(-LENGTH / 4 * d) = exp(-d / (2 * length ** 2))
     of_sklearn = GaussianProcessRegressor(
         ConstantKernel(BIAS) + RBF(length) + WhiteKernel(NOISE), optimizer=None, alpha=0.0
     ).fit(rows, targets - targets.mean())

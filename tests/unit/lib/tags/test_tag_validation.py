@@ -55,7 +55,7 @@ def test_a_label_does_not_reach_its_own_prediction() -> None:
 
 def test_what_follows_the_features_is_found_and_beats_the_baselines() -> None:
     truth, rows = random_truth()
-    report = cross_validate(rows, truth, 0.5)
+    report = cross_validate(rows, truth, 0.5, 0.5)
     stage_1, stage_2 = report["stage_1"]["unseen_keys"], report["stage_2"]["unseen_keys"]
     assert stage_1["model"]["f1"] > 0.9 > stage_1["all_yes"]["f1"]
     assert stage_2["model"]["exact"] > stage_2["middle_step"]["exact"] + 0.1
@@ -66,7 +66,7 @@ def test_what_follows_the_features_is_found_and_beats_the_baselines() -> None:
 
 def test_labels_without_any_pattern_give_no_better_than_the_baselines() -> None:
     truth, rows = random_truth()
-    report = cross_validate(np.random.default_rng(9).normal(size=rows.shape), truth, 0.5)
+    report = cross_validate(np.random.default_rng(9).normal(size=rows.shape), truth, 0.5, 0.5)
     stage_1 = report["stage_1"]["unseen_keys"]
     assert stage_1["model"]["accuracy"] < 0.62
     calibration = report["calibration"]
@@ -79,14 +79,14 @@ def test_an_unseen_key_has_no_majority_of_its_own() -> None:
         for j in range(4):
             labels[f"key{i}", f"v{j}"] = Label(i % 3 == 0, 1.0 if i % 3 == 0 else None, "so", 0)
     truth = Truth.of(labels)
-    report = cross_validate(np.random.default_rng(0).normal(size=(120, 3)), truth, 0.5)["stage_1"]
+    report = cross_validate(np.random.default_rng(0).normal(size=(120, 3)), truth, 0.5, 0.5)["stage_1"]
     assert report["known_keys"]["key_majority"]["accuracy"] == 1.0
     assert report["unseen_keys"]["key_majority"]["accuracy"] == pytest.approx(2 / 3, abs=1e-3)
 
 
 def test_tables_count_every_label_once() -> None:
     truth, rows = random_truth()
-    report = cross_validate(rows, truth, 0.5)
+    report = cross_validate(rows, truth, 0.5, 0.5)
     confusion = np.array(report["confusion"]["labels_by_decision"])
     assert confusion.shape == (len(GRADES), len(GRADES))
     np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(truth.steps + 1, minlength=len(GRADES)))
@@ -100,7 +100,7 @@ def test_the_policy_decides_before_the_model() -> None:
     labels |= {("natural", f"v{i}"): Label(True, 1.0, "so", 0) for i in range(20)}
     truth = Truth.of(labels)
     assert truth.ruled.sum() == 20
-    figures = cross_validate(np.random.default_rng(0).normal(size=(40, 3)), truth, 0.0)["stage_1"]["unseen_keys"]
+    figures = cross_validate(np.random.default_rng(0).normal(size=(40, 3)), truth, 0.0, 0.0)["stage_1"]["unseen_keys"]
     assert figures["model"]["precision"] == 0.5
     assert figures["decision"]["precision"] == figures["policy"]["precision"] == 1.0
 
@@ -112,9 +112,20 @@ def test_figures_are_what_their_names_say() -> None:
     assert steps == {"exact": 0.5, "within_one_step": 0.75, "mean_steps_off": 0.75}
 
 
+def test_unseen_keys_have_a_threshold_of_their_own() -> None:
+    truth, rows = random_truth()
+    plain, strict = (cross_validate(rows, truth, 0.5, least) for least in (0.5, 0.9))
+    figures = [report["stage_1"]["unseen_keys"]["model"] for report in (plain, strict)]
+    assert figures[1]["recall"] < figures[0]["recall"]
+    assert strict["stage_1"]["known_keys"] == plain["stage_1"]["known_keys"]
+    assert strict["unseen_threshold"] == 0.9
+    unused = [sum(row[0] for row in report["confusion"]["labels_by_decision"]) for report in (plain, strict)]
+    assert unused[1] > unused[0]
+
+
 def test_figures_become_rows_for_the_eye() -> None:
     truth, rows = random_truth()
-    report = cross_validate(rows, truth, 0.5)
+    report = cross_validate(rows, truth, 0.5, 0.5)
     shown = figure_rows(report)
     assert list(shown[0]) == ["stage", "labels held out", "decided by", "figure", "value", "deviation"]
     first = next(row for row in shown if row["decided by"] == "decision")
