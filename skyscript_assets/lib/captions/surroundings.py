@@ -45,12 +45,7 @@ POINT_AREA_PX = 64.0
 GROUND_SHARE = 0.9
 """Share of the chip from which areas of one kind are its ground: the rest is a rim in which no shape can be told."""
 
-TEXTURES = frozenset(
-    {
-        *(("natural", value) for value in _NATURAL.split()),
-        *(("landuse", value) for value in _LANDUSE.split()),
-    }
-)
+TEXTURES = {*(("natural", value) for value in _NATURAL.split()), *(("landuse", value) for value in _LANDUSE.split())}
 """Tags that can be told from a piece without an outline."""
 
 TagSet = tuple[tuple[str, str], ...]

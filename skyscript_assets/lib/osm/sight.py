@@ -54,7 +54,7 @@ def out_of_sight(path: Path) -> BoolArray:
         areas = _among(kinds, ("a", "r")).to_numpy(zero_copy_only=False)
         buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
         free = _owners(owner, _among(keys, _OUT_OF_DOORS), len(tags))
-        points.append(pc.equal(kinds, "n").to_numpy(zero_copy_only=False) & ~free & ~hidden[-1])
+        points.append(_among(kinds, ("n",)).to_numpy(zero_copy_only=False) & ~free & ~hidden[-1])
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
     found = np.concatenate(hidden)
