@@ -71,7 +71,7 @@ def plan_chips(objects: Path, gsd_m: float, out: Path) -> PlanSummary:
     return write_plan(Ground("kampala", "OAM", GROUND.bounds, gsd_m), inputs, rules, out)
 
 
-@pytest.mark.parametrize(("level", "gsd_m", "least"), [(19, 0.3, 50), (20, 0.15, 70), (21, 0.075, 50)])
+@pytest.mark.parametrize(("level", "gsd_m", "least"), [(19, 0.3, 35), (20, 0.15, 50), (21, 0.075, 50)])
 def test_buildings_of_kampala_become_captioned_chips(
     shared_data: Path, objects: Path, tmp_path: Path, level: int, gsd_m: float, least: int
 ) -> None:
