@@ -135,9 +135,9 @@ IMAGES_USABLE = Check(
 
 MOST_PLANNED = Check(
     "most_planned",
-    "Most drawn objects have a chip.",
+    "Most drawn objects have a chip, or a chip beside them has one that says the same.",
     lambda _, counts: Verdict(
-        2 * sum(counts["dropped"].values()) <= counts["drawn"],
+        2 * sum(n for reason, n in counts["dropped"].items() if reason != "near") <= counts["drawn"],
         {name: counts[name] for name in ("objects", "drawn", "planned", "dropped")},
     ),
     warn=True,

@@ -194,4 +194,5 @@ def test_a_plan_that_drops_most_objects_says_why() -> None:
     assert not passed
     assert evidence == counts
     assert checks.MOST_PLANNED.judge(Path(), counts | {"dropped": {"outside": 5}}).passed
+    assert checks.MOST_PLANNED.judge(Path(), counts | {"dropped": {"near": counts["drawn"]}}).passed
     assert checks.MOST_PLANNED.judge(Path(), counts | {"drawn": 0, "dropped": {}}).passed

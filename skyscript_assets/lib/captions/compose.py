@@ -33,7 +33,7 @@ class Composition:
 
 def single_object(said: Composition) -> str:
     """The focus object alone, phrase by phrase."""
-    return ", ".join(phrase.alone for phrase in said.focus)
+    return ", ".join(phrase.text for phrase in said.focus)
 
 
 def multi_object(said: Composition) -> str:
@@ -105,7 +105,7 @@ def statements(said: Composition, object_ids: Sequence[str], max_length: int) ->
     found: list[dict[str, str | bool]] = []
     for object_id, phrases in zip(object_ids, (said.focus, *said.around), strict=True):
         main = phrases[0]
-        words = {"clause": clause(phrases), "main": main.nominal, "kind": main.kind}
+        words = {"clause": clause(phrases), "main": main.text, "kind": main.kind}
         cut = {name: text[:max_length].rstrip() for name, text in words.items()}
         found.append({"object_id": object_id, "focus": not found, **cut, "key": main.key, "value": main.value})
     return found
@@ -113,6 +113,6 @@ def statements(said: Composition, object_ids: Sequence[str], max_length: int) ->
 
 def trace(said: Composition) -> list[dict[str, str]]:
     """Which tag put which words into a caption, and in which role: main, attribute or surrounding."""
-    rows = [(phrase, phrase.alone, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]
-    rows += [(phrase, phrase.nominal, "surrounding") for phrases in said.around for phrase in phrases]
-    return [{"key": p.key, "value": p.value, "phrase": words, "role": role} for p, words, role in rows]
+    rows = [(phrase, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]
+    rows += [(phrase, "surrounding") for phrases in said.around for phrase in phrases]
+    return [{"key": p.key, "value": p.value, "phrase": p.text, "role": role} for p, role in rows]

@@ -13,13 +13,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from skyscript_assets.lib.settings.base import Model
 
 OsmKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\s=]+$")]
+OsmTag = Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=r"^[^\s=]+=[^\s=]+$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]+$")]
-
-
-def _with_key(template: str) -> str:
-    if template.replace("{key}", "").count("{") or template.count("{key}") != 1:
-        raise ValueError("give a text that holds {key} once")
-    return template
 
 
 def _distinct(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,17 +24,17 @@ def _distinct(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-Template = Annotated[Words, AfterValidator(_with_key)]
 Keys = Annotated[tuple[OsmKey, ...], AfterValidator(_distinct)]
 
 
 class CaptionRules(Model):
     """How tags become words."""
 
-    key_names: dict[OsmKey, Words] = Field({}, description="Keys that are said by another word.")
-    affirmed: Template = Field("{key}", alias="yes", description="What a tag with the value yes says.")
-    denied: Template = Field("no {key}", alias="no", description="What a tag with the value no says.")
-    beside: Keys = Field((), description='Keys put beside their value: "power pole".')
-    is_keys: Keys = Field((), description='Attributes that take "is" where they stand on their own.')
-    units: dict[OsmKey, Words] = Field({}, description="Units of bare numbers by key.")
-    order: Keys = Field((), description="Order of an object's tags; the first that it has is its main tag.")
+    key_names: dict[OsmKey, Words] = Field({}, description="Keys, or parts of keys between colons, said otherwise.")
+    tag_names: dict[OsmTag, Words] = Field({}, description="Tags, by the last part of their key, said otherwise.")
+    beside: Keys = Field((), description='Last parts of keys that stand beside their value: "power pole".')
+    is_keys: Keys = Field((), description='Last parts of keys that take "is"; `*` stands for any text.')
+    paper_keys: Keys = Field(
+        (), description="Keys that are silent unless the policy is the paper's; `*` stands for any text."
+    )
+    order: Keys = Field((), description="Order of an object's tags by things; the first that it has is its main tag.")

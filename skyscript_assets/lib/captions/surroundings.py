@@ -19,14 +19,15 @@ import shapely
 from pyproj import Transformer
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
-from skyscript_assets.lib.captions.phrases import may_be_said
+from skyscript_assets.lib.captions.phrases import is_among, may_be_said
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import MAIN_KEYS
-from skyscript_assets.lib.osm.sight import out_of_sight
+from skyscript_assets.lib.osm.sight import entries, out_of_sight
 from skyscript_assets.lib.registration.shift import NO_SHIFT, move
 from skyscript_assets.lib.tables import read_geometry, read_table
+from skyscript_assets.lib.tags.normalise import normal_values
 
 _NATURAL = (
     "wood water scrub heath grassland wetland sand beach bare_rock scree shingle glacier mud tundra moor fell rock"
@@ -99,12 +100,33 @@ class Near(NamedTuple):
     is_ground: bool
 
 
-def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects:
+def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
+    """The tags of a snapshot, and all tags of some keys that objects have: these count as visible at any resolution.
+
+    Args:
+        snapshot: Visible tags.
+        path: `objects.parquet` of the region.
+        keys: Those keys; `*` stands for any text.
+    """
+    found, values, _ = entries(read_table(path, columns=["tags"])["tags"].combine_chunks())
+    wanted = pc.is_in(
+        found, value_set=pa.array([k for k in pc.unique(found).to_pylist() if is_among(k, keys)], pa.string())
+    )
+    pairs = zip(found.filter(wanted).to_pylist(), values.filter(wanted).to_pylist(), strict=True)
+    more = {(key, each): (np.inf, 0.0) for key, value in pairs for each in normal_values(value)}
+    known = zip(snapshot.coarsest_gsd_m.tolist(), snapshot.area_side_m.tolist(), strict=True)
+    tags = sorted((more | dict(zip(zip(snapshot.keys, snapshot.values, strict=True), known, strict=True))).items())
+    coarsest, sides = np.array([facts for _, facts in tags]).T
+    return Snapshot(tuple(key for (key, _), _ in tags), tuple(v for (_, v), _ in tags), coarsest, {}, (), sides)
+
+
+def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequence[str] = ()) -> Objects:
     """Read tags of all objects, and the geometry of those that are needed.
 
     Args:
         path: `objects.parquet` of the region.
         snapshot: Its tags alone may be said.
+        lets: Keys whose tags may be said whatever they are.
         focus_ids: Objects that are kept whatever their tags are.
 
     Raises:
@@ -113,7 +135,8 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str]) -> Objects
     """
     table = read_table(path, columns=["object_id", "tags", "bbox"])
     pairs = match_tags(table["tags"], snapshot)
-    sayable = np.array([may_be_said(k, v) for k, v in zip(snapshot.keys, snapshot.values, strict=True)], dtype=np.bool_)
+    tags = zip(snapshot.keys, snapshot.values, strict=True)
+    sayable = np.array([is_among(key, lets) or may_be_said(key, value) for key, value in tags], dtype=np.bool_)
     pairs = pairs.where(sayable[pairs.tags] & ~out_of_sight(path)[pairs.objects])
     needed = pc.is_in(table["object_id"], value_set=pa.array(sorted(focus_ids), pa.string())).to_numpy().copy()
     if needed.sum() != len(focus_ids):

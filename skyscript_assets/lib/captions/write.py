@@ -16,9 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
-from skyscript_assets.lib.captions.phrases import Phrase, phrases
+from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
-from skyscript_assets.lib.captions.surroundings import Near, Objects, Visible, read_objects, surroundings, visible
+from skyscript_assets.lib.captions.surroundings import (
+    Near,
+    Objects,
+    Visible,
+    read_objects,
+    surroundings,
+    visible,
+    with_keys,
+)
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import read_snapshot
 from skyscript_assets.lib.chips.spread import collisions
@@ -27,6 +35,7 @@ from skyscript_assets.lib.registration.shift import NO_SHIFT
 from skyscript_assets.lib.settings.base import read_yaml
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tags.features import base_counts
 
 CAPTIONS_FILE = "captions.parquet"
 
@@ -118,7 +127,11 @@ def write_captions(
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA)
     chips = plan.filter(pc.is_in(plan["chip_id"], value_set=accepted)).to_pylist()
     snapshot = read_snapshot(snapshot_folder)
-    objects = read_objects(objects_path, snapshot, {chip["object_id"] for chip in chips})
+    lets = rules.paper_keys if captions.policy == "paper" else ()
+    if lets:
+        snapshot = with_keys(snapshot, objects_path, lets)
+    objects = read_objects(objects_path, snapshot, {chip["object_id"] for chip in chips}, lets)
+    frequency = base_counts() if captions.order == "frequency" else None
 
     rows: dict[int, dict[str, Any]] = {}
     done = 0
@@ -127,7 +140,7 @@ def write_captions(
         range(len(chips)), lambda i: (int(snapshot.visible(chips[i]["gsd_m"]).sum()), chips[i]["crs"])
     ):
         seen = visible(objects, snapshot, min(chips[i]["gsd_m"] for i in alike))
-        said = [phrases(dict(tags), rules) for tags in seen.sets]
+        said = [phrases(dict(tags), rules, frequency, captions.policy) for tags in seen.sets]
         for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
             for start in range(0, len(moved), BATCH):
                 batch = moved[start : start + BATCH]
@@ -171,7 +184,7 @@ def _row(
 ) -> dict[str, Any] | None:
     """One row of `captions.parquet`, None where the focus object has nothing to say; `said` is by tag set."""
     focus = seen.set_of[objects.rows[chip["object_id"]]]
-    around = [said[one.tags] for one in near]
+    around = [as_neighbour(said[one.tags]) for one in near]
     composed = compose(said[focus], around, captions.max_surrounding, captions.max_length)
     if composed is None:
         return None

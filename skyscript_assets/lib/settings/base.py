@@ -41,6 +41,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 Month = Annotated[int, Field(ge=1, le=12)]
 CaptionStyle = Literal["title", "title_multi_objects"]
 """Names of caption styles, which are columns of tables; `lib.captions.compose.STYLES` says how each is written."""
+CaptionPolicy = Literal["ours", "paper"]
+"""Which tags captions may say: those that we let through, or those of SkyScript's authors too."""
 CAPTION_PREFIX = "a satellite image of "
 """Put before a caption, as in the data that SkyScript released."""
 GSD_STEPS_M: tuple[float, ...] = (0.1, 0.2, 0.6, 1.0, 10.0, 30.0)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Name, Positive, Share
+from skyscript_assets.lib.settings.base import UNSEEN, CaptionPolicy, CaptionText, Model, Name, Positive, Share
 
 
 class TagSettings(Model):
@@ -142,6 +142,12 @@ class CaptionSettings(Model):
 
     rules: Annotated[str, UNSEEN] = Field(
         "caption_rules.yaml", description="Caption rules: a packaged file's name, or a path."
+    )
+    order: Literal["things", "frequency"] = Field(
+        "things", description="What an object's main tag is: by the rules' order of things, or its most frequent tag."
+    )
+    policy: CaptionPolicy = Field(
+        "ours", description="`paper` also says what SkyScript's authors let through: addresses, notes, beliefs, volts."
     )
     max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")

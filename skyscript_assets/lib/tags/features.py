@@ -92,6 +92,14 @@ def base_rows() -> Iterator[Row]:
                     yield (found["key"], found["value"], kind, n, *sides)
 
 
+def base_counts() -> Counter[tuple[str, str]]:
+    """How many objects of the packaged vocabulary have each key and value."""
+    counts = Counter[tuple[str, str]]()
+    for key, value, _, n, *_ in base_rows():
+        counts[key, value] += n
+    return counts
+
+
 def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
     """Read the vocabulary of the profile's regions, and add what is packaged.
 

@@ -63,7 +63,7 @@ _WORD_REASONS: dict[str, str] = {
             "canvec dcgis dibavod fantoir geobase geobasenhn gnis ibge ksj2 lacounty linz linz2osm lojic massgis "
             "mvdgis naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
         ),
-        "source": "attribution converted",
+        "source": "attribution converted acquisition technique",
         "note": (
             "note notes fixme checkme todo comment description history info message remark remarks text warning "
             "verified undefined complete accuracy reviewed tag"
@@ -82,6 +82,7 @@ Among the identifiers are the namespaces of imported registers: what stands behi
 
 _PREFIX_REASONS: tuple[tuple[str, str], ...] = (
     ("source", "source"),
+    ("survey:", "source"),
     ("created_by", "source"),
     ("is_in", "address"),
     ("was:", "note"),

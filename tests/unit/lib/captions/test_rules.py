@@ -11,7 +11,7 @@ def test_an_empty_file_gives_plain_rules(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("")
     rules = read_yaml(path, CaptionRules)
-    assert (rules.affirmed, rules.denied, rules.order) == ("{key}", "no {key}", ())
+    assert (rules.key_names, rules.tag_names, rules.order) == ({}, {}, ())
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_an_empty_file_gives_plain_rules(tmp_path: Path) -> None:
         ("besides: [power]", ["rules.yaml: besides", "unknown key", "beside"]),
         ("beside: power", ["rules.yaml: beside", "'power'"]),
         ("order: [highway, building, highway]", ["rules.yaml: order", "keys repeat: highway"]),
-        ('"yes": "it is {value}"', ["rules.yaml: yes", "{key}"]),
+        ("tag_names: {highway: road}", ["rules.yaml: tag_names.highway"]),
         ("key_names: {highway: ''}", ["rules.yaml: key_names.highway"]),
         ("order: ['two words']", ["rules.yaml: order.0"]),
         ("order: [", ["rules.yaml: is not YAML"]),

@@ -15,6 +15,7 @@ from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tags.features import base_counts
 
 RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"
 OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
@@ -34,6 +35,8 @@ VISIBLE = {
     ("landuse", "meadow"): 30.0,
     ("man_made", "pier"): 10.0,
     ("name", "Villa Rosa"): 30.0,
+    ("power", "minor_line"): 1.0,
+    ("power", "plant"): 30.0,
     ("natural", "tree"): 0.6,
     ("religion", "hindu"): 30.0,
     ("sport", "soccer"): 1.0,
@@ -121,14 +124,12 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
         without_caption=0,
         with_surrounding=1,
         distinct={"title": 1, "title_multi_objects": 1},
-        longest=92,
+        longest=len("building, surrounded by landuse of forest; road of path; natural tree"),
         collisions={"title": 0.0, "title_multi_objects": 0.0},
     )
     row = world.only()
     assert row["title"] == "building"
-    assert row["title_multi_objects"] == (
-        "building, surrounded by landuse of forest; road of path with surface of gravel; natural tree"
-    )
+    assert row["title_multi_objects"] == ("building, surrounded by landuse of forest; road of path; natural tree")
     assert row["center_tags"] == [("building", "yes")]
     assert [(near["object_id"], near["tags"], near["box"]) for near in row["surrounding"]] == [
         ("a2", [("landuse", "forest")], [0, 0, 50, 100]),
@@ -138,7 +139,7 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
     assert [(one["object_id"], one["focus"], one["clause"], one["kind"]) for one in row["statements"]] == [
         ("a1", True, "building", "building"),
         ("a2", False, "landuse of forest", "landuse"),
-        ("w3", False, "road of path with surface of gravel", "road"),
+        ("w3", False, "road of path", "road"),
         ("n4", False, "natural tree", "natural tree"),
     ]
     assert [(step["phrase"], step["role"]) for step in row["trace"]][:2] == [
@@ -154,10 +155,37 @@ def test_only_tags_that_can_be_seen_at_the_chips_gsd_are_said(world: World) -> N
         world.chip("a1", gsd_m=gsd_m)
     world.write()
     assert [row["title_multi_objects"] for row in world.rows()] == [
-        "building, surrounded by road of path with surface of gravel; natural tree",
+        "building, surrounded by road of path; natural tree",
         "building, surrounded by road of path",
         "building",
     ]
+
+
+def test_with_the_papers_policy_its_own_tags_are_said_that_no_snapshot_holds(world: World) -> None:
+    plant = {"power": "plant", "plant:output:electricity": "19.9 MW", "name": "Villa Rosa", "phone": "+358 9 1234567"}
+    world.add("a2", shapely.box(10, 10, 60, 60), **plant)
+    world.add("w3", shapely.LineString([(5, 5), (190, 5)]), power="minor_line", voltage="16000", cables="3", ref="B 7")
+    world.chip("a2")
+    world.write()
+    assert world.only()["title_multi_objects"] == "power plant, surrounded by building; power minor line"
+    world.write(CaptionSettings(policy="paper"))
+    row = world.only()
+    assert row["title"] == "power plant, plant output electricity of 19.9 MW"
+    assert row["title_multi_objects"] == (
+        "power plant with plant output electricity of 19.9 MW, surrounded by "
+        "building; power minor line with cables of 3 and ref of B 7 and voltage of 16000"
+    )
+
+
+def test_the_most_frequent_tag_comes_first_where_that_is_asked_for(world: World) -> None:
+    world.add("w3", shapely.LineString([(5, 5), (190, 5)]), man_made="pier", surface="gravel")
+    world.chip("w3")
+    world.write()
+    assert world.only()["title"] == "man made pier, surface of gravel"
+    world.write(CaptionSettings(order="frequency"))
+    often = base_counts()
+    assert often["surface", "gravel"] > often["man_made", "pier"]
+    assert world.only()["title"] == "surface of gravel, man made pier"
 
 
 def test_names_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -> None:
@@ -299,7 +327,7 @@ def test_what_fills_the_chip_is_said_as_ground_or_not_at_all(world: World) -> No
     world.chip("a1")
     world.write()
     row = world.only()
-    assert row["title_multi_objects"] == "building, surrounded by natural wood with leaf type of broadleaved"
+    assert row["title_multi_objects"] == "building, surrounded by natural woodland with leaf type is broadleaved"
     assert [near["object_id"] for near in row["surrounding"]] == ["a4"]
 
 
@@ -314,7 +342,7 @@ def test_areas_that_fill_the_chip_together_are_its_ground_and_what_ends_in_it_is
     world.write()
     assert [row["title_multi_objects"] for row in world.rows()] == [
         "building",
-        "building, surrounded by aeroway of aerodrome",
+        "building, surrounded by airport of aerodrome",
     ]
 
 
@@ -338,7 +366,7 @@ def test_a_value_that_cannot_be_told_is_said_in_its_general_form(world: World) -
     world.write()
     assert [row["title"] for row in world.rows()] == [
         "building",
-        "building of house, roof shape is flat",
-        "building, roof shape is flat",
-        "landuse of forest, surface is gravel",
+        "building of house, roof shape of flat",
+        "building, roof shape of flat",
+        "landuse of forest, surface of gravel",
     ]
