@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from measuring import in_turn, objects_of, options_of, parser_of, print_head, print_row
 
 from skyscript_assets.lib.geometry import metres_per_degree
+from skyscript_assets.lib.osm.sight import out_of_sight
 from skyscript_assets.lib.settings.plant import SizeSettings
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tags.normalise import normal_values
@@ -42,6 +43,7 @@ REGION = "region"
 def count_with_pandas(path: Path, out: Path) -> None:
     """`vocabulary.parquet` of one region."""
     frame = pq.read_table(path, columns=["object_id", "tags", "bbox"]).to_pandas()
+    frame = frame[~out_of_sight(path)].reset_index(drop=True)
     box = pd.json_normalize(frame["bbox"])
     metres = metres_per_degree(0.0)[1]
     width = (box["xmax"] - box["xmin"]) * metres * np.cos(np.radians((box["ymin"] + box["ymax"]) / 2))
