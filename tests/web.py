@@ -43,7 +43,10 @@ class Reply:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files` by ranges, and what `routes` say instead: functions of the request, None for "as usual"."""
+    """Serves `files` by ranges, and what `routes` say instead: functions of the request, None for "as usual".
+
+    Its clock is `clock_s` ahead of this machine's.
+    """
 
     daemon_threads = True
 
@@ -53,6 +56,7 @@ class FileServer(ThreadingHTTPServer):
         self.routes: dict[str, Callable[[Asked], Reply | None]] = {}
         self.asked: list[Asked] = []
         self.knows_ranges = True
+        self.clock_s = 0.0
         self.release = threading.Event()
 
     @property
@@ -95,6 +99,9 @@ def by_range(data: bytes, wanted: str | None) -> Reply:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FileServer
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.clock_s)
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

@@ -258,20 +258,27 @@ def check_status(url: str, status: int, headers: Mapping[str, str], otherwise: s
     if 200 <= status < 300:
         return
     if status in PASSING_STATUSES:
-        raise fails_for_now(status, headers.get("retry-after"))
+        raise fails_for_now(status, headers)
     remedy = "correct the address"
     if status in CREDENTIAL_STATUSES:
         remedy = "it needs a login or a token (`signing` and `token` of a source), or the one that it got has expired"
     raise RefusedError(f"{shown(url)}: the server answers {status}; {remedy}{otherwise}", status)
 
 
-def fails_for_now(status: int, retry_after: str | None, said: str = "") -> PassingError:
-    """The failure that one of `PASSING_STATUSES` is; `said` is what the server says of it."""
+def fails_for_now(status: int, headers: Mapping[str, str], said: str = "") -> PassingError:
+    """The failure that one of `PASSING_STATUSES` is; `said` is what the server says of it, `headers` as above."""
     problem = "wants fewer requests" if status == 429 else "fails for now"
     detail = f"{status}: {said}" if said else f"{status}"
-    return PassingError(
-        f"the server {problem} ({detail})", pause_s=_retry_after_s(retry_after), remedy="run again later"
-    )
+    return PassingError(f"the server {problem} ({detail})", pause_s=_retry_after_s(headers), remedy="run again later")
+
+
+def server_time(headers: Mapping[str, str]) -> float:
+    """When a server sent an answer, seconds since 1970 by its own clock; by this machine's where it does not say.
+
+    What a server sets an end to is measured from here: this machine's clock may be wrong, and be set.
+    """
+    sent = _seconds_of(headers.get("date"))
+    return time.time() if sent is None else sent
 
 
 @contextlib.contextmanager
@@ -386,10 +393,19 @@ def _guarded(pool: Any, private_hosts: frozenset[str]) -> Any:
     return type("Guarded", (pool,), {"ConnectionCls": type("Guarded", (base,), {"_new_conn": connected})})
 
 
-def _retry_after_s(value: str | None) -> float:
+def _retry_after_s(headers: Mapping[str, str]) -> float:
     """Seconds to wait by a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); 0 where it is neither."""
-    text = (value or "").strip()
+    text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    until = email.utils.parsedate_tz(text)
-    return 0.0 if until is None else max(0.0, email.utils.mktime_tz(until) - time.time())
+    until = _seconds_of(text)
+    return 0.0 if until is None else max(0.0, until - server_time(headers))
+
+
+def _seconds_of(date: str | None) -> float | None:
+    """Seconds since 1970 of an HTTP date, None where it is none."""
+    parts = email.utils.parsedate_tz(date or "")
+    try:
+        return None if parts is None else email.utils.mktime_tz(parts)
+    except (ValueError, OverflowError):
+        return None

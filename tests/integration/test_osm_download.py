@@ -56,7 +56,8 @@ class Server(ThreadingHTTPServer):
     """Serves `files`; answers can be cut, refused, redirected, prolonged or sent without what continues them.
 
     `cuts` are the bytes after which the first answers end, `refusals` their statuses with the value of Retry-After,
-    `asked` the range, `conditions` the known version of every request for a file that is not an .md5 file.
+    `asked` the range, `conditions` the known version of every request for a file that is not an .md5 file. Its clock is
+    `clock_s` ahead.
     """
 
     daemon_threads = True
@@ -78,6 +79,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[str | None] = []
         self.conditions: list[str | None] = []
         self.after: Callable[[], None] = lambda: None
+        self.clock_s = 0.0
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
@@ -91,6 +93,9 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server.clock_s)
 
     def do_GET(self) -> None:
         server, name = self.server, self.path.lstrip("/").partition("?")[0]
@@ -412,6 +417,23 @@ def test_the_server_s_wish_when_to_come_back_is_granted(tmp_path: Path, server: 
     download(server.url("a"), tmp_path / "a")
     assert [round(pause, -1) for pause in pauses[:2]] == [120, 300]
     assert pauses[2:] == [4, 8]
+
+
+@pytest.mark.parametrize("clock_s", [-3600.0, 3600.0])
+def test_when_to_come_back_is_counted_by_the_server_s_clock(
+    tmp_path: Path, server: Server, pauses: list[float], clock_s: float
+) -> None:
+    server.clock_s, server.files["a"] = clock_s, b"z"
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=clock_s + 60)
+    server.refusals = [(503, email.utils.format_datetime(soon, usegmt=True))]
+    download(server.url("a"), tmp_path / "a")
+    assert [round(pause, -1) for pause in pauses] == [60]
+
+
+def test_a_date_that_there_cannot_be_is_none(tmp_path: Path, server: Server, pauses: list[float]) -> None:
+    server.files["a"], server.refusals = b"z", [(503, "Wed, 21 Oct 99999 07:28:00 GMT")]
+    download(server.url("a"), tmp_path / "a")
+    assert pauses == [1]
 
 
 def test_a_server_that_asks_to_come_back_much_later_ends_the_download(
@@ -910,6 +932,16 @@ def test_the_sensor_has_changed_extracts_fetched_and_asks_once_a_day(
     (again,) = regions.look(instance)
     assert again.run_key != request.run_key
     assert len(server.paths) == 6
+
+
+def test_a_clock_that_was_set_back_has_servers_asked_now_and_then_once_a_day(
+    regions: Regions, server: Server, instance: dg.DagsterInstance
+) -> None:
+    regions.look(instance)
+    for later_s, asked in ((-3600, 6), (600, 6), (sensors.ASK_SERVERS_EVERY_S, 9)):
+        regions.now += later_s
+        regions.look(instance)
+        assert len(server.paths) == asked
 
 
 def test_a_region_that_is_being_made_is_not_asked_for(regions: Regions, instance: dg.DagsterInstance) -> None:

@@ -926,7 +926,7 @@ class Vault:
         self.valid = 0
         self.expiry_s = expiry_s
         place.item("a")
-        self.data = place.server.files["a.tif"]
+        self.data, self.server = place.server.files["a.tif"], place.server
         place.server.routes["sas/token/aerial"] = self.token
         place.server.routes["a.tif"] = self.file
         self.signing = {"kind": "planetary-computer", "endpoint": place.server.url("sas"), "hosts": ["127.0.0.1"]}
@@ -934,7 +934,7 @@ class Vault:
     def token(self, asked: Asked) -> Reply:
         self.given += 1
         self.valid = self.given
-        expiry = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.expiry_s)
+        expiry = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.server.clock_s + self.expiry_s)
         facts = {"msft:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"), "token": f"se=then&sig=secret{self.given}"}
         return Reply(200, json.dumps(facts).encode())
 
@@ -960,6 +960,16 @@ def test_a_sas_token_close_to_its_end_is_not_used_again(place: Place) -> None:
     vault = Vault(place, expiry_s=30)
     place.index(place.source(signing=vault.signing))
     assert vault.given > 1
+
+
+@pytest.mark.parametrize(("clock_s", "expiry_s", "once"), [(-7200.0, 3600, True), (7200.0, 30, False)])
+def test_a_sas_token_lasts_by_the_clock_of_its_server(
+    place: Place, clock_s: float, expiry_s: float, once: bool
+) -> None:
+    place.server.clock_s = clock_s
+    vault = Vault(place, expiry_s)
+    place.index(place.source(signing=vault.signing))
+    assert (vault.given == 1) is once
 
 
 def test_a_sas_token_that_stays_refused_is_an_error_without_the_token(

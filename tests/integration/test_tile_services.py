@@ -4,8 +4,9 @@ import datetime as dt
 import hashlib
 import io
 import logging
+import os
 import re
-import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, open_scene, source_kind
 from skyscript_assets.lib.imagery.sources.services import client as client_module
 from skyscript_assets.lib.imagery.sources.services import reader as reader_module
+from skyscript_assets.lib.imagery.sources.services.cache import TileCache
 from skyscript_assets.lib.imagery.sources.services.reader import TileReader
 from skyscript_assets.lib.imagery.sources.services.settings import Service, WcsSource, WmsSource, WmtsSource, XyzSource
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
@@ -224,6 +226,17 @@ def test_a_damaged_tile_on_this_machine_is_fetched_again(server: TileServer, sce
 def test_the_cache_forgets_the_oldest_tiles_beyond_its_limit(server: TileServer, scene: Scene, cache: Path) -> None:
     read_one(scene, xyz(server, cache_mb=0), cache, 0, 0, 500, 500)
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".turn"] == []
+
+
+def test_the_tiles_just_fetched_stay_where_the_clock_was_set_back(cache: Path) -> None:
+    earlier, now = (TileCache(cache / name, 2000) for name in ("earlier", "now"))
+    for number in range(2):
+        earlier.write(number, 0, bytes(1000))
+    now.write(0, 0, bytes(1000))
+    (tile,) = (cache / "now").rglob("*/*")
+    os.utime(tile, (time.time() - 3600,) * 2)
+    now.prune()
+    assert [now.has(0, 0), earlier.has(0, 0), earlier.has(1, 0)] == [True, False, False]
 
 
 def test_without_a_folder_tiles_are_kept_as_long_as_the_reader(server: TileServer, scene: Scene) -> None:
@@ -748,25 +761,42 @@ def test_tiles_that_came_before_a_failure_are_not_asked_for_again(
 # --------------------------------------------------------------------------------------------------- rate, keys, stages
 
 
-def test_all_readers_together_keep_the_rate(
-    server: TileServer, scene: Scene, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [1000.0]
-    lock = threading.Lock()
-    monkeypatch.setattr("time.time", lambda: now[0])
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses, which are noted and not made, while the machine's own time stands still at a thousand seconds."""
+    found: list[float] = []
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("time.sleep", found.append)
+    return found
 
-    waited = []
 
-    def sleep(seconds: float) -> None:
-        with lock:
-            waited.append(seconds)
-
-    monkeypatch.setattr("time.sleep", sleep)
+def test_all_readers_together_keep_the_rate(server: TileServer, scene: Scene, cache: Path, waited: list[float]) -> None:
     source = xyz(server, requests_per_second=2.0)
     read_one(scene, source, cache, 0, 0, 300, 200)
     read_one(scene, source, cache, 0, 300, 300, 200)
-    # The clock stands still, so that each request waits half a second longer than the one before it.
+    # Time stands still, so that each request waits half a second longer than the one before it.
     assert sorted(waited)[-4:] == pytest.approx([0.5 * k for k in range(len(waited) - 4, len(waited))], abs=0.02)
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, -600.0, 3600.0])
+def test_a_clock_that_is_set_changes_nobody_s_turn(
+    server: TileServer, scene: Scene, cache: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    now, source = time.time, xyz(server, requests_per_second=2.0, connections=1)
+    read_one(scene, source, cache, 0, 0, 10, 10)
+    monkeypatch.setattr("time.time", lambda: now() + ahead_s)
+    read_one(scene, source, cache, 300, 300, 10, 10)
+    assert waited == [0.5 * k for k in range(len(waited))]
+    assert len(waited) > 1
+
+
+def test_a_turn_taken_before_the_machine_was_started_anew_is_nobody_s(
+    server: TileServer, scene: Scene, cache: Path, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_one(scene, xyz(server), cache, 0, 0, 10, 10)
+    monkeypatch.setattr("time.monotonic", lambda: 50.0)
+    read_one(scene, xyz(server), cache, 300, 300, 10, 10)
+    assert max(waited) < 1
 
 
 def test_the_service_is_told_who_asks(server: TileServer, scene: Scene, cache: Path) -> None:

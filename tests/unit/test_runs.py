@@ -77,6 +77,17 @@ def test_a_run_of_a_process_that_lives_stays_with_its_slot(instance, add_run) ->
     assert held(instance) == 1
 
 
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+def test_a_clock_that_was_set_makes_no_run_dead_and_none_alive(instance, add_run, monkeypatch, ahead_s: float) -> None:
+    alive, dead = "1a2b3c4d-0000-4000-8000-000000000000", "2a2b3c4d-0000-4000-8000-000000000000"
+    add_run(alive, **runs.process_tags(alive))
+    add_run(dead, **tags_of_another_process(dead, dead=True))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + ahead_s)
+    assert [line.split()[2] for line in runs.close_dead_runs(instance)] == [dead[:8]]
+    assert status(instance, alive) is STATUS.STARTED
+
+
 def test_a_run_whose_process_was_killed_is_closed_and_its_slot_freed(instance, add_run) -> None:
     run_id = "1a2b3c4d-0000-4000-8000-000000000000"
     add_run(run_id, pool="imagery", **tags_of_another_process(run_id, dead=True))

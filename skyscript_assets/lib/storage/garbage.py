@@ -23,6 +23,9 @@ from skyscript_assets.lib.storage.records import VERSION, OutputKey
 from skyscript_assets.lib.storage.remote import ObjectStore
 from skyscript_assets.lib.storage.store import POINTERS, STAGING, VERSIONS, Heads, Store
 
+SET_BACK_S = 86_400.0
+"""By so much a clock may have been set back since a body began: what came after that then looks older than it."""
+
 _UPLOAD = re.compile(rf"{re.escape(VERSIONS)}/(?P<output>.+?)/(?P<version>{VERSION.pattern})/")
 
 
@@ -83,7 +86,7 @@ def _bodies_began(staging: Path) -> Iterator[float]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield lock.stat().st_mtime
+                yield lock.stat().st_mtime - SET_BACK_S
 
 
 def _staged(store: Store) -> Iterator[tuple[OutputKey, str, Path]]:

@@ -89,6 +89,18 @@ def test_a_clock_that_was_set_back_removes_nothing(tmp_path: Path, monkeypatch: 
     assert head.fingerprint == "g"
 
 
+def test_what_a_body_may_read_that_began_before_the_clock_was_set_back_stays(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), OutputKey("trained_checkpoint", ("m",))
+    make(store, "one")
+    with store.writing(other, "f"):
+        # It began when the clock was an hour ahead; then that was set back, and the version was replaced.
+        os.utime(store.staging(other, ".lock"), (time.time() - 5 * DAY,) * 2)
+        make(store, "two", "g")
+        age(tmp_path / ".versions", 5 + 1 / 24)
+        assert found(store) == []
+    assert [left.what for left in found(store)] == ["version"]
+
+
 def test_a_partition_named_like_a_version_is_none(tmp_path: Path) -> None:
     store, key = Store(tmp_path), OutputKey("captions", ("v1.2.3.4.5", "S"))
     make(store, "one", key=key)
@@ -143,3 +155,22 @@ def test_a_remote_version_counts_as_used_until_the_next_pointer(
     monkeypatch.setattr(Store, "pointers", aged)
     assert [left for left in found(store) if left.what != "version"] == []
     assert dt.datetime.now(dt.UTC).timestamp() - pointers[KEY][0][1] < DAY
+
+
+def test_a_pointer_is_old_by_the_later_of_two_times_and_current_by_its_number(
+    objects: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store("s3://bucket", tmp_path)
+    make(store, "one")
+    make(store, "two", "g")
+    pointers = Store.pointers(store)
+
+    def set_back(*_: object) -> dict[OutputKey, list[tuple[str, float]]]:
+        """The first one was written a moment ago, when the server's clock was right, the second after it was not."""
+        return {key: [first, (second, made - 9 * DAY)] for key, (first, (second, made)) in pointers.items()}
+
+    monkeypatch.setattr(Store, "pointers", set_back)
+    assert [left for left in found(store) if left.what in ("pointer", "upload")] == []
+    head = store.head(KEY)
+    assert head is not None
+    assert head.fingerprint == "g"

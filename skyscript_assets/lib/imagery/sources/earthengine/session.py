@@ -124,7 +124,7 @@ class EarthEngine:
         if any(text in said.lower() for text in OVERLOADED):
             status = 429
         if status in PASSING_STATUSES:
-            return fails_for_now(status, answer and answer.get("retry-after"), said)
+            return fails_for_now(status, answer or {}, said)
         if isinstance(error, google.auth.exceptions.TransportError):
             return PassingError(said)
         if status in CREDENTIAL_STATUSES or isinstance(error, google.auth.exceptions.GoogleAuthError):

@@ -49,18 +49,19 @@ class TileCache:
         self._written += 1
 
     def prune(self) -> None:
-        """Remove the oldest tiles of all scenes where they take more than the limit."""
+        """Remove the oldest tiles of all scenes, those of other scenes first, where they take more than the limit."""
         if not self._written:
             return
         found = []
         for path in self._folder.parent.glob("*/*/*"):
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
-                found.append((stat.st_mtime_ns, stat.st_size, path))
-        size = sum(entry[1] for entry in found)
+                # Where a clock was set back, the tiles that were just fetched look like the oldest.
+                found.append((path.is_relative_to(self._folder), stat.st_mtime_ns, stat.st_size, path))
+        size = sum(entry[2] for entry in found)
         if size <= self._limit:
             return
-        for _, bytes_, path in sorted(found):
+        for _, _, bytes_, path in sorted(found):
             path.unlink(missing_ok=True)
             size -= bytes_
             if size <= self._limit * KEPT_SHARE:

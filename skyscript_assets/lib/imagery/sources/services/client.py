@@ -39,7 +39,7 @@ QUOTED_BYTES = 2000
 _MARKUP = re.compile(r"<[^>]*>")
 
 LONGEST_QUEUE_S = 900.0
-"""A turn that lies further ahead comes from a clock that was wrong."""
+"""A turn that lies further ahead was taken before this machine was started anew."""
 
 
 class Client:
@@ -153,9 +153,10 @@ class Client:
 def _wait_for_turn(path: Path, seconds: float) -> None:
     """Wait until the next request may be sent; the one after it may `seconds` later.
 
-    When that is stands in a file, so that all threads and processes that ask a host share one rate.
+    When that is stands in a file, so that all threads and processes that ask a host share one rate. It counts from the
+    start of the machine, as all of them do: a clock that is set changes nothing.
     """
-    now = time.time()
+    now = time.monotonic()
     with path.open("a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import math
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
-from skyscript_assets.lib.http import Signer, request
+from skyscript_assets.lib.http import Signer, request, server_time
 from skyscript_assets.lib.imagery.sources.stac.settings import SasSigning, StacSource
 from skyscript_assets.lib.secrets import holds_secret, shown
 
 MAX_TOKEN_BYTES = 64 << 10
-EARLY = dt.timedelta(seconds=60)
-"""A token is asked for anew so long before it expires."""
+EARLY_S = 60.0
+"""A token is asked for anew so many seconds before it expires."""
 
 
 def signer_of(source: StacSource) -> Signer | None:
@@ -64,8 +66,7 @@ class _SasTokens:
     def __init__(self, signing: SasSigning, collection: str, private_hosts: frozenset[str]) -> None:
         self._signing, self._collection, self._private_hosts = signing, collection, private_hosts
         self._lock = threading.Lock()
-        self._token = ""
-        self._expires = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._token, self._good_until = "", -math.inf
 
     def signed(self, url: str, *, renew: bool) -> str:
         """An address with a token; `renew` where the last one was refused."""
@@ -74,7 +75,7 @@ class _SasTokens:
         if not _may_see(url, self._signing.hosts, in_clear=in_clear) or holds_secret(url):
             return url
         with self._lock:
-            if renew or self._expires - dt.datetime.now(dt.UTC) <= EARLY:
+            if renew or time.monotonic() >= self._good_until:
                 self._fetch()
             query = "&".join(filter(None, [parts.query, self._token]))
         return urlunsplit(parts._replace(query=query))
@@ -90,7 +91,8 @@ class _SasTokens:
             raise CorruptInputError(
                 f"{address} answers no token and expiry: correct `signing.endpoint` of the source"
             ) from error
-        self._expires = expires if expires.tzinfo is not None else expires.replace(tzinfo=dt.UTC)
+        expires = expires if expires.tzinfo is not None else expires.replace(tzinfo=dt.UTC)
+        self._good_until = time.monotonic() + expires.timestamp() - server_time(answer.headers) - EARLY_S
 
 
 _sas_tokens = functools.lru_cache(maxsize=64)(_SasTokens)
