@@ -46,9 +46,30 @@ for name in ("osm_objects", "image_chips", "chip_features", "clip_scores", "trai
 """What computes, made again as on a machine with as many cores as the first argument says."""
 
 
+SET_BACK = """
+import time
+from skyscript_assets import backfill
+from skyscript_assets.cli import main
+now, sleep, run = time.time, time.sleep, backfill._run
+def rest(seconds):
+    assert seconds < 60, f"{seconds} s are waited for"
+    sleep(seconds)
+def set_back(defs, step, *others, **options):
+    if step.level.name == "manifest":
+        time.time = lambda: now() - 3600
+    return run(defs, step, *others, **options)
+time.sleep, backfill._run = rest, set_back
+main()
+"""
+"""`skyscript`, in a process whose clock is set back by an hour when all pairs are made."""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, demo_packages: None) -> Path:
-    """A folder in which the tiny profile was killed twice inside stages that hold a slot, and run to its end."""
+    """A folder in which the tiny profile was killed twice inside stages that hold a slot, and run to its end.
+
+    Before the last levels the clock was set back.
+    """
     home = tmp_path_factory.mktemp("plant")
     write_profile(home / "profile", tiny_files())
     # Its pools have two slots: a run that waited for those of the dead would wait for ever.
@@ -68,14 +89,16 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo_packages: None) -> Path:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert process.returncode == -signal.SIGKILL
-    done = run(home, "demo")
+    done = run(home, "demo", program=("-c", SET_BACK))
     assert done.returncode == 0, done.stdout + done.stderr
     return home
 
 
-def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    home: Path, *arguments: str, program: tuple[str, ...] = ("-m", "skyscript_assets.cli")
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "skyscript_assets.cli", *arguments],
+        [sys.executable, *program, *arguments],
         env=environment(home) | {"COLUMNS": "80"},
         cwd=home,
         capture_output=True,
@@ -116,6 +139,16 @@ def test_outputs_have_the_same_bytes_on_any_number_of_threads_and_in_any_order_o
         check=True,
     )
     assert versions(home) == before
+
+
+def test_the_clock_was_set_back_between_two_levels_and_the_later_one_was_made_and_is_current(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home / ".dagster")) as instance:
+        made = {
+            name: record.timestamp
+            for name in ("clip_scores", "training_manifest", "scoreboard")
+            for record in instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+        }
+    assert made["training_manifest"] < made["scoreboard"] < made["clip_scores"]
 
 
 def test_no_run_is_left_open_and_no_slot_claimed(home: Path) -> None:
