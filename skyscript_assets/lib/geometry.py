@@ -137,8 +137,12 @@ def metres_per_unit(crs: CRS) -> float:
 
 
 def is_stated_gsd(gsd_m: float, stated_m: float) -> bool:
-    """Whether a ground sample distance may be the one that a source states: within `STATED_GSD_FACTOR`."""
-    return stated_m / STATED_GSD_FACTOR <= gsd_m <= stated_m * STATED_GSD_FACTOR
+    """Whether a ground sample distance may be the one that a source states: within `STATED_GSD_FACTOR`.
+
+    Pixels of 0.3 m are a little less on the ground where UTM zones meet, and still half of a stated 0.6 m.
+    """
+    factor = STATED_GSD_FACTOR * (1.0 + TRUE_TO_SCALE)
+    return stated_m / factor <= gsd_m <= stated_m * factor
 
 
 def utm_crs(longitude_deg: float, latitude_deg: float) -> CRS:

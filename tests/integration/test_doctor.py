@@ -342,3 +342,32 @@ def test_a_source_without_a_place_is_not_asked(
     assert code == 1
     assert "state sources.yaml: A.extent" in rows["A", "service"][1]
     assert "at 24.5000 60.5000" in rows["B", "service"][0]
+
+
+def test_a_source_that_has_nothing_of_the_first_region_says_why(
+    doctor: Callable[..., tuple[int, Rows]], server: TileServer, tmp_path: Path
+) -> None:
+    monaco = {"title": "There", "path": str(tmp_path / "here.osm")}
+    monaco["bbox"] = {"west": 7.418, "south": 43.732, "east": 7.423, "north": 43.736}
+    server.documents["/wcs"] = wcs_document(
+        crs="EPSG:3067", labels="E N", lower="380000 6670000", upper="390000 6680000"
+    )
+    wcs = {**FACTS, "kind": "wcs", "url": f"{server.address}/wcs", "layer": "photos"}
+    code, rows = doctor("--services", regions={"there": monaco}, FI=wcs)
+    assert (code, rows["FI", "service"][0]) == (1, "✗ service")
+    assert "the region lies outside where" in rows["FI", "service"][1]
+    assert "TM35FIN" in rows["FI", "service"][1]
+
+
+def test_a_region_across_180_degrees_is_refused_as_the_stage_refuses_it(
+    doctor: Callable[..., tuple[int, Rows]], server: TileServer, tmp_path: Path
+) -> None:
+    place = {"title": "A place", "path": str(tmp_path / "here.osm")}
+    # Its middle lies west of the line: what is looked at does not reach across.
+    fiji = place | {"bbox": {"west": 177.0, "south": -20.0, "east": -179.0, "north": -12.0}}
+    regions = {"here": place | {"bbox": HELSINKI}, "fiji": fiji}
+    finland = {"west": 19.0, "south": 59.4, "east": 31.6, "north": 70.1}
+    code, rows = doctor("--services", regions=regions, WORLD=wmts(server), FINLAND=wmts(server, extent=finland))
+    assert (code, rows["WORLD", "service"][0], rows["FINLAND", "service"][0][0]) == (1, "✗ service", "✓")
+    assert "lies across 180 degrees (177.0, -20.0, 181.0, -12.0)" in rows["WORLD", "service"][1]
+    assert "make two regions of it" in rows["WORLD", "service"][1]

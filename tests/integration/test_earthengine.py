@@ -152,7 +152,8 @@ def test_images_elsewhere_are_no_scenes(server: EarthEngineServer, source: Any, 
     assert index(source(), bbox=(west + 1, south, east + 1, north))[1] == []
     extent = {"west": 0.0, "south": 0.0, "east": 1.0, "north": 1.0}
     server.asked.clear()
-    assert index(source(extent=extent))[1] == []
+    counts, scenes = index(source(extent=extent))
+    assert (counts["why_none"], scenes) == ("the region lies outside sources.yaml: P.extent", [])
     assert server.asked == []
 
 

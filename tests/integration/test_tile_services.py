@@ -260,7 +260,8 @@ def test_a_region_beside_the_extent_has_no_scene_and_costs_no_request(
 ) -> None:
     extent = {"west": 0.0, "south": 0.0, "east": 1.0, "north": 1.0}
     summary, scenes = index(xyz(server, extent=extent))
-    assert (summary["scenes"], scenes, server.requests) == (0, [], [])
+    assert (summary, scenes) == ({"scenes": 0, "why_none": "the region lies outside sources.yaml: T.extent"}, [])
+    assert server.requests == []
 
 
 def test_a_resolution_that_the_service_does_not_have_is_named_with_those_that_it_has(
@@ -991,3 +992,23 @@ def test_a_coverage_that_is_not_as_stated_is_refused(
     serve_coverage(server, "E N", **{"crs": NORTHING_FIRST} | facts)
     with pytest.raises(SceneError, match=message):
         index(wcs(server))
+
+
+MONACO = (7.418, 43.732, 7.423, 43.736)
+FAR = (21.0, 62.0, 21.01, 62.01)
+
+
+def test_a_service_that_has_nothing_of_a_region_says_why(server: TileServer, index: Callable[..., Any]) -> None:
+    serve_coverage(server, "E N", crs=NORTHING_FIRST)
+    found, scenes = index(wcs(server), MONACO)
+    assert (found["scenes"], scenes) == (0, [])
+    assert re.fullmatch(r"the region lies outside where .*TM35FIN.* may be used, \[19\.\d+, .*\]", found["why_none"])
+    found, scenes = index(wcs(server), FAR)
+    assert (found["scenes"], scenes) == (0, [])
+    assert found["why_none"] == "the region lies outside the tiles of EPSG:3067 that the service has"
+    box = "<LowerCorner>24 60</LowerCorner><UpperCorner>26 61</UpperCorner>"
+    ground = f"<WGS84BoundingBox>{box}</WGS84BoundingBox>".replace("<", "<ows:").replace("<ows:/", "</ows:")
+    server.documents["/wmts"] = wmts_document(TM35, ["TM35"], kvp=f"{server.address}/kvp?", ground=ground)
+    found, scenes = index(wmts(server), FAR)
+    assert (found["scenes"], scenes) == (0, [])
+    assert found["why_none"] == ("the region lies outside the ground that the service states, [24.0, 60.0, 26.0, 61.0]")

@@ -21,7 +21,7 @@ from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.effective import measure_scenes
 from skyscript_assets.lib.imagery.footprints import wrapped
 from skyscript_assets.lib.imagery.reader import SceneReader
-from skyscript_assets.lib.imagery.scenes import Scene
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.kinds import Kind
@@ -69,6 +69,11 @@ class Search(Generic[S]):
         for place, value in {"{year}": f"{when:%Y}", "{month}": f"{when:%m}", "{dataset}": source.title}.items():
             stated["attribution"] = stated["attribution"].replace(place, value)
         return Scene(region=self.region, source=self.key, kind=source.kind, **stated)
+
+    def outside(self, where: str) -> dict[str, Any]:
+        """Write a table without a scene, since the region lies outside something; counts that say so."""
+        write_scenes(self.out, [])
+        return {"scenes": 0, "why_none": f"the region lies outside {where}"}
 
 
 class Requirement(NamedTuple):
@@ -145,16 +150,20 @@ class SourceKind(Kind[S]):
     across_180: bool = False
     sample: Callable[[S], S] = lambda source: source
 
-    def find(self, search: Search[S]) -> Mapping[str, Any]:
-        """Write the scenes by `index`, and what they show (`effective`) where that is cheap or asked for.
-
-        SceneError: the region lies where the kind cannot follow.
-        """
+    def check_region(self, search: Search[S]) -> None:
+        """Raise SceneError where the region lies where the kind cannot follow."""
         if search.bbox[2] > 180.0 and not self.across_180:
             raise SceneError(
                 f"region {search.region} lies across 180 degrees {search.bbox}, where source {search.key} cannot be "
                 f"searched ({search.source.kind}): make two regions of it, one with east: 180, one with west: -180"
             )
+
+    def find(self, search: Search[S]) -> Mapping[str, Any]:
+        """Write the scenes by `index`, and what they show (`effective`) where that is cheap or asked for.
+
+        SceneError: the region lies where the kind cannot follow.
+        """
+        self.check_region(search)
         counts, source = dict(self.index(search)), search.source
         if source.resolution == "effective" or not (self.needs_objects or any(self.reading(source)[1:4])):
             reader = partial(open_scene, source=source, cache=search.cache)

@@ -41,20 +41,23 @@ def probe(key: str, source: SourceBase, shared: Shared, out: Path, cache: Path) 
 
     world = shapely.box(-180, -90, 180, 90)
     extent = shapely.box(*source.extent.bounds) if source.extent else world
-    grounds = [extent.intersection(shapely.box(*box.bounds)) for box in shared.boxes if box is not None]
+    kind, grounds = source_kind(source.kind), []
+    for box in shared.boxes:
+        if box is not None and (source.extent is None or source.extent.intersects(box)):
+            kind.check_region(Search("in regions.yaml", key, source, shared, box.bounds, out))
+            grounds.append(extent.intersection(shapely.box(*box.bounds)))
     ground = next((one for one in grounds if one.area > 0), extent)
     if ground is world:
         raise SettingsError(f"no place to look at is known: state sources.yaml: {key}.extent, or the bbox of a region")
     lon, lat = ground.centroid.x, ground.centroid.y
     east, north = (HALF_SIDE_M / metres for metres in metres_per_degree(lat))
-    box, where = (lon - east, lat - north, lon + east, lat + north), f"at {lon:.4f} {lat:.4f}"
-    kind = source_kind(source.kind)
-    sample = kind.sample(source)
-    counts = kind.index(Search("doctor", key, sample, shared, box, out, cache=cache))
+    searched, where = (lon - east, lat - north, lon + east, lat + north), f"at {lon:.4f} {lat:.4f}"
+    sample = kind.sample(source).model_copy(update={"resolution": "pixels"})  # which takes no further windows
+    counts = kind.find(Search("doctor", key, sample, shared, searched, out, cache=cache))
     if not (scenes := read_scenes(out)):
         raise SceneError(f"nothing {where} within {HALF_SIDE_M:g} m: {json.dumps(counts)}")
     scene, grid = scenes[0], Affine(*scenes[0].transform)
-    seen = scene.footprint.intersection(shapely.box(*box)).centroid
+    seen = scene.footprint.intersection(shapely.box(*searched)).centroid
     place = Transformer.from_crs(4326, scene.crs, always_xy=True).transform(seen.x, seen.y)
     corner = grid @ Affine.translation(*(round(middle) - WINDOW_PX // 2 for middle in ~grid @ place))
     with kind.open_scene(scene, sample, cache) as reader:

@@ -43,7 +43,7 @@ def index_earth_engine(search: Search[EarthEngineSource]) -> dict[str, Any]:
     Returns:
         `images` that the collection has there by date and cloud, at most `max_scenes`, the `scenes` among them, and how
         many were `left_out` by reason. `gsd`: their pixels are not of the source's `gsd_m`; `outside`: they do not
-        reach the region; `crs`: they lie on no usable grid.
+        reach the region; `crs`: they lie on no usable grid. `why_none` where the extent has nothing of the region.
 
     Raises:
         MissingInputError: package, credentials or project are missing or refused.
@@ -55,8 +55,7 @@ def index_earth_engine(search: Search[EarthEngineSource]) -> dict[str, Any]:
     key, source, out = search.key, search.source, search.out
     ground = search.ground
     if ground.area == 0:
-        write_scenes(out, [])
-        return {"images": 0, "scenes": 0, "left_out": {}}
+        return {"images": 0, "left_out": {}, **search.outside(f"sources.yaml: {key}.extent")}
     engine = EarthEngine(source, key)
     scenes: dict[str, Scene] = {}
     left_out: Counter[str] = Counter()
@@ -208,6 +207,7 @@ def _requirements(source: EarthEngineSource, _shared: Shared) -> list[Requiremen
 
 KIND = SourceKind(
     settings=EarthEngineSource,
+    version="2",
     index=index_earth_engine,
     open_scene=lambda scene, source, _cache: EarthEngineReader(scene, source),
     requirements=_requirements,

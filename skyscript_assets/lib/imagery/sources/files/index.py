@@ -243,6 +243,7 @@ def _requirements(source: FilesSource, shared: Shared) -> list[Requirement]:
 
 KIND = SourceKind(
     settings=FilesSource,
+    version="2",
     reads=lambda source, shared: {"files": [file_stamp(path) for path in files_of(source, shared)]},
     index=index_files,
     open_scene=lambda scene, _source, _cache: RasterReader(scene),

@@ -40,9 +40,9 @@ def index_service(search: Search[Any], served: Served) -> dict[str, Any]:
     size, is found out before chips are planned.
 
     Returns:
-        `scenes`: 1, or 0 where the service has nothing over the region; with a scene its number of `tiles`, its `gsd_m`
-        at the centre, the zoom, tile matrix or CRS of its `grid`, what its `first_tile` is: `image` or `no data`, and
-        the time and terms of use that the service states.
+        `scenes`: 1, or 0 where the service has nothing over the region, and `why_none`; with a scene its number of
+        `tiles`, its `gsd_m` at the centre, the zoom, tile matrix or CRS of its `grid`, what its `first_tile` is:
+        `image` or `no data`, and the time and terms of use that the service states.
 
     Raises:
         SettingsError: the key of the service is missing.
@@ -56,14 +56,18 @@ def index_service(search: Search[Any], served: Served) -> dict[str, Any]:
         folder = Path(stack.enter_context(shared_folder(search.cache)))
         client = Client(source, key, folder)
         ground = _clipped(search.ground, WORLD)
-        layer = None if ground.is_empty else served(source, key, ground, client)
-        if layer is not None:
-            area = layer.grid.crs.area_of_use
-            ground = _clipped(_clipped(ground, layer.ground), shapely.box(*area.bounds) if area else WORLD)
-        tiles = None if layer is None or ground.is_empty else layer.grid.tiles_over(ground)
-        if layer is None or tiles is None:
-            write_scenes(search.out, [])
-            return {"scenes": 0}
+        if ground.is_empty:
+            return search.outside(f"sources.yaml: {key}.extent")
+        layer = served(source, key, ground, client)
+        area = layer.grid.crs.area_of_use
+        limits = {"the ground that the service states": layer.ground}
+        limits |= {f"where {layer.grid.crs.name} may be used": shapely.box(*area.bounds)} if area else {}
+        for what, limit in limits.items():
+            if (common := _clipped(ground, limit)).is_empty:
+                return search.outside(f"{what}, {shapely.bounds(limit).round(4).tolist()}")
+            ground = common
+        if (tiles := layer.grid.tiles_over(ground)) is None:
+            return search.outside(f"the tiles of {layer.grid.name} that the service has")
         scene = _scene(search, layer, tiles, ground)
         first = _first_tile(client, scene)
     write_scenes(search.out, [scene])

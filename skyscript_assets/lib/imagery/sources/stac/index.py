@@ -330,6 +330,7 @@ def _places(ground: shapely.Geometry, side: int) -> NDArray[np.float64]:
 
 KIND = SourceKind(
     settings=StacSource,
+    version="2",
     reads=lambda source, shared: {"files": [file_stamp(shared.resolve(source.catalog))] if source.is_local else []},
     index=index_stac,
     open_scene=lambda scene, source, _cache: RemoteReader(scene, source),
