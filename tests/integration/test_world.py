@@ -310,6 +310,9 @@ SETS = {
 }
 """Images and classes of the sets of which a number is known."""
 
+NUMBERS = {"skyscript-70": set(), "aid": {"images"}, "eurosat": {"images"}}
+"""What the profile states of them, where that is not both."""
+
 
 @pytest.mark.parametrize("key", SETS)
 def test_a_set_has_as_many_images_and_classes_as_its_publishers(key: str, web: FileServer, tmp_path: Path) -> None:
@@ -323,11 +326,12 @@ def test_a_set_has_as_many_images_and_classes_as_its_publishers(key: str, web: F
     members = {f"{folder}/{csv}": "\r\n".join(["filepath,label,label_v1,label_v2", *lines]).encode()}
     members |= {benchmark.classnames: "\n".join(names).encode()}
     members |= {path: shown[number % len(shown)] for number, path in enumerate(paths)}
-    archive = web.put("set.zip", packed(members))
+    stated = {"archive": web.put("set.zip", packed(members)), "root": str(tmp_path / "sets")}
     (out := tmp_path / "out").mkdir()
-    built = build_image_folder(
-        benchmark.model_copy(update={"archive": archive, "root": str(tmp_path / "sets")}), shared_in(tmp_path), out
-    )
+    built = build_image_folder(benchmark.model_copy(update=stated), shared_in(tmp_path), out)
     assert (built["items"], len(built["positives"])) == ({"test": images}, classes)
     assert sum(built["positives"].values()) == images
+    numbers = {name: built["found"][name] for name in ("images", "classes") if name in built["found"]}
+    assert numbers == {name: str(SETS[key][name == "classes"]) for name in numbers}
+    assert set(numbers) == NUMBERS.get(key, {"images", "classes"})
     assert built["found"]["labels"] == "indices"

@@ -67,6 +67,8 @@ class ImageFolderBenchmark(PublishedBenchmark):
     kind: Literal["image-folder"] = "image-folder"
     classnames: str | None = Field(None, description="File of class names, one a line; default: the labels, sorted.")
     label: str = Field("label", description="Column of the labels: class names, or indices into the class names.")
+    images: int | None = Field(None, ge=1, description="Images that its publisher tells of; another number is told.")
+    classes: int | None = Field(None, ge=2, description="Classes that its publisher tells of; another number is told.")
 
 
 class CaptionRetrievalBenchmark(PublishedBenchmark):
@@ -133,6 +135,9 @@ def build_image_folder(
     texts = [name.replace("_", " ") if benchmark.csv is None else name for name in names]
     classes = [BenchmarkClass(name=name, text=text) for name, text in zip(names, texts, strict=True)]
     found = {"labels": "indices" if indices else "words", "paths start at": listed.start}
+    for what, number, known in (("images", len(rows), benchmark.images), ("classes", len(names), benchmark.classes)):
+        if known is not None:
+            found[what] = f"{number}" if number == known else f"{number}, where its publisher tells of {known}"
     skipped = {"no label": len(listed.rows) - len(rows)} if len(rows) < len(listed.rows) else {}
     items = _pack(benchmark, listed, rows, labels, classes, found, out, progress)
     return items.summary(skipped, synthetic=False) | {"found": found}

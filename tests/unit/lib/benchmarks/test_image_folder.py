@@ -257,6 +257,13 @@ def test_a_column_of_labels_is_named_and_rows_without_one_are_counted(tmp_path: 
         fetched(tmp_path, as_published(tmp_path, lambda i: "x"), label="label_v3")
 
 
+def test_numbers_that_differ_from_the_publisher_s_are_told(tmp_path: Path) -> None:
+    _, counts, _ = fetched(tmp_path, as_published(tmp_path, lambda i: NAMES[i % 2]), images=7, classes=2)
+    assert counts["found"]["images"] == "6, where its publisher tells of 7"
+    assert counts["found"]["classes"] == "2"
+    assert "images: 6, where its publisher tells of 7" in (tmp_path / "one" / BENCHMARK_FILE).read_text()
+
+
 def test_what_depends_on_an_archive_is_the_same_before_and_after_it_is_fetched(tmp_path: Path) -> None:
     kind = benchmark_kind("image-folder")
     stated = {"title": "AID", "csv": "aid/aid_test.csv", "root": "sets"}
