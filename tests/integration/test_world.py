@@ -15,6 +15,7 @@ import pytest
 import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from pyproj import Transformer
 
 from skyscript_assets.lib import http
@@ -223,6 +224,29 @@ def test_each_vintage_of_naip_has_its_own_resolution(
         2019: pytest.approx(0.6, rel=2e-3),
         2023: pytest.approx(0.3, rel=2e-3),
     }
+
+
+def test_swissimage_of_the_alps_is_known_for_its_25_cm_where_that_is_asked_for(
+    shared_data: Path,
+    web: FileServer,
+    find: Callable[..., list[Scene]],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    with rasterio.open(shared_data / "imagery/swissortho_zurich_1091-322.tif") as dataset:
+        picture = Image.fromarray(np.moveaxis(dataset.read([1, 2, 3]), 0, -1)[:600, :600])
+    grid = Affine(0.1, 0, 2_640_000, 0, -0.1, 1_150_000)
+    enlarged = np.moveaxis(np.asarray(picture.resize((1500, 1500), Image.Resampling.BICUBIC)), -1, 0)
+    path = write_raster(tmp_path / "alps.tif", enlarged, crs="EPSG:2056", transform=grid)
+    with rasterio.open(path) as dataset:
+        box = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+    hrefs_ = {"alps_0.1_2056.tif": web.put("alps.tif", path), "alps_2_2056.tif": web.url("coarse.tif")}
+    item = feature("alps", box, hrefs_, datetime="2023-01-01T00:00:00Z")
+    api = StacApi(web, [item | {"collection": "ch.swisstopo.swissimage-dop10"}])
+    api.collection_ids = ["ch.swisstopo.swissimage-dop10"]
+    (scene,) = find(of_profile("CH", catalog=api.url, resolution="effective"), box)
+    assert scene.gsd_m == pytest.approx(0.1, rel=1e-3)
+    assert scene.effective_gsd_m == pytest.approx(0.25, rel=0.35)
 
 
 def test_the_offset_of_sentinel_s_reflectance_leaves_its_true_colour_as_it_is(
