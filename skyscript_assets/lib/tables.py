@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet as pq
 import shapely
 
@@ -87,8 +86,10 @@ def read_geometry(path: Path, rows: IntArray) -> npt.NDArray[np.object_]:
     Raises:
         CorruptInputError: a geometry is not WKB; and what `check_table` raises.
     """
+    import pyarrow.dataset as ds
+
     check_table(path, columns=["geometry"])
-    scanner = pyarrow.dataset.dataset(path).scanner(columns=["geometry"], batch_readahead=4)
+    scanner = ds.dataset(path).scanner(columns=["geometry"], batch_readahead=4)
     try:
         return np.asarray(shapely.from_wkb(scanner.take(pa.array(rows))["geometry"].to_numpy()))
     except shapely.errors.GEOSException as error:

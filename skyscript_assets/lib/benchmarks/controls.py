@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from skyscript_assets.lib.arrays import BoolArray
@@ -90,6 +89,8 @@ def log_odds(features: Floats, truth: BoolArray, asked: Floats, strength: float)
     Returns:
         [other items, classes]; zero for a class that all or none of the items to learn from have.
     """
+    from scipy.optimize import minimize
+
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
     known = _with_intercept((features - mean) / scale)

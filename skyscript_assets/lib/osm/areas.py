@@ -58,15 +58,16 @@ AREA_ONLY: dict[str, frozenset[str]] = {
 _AREA, _LINE, _YES, _NO = 1, 2, 4, 8
 """What a tag says of a closed way, as bits that are gathered over its tags."""
 
-_KEYS = pa.array([*AREA_UNLESS, *AREA_ONLY, "area"], pa.string())
-_VALUES = pa.array(sorted({"yes", "no"}.union(*AREA_UNLESS.values(), *AREA_ONLY.values())), pa.string())
+# No Arrow arrays: the first of a process imports pandas, which not every command needs.
+_KEYS = [*AREA_UNLESS, *AREA_ONLY, "area"]
+_VALUES = sorted({"yes", "no"}.union(*AREA_UNLESS.values(), *AREA_ONLY.values()))
 
 
 def _verdicts() -> NDArray[np.uint8]:
     """What each key says with each value: [keys + 1, values + 1], the last of either for all others."""
-    values = [*_VALUES.to_pylist(), None]
+    values = [*_VALUES, None]
     said = np.zeros((len(_KEYS) + 1, len(values)), np.uint8)
-    for row, key in enumerate(_KEYS.to_pylist()):
+    for row, key in enumerate(_KEYS):
         for column, value in enumerate(values):
             if key == "area":
                 said[row, column] = {"yes": _YES, "no": _NO}.get(value or "", 0)
@@ -86,7 +87,8 @@ def closed_way_kinds(tags: Tags) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     `AREA_UNLESS` or `AREA_ONLY` has its say; tags of both sorts make it both. Without such a tag it is a line.
     """
     key, value = (
-        pc.fill_null(pc.index_in(tags.strings, value_set=known), len(known)).to_numpy() for known in (_KEYS, _VALUES)
+        pc.fill_null(pc.index_in(tags.strings, value_set=pa.array(known)), len(known)).to_numpy()
+        for known in (_KEYS, _VALUES)
     )
     said = np.append(_VERDICTS[key[tags.keys], value[tags.values]], np.uint8(0))
     some = tags.offsets[1:] > tags.offsets[:-1]

@@ -21,7 +21,7 @@ from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
 from skyscript_assets.lib.osm.ragged import offsets_of, ranges
 
-_ROLES = pa.array(["outer", "inner", ""])
+_ROLES = ("outer", "inner", "")
 
 _DIGITS = 10
 """Digits of a longitude: three before and seven behind the point."""
@@ -113,7 +113,7 @@ def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, IntArray]:
 
 def relations_text(relations: Objects) -> bytes:
     """Multipolygon relations with the ways among their members."""
-    known = pc.is_in(relations.tags.strings, value_set=_ROLES)
+    known = pc.is_in(relations.tags.strings, value_set=pa.array(_ROLES))
     # A role other than these is one that libosmium does not know.
     roles = pc.if_else(known, relations.tags.strings, "x").take(pa.array(relations.roles))
     members = pc.binary_join_element_wise("w", pa.array(relations.refs).cast(pa.string()), "@", roles, "")
