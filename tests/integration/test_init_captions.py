@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from skyscript_assets.cli import main
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table
+from tests.workshop import few_labels
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("demo_packages")]
 
@@ -21,9 +21,7 @@ def test_real_images_and_their_extract_become_captions(
     extract = str(folder / "kampala_buildings_derived.osm.pbf")
     begun = CliRunner().invoke(main, ["init", f"{folder}/oam_kampala_z19.tif", "--osm", extract, "kampala"])
     assert begun.exit_code == 0, begun.output
-    # A sixth of the labels: embedding all takes long.
-    header, *labels = (PACKAGED_PROFILES / "tag_labels.csv").read_text(encoding="utf-8").splitlines()
-    Path("kampala/labels.csv").write_text("\n".join([header, *labels[::6]]) + "\n", encoding="utf-8")
+    few_labels(Path("kampala/labels.csv"))
     plant = Path("kampala/plant.yaml")
     plant.write_text(plant.read_text().replace("tags:\n", "tags:\n  labels: labels.csv\n"))
     (settings,) = [line.split("=")[1] for line in begun.output.splitlines() if "export SKYSCRIPT_SETTINGS=" in line]

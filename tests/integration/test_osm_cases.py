@@ -19,7 +19,7 @@ from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tags.text import text_reason
-from tests.workshop import Workshop, ortho_files, shared_in, tiny_files, write_profile
+from tests.workshop import Workshop, few_labels, ortho_files, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +128,7 @@ def fiji(tmp_path: Path, write_raster: Callable, textured: Callable) -> dict[str
     bounds = '<bounds minlon="179.99" minlat="-17.01" maxlon="-179.99" maxlat="-16.99"/>'
     (tmp_path / "fiji.osm").write_text(f'<osm version="0.6">{bounds}{"".join(nodes)}{"".join(ways)}</osm>')
     files = ortho_files(image)
+    files["plant"]["tags"]["labels"] = few_labels(tmp_path / "labels.csv")
     files["sources"]["sources"]["ORTHO"]["gsd_m"] = 1.0
     files["regions"]["regions"] = {"fiji": {"title": "Fiji", "path": str(tmp_path / "fiji.osm")}}
     return files

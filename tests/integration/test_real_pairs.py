@@ -29,7 +29,7 @@ from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 from tests.splits import split_of_bounds
-from tests.workshop import Workshop, demo_files, write_profile
+from tests.workshop import Workshop, demo_files, few_labels, write_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("demo_packages")]
 
@@ -68,21 +68,20 @@ class Pairs(Workshop):
 
 
 def make(folder: Path, files: dict[str, Any], instance: dg.DagsterInstance, overrides: str | None = None) -> Pairs:
-    """Write a profile of one's own: the demo's towers, a sixth of its labels (embedding all takes long), one model."""
+    """Write a profile of one's own: the demo's towers, a sixth of its labels, one model."""
     files = demo_files() | files
     models = {key: files["models"][key] for key in ("weights", "bases")}
     model = {"title": "Mine", "base": "lite0-minilm", "recipe": {"kind": "align", "epochs": 2}}
     files["models"] = models | {"models": {"mine": model}}
     files["plant"]["scores"]["views"] = 1
-    files["plant"]["tags"]["labels"] = "labels.csv"
+    files["plant"]["tags"]["labels"] = few_labels(folder / "labels.csv")
     published = {"kind": "image-folder", "title": "Not run here", "csv": "none.csv", "classnames": "none.txt"}
     files["benchmarks"] = {"benchmarks": {"published": published}}
     if overrides is not None:
         files["plant"]["tags"]["overrides"] = "overrides.csv"
     profile = write_profile(folder / "profile", files)
-    header, *labels = (PACKAGED_PROFILES / "tag_labels.csv").read_text(encoding="utf-8").splitlines()
-    (profile / "labels.csv").write_text("\n".join([header, *labels[::6]]) + "\n", encoding="utf-8")
     if overrides is not None:
+        header = (PACKAGED_PROFILES / "tag_labels.csv").read_text(encoding="utf-8").partition("\n")[0]
         (profile / "overrides.csv").write_text(f"{header}\n{overrides}", encoding="utf-8")
     workshop = Pairs(profile, folder / "data", instance)
     workshop.results = workshop.run("regions", "overlaps", "given", "tags", "pairs")

@@ -42,7 +42,7 @@ from skyscript_assets.lib.imagery.sources.stac.settings import StacSource
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.tables import read_table
 from tests.web import Asked, FileServer, Reply, StacApi, by_range, feature, nginx, running
-from tests.workshop import Workshop, shared_in, tiny_files, write_profile
+from tests.workshop import Workshop, few_labels, shared_in, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
 GRID = Affine(0.5, 0, 500_000, 0, -0.5, 5_250_000)
@@ -1058,6 +1058,7 @@ def test_the_stages_go_from_a_catalog_on_the_web_to_chips(
     place.item("kotka", place.raster("kotka.tif", values, crs="EPSG:32635", transform=grid))
     place.item("gone", place.server.url("gone.tif"), box=tuple(place.items[0]["bbox"]))
     files = tiny_files()
+    files["plant"]["tags"]["labels"] = few_labels(tmp_path / "labels.csv")
     stac = place.source(gsd_m=1.0, catalog=place.server.url("stac")).model_dump(mode="json", exclude_defaults=True)
     files["sources"]["sources"]["AIR"] = stac | {"kind": "stac"}
     workshop = Workshop(write_profile(tmp_path / "profile", files), tmp_path / "data", instance)

@@ -39,7 +39,7 @@ from skyscript_assets.lib.tags.vocabulary import (
     count_vocabulary,
     plot_tag_counts,
 )
-from tests.workshop import Workshop, demo_files, write_profile
+from tests.workshop import Workshop, demo_files, few_labels, write_profile
 
 pytestmark = pytest.mark.integration
 
@@ -203,15 +203,16 @@ def decisions_of(workshop: Workshop) -> tuple[dict[str, dict[str, Any]], dict[st
 
 
 def test_twenty_labels_of_a_user_change_decisions_and_figures(plant: Callable[..., Workshop], tmp_path: Path) -> None:
-    before, report = decisions_of(plant())
+    few = few_labels(tmp_path / "few.csv")
+    before, report = decisions_of(plant(labels=few))
     asked = [row["tag"] for row in report["label_next"]][:20]
     assert {before[tag]["decided_by"] for tag in asked} == {"model"}
     mine = "".join(f'"{tag.replace("=", chr(34) + "," + chr(34), 1)}",yes,0.1,a user says so\n' for tag in asked)
-    labels = LABELS.read_text(encoding="utf-8")
+    labels = Path(few).read_text(encoding="utf-8")
     (tmp_path / "profile" / "my_overrides.csv").write_text(labels.splitlines()[0] + "\n" + mine, encoding="utf-8")
     (tmp_path / "profile" / "my_labels.csv").write_text(labels + mine, encoding="utf-8")
 
-    overridden, of_overrides = decisions_of(plant(overrides="my_overrides.csv"))
+    overridden, of_overrides = decisions_of(plant(labels=few, overrides="my_overrides.csv"))
     assert {tag for tag, row in overridden.items() if row["decided_by"] == "override"} == set(asked)
     assert {overridden[tag]["coarsest_gsd_m"] for tag in asked} == {0.1}
     # Overrides decide and do not train: what the model is worth stays.
@@ -230,18 +231,17 @@ def test_twenty_labels_of_a_user_change_decisions_and_figures(plant: Callable[..
 def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
     plant: Callable[..., Workshop], tmp_path: Path
 ) -> None:
-    first = LABELS.read_text(encoding="utf-8")
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "profile" / "second.csv").write_text(
-        first.replace("natural,tree,yes,1,", "natural,tree,yes,10,"), encoding="utf-8"
-    )
-    workshop = plant(first_pass="tag_labels.csv", second_pass="second.csv")
+    few = few_labels(tmp_path / "few.csv")
+    first = Path(few).read_text(encoding="utf-8")
+    key, value = re.findall("^([^,\n]+),([^,\n]+),yes,1,", first, flags=re.MULTILINE)[0]
+    (tmp_path / "second.csv").write_text(first.replace(f"{key},{value},yes,1,", f"{key},{value},yes,10,"), "utf-8")
+    workshop = plant(labels=few, first_pass=few, second_pass=str(tmp_path / "second.csv"))
     _, report = decisions_of(workshop)
     assert report["agreement"]["visibility"]["kappa"] == 1.0
-    assert report["agreement"]["disagreements"] == [{"tag": "natural=tree", "first": "1", "second": "10"}]
+    assert report["agreement"]["disagreements"] == [{"tag": f"{key}={value}", "first": "1", "second": "10"}]
     shown = STAGES["tag_groundability"].preview(workshop.make("tag_groundability").run)
     assert set(shown) == {"decisions", "label next", "cross-validation", "disagreements", "report", "preview"}
-    assert "natural=tree" in str(shown["disagreements"].value)
+    assert f"{key}={value}" in str(shown["disagreements"].value)
     assert "data:image/png;base64," in str(shown["decisions"].value)
 
 
