@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
 from skyscript_assets import backfill
 from skyscript_assets.assets import STAGES
@@ -14,7 +13,7 @@ from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.partitions import partitions_of
 from tests.rehearsal import skyscript
-from tests.workshop import Workshop, few_labels, write_profile
+from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.integration,
@@ -40,9 +39,6 @@ def test_the_profile_runs_whole(
 ) -> None:
     monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.01)
     with skyscript(tmp_path / "world", shared_data.resolve() / "osm/monaco.osm.pbf") as (profile, _):
-        stated = yaml.safe_load((profile / "plant.yaml").read_text(encoding="utf-8"))
-        stated["tags"]["labels"] = few_labels(tmp_path / "labels.csv")
-        write_profile(profile, {"plant": stated})
         plant = Workshop(profile, tmp_path / "data", instance)
         results = list(backfill.run_all(plant.defs, plant.settings, plant.store, instance))
         assert [result.error for result in results if result.error] == []
