@@ -122,7 +122,7 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
     kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "region_overlap", "sampling_snapshot", "scene_index", "scene_offsets"),
     needs=lambda settings, _, key: key.asset != "scene_offsets" or settings.plant.plan.apply_offsets,
-    code_version="6",
+    code_version="7",
     tables={PLAN_FILE: PLAN_SCHEMA, REPORT_FILE: REPORT_SCHEMA, OUTCOMES_FILE: OUTCOME_SCHEMA},
     columns_from={"osm_objects": ["object_id"], "scene_index": ["scene_id", "gsd_m"]},
     config=_plan_config,

@@ -64,7 +64,7 @@ class VocabularyConfig(Model):
     kinds=["duckdb", "parquet"],
     upstream=("osm_objects", "image_sources"),
     after=("region_overlap", "tag_labels", "pretrained_weights"),
-    code_version="3",
+    code_version="4",
     tables={
         "vocabulary.parquet": VOCABULARY_SCHEMA,
         "plannable.parquet": PLANNABLE_SCHEMA,
@@ -126,7 +126,7 @@ def _groundability_preview(run: Run[GroundabilityConfig]) -> dict[str, dg.Metada
     group="tags",
     kinds=["scikitlearn", "parquet"],
     upstream=("tag_vocabulary", "tag_labels", "pretrained_weights"),
-    code_version="3",
+    code_version="4",
     tables={"groundability.parquet": GROUNDABILITY_SCHEMA},
     config=_groundability_config,
     preview=_groundability_preview,

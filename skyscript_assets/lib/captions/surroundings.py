@@ -21,7 +21,7 @@ from pyproj import Transformer
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.captions.phrases import is_among, may_be_said
 from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
-from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown
+from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown, told
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import MAIN_KEYS
 from skyscript_assets.lib.osm.sight import entries, out_of_sight
@@ -43,11 +43,17 @@ LINE_WIDTH_PX = 4.0
 POINT_AREA_PX = 64.0
 """Area that a point is given in that ranking, square pixels."""
 
+SLIVER = 0.1
+"""Share of its own extent and of the chip's below which a piece of an object that is no texture does not tell it."""
+
 GROUND_SHARE = 0.9
 """Share of the chip from which areas of one kind are its ground: the rest is a rim in which no shape can be told."""
 
 TEXTURES = {*(("natural", value) for value in _NATURAL.split()), *(("landuse", value) for value in _LANDUSE.split())}
 """Tags that can be told from a piece without an outline."""
+
+SHORES = {("natural", "coastline"), ("natural", "bay"), ("natural", "peninsula"), ("natural", "strait")}
+"""Tags of areas that, as places, lie around what is in them and not beside it."""
 
 TagSet = tuple[tuple[str, str], ...]
 
@@ -74,8 +80,8 @@ class Visible:
     """What can be seen of the objects at one GSD.
 
     `sets` are the distinct sets of visible tags that may be said, the empty one first; `set_of` is the number of each
-    object's set, `near_set_of` of what it says as a neighbour (no place: an island is not beside what is on it), and
-    `ground_set_of` of what it says where it fills the chip. `candidates` are rows of the objects large enough to
+    object's set, `near_set_of` of what it says as a neighbour (no place and no shore: an island is not beside what is on
+    it), and `ground_set_of` of what it says where it fills the chip. `candidates` are rows of the objects large enough to
     surround another, and `tree` finds them.
     """
 
@@ -101,7 +107,9 @@ class Near(NamedTuple):
 
 
 def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
-    """The tags of a snapshot, and all tags of some keys that objects have: these count as visible at any resolution.
+    """The tags of a snapshot, and all tags of some keys that objects have.
+
+    These count as visible as far as the most visible tag of their key, at any resolution where the snapshot has none.
 
     Args:
         snapshot: Visible tags.
@@ -113,7 +121,10 @@ def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
         found, value_set=pa.array([k for k in pc.unique(found).to_pylist() if is_among(k, keys)], pa.string())
     )
     pairs = zip(found.filter(wanted).to_pylist(), values.filter(wanted).to_pylist(), strict=True)
-    more = {(key, each): (np.inf, 0.0) for key, value in pairs for each in normal_values(value)}
+    # Tags of one key, the finest first: the coarsest stays.
+    by_gsd = np.argsort(snapshot.coarsest_gsd_m)
+    reach = {snapshot.keys[i]: float(snapshot.coarsest_gsd_m[i]) for i in by_gsd}
+    more = {(key, each): (reach.get(key, np.inf), 0.0) for key, value in pairs for each in normal_values(value)}
     known = zip(snapshot.coarsest_gsd_m.tolist(), snapshot.area_side_m.tolist(), strict=True)
     tags = sorted((more | dict(zip(zip(snapshot.keys, snapshot.values, strict=True), known, strict=True))).items())
     coarsest, sides = np.array([facts for _, facts in tags]).T
@@ -126,7 +137,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequ
     Args:
         path: `objects.parquet` of the region.
         snapshot: Its tags alone may be said.
-        lets: Keys whose tags may be said whatever they are.
+        lets: Keys whose tags may be said whatever they are; where there are any, what cannot be told is said too.
         focus_ids: Objects that are kept whatever their tags are.
 
     Raises:
@@ -135,6 +146,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequ
     """
     table = read_table(path, columns=["object_id", "tags", "bbox"])
     pairs = match_tags(table["tags"], snapshot)
+    pairs = pairs if lets else told(pairs, table, snapshot)
     tags = zip(snapshot.keys, snapshot.values, strict=True)
     sayable = np.array([is_among(key, lets) or may_be_said(key, value) for key, value in tags], dtype=np.bool_)
     pairs = pairs.where(sayable[pairs.tags] & ~out_of_sight(path)[pairs.objects])
@@ -162,13 +174,14 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float) -> Visible:
     """What can be seen of the objects at a GSD in metres."""
     pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m)
     names = list(zip(snapshot.keys, snapshot.values, strict=True))
-    beside = np.array([key != "place" for key, _ in names], dtype=np.bool_)
+    places = np.array([key == "place" for key, _ in names], dtype=np.bool_)
+    shores = np.array([tag in SHORES for tag in names], dtype=np.bool_)
     texture = np.array([tag in TEXTURES for tag in names], dtype=np.bool_)
     plain = texture | np.array([key not in MAIN_KEYS for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)
     grounds[pairs.objects[texture[pairs.tags]]] = True
     numbers: dict[tuple[int, ...], int] = {(): 0}
-    near = pairs.where(beside[pairs.tags])
+    near = pairs.where(~(places[pairs.tags] | (shores[pairs.tags] & (objects.dimension[pairs.objects] == 2))))
     ground = pairs.where(plain[pairs.tags] & grounds[pairs.objects])
     set_of, near_set_of, ground_set_of = (_numbered(kept, len(objects.ids), numbers) for kept in (pairs, near, ground))
     large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * gsd_m)
@@ -275,7 +288,10 @@ def _overlay(
         POINT_AREA_PX,
     )
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (longer >= MIN_OVERLAP_PX))
+    extent, own = (np.where(dimension == 2, shapely.area(g), shapely.length(g)) for g in (pieces, projected[place]))
+    chip = np.where(dimension == 2, sizes[near].prod(axis=1) * pixel**2, sizes[near].max(axis=1) * pixel)
+    sliver = (extent < SLIVER * np.minimum(own, chip)) & (dimension > 0) & (seen.ground_set_of[found] == 0)
+    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (longer >= MIN_OVERLAP_PX)) & ~sliver
     boxes, size = boxes[shown], sizes[near[shown]]
     first = np.clip(np.floor(boxes[:, :2]), 0, size - 1)
     last = np.clip(np.ceil(boxes[:, 2:]), first + 1, size)

@@ -127,7 +127,7 @@ def write_captions(
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA)
     chips = plan.filter(pc.is_in(plan["chip_id"], value_set=accepted)).to_pylist()
     snapshot = read_snapshot(snapshot_folder)
-    lets = rules.paper_keys if captions.policy == "paper" else ()
+    lets = (*rules.paper_keys, *rules.let_through) if captions.policy == "paper" else ()
     if lets:
         snapshot = with_keys(snapshot, objects_path, lets)
     objects = read_objects(objects_path, snapshot, {chip["object_id"] for chip in chips}, lets)

@@ -176,9 +176,10 @@ def _read_tags(path: Path, in_sight: BoolArray, own: BoolArray, snapshot: Snapsh
     done = 0
     number = np.cumsum(own) - 1
     objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["tags"]):
+    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["object_id", "tags", "bbox"]):
         rows = np.flatnonzero(in_sight[done : done + batch.num_rows])
-        pairs = sampling.match_tags(pa.chunked_array([batch["tags"].take(rows)]), snapshot)
+        table = pa.table(batch.take(pa.array(rows)))
+        pairs = sampling.told(sampling.match_tags(table["tags"], snapshot), table, snapshot)
         objects.append(number[rows[pairs.objects] + done])
         tags.append(pairs.tags)
         done += batch.num_rows

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
+from skyscript_assets.lib.osm.meaning import THING_KEYS, UNTOLD
 from skyscript_assets.lib.osm.sight import entries
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
@@ -45,6 +46,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("(crop|produce|trees|leaf_type|leaf_cycle|water|wetland|wood)$", (*_GROUND, "barrier")),
     ("(generator|plant|tower|line|substation)(:|$)", ("power", "man_made")),
     ("parking(:|$)", ("amenity", "building")),
+    (f"(?!({'|'.join(sorted(THING_KEYS))})$)", tuple(sorted(THING_KEYS))),
 )
 """Attributes, by a pattern of their keys, and the keys of their things: one of these must show on the same object."""
 
@@ -254,6 +256,32 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     objects, matched = np.repeat(objects, found.value_lengths().to_numpy()), found.flatten().to_numpy()
     order = np.lexsort((matched, objects))
     return TagPairs(objects[order], matched[order])
+
+
+def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
+    """Tags on objects without those that `meaning.UNTOLD` says cannot be told on these.
+
+    Args:
+        pairs: Tags on the objects.
+        objects: `object_id`, `tags` and `bbox` of the objects.
+        snapshot: Names the tags.
+    """
+    if not len(pairs.tags):
+        return pairs
+    keys, values, owner = entries(objects["tags"].combine_chunks())
+    letters = pc.utf8_slice_codeunits(objects["object_id"], 0, 1).to_numpy()
+    sides_m = longer_sides_m(objects["bbox"])
+    names = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
+    kept = np.ones(len(pairs.tags), dtype=np.bool_)
+    for rule in UNTOLD:
+        on = np.isin(letters, list(rule.kinds)) & (sides_m < rule.below_m)
+        if rule.key:
+            of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))
+            found = [re.search(rule.value, value) is not None for value in values.take(of_key).to_pylist()]
+            on &= np.isin(np.arange(objects.num_rows), owner[of_key[np.array(found, dtype=np.bool_)]])
+        lost = np.array([re.match(rule.tags, name) is not None for name in names], dtype=np.bool_)
+        kept &= ~(lost[pairs.tags] & on[pairs.objects])
+    return pairs.where(kept)
 
 
 def suits(

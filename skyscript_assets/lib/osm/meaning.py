@@ -1,9 +1,11 @@
-"""What tags say of how an object lies: hidden or in sight, on which layer, with which measures."""
+"""What tags say of how an object lies: hidden or in sight, on which layer, with which measures; what they cannot tell."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 Tags = Mapping[str, str]
 
@@ -13,6 +15,62 @@ _THINGS = """
 """
 MAIN_KEYS = frozenset(_THINGS.split())
 """Keys that name a thing; all others say something of it."""
+
+THING_KEYS = MAIN_KEYS | set(
+    "area:highway attraction ford healthcare industrial landcover piste:type playground seamark:type traffic_calming".split()
+)
+"""Keys that name a thing where no main key does too."""
+
+OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})
+"""Values of `building` within whose outline things may be in the open."""
+
+
+class Untold(NamedTuple):
+    """Tags that no picture tells on some objects, though it does on others.
+
+    Attributes:
+        tags: Those tags, `key=value`, a regular expression for their beginning.
+        key: The objects are those with this key; empty: all.
+        value: And with a value in which this regular expression is found.
+        kinds: And of these kinds, by the first letter of their ids: node, line of a way, area of a way, of a relation.
+        below_m: And with a box whose longer side is shorter, metres.
+    """
+
+    tags: str
+    key: str = ""
+    value: str = ""
+    kinds: str = "nwar"
+    below_m: float = math.inf
+
+
+_CLOSED = f"^(?!({'|'.join(sorted(OPEN_BUILDINGS))})$)"
+_USES = (
+    "amenity=(?!(shelter|greenhouse)$)|leisure=(?!stadium$)|tourism=(?!artwork$)|landuse=(?!greenhouse_horticulture$)"
+    "|(shop|office|craft|club|healthcare|sport|industrial|substation|recycling_type|outdoor_seating|drive_through)="
+    "|man_made=(works|wastewater_plant)$|power=(?!generator$)"
+)
+_RACES = "(horse|dog|greyhound|camel)_racing"
+
+UNTOLD: tuple[Untold, ...] = (
+    # What a building is used for, and what is under its roof: its form alone is seen.
+    Untold(_USES, "building", _CLOSED),
+    Untold("amenity=parking$|parking=(surface|street_side)", "building", "^(roof|carport)$"),
+    # Where a vehicle stops is a point on its way, and a platform that is a point is a pole at most.
+    Untold("", "public_transport", "^stop_position$"),
+    Untold("(public_transport|highway|railway)=platform$", kinds="n"),
+    # Walls without a roof are no church any more.
+    Untold("building(:part)?=(?!(ruins|collapsed)$)", "historic", "^ruins$"),
+    Untold("building(:part)?=(?!(ruins|collapsed)$)", "ruins", "^(?!no$)"),
+    # Sand for horses, tartan for runners: no road.
+    Untold("highway=", "sport", _RACES),
+    Untold("highway=", "leisure", "^track$"),
+    # Over rock and scree there is no trodden line.
+    Untold("highway=", "sac_scale", "alpine_hiking$"),
+    Untold("highway=", "trail_visibility", "^(bad|horrible|no)$"),
+    # Cabinets and masts.
+    Untold("power=(sub_?station|transformer)$", kinds="n"),
+    Untold("power=(sub_?station|station)$", kinds="war", below_m=10.0),
+)
 
 _NOT_THERE = frozenset({"proposed", "planned", "razed", "demolished", "removed", "destroyed", "dismantled"})
 GONE = _NOT_THERE | {"abandoned", "disused"}

@@ -1,21 +1,24 @@
-"""Which objects of a region no picture from above shows: what `meaning` hides, and points inside buildings."""
+"""Which objects of a region no picture from above shows: what `meaning` hides, points inside buildings, ways in woods."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, is_hidden
+from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, OPEN_BUILDINGS, is_hidden
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
 
 SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
-"""Columns of `objects.parquet` that are read; geometry only of the buildings whose box holds a point."""
+"""Columns of `objects.parquet` that are read; geometry only of the buildings whose box holds
+a point, and of the woods and narrow lines whose boxes meet."""
 
 ROWS = 262_144
 """Objects whose tags are in memory at a time."""
@@ -25,8 +28,15 @@ _HIDING_KEYS = frozenset({"tunnel", "indoor", "location", "parking", "covered", 
 _OUT_OF_DOORS = frozenset({"man_made", "power", "generator:source", "aeroway", "building", "building:part", "natural"})
 """Keys of points that may stand on a roof, or that tell of the building or the ground around them."""
 
-_OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})
-"""Values of `building` within whose outline a point may be in the open."""
+_WOODS = (("natural", ("wood",)), ("landuse", ("forest",)))
+_NARROW = (
+    ("highway", ("path", "footway", "bridleway", "steps", "trail")),
+    ("waterway", ("stream", "ditch", "drain")),
+)
+"""Lines that crowns of trees close over, by key and values."""
+
+UNDER_TREES = 0.5
+"""Share of a narrow line's length within woods from which it is out of sight."""
 
 
 def out_of_sight(path: Path) -> BoolArray:
@@ -40,7 +50,7 @@ def out_of_sight(path: Path) -> BoolArray:
         CorruptInputError: it is not a whole Parquet file, or a geometry is broken.
         OutputSchemaError: it lacks a column.
     """
-    hidden, points, buildings = ([np.zeros(0, dtype=np.bool_)] for _ in range(3))
+    hidden, points, buildings, woods, narrow = ([np.zeros(0, dtype=np.bool_)] for _ in range(5))
     boxes = [np.zeros((0, 4))]
     for batch in read_batches(path, SIGHT_SCHEMA, ROWS):
         tags, kinds = batch["tags"], pc.utf8_slice_codeunits(batch["object_id"], 0, 1)
@@ -50,16 +60,24 @@ def out_of_sight(path: Path) -> BoolArray:
         some = np.flatnonzero(_owners(owner, suspect, len(tags)))
         hidden.append(np.zeros(len(tags), dtype=np.bool_))
         hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
-        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, _OPEN_BUILDINGS)))
+        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, OPEN_BUILDINGS)))
         areas = _among(kinds, ("a", "r")).to_numpy(zero_copy_only=False)
         buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
         free = _owners(owner, _among(keys, _OUT_OF_DOORS), len(tags))
         points.append(_among(kinds, ("n",)).to_numpy(zero_copy_only=False) & ~free & ~hidden[-1])
+        of_wood = _among_tags(keys, values, _WOODS)
+        woods.append(_owners(owner, of_wood, len(tags)) & areas & ~hidden[-1])
+        lines = _among(kinds, ("w",)).to_numpy(zero_copy_only=False)
+        narrow.append(_owners(owner, _among_tags(keys, values, _NARROW), len(tags)) & lines & ~hidden[-1])
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
     found = np.concatenate(hidden)
     inside = np.flatnonzero(np.concatenate(points))
-    found[inside] = _inside(path, np.flatnonzero(np.concatenate(buildings)), inside, np.concatenate(boxes))
+    extents = np.concatenate(boxes)
+    places = shapely.points(extents[inside, :2])
+    found[inside] = _inside(path, np.flatnonzero(np.concatenate(buildings)), extents, places)
+    ways = np.flatnonzero(np.concatenate(narrow))
+    found[ways] = _under_trees(path, np.flatnonzero(np.concatenate(woods)), ways, extents)
     return found
 
 
@@ -75,6 +93,12 @@ def _among(texts: pa.Array, wanted: Iterable[str]) -> pa.Array:
     return pc.is_in(texts, value_set=pa.array(sorted(wanted), pa.string()))
 
 
+def _among_tags(keys: pa.Array, values: pa.Array, wanted: Iterable[tuple[str, Iterable[str]]]) -> pa.Array:
+    """Which tags have one of some keys with one of its values."""
+    marks = (pc.and_(pc.equal(keys, key), _among(values, among)) for key, among in wanted)
+    return functools.reduce(pc.or_, marks)
+
+
 def _owners(owner: IntArray, which: pa.Array, n: int) -> BoolArray:
     """The objects of which a tag is marked, as a mask."""
     mask = np.zeros(n, dtype=np.bool_)
@@ -82,14 +106,27 @@ def _owners(owner: IntArray, which: pa.Array, n: int) -> BoolArray:
     return mask
 
 
-def _inside(path: Path, buildings: IntArray, points: IntArray, boxes: FloatArray) -> BoolArray:
-    """Which points lie within one of the buildings; both are rows of the table, whose boxes are given."""
-    places = shapely.points(boxes[points, :2])
-    building, point = shapely.STRtree(places).query(shapely.box(*boxes[buildings].T))
-    used, place = np.unique(building, return_inverse=True)
-    within = np.zeros(len(points), dtype=np.bool_)
+def _inside(path: Path, areas: IntArray, boxes: FloatArray, places: npt.NDArray[np.object_]) -> BoolArray:
+    """Which points lie within one of some areas, rows of the table, whose boxes are given."""
+    area, point = shapely.STRtree(places).query(shapely.box(*boxes[areas].T))
+    used, place = np.unique(area, return_inverse=True)
+    within = np.zeros(len(places), dtype=np.bool_)
     if len(used):
-        outlines = read_geometry(path, buildings[used])
+        outlines = read_geometry(path, areas[used])
         shapely.prepare(outlines)
         within[point[shapely.contains(outlines[place], places[point])]] = True
     return within
+
+
+def _under_trees(path: Path, woods: IntArray, ways: IntArray, boxes: FloatArray) -> BoolArray:
+    """Which lines lie within woods for `UNDER_TREES` of their length or more; both are rows of the table."""
+    under = np.zeros(len(ways), dtype=np.bool_)
+    near = np.unique(shapely.STRtree(shapely.box(*boxes[ways].T)).query(shapely.box(*boxes[woods].T))[1])
+    if len(near):
+        ends, of = shapely.get_coordinates(read_geometry(path, ways[near]), return_index=True)
+        of, steps, middles = of[1:], np.diff(ends, axis=0), (ends[1:] + ends[:-1]) / 2
+        # Degrees of longitude are shorter than those of latitude, and a step between two lines has no length.
+        length = np.hypot(steps[:, 0] * np.cos(np.radians(middles[:, 1])), steps[:, 1]) * (np.diff(of, prepend=-1) == 0)
+        hidden = length * _inside(path, woods, boxes, shapely.points(middles))
+        under[near] = np.bincount(of, hidden, len(near)) >= UNDER_TREES * np.bincount(of, length, len(near))
+    return under

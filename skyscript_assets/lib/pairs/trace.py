@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from skyscript_assets.lib.chips.plan import PLAN_FILE, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.plan_report import REPORT_FILE
 from skyscript_assets.lib.chips.planning import write_plan
-from skyscript_assets.lib.chips.sampling import longer_sides_m, match_tags, read_snapshot
+from skyscript_assets.lib.chips.sampling import longer_sides_m, match_tags, read_snapshot, told
 from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.sight import out_of_sight
@@ -219,15 +219,15 @@ def _planned_alone(row: Mapping[str, Any], materials: Materials, plan: Path, fol
     elif not summary.scenes:
         outcome, why = "no scene", "the source has no scene over the region"
     elif hidden:
-        outcome, why = "hidden", "it lies below ground, below a roof or inside a building, or is planned or gone"
+        outcome, why = "hidden", "it lies below ground, a roof or trees or in a building, or is planned or gone"
     elif summary.planned:
         outcome = "not in the plan"
         why = "alone it would be planned: a chip near it shows much the same, or the plan was made from something else"
     elif summary.drawn:
         (outcome,) = summary.dropped
         why = DROPPED[outcome]
-    elif not snapshot.visible(ground.gsd_m)[match_tags(one["tags"], snapshot).tags].any():
-        outcome, why = "not visible", f"none of its tags can be seen at {ground.gsd_m:g} m"
+    elif not snapshot.visible(ground.gsd_m)[told(match_tags(one["tags"], snapshot), one, snapshot).tags].any():
+        outcome, why = "not visible", f"none of its tags can be told of it at {ground.gsd_m:g} m"
     elif not least <= side_px <= most:
         outcome = "size"
         why = f"its longer side has {side_px:.0f} px at {ground.gsd_m:g} m, wanted: {least:g} to {most:g}"

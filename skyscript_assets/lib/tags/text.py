@@ -167,6 +167,7 @@ _ATTRIBUTE_KEYS: dict[str, str] = {
         "profession or offer": "healthcare social_facility community_centre club government clothes lawyer",
         "device": "surveillance camera acoustic traffic_signals monitoring recording seamark:light seamark:fog_signal",
         "lighting": "lit",
+        "kind that cannot be told": "garden:type reservoir_type content substance storage site",
         "not there, or not any more": "proposed planned razed demolished removed destroyed dismantled vacant not",
     }.items()
     for key in keys.split()

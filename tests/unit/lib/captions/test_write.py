@@ -200,16 +200,16 @@ def test_names_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -
 
 
 def test_every_visible_value_of_a_list_is_said_and_no_key_is_held_twice(world: World) -> None:
-    world.add("a2", shapely.box(0, 0, 60, 60), sport="Tennis; soccer;chess")
+    world.add("a2", shapely.box(0, 0, 60, 60), natural="wood", sport="Tennis; soccer;chess")
     for object_id, gsd_m in (("a2", 0.5), ("a1", 0.5), ("a2", 5.0)):
         world.chip(object_id, gsd_m=gsd_m)
     world.write()
     near, around, far = world.rows()
-    assert near["title"] == "sport of soccer and tennis"
-    assert near["center_tags"] == [("sport", "soccer;tennis")]
-    assert around["surrounding"][0]["tags"] == [("sport", "soccer;tennis")]
-    assert around["title_multi_objects"] == "building, surrounded by sport of soccer and tennis"
-    assert far["title"] == "sport of tennis"
+    assert near["title"] == "natural woodland, sport of soccer and tennis"
+    assert near["center_tags"] == [("natural", "wood"), ("sport", "soccer;tennis")]
+    assert around["surrounding"][0]["tags"] == [("natural", "wood"), ("sport", "soccer;tennis")]
+    assert around["title_multi_objects"] == "building, surrounded by natural woodland with sport of soccer and tennis"
+    assert far["title"] == "natural woodland, sport of tennis"
 
 
 def test_beliefs_and_rules_stay_out_even_where_a_snapshot_calls_them_visible(world: World) -> None:

@@ -146,10 +146,10 @@ def test_each_object_alone_fares_as_in_the_plan_of_its_region(plant: Plant) -> N
     assert {name for name, one in told.items() if one["outcome"] == "planned"} == planned
     assert outcomes["elsewhere"] == summary.elsewhere == 1
     undrawn = OBJECTS - summary.elsewhere - summary.drawn
-    assert sum(outcomes[why] for why in ("not drawn", "not visible")) + outcomes["size"] >= undrawn > 0
+    assert sum(outcomes[why] for why in ("not drawn", "not visible", "size", "hidden")) >= undrawn > 0
     dropped = Counter(one["outcome"] for one in told.values() if one["why"] in DROPPED.values())
     assert dropped == summary.dropped
-    assert {"not drawn", "not visible", "size", "outside"} <= set(outcomes)
+    assert {"not drawn", "not visible", "size", "outside", "hidden"} <= set(outcomes)
     assert any("4 px at 0.5 m, wanted: 16 to inf" in one["why"] for one in told.values() if one["outcome"] == "size")
     draw = next(one["draws"] for one in told.values() if one["outcome"] == "not drawn")
     assert [(tag["wanted"], tag["drawn"]) for tag in draw] == [(5, 0)]
