@@ -80,9 +80,9 @@ class Visible:
     """What can be seen of the objects at one GSD.
 
     `sets` are the distinct sets of visible tags that may be said, the empty one first; `set_of` is the number of each
-    object's set, `near_set_of` of what it says as a neighbour (no place and no shore: an island is not beside what is on
-    it), and `ground_set_of` of what it says where it fills the chip. `candidates` are rows of the objects large enough to
-    surround another, and `tree` finds them.
+    object's set, `near_set_of` of what it says as a neighbour (no place, no shore: an island is not beside what is on
+    it), and `ground_set_of` of what it says where it fills the chip. `candidates` are rows of the objects large enough
+    to surround another, and `tree` finds them.
     """
 
     sets: list[TagSet]
@@ -170,18 +170,19 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequ
     )
 
 
-def visible(objects: Objects, snapshot: Snapshot, gsd_m: float) -> Visible:
-    """What can be seen of the objects at a GSD in metres."""
-    pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m)
+def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool = False) -> Visible:
+    """What can be seen of the objects at a GSD in metres; with the paper's policy attributes and places alone too."""
+    pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m, lone=paper)
     names = list(zip(snapshot.keys, snapshot.values, strict=True))
-    places = np.array([key == "place" for key, _ in names], dtype=np.bool_)
-    shores = np.array([tag in SHORES for tag in names], dtype=np.bool_)
+    places = np.array([key == "place" for key, _ in names], dtype=np.bool_)[pairs.tags]
+    shores = np.array([tag in SHORES for tag in names], dtype=np.bool_)[pairs.tags]
+    around = places | (shores & (objects.dimension[pairs.objects] == 2))
     texture = np.array([tag in TEXTURES for tag in names], dtype=np.bool_)
     plain = texture | np.array([key not in MAIN_KEYS for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)
     grounds[pairs.objects[texture[pairs.tags]]] = True
     numbers: dict[tuple[int, ...], int] = {(): 0}
-    near = pairs.where(~(places[pairs.tags] | (shores[pairs.tags] & (objects.dimension[pairs.objects] == 2))))
+    near = pairs.where(~around | paper)
     ground = pairs.where(plain[pairs.tags] & grounds[pairs.objects])
     set_of, near_set_of, ground_set_of = (_numbered(kept, len(objects.ids), numbers) for kept in (pairs, near, ground))
     large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * gsd_m)

@@ -139,7 +139,7 @@ def write_captions(
     for alike in _grouped(
         range(len(chips)), lambda i: (int(snapshot.visible(chips[i]["gsd_m"]).sum()), chips[i]["crs"])
     ):
-        seen = visible(objects, snapshot, min(chips[i]["gsd_m"] for i in alike))
+        seen = visible(objects, snapshot, min(chips[i]["gsd_m"] for i in alike), paper=captions.policy == "paper")
         said = [phrases(dict(tags), rules, frequency, captions.policy) for tags in seen.sets]
         for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
             for start in range(0, len(moved), BATCH):

@@ -193,7 +193,7 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
     return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds, sides)
 
 
-def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float) -> TagPairs:
+def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float, *, lone: bool = False) -> TagPairs:
     """The tags of objects that can be seen at a GSD in metres.
 
     A node has the tags whose things fit its view (`NODE_VIEW_PX`). An attribute needs its thing (`NEEDS`), and `yes`
@@ -204,6 +204,7 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float)
         is_node: Which objects are nodes, by the rows in `pairs`.
         snapshot: Names the tags and knows where they show.
         gsd_m: Metres on the ground.
+        lone: Attributes need no thing.
     """
     large = snapshot.area_side_m > NODE_VIEW_PX * gsd_m
     pairs = pairs.where(snapshot.visible(gsd_m)[pairs.tags] & ~(is_node[pairs.objects] & large[pairs.tags]))
@@ -215,7 +216,7 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float)
         mask[pairs.objects[tags[pairs.tags]]] = True
         return mask[pairs.objects]
 
-    for attributes, things in NEEDS:
+    for attributes, things in () if lone else NEEDS:
         pattern = re.compile(attributes)
         of = np.array([pattern.match(key) is not None for key in snapshot.keys], dtype=np.bool_)
         kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, things))

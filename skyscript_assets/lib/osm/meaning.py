@@ -1,4 +1,4 @@
-"""What tags say of how an object lies: hidden or in sight, on which layer, with which measures; what they cannot tell."""
+"""What tags say of how an object lies: hidden or in sight, on which layer, with which measures, what cannot be told."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _THINGS = """
 MAIN_KEYS = frozenset(_THINGS.split())
 """Keys that name a thing; all others say something of it."""
 
-THING_KEYS = MAIN_KEYS | set(
-    "area:highway attraction ford healthcare industrial landcover piste:type playground seamark:type traffic_calming".split()
-)
+THING_KEYS = MAIN_KEYS | {
+    *("area:highway", "attraction", "ford", "healthcare", "industrial", "landcover", "piste:type", "playground"),
+    *("seamark:type", "traffic_calming"),
+}
 """Keys that name a thing where no main key does too."""
 
 OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})

@@ -1,4 +1,4 @@
-"""Which objects of a region no picture from above shows: what `meaning` hides, points inside buildings, ways in woods."""
+"""Which objects of a region no picture from above shows: what `meaning` hides, points in buildings, ways in woods."""
 
 from __future__ import annotations
 
