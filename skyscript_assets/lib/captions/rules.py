@@ -37,7 +37,5 @@ class CaptionRules(Model):
     paper_keys: Keys = Field(
         (), description="Keys that are silent unless the policy is the paper's; `*` stands for any text."
     )
-    let_through: Keys = Field(
-        (), description="Keys said with the paper's policy whatever groundability decides; `*` stands for any text."
-    )
+    let_through: Keys = Field((), description="Keys that the paper's policy says whatever groundability decides.")
     order: Keys = Field((), description="Order of an object's tags by things; the first that it has is its main tag.")

@@ -121,9 +121,8 @@ def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
         found, value_set=pa.array([k for k in pc.unique(found).to_pylist() if is_among(k, keys)], pa.string())
     )
     pairs = zip(found.filter(wanted).to_pylist(), values.filter(wanted).to_pylist(), strict=True)
-    # Tags of one key, the finest first: the coarsest stays.
-    by_gsd = np.argsort(snapshot.coarsest_gsd_m)
-    reach = {snapshot.keys[i]: float(snapshot.coarsest_gsd_m[i]) for i in by_gsd}
+    # The finest come first, and the coarsest of a key stays.
+    reach = {snapshot.keys[i]: float(snapshot.coarsest_gsd_m[i]) for i in np.argsort(snapshot.coarsest_gsd_m)}
     more = {(key, each): (reach.get(key, np.inf), 0.0) for key, value in pairs for each in normal_values(value)}
     known = zip(snapshot.coarsest_gsd_m.tolist(), snapshot.area_side_m.tolist(), strict=True)
     tags = sorted((more | dict(zip(zip(snapshot.keys, snapshot.values, strict=True), known, strict=True))).items())
@@ -174,9 +173,9 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool =
     """What can be seen of the objects at a GSD in metres; with the paper's policy attributes and places alone too."""
     pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m, lone=paper)
     names = list(zip(snapshot.keys, snapshot.values, strict=True))
-    places = np.array([key == "place" for key, _ in names], dtype=np.bool_)[pairs.tags]
-    shores = np.array([tag in SHORES for tag in names], dtype=np.bool_)[pairs.tags]
-    around = places | (shores & (objects.dimension[pairs.objects] == 2))
+    around = np.array([tag in SHORES for tag in names], dtype=np.bool_)[pairs.tags]
+    around &= objects.dimension[pairs.objects] == 2
+    around |= np.array([key == "place" for key, _ in names], dtype=np.bool_)[pairs.tags]
     texture = np.array([tag in TEXTURES for tag in names], dtype=np.bool_)
     plain = texture | np.array([key not in MAIN_KEYS for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)

@@ -260,29 +260,21 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
 
 
 def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
-    """Tags on objects without those that `meaning.UNTOLD` says cannot be told on these.
-
-    Args:
-        pairs: Tags on the objects.
-        objects: `object_id`, `tags` and `bbox` of the objects.
-        snapshot: Names the tags.
-    """
+    """A snapshot's tags on objects (`object_id`, `tags`, `bbox`) without those that by `UNTOLD` are not told there."""
     if not len(pairs.tags):
         return pairs
     keys, values, owner = entries(objects["tags"].combine_chunks())
     letters = pc.utf8_slice_codeunits(objects["object_id"], 0, 1).to_numpy()
-    sides_m = longer_sides_m(objects["bbox"])
-    names = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
-    kept = np.ones(len(pairs.tags), dtype=np.bool_)
+    tags = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
     for rule in UNTOLD:
-        on = np.isin(letters, list(rule.kinds)) & (sides_m < rule.below_m)
+        on = np.isin(letters, list(rule.kinds)) & (longer_sides_m(objects["bbox"]) < rule.below_m)
         if rule.key:
             of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))
             found = [re.search(rule.value, value) is not None for value in values.take(of_key).to_pylist()]
-            on &= np.isin(np.arange(objects.num_rows), owner[of_key[np.array(found, dtype=np.bool_)]])
-        lost = np.array([re.match(rule.tags, name) is not None for name in names], dtype=np.bool_)
-        kept &= ~(lost[pairs.tags] & on[pairs.objects])
-    return pairs.where(kept)
+            on &= np.isin(np.arange(len(on)), owner[of_key[np.array(found, dtype=np.bool_)]])
+        lost = np.array([re.match(rule.tags, tag) is not None for tag in tags], dtype=np.bool_)
+        pairs = pairs.where(~(lost[pairs.tags] & on[pairs.objects]))
+    return pairs
 
 
 def suits(

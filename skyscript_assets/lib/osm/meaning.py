@@ -16,11 +16,9 @@ _THINGS = """
 MAIN_KEYS = frozenset(_THINGS.split())
 """Keys that name a thing; all others say something of it."""
 
-THING_KEYS = MAIN_KEYS | {
-    *("area:highway", "attraction", "ford", "healthcare", "industrial", "landcover", "piste:type", "playground"),
-    *("seamark:type", "traffic_calming"),
-}
-"""Keys that name a thing where no main key does too."""
+_OTHERS = "area:highway ford healthcare industrial landcover piste:type playground seamark:type traffic_calming"
+THING_KEYS = MAIN_KEYS.union(_OTHERS.split())
+"""The same, and those that name one where no main key does."""
 
 OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})
 """Values of `building` within whose outline things may be in the open."""
@@ -29,12 +27,9 @@ OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "sta
 class Untold(NamedTuple):
     """Tags that no picture tells on some objects, though it does on others.
 
-    Attributes:
-        tags: Those tags, `key=value`, a regular expression for their beginning.
-        key: The objects are those with this key; empty: all.
-        value: And with a value in which this regular expression is found.
-        kinds: And of these kinds, by the first letter of their ids: node, line of a way, area of a way, of a relation.
-        below_m: And with a box whose longer side is shorter, metres.
+    `tags`, a regular expression, is found where `key=value` begins. The objects have the key `key`, if any, and
+    in its value the expression `value` is found; the first letter of their ids is among `kinds` (node, line of a way,
+    area of a way, of a relation), and the longer side of their boxes is below `below_m`, metres.
     """
 
     tags: str
@@ -44,33 +39,31 @@ class Untold(NamedTuple):
     below_m: float = math.inf
 
 
-_CLOSED = f"^(?!({'|'.join(sorted(OPEN_BUILDINGS))})$)"
 _USES = (
     "amenity=(?!(shelter|greenhouse)$)|leisure=(?!stadium$)|tourism=(?!artwork$)|landuse=(?!greenhouse_horticulture$)"
     "|(shop|office|craft|club|healthcare|sport|industrial|substation|recycling_type|outdoor_seating|drive_through)="
     "|man_made=(works|wastewater_plant)$|power=(?!generator$)"
 )
-_RACES = "(horse|dog|greyhound|camel)_racing"
+_WHOLE = "building(:part)?=(?!(ruins|collapsed)$)"
 
 UNTOLD: tuple[Untold, ...] = (
     # What a building is used for, and what is under its roof: its form alone is seen.
-    Untold(_USES, "building", _CLOSED),
+    Untold(_USES, "building", f"^(?!({'|'.join(sorted(OPEN_BUILDINGS))})$)"),
     Untold("amenity=parking$|parking=(surface|street_side)", "building", "^(roof|carport)$"),
-    # Where a vehicle stops is a point on its way, and a platform that is a point is a pole at most.
+    # Where a vehicle stops is a point on its way; a platform or a transformer that is a point is a pole at most.
     Untold("", "public_transport", "^stop_position$"),
-    Untold("(public_transport|highway|railway)=platform$", kinds="n"),
+    Untold("(public_transport|highway|railway)=platform$|power=transformer$", kinds="n"),
     # Walls without a roof are no church any more.
-    Untold("building(:part)?=(?!(ruins|collapsed)$)", "historic", "^ruins$"),
-    Untold("building(:part)?=(?!(ruins|collapsed)$)", "ruins", "^(?!no$)"),
+    Untold(_WHOLE, "historic", "^ruins$"),
+    Untold(_WHOLE, "ruins", "^(?!no$)"),
     # Sand for horses, tartan for runners: no road.
-    Untold("highway=", "sport", _RACES),
+    Untold("highway=", "sport", "(horse|dog|camel)_racing"),
     Untold("highway=", "leisure", "^track$"),
     # Over rock and scree there is no trodden line.
-    Untold("highway=", "sac_scale", "alpine_hiking$"),
-    Untold("highway=", "trail_visibility", "^(bad|horrible|no)$"),
-    # Cabinets and masts.
-    Untold("power=(sub_?station|transformer)$", kinds="n"),
-    Untold("power=(sub_?station|station)$", kinds="war", below_m=10.0),
+    Untold("highway=(path|footway)", "sac_scale", "alpine_hiking$"),
+    Untold("highway=(path|footway)", "trail_visibility", "^(bad|horrible|no)$"),
+    # Cabinets.
+    Untold("power=(sub_?station|station)$", below_m=10.0),
 )
 
 _NOT_THERE = frozenset({"proposed", "planned", "razed", "demolished", "removed", "destroyed", "dismantled"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, OPEN_BUILDINGS, 
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
 
 SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
-"""Columns of `objects.parquet` that are read; geometry only of the buildings whose box holds
-a point, and of the woods and narrow lines whose boxes meet."""
+"""Columns of `objects.parquet` that are read; geometry where boxes of buildings and points, woods and ways meet."""
 
 ROWS = 262_144
 """Objects whose tags are in memory at a time."""
@@ -28,12 +26,12 @@ _HIDING_KEYS = frozenset({"tunnel", "indoor", "location", "parking", "covered", 
 _OUT_OF_DOORS = frozenset({"man_made", "power", "generator:source", "aeroway", "building", "building:part", "natural"})
 """Keys of points that may stand on a roof, or that tell of the building or the ground around them."""
 
-_WOODS = (("natural", ("wood",)), ("landuse", ("forest",)))
+_WOODS = ("natural=wood", "landuse=forest")
 _NARROW = (
-    ("highway", ("path", "footway", "bridleway", "steps", "trail")),
-    ("waterway", ("stream", "ditch", "drain")),
+    *(f"highway={value}" for value in ("path", "footway", "bridleway", "steps", "trail")),
+    *(f"waterway={value}" for value in ("stream", "ditch", "drain")),
 )
-"""Lines that crowns of trees close over, by key and values."""
+"""Lines that crowns of trees close over."""
 
 UNDER_TREES = 0.5
 """Share of a narrow line's length within woods from which it is out of sight."""
@@ -61,22 +59,20 @@ def out_of_sight(path: Path) -> BoolArray:
         hidden.append(np.zeros(len(tags), dtype=np.bool_))
         hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
         closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, OPEN_BUILDINGS)))
-        areas = _among(kinds, ("a", "r")).to_numpy(zero_copy_only=False)
+        nodes, lines, areas = (_among(kinds, letters).to_numpy(zero_copy_only=False) for letters in ("n", "w", "ar"))
         buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
         free = _owners(owner, _among(keys, _OUT_OF_DOORS), len(tags))
-        points.append(_among(kinds, ("n",)).to_numpy(zero_copy_only=False) & ~free & ~hidden[-1])
-        of_wood = _among_tags(keys, values, _WOODS)
-        woods.append(_owners(owner, of_wood, len(tags)) & areas & ~hidden[-1])
-        lines = _among(kinds, ("w",)).to_numpy(zero_copy_only=False)
-        narrow.append(_owners(owner, _among_tags(keys, values, _NARROW), len(tags)) & lines & ~hidden[-1])
+        points.append(nodes & ~free & ~hidden[-1])
+        both = pc.binary_join_element_wise(keys, values, "=")
+        woods.append(_owners(owner, _among(both, _WOODS), len(tags)) & areas & ~hidden[-1])
+        narrow.append(_owners(owner, _among(both, _NARROW), len(tags)) & lines & ~hidden[-1])
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
-    found = np.concatenate(hidden)
-    inside = np.flatnonzero(np.concatenate(points))
-    extents = np.concatenate(boxes)
-    places = shapely.points(extents[inside, :2])
-    found[inside] = _inside(path, np.flatnonzero(np.concatenate(buildings)), extents, places)
-    ways = np.flatnonzero(np.concatenate(narrow))
+    found, extents = np.concatenate(hidden), np.concatenate(boxes)
+    inside, ways = np.flatnonzero(np.concatenate(points)), np.flatnonzero(np.concatenate(narrow))
+    found[inside] = _inside(
+        path, np.flatnonzero(np.concatenate(buildings)), extents, shapely.points(extents[inside, :2])
+    )
     found[ways] = _under_trees(path, np.flatnonzero(np.concatenate(woods)), ways, extents)
     return found
 
@@ -91,12 +87,6 @@ def entries(tags: pa.MapArray) -> tuple[pa.Array, pa.Array, IntArray]:
 
 def _among(texts: pa.Array, wanted: Iterable[str]) -> pa.Array:
     return pc.is_in(texts, value_set=pa.array(sorted(wanted), pa.string()))
-
-
-def _among_tags(keys: pa.Array, values: pa.Array, wanted: Iterable[tuple[str, Iterable[str]]]) -> pa.Array:
-    """Which tags have one of some keys with one of its values."""
-    marks = (pc.and_(pc.equal(keys, key), _among(values, among)) for key, among in wanted)
-    return functools.reduce(pc.or_, marks)
 
 
 def _owners(owner: IntArray, which: pa.Array, n: int) -> BoolArray:
@@ -124,9 +114,9 @@ def _under_trees(path: Path, woods: IntArray, ways: IntArray, boxes: FloatArray)
     near = np.unique(shapely.STRtree(shapely.box(*boxes[ways].T)).query(shapely.box(*boxes[woods].T))[1])
     if len(near):
         ends, of = shapely.get_coordinates(read_geometry(path, ways[near]), return_index=True)
-        of, steps, middles = of[1:], np.diff(ends, axis=0), (ends[1:] + ends[:-1]) / 2
+        steps, middles = np.diff(ends, axis=0), (ends[1:] + ends[:-1]) / 2
         # Degrees of longitude are shorter than those of latitude, and a step between two lines has no length.
-        length = np.hypot(steps[:, 0] * np.cos(np.radians(middles[:, 1])), steps[:, 1]) * (np.diff(of, prepend=-1) == 0)
+        length = np.hypot(steps[:, 0] * np.cos(np.radians(middles[:, 1])), steps[:, 1]) * (of[1:] == of[:-1])
         hidden = length * _inside(path, woods, boxes, shapely.points(middles))
-        under[near] = np.bincount(of, hidden, len(near)) >= UNDER_TREES * np.bincount(of, length, len(near))
+        under[near] = np.bincount(of[1:], hidden - UNDER_TREES * length, len(near)) >= 0.0
     return under

@@ -35,6 +35,8 @@ VISIBLE = {
     ("landuse", "meadow"): 30.0,
     ("man_made", "pier"): 10.0,
     ("name", "Villa Rosa"): 30.0,
+    ("natural", "coastline"): 30.0,
+    ("piste:type", "downhill"): 10.0,
     ("power", "minor_line"): 1.0,
     ("power", "plant"): 30.0,
     ("natural", "tree"): 0.6,
@@ -370,3 +372,33 @@ def test_a_value_that_cannot_be_told_is_said_in_its_general_form(world: World) -
         "building, roof shape of flat",
         "landuse of forest, surface of gravel",
     ]
+
+
+def test_a_sliver_of_a_thing_is_not_said_but_a_small_thing_and_a_texture_are(world: World) -> None:
+    world.add("a2", shapely.box(-300, -300, 40, 30), aeroway="aerodrome")
+    world.add("w3", shapely.LineString([(-300, 0), (0, 10), (10, 0), (300, -300)]), **{"piste:type": "downhill"})
+    world.add("a4", shapely.box(150, 80, 165, 95), man_made="pier")
+    world.add("a5", shapely.box(190, -300, 500, 300), landuse="forest")
+    world.chip("a1")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building, surrounded by landuse of forest; man made pier"
+    world.chips.clear()
+    world.status.clear()
+    world.chip("a1", x=-60)
+    world.write()
+    assert world.only()["title_multi_objects"] == (
+        "building, surrounded by airport of aerodrome; piste type is downhill"
+    )
+
+
+def test_an_island_is_no_neighbour_of_what_is_on_it_though_a_shore_is(world: World) -> None:
+    world.add("a2", shapely.box(-50, -50, 150, 150), natural="coastline")
+    world.chip("a1")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building"
+    world.add("w3", shapely.LineString([(150, -50), (150, 300)]), natural="coastline")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building, surrounded by natural coastline"
+    world.chip("a2")
+    world.write()
+    assert world.rows()[1]["title"] == "natural coastline"

@@ -102,6 +102,24 @@ def test_points_inside_a_building_are_out_of_sight_but_not_those_on_its_roof(tmp
     assert out_of_sight(path).tolist() == [False, False, True, False, False, False, False, True]
 
 
+def test_narrow_ways_under_trees_are_out_of_sight(tmp_path: Path) -> None:
+    def way(*places: tuple[float, float]) -> shapely.LineString:
+        return shapely.LineString(places)
+
+    path = write_rows(
+        tmp_path / "objects.parquet",
+        ("a1", shapely.box(0, 0, 2, 2), {"natural": "wood"}),
+        ("r2", shapely.box(2, 0, 4, 2), {"landuse": "forest"}),
+        ("w3", way((0.5, 1), (1.5, 1), (3, 1.5)), {"highway": "path"}),
+        ("w4", way((1, 3), (1, 1.9)), {"highway": "path"}),
+        ("w5", way((1, 2.1), (1, 1.9), (1, 0.5)), {"waterway": "stream"}),
+        ("w6", way((0.5, 1), (1.5, 1)), {"highway": "track"}),
+        ("w7", way((5, 1), (6, 1)), {"highway": "footway"}),
+        ("a8", shapely.box(5, 0, 7, 2), {"landuse": "meadow"}),
+    )
+    assert out_of_sight(path).tolist() == [False, False, True, False, True, False, False, False]
+
+
 def test_no_objects_are_none_out_of_sight(tmp_path: Path) -> None:
     assert out_of_sight(write_rows(tmp_path / "objects.parquet")).tolist() == []
     with pytest.raises(UpstreamMissingError, match="none"):
