@@ -264,10 +264,10 @@ def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
     if not len(pairs.tags):
         return pairs
     keys, values, owner = entries(objects["tags"].combine_chunks())
-    letters = pc.utf8_slice_codeunits(objects["object_id"], 0, 1).to_numpy()
+    letters, sides_m = pc.utf8_slice_codeunits(objects["object_id"], 0, 1), longer_sides_m(objects["bbox"])
     tags = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
     for rule in UNTOLD:
-        on = np.isin(letters, list(rule.kinds)) & (longer_sides_m(objects["bbox"]) < rule.below_m)
+        on = pc.is_in(letters, value_set=pa.array(list(rule.kinds))).to_numpy() & (sides_m < rule.below_m)
         if rule.key:
             of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))
             found = [re.search(rule.value, value) is not None for value in values.take(of_key).to_pylist()]
