@@ -181,6 +181,13 @@ def test_a_road_around_another_object_is_said_by_its_class_alone() -> None:
     assert clause(as_neighbour(farm)) == "landuse of farmland with crop of cotton"
 
 
+def test_a_thing_comes_before_what_is_said_of_it() -> None:
+    assert captions({"sport": "skiing", "piste:type": "downhill"}).title == "piste type is downhill, sport of skiing"
+    assert (
+        captions({"surface": "asphalt", "area:highway": "footway"}).title == "area road of footway, surface of asphalt"
+    )
+
+
 def test_frequent_tags_come_first_where_that_is_asked_for() -> None:
     tags = {"highway": "primary", "surface": "asphalt", "oneway": "yes"}
     often = {("surface", "asphalt"): 9, ("oneway", "yes"): 8, ("highway", "primary"): 7}
@@ -252,6 +259,12 @@ def test_our_counts_give_most_of_the_authors_order(authors: list[dict[str, Any]]
         ("manhole", "drain"),
         ("segregated", "yes"),
         ("seamark:type", "mooring"),
+        ("tram:segregation:physical", "in_lane"),
+        ("cycleway:right:segregated", "yes"),
+        ("parking:both:restriction", "no_stopping"),
+        ("parking:lane:right", "parallel"),
+        ("railway:turnout_side", "left"),
+        ("landuse_1", "bunker"),
     ],
 )
 def test_names_and_contacts_never_reach_a_caption(key: str, value: str) -> None:

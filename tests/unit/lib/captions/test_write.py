@@ -179,6 +179,22 @@ def test_with_the_papers_policy_its_own_tags_are_said_that_no_snapshot_holds(wor
     )
 
 
+def test_what_the_paper_lets_through_is_said_as_far_as_its_key_shows(world: World) -> None:
+    world.add("a2", shapely.box(10, 10, 60, 60), building="hospital", amenity="hospital", **{"roof:shape": "saltbox"})
+    world.add("n3", shapely.Point(150, 80), public_transport="stop_position")
+    for gsd_m in (0.5, 5.0):
+        world.chip("a2", gsd_m=gsd_m)
+    world.write()
+    assert [row["title_multi_objects"] for row in world.rows()] == ["building", "building"]
+    world.write(CaptionSettings(policy="paper"))
+    near, far = world.rows()
+    assert near["title_multi_objects"] == (
+        "building of hospital with amenity of hospital and roof shape of saltbox, surrounded by building; "
+        "public transport of stop position"
+    )
+    assert far["title"] == "building of hospital, amenity of hospital"
+
+
 def test_the_most_frequent_tag_comes_first_where_that_is_asked_for(world: World) -> None:
     world.add("w3", shapely.LineString([(5, 5), (190, 5)]), man_made="pier", surface="gravel")
     world.chip("w3")
