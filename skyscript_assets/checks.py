@@ -116,6 +116,13 @@ MOST_SHAPED = Check(
     warn=True,
 )
 
+PROVEN = Check(
+    "proven_sentences",
+    "Sentences of a sample are proved again, from the objects and the chip's window alone.",
+    lambda _, counts: Verdict(not counts["unproven"], {name: counts[name] for name in ("verified", "unproven")}),
+    blocking=True,
+)
+
 REJECTED_SHARE = Check("rejected_share", "Most planned chips were accepted.", _rejected, warn=True)
 
 

@@ -13,7 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets.benchmarks import benchmark_data, benchmark_scores, scoreboard
-from skyscript_assets.assets.captions import caption_rules, captions
+from skyscript_assets.assets.captions import caption_audit, caption_rules, captions
 from skyscript_assets.assets.chips import chip_plan, image_chips
 from skyscript_assets.assets.imagery import image_sources, scene_index, scene_offsets
 from skyscript_assets.assets.model import chip_features, clip_scores, pretrained_weights, trained_checkpoint
@@ -60,7 +60,9 @@ PAIRS = Level(
     "From scenes to caption shards, a region and source a run.",
     (scene_index, scene_offsets, chip_plan, image_chips, captions, chip_features, clip_scores, caption_shards),
 )
-MANIFEST = Level("manifest", "Every pair, with its split and share.", (training_manifest,))
+MANIFEST = Level(
+    "manifest", "Every pair, with its split and share; verdicts on captions.", (training_manifest, caption_audit)
+)
 MODELS = Level("models", "Training by each model's recipe, a model a run.", (trained_checkpoint,))
 BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmark a run.", (benchmark_data,))
 SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))

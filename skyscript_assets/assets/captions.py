@@ -6,12 +6,13 @@ import shutil
 
 import dagster as dg
 
-from skyscript_assets import metadata
+from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.captions.audit import AUDIT_SCHEMA, write_verdicts
 from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
-from skyscript_assets.lib.settings.base import read_yaml
+from skyscript_assets.lib.settings.base import STYLES, read_yaml
 from skyscript_assets.lib.settings.load import GivenFile
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import read_table
@@ -33,13 +34,21 @@ def caption_rules(run: Run[GivenFile]) -> Counts:
     return {"bytes": path.stat().st_size}
 
 
+SHOWN_OF = 4096
+"""Captions of which the contact sheet shows some: all of a large partition need not be in memory."""
+
+
 def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
-    table = read_table(run.out / "captions.parquet", columns=["chip_id", "title", "title_multi_objects"])
+    style = STYLES[-1]
+    table = read_table(run.out / "captions.parquet", columns=["chip_id", *STYLES, "regions"])
     chips, plan = run.input("image_chips"), run.input("chip_plan")
-    told = dict(zip(table["chip_id"].to_pylist(), table["title_multi_objects"].to_pylist(), strict=True))
+    told = {
+        row["chip_id"]: (row[style], [one["box"] for one in row["regions"] if not one["focus"]])
+        for row in table.slice(0, SHOWN_OF).to_pylist()
+    }
     sheet = sheet_preview(chips, plan, metadata.MAX_PREVIEW_BYTES, told)
     shown = {"contact sheet": metadata.image_bytes(sheet, "Chips and captions", "jpeg")} if sheet else {}
-    return shown | {"preview": metadata.rows(table)}
+    return shown | {"preview": metadata.rows(table.drop(["regions"]))}
 
 
 @asset(
@@ -53,10 +62,11 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     config=lambda settings, _: settings.plant.captions,
     unique="chip_id",
     empty="warns",
+    more_checks=(checks.PROVEN,),
     preview=_captions_preview,
 )
 def captions(run: Run[CaptionSettings]) -> Counts:
-    """A single-object and a multi-object caption for each chip, of tags that can be seen in it, with their trace."""
+    """Captions of each chip in every style, of tags that can be seen in it, with their trace and regions."""
     return vars(
         write_captions(
             run.input("chip_plan"),
@@ -69,3 +79,19 @@ def captions(run: Run[CaptionSettings]) -> Counts:
             run.progress,
         )
     )
+
+
+@asset(
+    Scheme.SINGLE,
+    group="captions",
+    kinds=["parquet"],
+    upstream=("captions",),
+    after=("chip_plan", "image_chips", "clip_scores"),
+    tables={"audit.parquet": AUDIT_SCHEMA},
+    empty="passes",
+    config=lambda settings, _: [GivenFile.of(settings, name) for name in settings.plant.captions.verdicts],
+    preview=lambda run: {"verdicts": metadata.parquet_rows(run.out / "audit.parquet")},
+)
+def caption_audit(run: Run[list[GivenFile]]) -> Counts:
+    """What readers say of captions: the share that is right, its interval, kinds of faults (`skyscript audit`)."""
+    return write_verdicts([file.path for file in run.config], run.folders("captions").values(), run.out)

@@ -11,6 +11,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
@@ -21,6 +22,7 @@ from skyscript_assets.provenance import Run
     group="captions",
     kinds=["tar"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects"),
+    code_version="2",
     tables={"samples.parquet": SAMPLE_SCHEMA},
     columns_from={"chip_plan": ["chip_id"]},
     config=lambda settings, _: settings.plant.shards,
@@ -65,11 +67,11 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     group="model",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
-    code_version="2",
+    code_version="3",
     tables={"manifest.parquet": MANIFEST_SCHEMA},
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],
-        "captions": ["title", "title_multi_objects"],
+        "captions": list(STYLES),
         "clip_scores": ["score", "scorer"],
     },
     unique="chip_id",

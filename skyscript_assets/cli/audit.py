@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import click
 from rich.markup import escape
@@ -13,17 +12,16 @@ from rich.table import Table
 from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.shared import console, every_output
 from skyscript_assets.lib.captions.audit import Captioned, judged, read_verdicts, write_audit
-from skyscript_assets.lib.settings.base import CaptionStyle
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.partitions import partitions_of
 
-_STYLES = click.Choice(get_args(CaptionStyle))
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("number", metavar="N", type=click.IntRange(min=1), default=100)
 @click.option("--seed", default=0, show_default=True, help="Another seed draws another sample.")
-@click.option("--style", "styles", multiple=True, type=_STYLES, help="Only this style; may be repeated.")
+@click.option("--style", "styles", multiple=True, type=click.Choice(STYLES), help="Only this style; may be repeated.")
 @click.option("--synthetic", is_flag=True, help="Also draw chips of synthetic imagery, which prove nothing.")
 @click.option("--out", type=_FILE, default="audit.html", show_default=True, help="The page.")
 @click.option(
@@ -34,7 +32,7 @@ def audit(
     number: int,
     *,
     seed: int,
-    styles: tuple[CaptionStyle, ...],
+    styles: tuple[str, ...],
     synthetic: bool,
     out: Path,
     verdicts: tuple[Path, ...],
@@ -72,5 +70,5 @@ def audit(
         for pair in partitions_of(stages[0].scheme, outputs.settings)
         if all(outputs.head(stage.key(outputs.settings, pair)) is not None for stage in stages)
     ]
-    drawn = write_audit(made, number, seed, styles or get_args(CaptionStyle), out, synthetic=synthetic)
+    drawn = write_audit(made, number, seed, styles or STYLES, out, synthetic=synthetic)
     console.print(f"{drawn} captions of {len(made)} partitions on {escape(str(out))}: open it in a browser")

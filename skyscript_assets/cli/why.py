@@ -18,6 +18,7 @@ from skyscript_assets.assets.chips import plan_materials
 from skyscript_assets.cli.shared import console, every_output
 from skyscript_assets.cli.status import plain_table, standing
 from skyscript_assets.lib.pairs.trace import Made, Materials, trace
+from skyscript_assets.lib.settings.base import SENTENCES, STYLES
 from skyscript_assets.partitions import partitions_of
 from skyscript_assets.provenance import Run
 
@@ -32,6 +33,7 @@ _OF_CHIP = (
     ("", "sharpness {image[sharpness]:.4g}, contrast {image[contrast]:.3g}, cloud {image[cloud_share]:.0%}"),
     ("title", "{captions[title]}"),
     ("multi", "{captions[title_multi_objects]}"),
+    *((style, f"{{captions[{style}]}}") for style in SENTENCES),
     ("score", "{score[score]:.4f} by {score[scorer]}"),
     ("manifest", "eligible: {manifest[eligible]}"),
     ("", "{manifest[dropped_because]:s}"),
@@ -102,6 +104,13 @@ def _lines(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             with contextlib.suppress(TypeError):  # of None
                 yield what, line.format(**chip)
         for proof in chip["captions"]["trace"] if chip["captions"] else ():
-            yield "because", "{key}={value}: {phrase} ({role})".format(**proof)
+            # What a shorter style says, the longest says too.
+            if proof["style"] not in STYLES[2:-1]:
+                told = {
+                    **proof,
+                    "of": ", ".join(proof["object_ids"]),
+                    "role": f"{proof['role']} {proof['fact']}".strip(),
+                }
+                yield "because", "{of} {key}={value}: {phrase} ({role})".format(**told)
     if one["not_current"]:
         yield "but", ", ".join(f"{asset} is {state}" for asset, state in one["not_current"].items())

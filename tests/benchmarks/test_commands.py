@@ -115,6 +115,16 @@ def test_chip_bytes(run: Callable[..., str], textured, write_raster, tmp_path: P
     assert median[2] == image[2]
 
 
+def test_captions(run: Callable[..., str], extract: Path) -> None:
+    sizes = ("--quota", 2, "--objects", 1000, "--chips", 40, "--runs", 1, "--memory", 100, 400)
+    told = list(rows(run("captions", extract, *sizes)))
+    rates, variety, overlays, memory = told[:3], told[4:9], told[10:13], told[14:]
+    assert [row[2] for row in rates] == ["2", "4", "4"]
+    assert int(variety[0][2]) <= int(variety[1][2]) <= int(variety[0][1])
+    assert overlays[0][3] == "1.00 times"
+    assert [int(row[0]) for row in memory] == sorted(int(row[0]) for row in memory)
+
+
 def test_chip_plan(run: Callable[..., str], extract: Path) -> None:
     drawn, everything = rows(run("chip_plan", extract, "--quota", 2))
     assert drawn[0] == everything[0] == "2,636"

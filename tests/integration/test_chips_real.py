@@ -118,7 +118,9 @@ def test_chips_of_kampala_make_a_contact_sheet(shared_data: Path, workshop: Work
     folder = shared_data / "pairs/kampala_oam"
     scene = workshop.index((folder / "oam_kampala_z20.tif").resolve(), 0.15)
     workshop.cut(windows_around(scene, buildings_inside(folder / "labels_osm_buildings.geojson", scene)))
-    captions = {row["chip_id"]: "building, surrounded by building; road of residential" for row in workshop.plan}
+    captions = {
+        row["chip_id"]: ("building, surrounded by road of residential", [(0, 0, 9, 9)]) for row in workshop.plan
+    }
     write_sheets(workshop.folder / "chips", workshop.folder / "plan")
     with Image.open(workshop.folder / "chips/accepted.jpg") as image:
         assert min(image.size) > 1000

@@ -20,15 +20,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.files import inside
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.settings.base import CaptionStyle
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import read_member
 
 FAULTS = (
@@ -36,6 +35,17 @@ FAULTS = (
     *("wrong count, size or place", "unreadable", "the image cannot be judged"),
 )
 """Kinds of faults that a reader chooses from."""
+
+AUDIT_FILE = "audit.parquet"
+AUDIT_SCHEMA = pa.schema(
+    [
+        ("style", pa.string()),
+        *fields(pa.int64(), "captions", "right", "standing"),
+        *fields(pa.float64(), "share", "low", "high", "kappa"),
+        ("faults", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+"""Columns of `audit.parquet`: see `judged`; `standing` are the captions judged that are written just so today."""
 
 VERDICT_COLUMNS = ("reader", "chip_id", "style", "caption", "right", "fault")
 Z_95 = 1.959964
@@ -62,7 +72,7 @@ class Verdict(NamedTuple):
 
 
 def write_audit(
-    partitions: Iterable[Captioned], n: int, seed: int, styles: Sequence[CaptionStyle], out: Path, *, synthetic: bool
+    partitions: Iterable[Captioned], n: int, seed: int, styles: Sequence[str], out: Path, *, synthetic: bool
 ) -> int:
     """Draw captions and write the page on which they are judged.
 
@@ -103,8 +113,8 @@ def write_audit(
 
 
 def _candidates(
-    partitions: Iterable[Captioned], n: int, seed: int, styles: Sequence[CaptionStyle], *, synthetic: bool
-) -> Iterable[tuple[float, Captioned, str, CaptionStyle]]:
+    partitions: Iterable[Captioned], n: int, seed: int, styles: Sequence[str], *, synthetic: bool
+) -> Iterable[tuple[float, Captioned, str, str]]:
     """The `n` first captions of each partition and style by hash: more of one are never drawn."""
     for folders in partitions:
         chips = read_table(folders.chips / CHIPS_FILE, CHIP_SCHEMA, ("chip_id", "synthetic")).to_pylist()
@@ -126,12 +136,13 @@ def _rows(folders: Captioned, wanted: set[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _item(row: Mapping[str, Any], folders: Captioned, style: CaptionStyle) -> dict[str, Any]:
+def _item(row: Mapping[str, Any], folders: Captioned, style: str) -> dict[str, Any]:
     """What the page shows of one caption."""
     image = read_member(inside(folders.chips, row["shard"]), row["offset"], row["length"])
-    around = row["surrounding"] if style == "title_multi_objects" else []
+    named = {i for one in row["trace"] if one["style"] == style for i in one["object_ids"]}
+    around = [one for one in row["regions"] if one["object_id"] in named and not one["focus"]]
     facts = {"tags": ", ".join(map("=".join, row["center_tags"])), "GSD": f"{row['gsd_m']:.3g} m"}
-    facts |= {one["object_id"]: ", ".join(map("=".join, one["tags"])) for one in around}
+    facts |= {one["object_id"]: one["phrase"] for one in around}
     return {
         **{name: row[name] for name in ("chip_id", "width", "height")},
         "style": style,
@@ -195,6 +206,34 @@ def _figures(style: str, items: Sequence[Mapping[str, Verdict]]) -> dict[str, An
         kappa = round(float(cohen_kappa_score(*zip(*both, strict=True))), 3)
     counts = {"captions": len(items), "right": right, "share": right / len(items), "low": low, "high": high}
     return {"style": style, **counts, "kappa": kappa, "faults": dict(faults.most_common())}
+
+
+def write_verdicts(paths: Iterable[Path], captions: Iterable[Path], out: Path) -> dict[str, int]:
+    """Write `audit.parquet`: what readers say of each style, and how many of the captions that they judged still stand.
+
+    Args:
+        paths: Files of verdicts.
+        captions: Folders of captions.
+        out: Existing folder.
+
+    Returns:
+        Verdicts and captions judged.
+
+    Raises:
+        CorruptInputError: a file holds no verdicts.
+        UpstreamMissingError: a table of captions is missing.
+    """
+    verdicts = [one for path in paths for one in read_verdicts(path)]
+    asked = {(one.chip_id, one.style, one.caption) for one in verdicts}
+    chips = pa.array(sorted({chip_id for chip_id, _, _ in asked}), pa.string())
+    standing = Counter[str]()
+    for folder in captions if asked else ():
+        table = read_table(folder / CAPTIONS_FILE, columns=["chip_id", *STYLES])
+        for row in table.filter(pc.is_in(table["chip_id"], value_set=chips)).to_pylist():
+            standing.update(style for style in STYLES if (row["chip_id"], style, row[style]) in asked)
+    rows = [{**one, "standing": standing[one["style"]]} for one in judged(verdicts)]
+    write_table(out / AUDIT_FILE, rows_to_table(rows, AUDIT_SCHEMA))
+    return {"verdicts": len(verdicts), "captions": len(asked), "standing": standing.total()}
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

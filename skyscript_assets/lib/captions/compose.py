@@ -1,19 +1,19 @@
-"""What is said of a chip, and the styles of captions that say it, in the wording of SkyScript (arXiv 2312.12856).
+"""What is said of a chip, and the two styles of captions that say it in the wording of SkyScript (arXiv 2312.12856).
 
 `title` lists the focus object's phrases: "landuse of quarry, resource of bauxite". `title_multi_objects` makes a clause
 of them, "landuse of quarry with resource of bauxite", and adds what lies around: ", surrounded by natural tree; road of
-footway". A style is an entry of `STYLES` and a name in `settings.base.CaptionStyle`; all tables have a column of each.
+footway".
 
-The words of a tag belong to `phrases`, which objects lie around a chip to `surroundings`.
+The words of a tag belong to `phrases`, which objects lie around a chip to `surroundings`, other styles to `sentences`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from skyscript_assets.lib.captions.phrases import Phrase, clause
-from skyscript_assets.lib.settings.base import CaptionStyle
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def multi_object(said: Composition) -> str:
     return f"{clause(said.focus)}, surrounded by {around}" if around else clause(said.focus)
 
 
-STYLES: Mapping[CaptionStyle, Callable[[Composition], str]] = {
+WORDINGS: Mapping[str, Callable[[Composition], str]] = {
     "title": single_object,
     "title_multi_objects": multi_object,
 }
-"""How each style writes what is said."""
+"""How each of the two writes what is said."""
 
 
 def compose(
@@ -68,7 +68,7 @@ def compose(
         return None
 
     def fits(longer: Composition) -> bool:
-        return all(len(style(longer)) <= max_length for style in STYLES.values())
+        return all(len(style(longer)) <= max_length for style in WORDINGS.values())
 
     kept = Composition(said[:1])
     for phrase in said[1:]:
@@ -86,8 +86,8 @@ def compose(
 
 
 def texts(said: Composition, max_length: int) -> dict[str, str]:
-    """The caption of each style; only a main phrase that is too long by itself is cut."""
-    return {name: style(said)[:max_length].rstrip() for name, style in STYLES.items()}
+    """The caption of both; only a main phrase that is too long by itself is cut."""
+    return {name: style(said)[:max_length].rstrip() for name, style in WORDINGS.items()}
 
 
 def statements(said: Composition, object_ids: Sequence[str], max_length: int) -> list[dict[str, str | bool]]:
@@ -111,8 +111,28 @@ def statements(said: Composition, object_ids: Sequence[str], max_length: int) ->
     return found
 
 
-def trace(said: Composition) -> list[dict[str, str]]:
-    """Which tag put which words into a caption, and in which role: main, attribute or surrounding."""
-    rows = [(phrase, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]
-    rows += [(phrase, "surrounding") for phrases in said.around for phrase in phrases]
-    return [{"key": p.key, "value": p.value, "phrase": p.text, "role": role} for p, role in rows]
+def trace(said: Composition, object_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Which tag of which object put which words into a caption, and in which role: main, attribute or surrounding.
+
+    The phrases of `title` are in both captions, those of the surroundings in `title_multi_objects` alone.
+
+    Args:
+        said: What is said.
+        object_ids: The focus object and those around it, in the order of `said`.
+    """
+    focus, *others = object_ids
+    rows = [("title", focus, phrase, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]
+    for other, phrases in zip(others, said.around, strict=True):
+        rows += [("title_multi_objects", other, phrase, "surrounding") for phrase in phrases]
+    return [
+        {
+            "style": style,
+            "role": role,
+            "phrase": p.text,
+            "key": p.key,
+            "value": p.value,
+            "fact": "",
+            "object_ids": [own],
+        }
+        for style, own, p, role in rows
+    ]

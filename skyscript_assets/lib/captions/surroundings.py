@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from pyproj import Transformer
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.captions.overlay import MIN_OVERLAP_PX, Overlay
 from skyscript_assets.lib.captions.phrases import is_among, may_be_said
-from skyscript_assets.lib.chips.plan import PIXEL_DECIMALS
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown, told
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.meaning import MAIN_KEYS
-from skyscript_assets.lib.osm.sight import entries, out_of_sight
-from skyscript_assets.lib.registration.shift import NO_SHIFT, move
+from skyscript_assets.lib.osm.sight import entries, layers, out_of_sight
 from skyscript_assets.lib.tables import read_geometry, read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 
@@ -33,18 +31,6 @@ _NATURAL = (
     "wood water scrub heath grassland wetland sand beach bare_rock scree shingle glacier mud tundra moor fell rock"
 )
 _LANDUSE = "forest farmland grass meadow orchard vineyard reservoir basin salt_pond"
-
-MIN_OVERLAP_PX = 8.0
-"""Least longer side of the overlap of a surrounding object with the chip, pixels; points count always."""
-
-LINE_WIDTH_PX = 4.0
-"""Width that a line is given when objects are ranked by the share of the chip they take, pixels."""
-
-POINT_AREA_PX = 64.0
-"""Area that a point is given in that ranking, square pixels."""
-
-SLIVER = 0.1
-"""Share of its own extent and of the chip's below which a piece of an object that is no texture does not tell it."""
 
 GROUND_SHARE = 0.9
 """Share of the chip from which areas of one kind are its ground: the rest is a rim in which no shape can be told."""
@@ -63,14 +49,15 @@ class Objects:
     """The objects that have a tag that may be said, and all focus objects, in the order of `objects.parquet`.
 
     Focus objects that cannot be seen from above have no tags. `rows` leads from an id to its place in the arrays;
-    `geometry` is in degrees; `dimension` is 0 for points, 1 for lines, 2 for areas; `longer_side_m` that of the box,
-    metres; `pairs` are the tags that may be said at some GSD.
+    `geometry` is in degrees; `dimension` is 0 for points, 1 for lines, 2 for areas; `layer` is OSM's; `longer_side_m`
+    is that of the box, metres; `pairs` are the tags that may be said at some GSD.
     """
 
     ids: list[str]
     rows: Mapping[str, int]
     geometry: npt.NDArray[np.object_]
     dimension: IntArray
+    layer: IntArray
     longer_side_m: FloatArray
     pairs: TagPairs
 
@@ -97,13 +84,14 @@ class Near(NamedTuple):
     """The objects of one tag set around a chip, shown by the largest of them.
 
     `row` is its row, `box` the box (x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `tags` is
-    the number of the set that is said of it, and `is_ground` whether it fills the chip.
+    the number of the set that is said of it, `is_ground` whether it fills the chip, `overlap` its place in the overlay.
     """
 
     row: int
     box: list[int]
     tags: int
     is_ground: bool
+    overlap: int
 
 
 def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
@@ -164,6 +152,7 @@ def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequ
         rows={object_id: row for row, object_id in enumerate(ids)},
         geometry=geometry,
         dimension=shapely.get_dimensions(geometry).astype(np.int64),
+        layer=layers(table["tags"].combine_chunks())[kept],
         longer_side_m=longer_sides_m(table["bbox"])[kept],
         pairs=TagPairs(place[pairs.objects], pairs.tags),
     )
@@ -212,100 +201,37 @@ def _joined(tags: Iterable[tuple[str, str]]) -> TagSet:
     return tuple((key, ";".join(listed)) for key, listed in values.items())
 
 
-def surroundings(chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, limit: int) -> list[list[Near]]:
+def surroundings(over: Overlay, objects: Objects, seen: Visible, limit: int) -> list[list[Near]]:
     """What lies around each chip's focus object, the most prominent tag set first, at most `limit` sets a chip.
 
     A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
     out, and ground that is no texture.
 
     Args:
-        chips: Rows of a plan, of one CRS and moved alike against OSM.
+        over: The chips' overlay with the objects.
         objects: The objects of the region, the focus objects among them.
         seen: What can be seen of them at the GSD of these chips.
         limit: Sets of a chip at most.
     """
-    focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
-    numbers, found, boxes, taken = _overlay(chips, objects, seen, seen.near_set_of[focus])
-    sets = seen.near_set_of[found]
+    n = len(over.sizes)
+    near_sets = seen.near_set_of[over.row]
+    others = np.flatnonzero((np.arange(len(near_sets)) >= n) & (near_sets != near_sets[:n][over.chip]))
+    numbers, found, taken, sets = over.chip[others], over.row[others], over.taken[others], near_sets[others]
     # The largest object of each tag set around each chip, by chip and falling share.
     by_size = np.lexsort((found, -taken))
     pairs = np.column_stack([numbers, sets])[by_size]
     _, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(group.ravel(), weights=taken[by_size], minlength=len(first))
     largest = by_size[first]
-    whole = np.array([chip["width"] * chip["height"] for chip in chips], dtype=np.float64)[numbers[largest]]
+    whole = over.sizes.prod(axis=1)[numbers[largest]]
     is_ground = (objects.dimension[found[largest]] == 2) & (total >= GROUND_SHARE * whole)
     said = np.where(is_ground, seen.ground_set_of[found[largest]], sets[largest])
     order = np.lexsort((sets[largest], -total, numbers[largest]))
     ranked = largest[order]
-    answer: list[list[Near]] = [[] for _ in chips]
-    columns = (numbers[ranked], found[ranked], boxes[ranked], said[order], is_ground[order])
+    answer: list[list[Near]] = [[] for _ in range(n)]
+    columns = (numbers[ranked], found[ranked], over.box[others[ranked]], said[order], is_ground[order], others[ranked])
     for number, *near in zip(*(column.tolist() for column in columns), strict=True):
         one = Near(*near)
         if one.tags and len(answer[number]) < limit:
             answer[number].append(one)
     return answer
-
-
-def _overlay(
-    chips: Sequence[Mapping[str, Any]], objects: Objects, seen: Visible, own_sets: IntArray
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """Where candidates lie in chips and can be seen; tag sets equal to the chip's own are left out.
-
-    Returns:
-        Number of the chip, row of the object, box in chip pixels, and square pixels taken, of each overlap.
-    """
-    transforms = np.array([chip["transform"] for chip in chips])
-    sizes = np.array([(chip["width"], chip["height"]) for chip in chips])
-    corner, step = transforms[:, [2, 5]], transforms[:, [0, 4]]
-    opposite = corner + sizes * step
-    frames = np.concatenate([np.minimum(corner, opposite), np.maximum(corner, opposite)], axis=1)
-    to_crs = Transformer.from_crs(4326, chips[0]["crs"], always_xy=True)
-    shift = tuple(chips[0]["osm_shift_m"] or NO_SHIFT)
-    back = (-shift[0], -shift[1])
-    lon, lat = to_crs.transform(frames[:, [0, 2, 2, 0]], frames[:, [1, 1, 3, 3]], direction="INVERSE")
-    # Beyond 180 degrees where the region's objects are, which lies across them.
-    west, _, east, _ = shapely.bounds(objects.geometry[[objects.rows[chip["object_id"]] for chip in chips]]).T
-    lon += 360.0 * np.rint(((west + east)[:, None] / 2 - lon) / 360.0)
-    outlines = shapely.transform(shapely.polygons(np.stack([lon, lat], axis=-1)), lambda p: move(p, back))
-    near, which = seen.tree.query(outlines, predicate="intersects")
-    found = seen.candidates[which]
-    other = seen.near_set_of[found] != own_sets[near]
-    near, found = near[other], found[other]
-
-    used, place = np.unique(found, return_inverse=True)
-    projected = shapely.transform(
-        objects.geometry[used], lambda p: np.column_stack(to_crs.transform(*move(p, shift).T))
-    )
-    pieces = _clip(projected[place], frames[near])
-    bounds = shapely.bounds(pieces).reshape(-1, 4)
-    # Rows grow southward: a piece's north-western corner is its first pixel.
-    boxes = np.round((bounds[:, [0, 3, 2, 1]] - np.tile(corner[near], 2)) / np.tile(step[near], 2), PIXEL_DECIMALS)
-    dimension, pixel = objects.dimension[found], step[near, 0]
-    taken = np.select(
-        [dimension == 2, dimension == 1],
-        [shapely.area(pieces) / pixel**2, shapely.length(pieces) / pixel * LINE_WIDTH_PX],
-        POINT_AREA_PX,
-    )
-    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-    extent, own = (np.where(dimension == 2, shapely.area(g), shapely.length(g)) for g in (pieces, projected[place]))
-    chip = np.where(dimension == 2, sizes[near].prod(axis=1) * pixel**2, sizes[near].max(axis=1) * pixel)
-    sliver = (extent < SLIVER * np.minimum(own, chip)) & (dimension > 0) & (seen.ground_set_of[found] == 0)
-    shown = np.isfinite(boxes).all(axis=1) & ((dimension == 0) | (longer >= MIN_OVERLAP_PX)) & ~sliver
-    boxes, size = boxes[shown], sizes[near[shown]]
-    first = np.clip(np.floor(boxes[:, :2]), 0, size - 1)
-    last = np.clip(np.ceil(boxes[:, 2:]), first + 1, size)
-    return near[shown], found[shown], np.concatenate([first, last], axis=1).astype(np.int64), taken[shown]
-
-
-def _clip(geometry: npt.NDArray[np.object_], frames: FloatArray) -> npt.NDArray[np.object_]:
-    """Each geometry's piece in its frame (xmin, ymin, xmax, ymax), None where it leaves the CRS's domain."""
-    bounds = shapely.bounds(geometry).reshape(-1, 4)
-    finite = np.isfinite(bounds).all(axis=1)
-    inside = ((bounds[:, :2] >= frames[:, :2]) & (bounds[:, 2:] <= frames[:, 2:])).all(axis=1)
-    pieces = geometry.copy()
-    pieces[~finite] = None
-    across = np.flatnonzero(finite & ~inside)
-    # One call for each: shapely's clip takes one frame at a time and is still four times as fast as its intersection.
-    pieces[across] = [shapely.clip_by_rect(geometry[i], *frames[i].tolist()) for i in across]
-    return pieces

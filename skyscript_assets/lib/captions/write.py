@@ -6,18 +6,25 @@ focus object to `surroundings`.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
 
-from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
-from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, phrases
+from skyscript_assets.lib.captions.compose import compose, statements, texts, trace
+from skyscript_assets.lib.captions.facts import Fact, Named, facts, named
+from skyscript_assets.lib.captions.grammar import packaged_grammar
+from skyscript_assets.lib.captions.overlay import Overlay, overlay
+from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, clause, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
+from skyscript_assets.lib.captions.sentences import sentences
 from skyscript_assets.lib.captions.surroundings import (
     Near,
     Objects,
@@ -27,23 +34,41 @@ from skyscript_assets.lib.captions.surroundings import (
     visible,
     with_keys,
 )
+from skyscript_assets.lib.captions.verify import unproven
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
-from skyscript_assets.lib.chips.sampling import read_snapshot
-from skyscript_assets.lib.chips.spread import collisions
+from skyscript_assets.lib.chips.sampling import Snapshot, read_snapshot
+from skyscript_assets.lib.chips.spread import collisions, effective_number
+from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import NO_SHIFT
-from skyscript_assets.lib.settings.base import read_yaml
+from skyscript_assets.lib.settings.base import SENTENCES, STYLES, read_yaml
 from skyscript_assets.lib.settings.plant import CaptionSettings
-from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_batches, read_table, rows_to_table
 from skyscript_assets.lib.tags.features import base_counts
 
 CAPTIONS_FILE = "captions.parquet"
 
-_SURROUNDING = pa.struct([("object_id", pa.string()), ("tags", TAGS_TYPE), ("box", pa.list_(pa.int32()))])
+_BOX = pa.list_(pa.int32())
+_SURROUNDING = pa.struct([("object_id", pa.string()), ("tags", TAGS_TYPE), ("box", _BOX)])
 _STATEMENT = pa.struct(
     [("object_id", pa.string()), ("focus", pa.bool_()), *fields(pa.string(), "clause", "main", "kind", "key", "value")]
 )
-_TRACE = pa.struct(fields(pa.string(), "key", "value", "phrase", "role"))
+_TRACE = pa.struct(
+    [
+        *fields(pa.string(), "style", "role", "phrase", "key", "value", "fact"),
+        ("object_ids", pa.list_(pa.string())),
+    ]
+)
+_REGION = pa.struct(
+    [
+        ("object_id", pa.string()),
+        ("focus", pa.bool_()),
+        ("phrase", pa.string()),
+        ("box", _BOX),
+        ("geometry", pa.binary()),
+    ]
+)
 CAPTION_SCHEMA = pa.schema(
     [
         ("chip_id", pa.string()),
@@ -52,13 +77,16 @@ CAPTION_SCHEMA = pa.schema(
         ("surrounding", pa.list_(_SURROUNDING)),
         ("statements", pa.list_(_STATEMENT)),
         ("trace", pa.list_(_TRACE)),
+        ("regions", pa.list_(_REGION)),
     ]
 )
 """Columns of `captions.parquet`: a caption of each style, and what it is made of.
 
-`surrounding` holds the objects that are named, each with its visible tags (values of one key joined by `;`) and the box
-(x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `statements` is what `compose.statements` says
-of the focus object and of each of these; `trace` tells which tag put which words into a caption.
+`surrounding` holds the objects that `title_multi_objects` names, each with its visible tags (values of one key joined
+by `;`) and the box (x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `statements` is what
+`compose.statements` says of the focus object and of each of these. `trace` has a row for each phrase of each style: the
+objects and the tag that it is of, its role (of sentences, the slot), and what was counted or measured for it. `regions`
+are the objects that any style is about: what is said of them, box, and geometry as WKB, clipped, in chip pixels.
 """
 
 CANDIDATES = 4
@@ -70,6 +98,12 @@ TRAINING_BATCH = 512
 BATCH = 512
 """Chips overlaid at a time: bounds the memory."""
 
+ROWS = 8_192
+"""Rows in memory at a time, and in a row group."""
+
+VERIFIED = 100
+"""Chips of a partition whose sentences are proved once more, from objects and window alone."""
+
 
 @dataclass(frozen=True)
 class CaptionSummary:
@@ -79,7 +113,10 @@ class CaptionSummary:
         without_caption: Chips whose focus object has no tag that may be said at the chip's GSD.
         with_surrounding: Captions that name at least one surrounding object.
         longest: Characters of the longest caption.
+        effective: How many equally frequent captions would be as varied, by style: the exponential of the entropy.
         collisions: How many others of a batch of 512 carry a sample's caption on average, by style.
+        verified: Chips whose sentences were proved once more by `verify`.
+        unproven: What it refused, by chip.
     """
 
     chips: int
@@ -88,7 +125,35 @@ class CaptionSummary:
     with_surrounding: int
     distinct: dict[str, int]
     longest: int
+    effective: dict[str, float]
     collisions: dict[str, float]
+    verified: int
+    unproven: dict[str, list[str]]
+
+
+class _Level(NamedTuple):
+    """What can be seen and said at one GSD, by number of the set of tags."""
+
+    seen: Visible
+    said: list[list[Phrase]]
+    names: Named
+
+
+@dataclass
+class _Tally:
+    """What is counted of captions while they are written; of each text its hash alone is kept."""
+
+    with_surrounding: int = 0
+    longest: int = 0
+    verified: int = 0
+    unproven: dict[str, list[str]] = field(default_factory=dict)
+    hashes: dict[str, array[int]] = field(default_factory=lambda: {style: array("q") for style in STYLES})
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.with_surrounding += bool(row["surrounding"])
+        for style, found in self.hashes.items():
+            self.longest = max(self.longest, len(row[style]))
+            found.append(hash(row[style]))
 
 
 def write_captions(
@@ -121,49 +186,172 @@ def write_captions(
         CorruptInputError: an input is broken, or the plan names objects that the extract does not have.
         SettingsError: the rules are wrong.
     """
-    rules = read_yaml(rules_path, CaptionRules)
-    status = read_table(chips_folder / "chips.parquet", columns=["chip_id", "status"])
-    accepted = status.filter(pc.equal(status["status"], "ok"))["chip_id"].combine_chunks()
-    plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA)
-    chips = plan.filter(pc.is_in(plan["chip_id"], value_set=accepted)).to_pylist()
-    snapshot = read_snapshot(snapshot_folder)
-    lets = (*rules.paper_keys, *rules.let_through) if captions.policy == "paper" else ()
-    if lets:
-        snapshot = with_keys(snapshot, objects_path, lets)
-    objects = read_objects(objects_path, snapshot, {chip["object_id"] for chip in chips}, lets)
-    frequency = base_counts() if captions.order == "frequency" else None
-
-    rows: dict[int, dict[str, Any]] = {}
-    done = 0
-    # Of the tags that can be seen at one GSD those of a coarser one are a subset: equal numbers are equal tags.
-    for alike in _grouped(
-        range(len(chips)), lambda i: (int(snapshot.visible(chips[i]["gsd_m"]).sum()), chips[i]["crs"])
+    writer = _Writer(plan_folder, chips_folder, objects_path, snapshot_folder, rules_path, captions)
+    tally, done = _Tally(), 0
+    with (
+        replacing(out / CAPTIONS_FILE) as temporary,
+        pq.ParquetWriter(temporary, CAPTION_SCHEMA, compression="zstd") as table,
     ):
-        seen = visible(objects, snapshot, min(chips[i]["gsd_m"] for i in alike), paper=captions.policy == "paper")
-        said = [phrases(dict(tags), rules, frequency, captions.policy) for tags in seen.sets]
-        for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
-            for start in range(0, len(moved), BATCH):
-                batch = moved[start : start + BATCH]
-                limit = captions.max_surrounding * CANDIDATES
-                around = surroundings([chips[i] for i in batch], objects, seen, limit)
-                for i, near in zip(batch, around, strict=True):
-                    row = _row(chips[i], near, objects, seen, said, captions)
-                    if row is not None:
-                        rows[i] = row
-                done += len(batch)
-                progress(done, len(chips), "chips")
-    written = [rows[i] for i in sorted(rows)]
-    write_table(out / CAPTIONS_FILE, rows_to_table(written, CAPTION_SCHEMA))
-    texts_of = {style: Counter(row[style] for row in written) for style in STYLES}
+        for chips in writer.chips():
+            rows: dict[int, dict[str, Any]] = {}
+            for i, row in writer.rows(chips, tally):
+                done += 1
+                if row is not None:
+                    rows[i] = row
+                if done % BATCH == 0 or done == writer.accepted:
+                    progress(done, writer.accepted, "chips")
+            written = [rows[i] for i in sorted(rows)]
+            for row in written:
+                tally.add(row)
+            table.write_table(rows_to_table(written, CAPTION_SCHEMA))
+    counts = {style: np.unique(np.array(found), return_counts=True)[1] for style, found in tally.hashes.items()}
+    n = len(tally.hashes["title"])
     return CaptionSummary(
-        chips=len(chips),
-        captions=len(written),
-        without_caption=len(chips) - len(written),
-        with_surrounding=sum(bool(row["surrounding"]) for row in written),
-        distinct={style: len(found) for style, found in texts_of.items()},
-        longest=max((len(text) for found in texts_of.values() for text in found), default=0),
-        collisions={style: collisions(found.values(), TRAINING_BATCH) for style, found in texts_of.items()},
+        chips=writer.accepted,
+        captions=n,
+        without_caption=writer.accepted - n,
+        with_surrounding=tally.with_surrounding,
+        distinct={style: len(found) for style, found in counts.items()},
+        longest=tally.longest,
+        effective={style: effective_number(found.tolist()) for style, found in counts.items()},
+        collisions={style: collisions(found.tolist(), TRAINING_BATCH) for style, found in counts.items()},
+        verified=tally.verified,
+        unproven=dict(sorted(tally.unproven.items())),
     )
+
+
+class _Writer:
+    """What captions of one region and source are made from, read once."""
+
+    def __init__(
+        self,
+        plan_folder: Path,
+        chips_folder: Path,
+        objects_path: Path,
+        snapshot_folder: Path,
+        rules_path: Path,
+        captions: CaptionSettings,
+    ) -> None:
+        self._captions, self._grammar = captions, packaged_grammar()
+        self._rules = read_yaml(rules_path, CaptionRules)
+        self._frequency = base_counts() if captions.order == "frequency" else None
+        status = read_table(chips_folder / "chips.parquet", columns=["chip_id", "status"])
+        self._accepted = status.filter(pc.equal(status["status"], "ok"))["chip_id"].combine_chunks()
+        self._plan = plan_folder / PLAN_FILE
+        plan = read_table(self._plan, PLAN_SCHEMA, ["chip_id", "object_id", "gsd_m"])
+        plan = plan.filter(pc.is_in(plan["chip_id"], value_set=self._accepted))
+        self.accepted = plan.num_rows
+        by_hash = sorted(plan["chip_id"].to_pylist(), key=lambda chip_id: unit_hash("verify", chip_id))
+        self._verified = set(by_hash[:VERIFIED])
+        snapshot = read_snapshot(snapshot_folder)
+        self._paper = captions.policy == "paper"
+        lets = (*self._rules.paper_keys, *self._rules.let_through) if self._paper else ()
+        self._snapshot: Snapshot = with_keys(snapshot, objects_path, lets) if lets else snapshot
+        self._objects: Objects = read_objects(objects_path, self._snapshot, set(plan["object_id"].to_pylist()), lets)
+        # Of the tags that can be seen at one GSD those of a coarser one are a subset: equal numbers are equal tags.
+        gsds = pc.unique(plan["gsd_m"]).to_pylist()
+        self._tags_at = {gsd_m: int(self._snapshot.visible(gsd_m).sum()) for gsd_m in gsds}
+        self._finest = {n: min(gsd_m for gsd_m in gsds if self._tags_at[gsd_m] == n) for n in self._tags_at.values()}
+        self._levels: dict[int, _Level] = {}
+
+    def chips(self) -> Iterator[list[dict[str, Any]]]:
+        """The accepted chips, in the order of the plan, some at a time."""
+        for batch in read_batches(self._plan, PLAN_SCHEMA, ROWS):
+            yield batch.filter(pc.is_in(batch["chip_id"], value_set=self._accepted)).to_pylist()
+
+    def rows(self, chips: Sequence[Mapping[str, Any]], tally: _Tally) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """The row of each chip, by its number, None where its focus object has nothing to say; in any order."""
+        for alike in _grouped(range(len(chips)), lambda i: (self._tags_at[chips[i]["gsd_m"]], chips[i]["crs"])):
+            level = self._level(self._tags_at[chips[alike[0]]["gsd_m"]])
+            for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
+                for start in range(0, len(moved), BATCH):
+                    numbers = moved[start : start + BATCH]
+                    for i, row in zip(numbers, self._batch([chips[i] for i in numbers], level), strict=True):
+                        if row is not None and chips[i]["chip_id"] in self._verified:
+                            tally.verified += 1
+                            if wrong := unproven(row, chips[i], self._objects, level.seen, level.names, self._grammar):
+                                tally.unproven[chips[i]["chip_id"]] = wrong
+                        yield i, row
+
+    def _level(self, tags: int) -> _Level:
+        if tags not in self._levels:
+            seen = visible(self._objects, self._snapshot, self._finest[tags], paper=self._paper)
+            said = [phrases(dict(own), self._rules, self._frequency, self._captions.policy) for own in seen.sets]
+            self._levels[tags] = _Level(seen, said, named(seen.sets, said, self._grammar))
+        return self._levels[tags]
+
+    def _batch(self, chips: Sequence[Mapping[str, Any]], level: _Level) -> Iterator[dict[str, Any] | None]:
+        objects, seen = self._objects, level.seen
+        focus = np.array([objects.rows[chip["object_id"]] for chip in chips], dtype=np.int64)
+        over = overlay(chips, focus, objects.geometry, seen.candidates, seen.tree, seen.ground_set_of > 0)
+        around = surroundings(over, objects, seen, self._captions.max_surrounding * CANDIDATES)
+        true = facts(chips, over, objects, seen, level.names, self._grammar)
+        shapes = shapely.to_wkb(over.piece)
+        order = np.argsort(over.chip, kind="stable")
+        bounds = np.searchsorted(over.chip[order], np.arange(len(chips) + 1)).tolist()
+        for i, chip in enumerate(chips):
+            overlaps = order[bounds[i] : bounds[i + 1]].tolist()
+            yield self._row(chip, around[i], true[i], over, shapes, overlaps, level)
+
+    def _row(
+        self,
+        chip: Mapping[str, Any],
+        near: Sequence[Near],
+        true: Sequence[Fact],
+        over: Overlay,
+        shapes: Sequence[bytes],
+        overlaps: Sequence[int],
+        level: _Level,
+    ) -> dict[str, Any] | None:
+        """One row of `captions.parquet`; `overlaps` are the chip's, that of its focus object first, `shapes` of all."""
+        objects, (seen, said, names), most = self._objects, level, self._captions.max_length
+        focus = seen.set_of[over.row[overlaps[0]]]
+        around = [as_neighbour(said[one.tags]) for one in near]
+        composed = compose(said[focus], around, self._captions.max_surrounding, most)
+        if composed is None:
+            return None
+        others = [near[i] for i in composed.named]
+        surrounding = [
+            {"object_id": objects.ids[one.row], "tags": seen.sets[one.tags], "box": one.box} for one in others
+        ]
+        ids = [chip["object_id"], *(one["object_id"] for one in surrounding)]
+        written = {style: sentences(style, true, most) for style in SENTENCES}
+        told = {i for _, used in written.values() for fact in used for i in fact.object_ids}
+        in_view = {objects.ids[over.row[j]]: j for j in overlaps}
+        clauses = dict(zip(ids, map(clause, (composed.focus, *composed.around)), strict=True))
+        return {
+            "chip_id": chip["chip_id"],
+            **texts(composed, most),
+            **{style: text for style, (text, _) in written.items()},
+            "center_tags": seen.sets[focus],
+            "surrounding": surrounding,
+            "statements": statements(composed, ids, most),
+            "trace": [*trace(composed, ids), *_traced(written, names.attributes[focus])],
+            "regions": [
+                {
+                    "object_id": object_id,
+                    "focus": object_id == chip["object_id"],
+                    "phrase": clauses.get(object_id)
+                    or clause(as_neighbour(said[seen.near_set_of[over.row[in_view[object_id]]]])),
+                    "box": over.box[in_view[object_id]].tolist(),
+                    "geometry": shapes[in_view[object_id]],
+                }
+                for object_id in (*ids, *sorted(told - set(ids)))
+            ],
+        }
+
+
+def _traced(
+    written: Mapping[str, tuple[str, Sequence[Fact]]], attributes: Sequence[tuple[tuple[str, str], str]]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the trace for captions in sentences: a row for each fact, and for each attribute of the thing."""
+    for style, (_, used) in written.items():
+        for fact in used:
+            row = {**fact._asdict(), "style": style, "role": fact.slot, "object_ids": list(fact.object_ids)}
+            del row["slot"]
+            yield row
+            for (key, value), words in attributes if fact.slot == "thing" else ():
+                yield {**row, "role": "attribute", "phrase": words, "key": key, "value": value}
 
 
 def _grouped(rows: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:
@@ -172,32 +360,3 @@ def _grouped(rows: Iterable[int], key: Callable[[int], Hashable]) -> list[list[i
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())
-
-
-def _row(
-    chip: Mapping[str, Any],
-    near: Sequence[Near],
-    objects: Objects,
-    seen: Visible,
-    said: Sequence[Sequence[Phrase]],
-    captions: CaptionSettings,
-) -> dict[str, Any] | None:
-    """One row of `captions.parquet`, None where the focus object has nothing to say; `said` is by tag set."""
-    focus = seen.set_of[objects.rows[chip["object_id"]]]
-    around = [as_neighbour(said[one.tags]) for one in near]
-    composed = compose(said[focus], around, captions.max_surrounding, captions.max_length)
-    if composed is None:
-        return None
-    surrounding = [
-        {"object_id": objects.ids[one.row], "tags": seen.sets[one.tags], "box": one.box}
-        for one in (near[i] for i in composed.named)
-    ]
-    ids = [chip["object_id"], *(one["object_id"] for one in surrounding)]
-    return {
-        "chip_id": chip["chip_id"],
-        **texts(composed, captions.max_length),
-        "center_tags": seen.sets[focus],
-        "surrounding": surrounding,
-        "statements": statements(composed, ids, captions.max_length),
-        "trace": trace(composed),
-    }

@@ -25,18 +25,20 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
 Rows = Sequence[Mapping[str, Any]]
+Captions = Mapping[str, tuple[str, Sequence[Sequence[int]]]]
+"""By chip id what is said of it, and the boxes of what that is about besides its object, in chip pixels."""
 
 GROUND, INK, FAINT, TILE = (255, 255, 255), (28, 32, 38), (112, 119, 130), (238, 240, 243)
 """Colours of the paper, the captions, the small print and the ground behind a chip that is not square."""
 
-FOCUS, HALO = (255, 214, 10), (0, 0, 0)
-"""Colours of the focus box and of the line around it that keeps it visible on any ground."""
+FOCUS, NEAR, HALO = (255, 214, 10), (76, 201, 240), (0, 0, 0)
+"""Colours of the focus box, of others, and of the line around the first that keeps it visible on any ground."""
 
 GAP_PX = 14
 """Space around chips, pixels."""
 
-CAPTION_LINES = 4
-"""Most lines of a caption; the rest of it is cut off."""
+STRATUM_LINES, CAPTION_LINES = 4, 9
+"""Most lines of a stratum or reason, and of a caption; the rest of it is cut off."""
 
 SHEETS = ("accepted.jpg", "rejected.jpg")
 """Contact sheets beside the chips, written by `write_sheets`."""
@@ -75,7 +77,7 @@ def sheet_preview(
     chips_folder: Path,
     plan_folder: Path,
     limit_bytes: int,
-    captions: Mapping[str, str] | None = None,
+    captions: Captions | None = None,
     *,
     rejected: bool = False,
 ) -> bytes:
@@ -87,7 +89,7 @@ def sheet_preview(
         chips_folder: `image_chips` of a region and source.
         plan_folder: `chip_plan` of the same.
         limit_bytes: Longest preview.
-        captions: Caption by chip id, below each chip; chips without one are left out. None: the stratum is shown.
+        captions: What stands below each chip and which boxes are drawn; chips without are left out. None: the stratum.
         rejected: Whether the rejected chips are shown, not the accepted ones.
     """
     chips = _read(chips_folder, plan_folder)
@@ -118,7 +120,7 @@ def _read(chips_folder: Path, plan_folder: Path) -> Rows:
         raise CorruptInputError(f"{chips_folder / CHIPS_FILE}: chip {error} is not in the plan; cut again") from error
 
 
-def _accepted(chips: Rows, limit: int, captions: Mapping[str, str] | None = None) -> Rows:
+def _accepted(chips: Rows, limit: int, captions: Captions | None = None) -> Rows:
     shown = [chip for chip in chips if chip["status"] == "ok" and (captions is None or chip["chip_id"] in captions)]
     return _in_turn(shown, "stratum")[:limit]
 
@@ -150,13 +152,14 @@ def _in_turn(chips: Rows, group: str) -> Rows:
 
 
 def _draw(
-    chips_folder: Path, rows: Rows, columns: int, cell: int, captions: Mapping[str, str] | None = None, note: str = ""
+    chips_folder: Path, rows: Rows, columns: int, cell: int, captions: Captions | None = None, note: str = ""
 ) -> Image.Image:
     """A sheet of cells of some pixels, so many in a row; where it shows nothing, its note is its title."""
     size = max(9, cell // 17)
     large, middle, small = _font(size * 3 // 2), _font(size), _font(size - 1)
     line, width = _line_height(middle), GAP_PX + columns * (cell + GAP_PX)
-    row_height = cell + (CAPTION_LINES + 1) * line + 2 * GAP_PX
+    most = STRATUM_LINES if captions is None else CAPTION_LINES
+    row_height = cell + (most + 1) * line + 2 * GAP_PX
     header = _header(rows, note) if rows else [note or "No chips"]
     fonts = [large, *[small] * len(header)]
     inner = width - 2 * GAP_PX
@@ -170,10 +173,11 @@ def _draw(
         y += _line_height(font)
     for index, row in enumerate(rows):
         x, y = GAP_PX + index % columns * (cell + GAP_PX), top + index // columns * row_height
-        _draw_chip(sheet, pen, (x, y), chips_folder, row, cell)
-        caption = row["reason"] or row["stratum"] or "" if captions is None else captions[row["chip_id"]]
+        stratum = row["reason"] or row["stratum"] or ""
+        caption, boxes = (stratum, ()) if captions is None else captions[row["chip_id"]]
+        _draw_chip(sheet, pen, (x, y), chips_folder, row, cell, boxes)
         y += cell + GAP_PX // 2
-        for text in _wrap(caption, middle, cell, CAPTION_LINES):
+        for text in _wrap(caption, middle, cell, most):
             pen.text((x, y), text, fill=INK, font=middle)
             y += line
         about = f"{row['width']} × {row['height']} px · {row['gsd_m']:.3g} m · {row['split']}"
@@ -196,8 +200,9 @@ def _draw_chip(
     chips_folder: Path,
     row: Mapping[str, Any],
     cell: int,
+    boxes: Sequence[Sequence[int]],
 ) -> None:
-    """Fit a chip into its cell, keeping its shape, and mark the corners of its focus box."""
+    """Fit a chip into its cell, keeping its shape, outline boxes and mark the corners of its focus box."""
     data = read_member(inside(chips_folder, row["shard"]), row["offset"], row["length"])
     try:
         chip = Image.fromarray(simplejpeg.decode_jpeg(data, colorspace="RGB"))
@@ -211,6 +216,9 @@ def _draw_chip(
     x, y = place[0] + (cell - size[0]) // 2, place[1] + (cell - size[1]) // 2
     pen.rectangle((place[0], place[1], place[0] + cell - 1, place[1] + cell - 1), fill=TILE)
     sheet.paste(chip.resize(size, resampling), (x, y))
+    for box in boxes:
+        x0, y0, x1, y1 = (value * scale for value in box)
+        pen.rectangle((x + x0, y + y0, x + max(x0, x1 - 1), y + max(y0, y1 - 1)), outline=NEAR)
     # Only the corners of the focus box are drawn, so that what is inside stays visible.
     x0, y0, x1, y1 = (value * scale for value in row["focus_box"])
     left, top, right, bottom = x + x0, y + y0, x + x1 - 1, y + y1 - 1

@@ -53,15 +53,24 @@ UNTOLD: tuple[Untold, ...] = (
     # Where a vehicle stops is a point on its way; a platform or a transformer that is a point is a pole at most.
     Untold("", "public_transport", "^stop_position$"),
     Untold("(public_transport|highway|railway)=platform$|power=transformer$", kinds="n"),
+    # A point tells nothing of what covers ground, nor where it does.
+    Untold("amenity=(school|hospital|college|university|kindergarten|monastery|prison)$|healthcare=|place=", kinds="n"),
+    Untold("(landuse|tourism)=(?!artwork$)|highway=motorway_junction$|leisure=(marina|park|sports_centre)$", kinds="n"),
     # Walls without a roof are no church any more.
     Untold(_WHOLE, "historic", "^ruins$"),
     Untold(_WHOLE, "ruins", "^(?!no$)"),
     # Sand for horses, tartan for runners: no road.
     Untold("highway=", "sport", "(horse|dog|camel)_racing"),
     Untold("highway=", "leisure", "^track$"),
+    Untold("leisure=track$", "sport", "(long_jump|shot_put|javelin|discus)"),
     # Over rock and scree there is no trodden line.
     Untold("highway=(path|footway)", "sac_scale", "alpine_hiking$"),
     Untold("highway=(path|footway)", "trail_visibility", "^(bad|horrible|no)$"),
+    # A slope is an area; a line of it is a way down, over whatever is there in summer.
+    Untold("piste:type=|sport=skiing|leisure=track", "piste:type", kinds="w"),
+    # A table, and a door.
+    Untold("leisure=pitch$", "sport", "^(table_tennis|chess|billiards)$"),
+    Untold("building=", "building", "^entrance$"),
     # Cabinets.
     Untold("power=(sub_?station|station)$", below_m=10.0),
 )

@@ -1,4 +1,4 @@
-"""Which objects of a region no picture from above shows: what `meaning` hides, points in buildings, ways in woods."""
+"""Which objects of a region no picture from above shows: what `meaning` hides, what lies in buildings and woods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, OPEN_BUILDINGS, is_hidden
+from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, OPEN_BUILDINGS, is_hidden, layer_of
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
 
 SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
@@ -33,8 +33,8 @@ _NARROW = (
 )
 """Lines that crowns of trees close over."""
 
-UNDER_TREES = 0.5
-"""Share of a narrow line's length within woods from which it is out of sight."""
+UNDER_COVER = 0.5
+"""Share of a narrow line's length within woods and buildings from which it is out of sight."""
 
 
 def out_of_sight(path: Path) -> BoolArray:
@@ -70,10 +70,19 @@ def out_of_sight(path: Path) -> BoolArray:
         boxes.append(np.column_stack(list(sides)))
     found, extents = np.concatenate(hidden), np.concatenate(boxes)
     inside, ways = np.flatnonzero(np.concatenate(points)), np.flatnonzero(np.concatenate(narrow))
-    found[inside] = _inside(
-        path, np.flatnonzero(np.concatenate(buildings)), extents, shapely.points(extents[inside, :2])
-    )
-    found[ways] = _under_trees(path, np.flatnonzero(np.concatenate(woods)), ways, extents)
+    roofs, trees = np.concatenate(buildings), np.concatenate(woods)
+    found[inside] = _inside(path, np.flatnonzero(roofs), extents, shapely.points(extents[inside, :2]))
+    found[ways] = _covered(path, np.flatnonzero(roofs | trees), ways, extents)
+    return found
+
+
+def layers(tags: pa.MapArray) -> IntArray:
+    """OSM's layer of each object (`meaning.layer_of`), from its tags."""
+    keys, values, owner = entries(tags)
+    suspect = pc.or_(_among(keys, ("layer", "bridge")), _among(values, ("bridge",)))
+    some = np.flatnonzero(_owners(owner, suspect, len(tags)))
+    found = np.zeros(len(tags), dtype=np.int64)
+    found[some] = [layer_of(dict(one)) for one in tags.take(some).to_pylist()]
     return found
 
 
@@ -108,15 +117,15 @@ def _inside(path: Path, areas: IntArray, boxes: FloatArray, places: npt.NDArray[
     return within
 
 
-def _under_trees(path: Path, woods: IntArray, ways: IntArray, boxes: FloatArray) -> BoolArray:
-    """Which lines lie within woods for `UNDER_TREES` of their length or more; both are rows of the table."""
+def _covered(path: Path, covers: IntArray, ways: IntArray, boxes: FloatArray) -> BoolArray:
+    """Which lines lie below roofs and trees for `UNDER_COVER` of their length or more; both are rows of the table."""
     under = np.zeros(len(ways), dtype=np.bool_)
-    near = np.unique(shapely.STRtree(shapely.box(*boxes[ways].T)).query(shapely.box(*boxes[woods].T))[1])
+    near = np.unique(shapely.STRtree(shapely.box(*boxes[ways].T)).query(shapely.box(*boxes[covers].T))[1])
     if len(near):
         ends, of = shapely.get_coordinates(read_geometry(path, ways[near]), return_index=True)
         steps, middles = np.diff(ends, axis=0), (ends[1:] + ends[:-1]) / 2
         # Degrees of longitude are shorter than those of latitude, and a step between two lines has no length.
         length = np.hypot(steps[:, 0] * np.cos(np.radians(middles[:, 1])), steps[:, 1]) * (of[1:] == of[:-1])
-        hidden = length * _inside(path, woods, boxes, shapely.points(middles))
-        under[near] = np.bincount(of[1:], hidden - UNDER_TREES * length, len(near)) >= 0.0
+        hidden = length * _inside(path, covers, boxes, shapely.points(middles))
+        under[near] = np.bincount(of[1:], hidden - UNDER_COVER * length, len(near)) >= 0.0
     return under

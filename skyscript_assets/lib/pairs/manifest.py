@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError
@@ -25,6 +24,7 @@ from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.tables import write_table
 
 MANIFEST_SCHEMA = pa.schema(

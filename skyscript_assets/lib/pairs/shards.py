@@ -17,13 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import inside, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import rows_to_table, write_table

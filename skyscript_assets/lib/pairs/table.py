@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.captions.compose import STYLES
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.tables import read_table
 
 PLAN_COLUMNS = (

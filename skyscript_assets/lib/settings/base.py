@@ -39,8 +39,20 @@ Colour = tuple[Level, Level, Level]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Month = Annotated[int, Field(ge=1, le=12)]
-CaptionStyle = Literal["title", "title_multi_objects"]
-"""Names of caption styles, which are columns of tables; `lib.captions.compose.STYLES` says how each is written."""
+_STYLES_FILE = Path(__file__).resolve().parents[2] / "settings" / "caption_styles.yaml"
+SENTENCES: Mapping[str, tuple[str, ...]] = yaml.safe_load(_STYLES_FILE.read_text(encoding="utf-8"))
+"""Styles in sentences, and the templates of each; `lib.captions.sentences` fills them."""
+STYLES = ("title", "title_multi_objects", *SENTENCES)
+"""Names of caption styles, which are columns of tables: the paper's two (`lib.captions.compose`), and sentences."""
+
+
+def _is_style(name: str) -> str:
+    if name not in STYLES:
+        raise ValueError(f"styles of captions are {', '.join(STYLES)}")
+    return name
+
+
+CaptionStyle = Annotated[str, AfterValidator(_is_style)]
 CaptionPolicy = Literal["ours", "paper"]
 """Which tags captions may say: those that we let through, or those of SkyScript's authors too."""
 CAPTION_PREFIX = "a satellite image of "

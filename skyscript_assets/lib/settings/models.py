@@ -107,7 +107,7 @@ class AlignRecipe(Model):
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
     shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
-    column: Literal[CaptionStyle, "both", "statements"] = Field(
+    column: Literal["both", "statements"] | CaptionStyle = Field(
         "title",
         description="Caption that is trained on; `both` draws `title` or `title_multi_objects` each time, `statements` "
         "one thing that is stated of the chip, and every chip of which it is true counts as its match.",

@@ -151,6 +151,9 @@ class CaptionSettings(Model):
     )
     max_surrounding: int = Field(4, ge=0, description="Distinct surrounding objects named in a multi-object caption.")
     max_length: int = Field(300, ge=40, description="Longest caption, characters.")
+    verdicts: Annotated[tuple[str, ...], UNSEEN] = Field(
+        (), description="What readers judged by `skyscript audit`: its CSV files."
+    )
 
 
 class ScoreSettings(CaptionText):

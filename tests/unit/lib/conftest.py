@@ -16,6 +16,7 @@ import pytest
 import simplejpeg
 
 from skyscript_assets.lib.pairs.features import write_chip_features
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
@@ -131,7 +132,7 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
     chips = {"chip_id": town.chip_ids, "status": status, "shard": ["part-00000.tar"] * count}
     write_table(town.chips / "chips.parquet", pa.table(chips | {"offset": offsets, "length": lengths}))
     write_table(town.plan / "plan.parquet", pa.table({"chip_id": town.chip_ids, "focus_box": boxes}))
-    captions = {"chip_id": town.chip_ids, "title": town.titles, "title_multi_objects": town.titles}
+    captions = {"chip_id": town.chip_ids, **dict.fromkeys(STYLES, town.titles)}
     write_table(town.captions / "captions.parquet", pa.table(captions))
     manifest = {
         **captions,

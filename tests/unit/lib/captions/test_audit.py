@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from skyscript_assets.cli import main
 from skyscript_assets.lib.captions.audit import (
+    AUDIT_FILE,
+    AUDIT_SCHEMA,
     FAULTS,
     VERDICT_COLUMNS,
     Captioned,
@@ -20,12 +22,14 @@ from skyscript_assets.lib.captions.audit import (
     read_verdicts,
     wilson,
     write_audit,
+    write_verdicts,
 )
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
-from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.settings.base import SENTENCES
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
 
 HOSTILE = '</script><script>alert("1")</script> $items & "quotes"'
@@ -58,7 +62,20 @@ def partition(folder: Path, name: str, n: int, *, synthetic: bool = False) -> Ca
                 "title": HOSTILE if number == 0 else f"building {number}",
                 "title_multi_objects": f"building {number}, surrounded by natural tree",
                 "center_tags": [("building", "yes")],
-                "surrounding": [{"object_id": "n1", "tags": [("natural", "tree")], "box": [1, 2, 3, 4]}],
+                "trace": [
+                    {"style": style, "object_ids": ids}
+                    for style, ids in (
+                        ("title", ["a1"]),
+                        ("title_multi_objects", ["n1"]),
+                        ("natural_long", ["n1", "n2"]),
+                    )
+                ],
+                "regions": [
+                    {"object_id": "a1", "focus": True, "phrase": "building", "box": [10, 20, 30, 40]},
+                    {"object_id": "n1", "focus": False, "phrase": "natural tree", "box": [1, 2, 3, 4]},
+                    {"object_id": "n2", "focus": False, "phrase": "natural tree", "box": [5, 6, 7, 8]},
+                ],
+                **dict.fromkeys(SENTENCES, f"A building {number}."),
             }
         )
     for file, rows, schema in (
@@ -193,3 +210,21 @@ def test_other_files_are_refused_with_the_line(tmp_path: Path, text: str, told: 
         read_verdicts(path)
     with pytest.raises(CorruptInputError, match="cannot be read"):
         read_verdicts(tmp_path / "none.csv")
+
+
+def test_verdicts_become_a_table_that_knows_which_captions_still_stand(tmp_path: Path) -> None:
+    made = partition(tmp_path, "a", 3)
+    rows = [
+        ("ann", f"a_{i}", "title_multi_objects", f"building {i}, surrounded by natural tree", i < 2) for i in range(3)
+    ]
+    rows += [("ben", *row[1:]) for row in rows[:1]] + [("ann", "a_1", "title", "said before", True)]
+    lines = [",".join(VERDICT_COLUMNS), *(f'{a},{b},{c},"{d}",{int(e)},' for a, b, c, d, e in rows)]
+    (tmp_path / "ann.csv").write_text("\n".join(lines), encoding="utf-8")
+    counts = write_verdicts([tmp_path / "ann.csv"], [made.captions], tmp_path)
+    assert counts == {"verdicts": 5, "captions": 4, "standing": 3}
+    title, several = read_table(tmp_path / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
+    assert (title["style"], title["right"], title["standing"]) == ("title", 1, 0)
+    assert (several["captions"], several["right"], several["standing"]) == (3, 2, 3)
+    assert several["faults"] == [("not told", 1)]
+    assert write_verdicts([], [tmp_path / "nowhere"], tmp_path) == {"verdicts": 0, "captions": 0, "standing": 0}
+    assert read_table(tmp_path / AUDIT_FILE, AUDIT_SCHEMA).num_rows == 0

@@ -2,15 +2,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 import skyscript_assets
-from skyscript_assets.lib.captions.compose import STYLES, compose, statements, texts, trace
+from skyscript_assets.lib.captions.compose import WORDINGS, compose, statements, texts, trace
 from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, clause, is_among, may_be_said, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
-from skyscript_assets.lib.settings.base import CaptionPolicy, CaptionStyle, read_yaml
+from skyscript_assets.lib.settings.base import SENTENCES, STYLES, CaptionPolicy, read_yaml
 from skyscript_assets.lib.tags.features import base_counts
 
 RULES = read_yaml(Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml", CaptionRules)
@@ -67,7 +67,7 @@ class Written:
 
     title: str
     title_multi_objects: str
-    trace: list[dict[str, str]]
+    trace: list[dict[str, Any]]
     statements: list[dict[str, str | bool]]
     named: tuple[int, ...]
 
@@ -86,7 +86,10 @@ def written(
         return None
     ids = ["focus", *(f"n{i}" for i in said.named)]
     return Written(
-        **texts(said, max_length), trace=trace(said), statements=statements(said, ids, max_length), named=said.named
+        **texts(said, max_length),
+        trace=trace(said, ids),
+        statements=statements(said, ids, max_length),
+        named=said.named,
     )
 
 
@@ -102,7 +105,7 @@ def stated(said: Written) -> list[tuple[str, ...]]:
 
 
 def test_every_style_of_the_settings_can_be_written() -> None:
-    assert set(STYLES) == set(get_args(CaptionStyle))
+    assert {*WORDINGS, *SENTENCES} == set(STYLES)
 
 
 @pytest.mark.parametrize(("tags", "surrounding", "title", "multi"), PAPER)
@@ -305,11 +308,13 @@ def test_what_would_make_a_caption_too_long_is_left_out_whole() -> None:
 
 def test_the_trace_tells_where_each_phrase_comes_from() -> None:
     pair = captions({"landuse": "farmland", "crop": "cotton"}, {"power": "line", "location": "overhead"})
-    assert [tuple(row.values()) for row in pair.trace] == [
-        ("landuse", "farmland", "landuse of farmland", "main"),
-        ("crop", "cotton", "crop of cotton", "attribute"),
-        ("power", "line", "power line", "surrounding"),
-        ("location", "overhead", "location of overhead", "surrounding"),
+    told = ("style", "object_ids", "key", "value", "phrase", "role")
+    focus, other = "title", "title_multi_objects"
+    assert [tuple(row[name] for name in told) for row in pair.trace] == [
+        (focus, ["focus"], "landuse", "farmland", "landuse of farmland", "main"),
+        (focus, ["focus"], "crop", "cotton", "crop of cotton", "attribute"),
+        (other, ["n0"], "power", "line", "power line", "surrounding"),
+        (other, ["n0"], "location", "overhead", "location of overhead", "surrounding"),
     ]
 
 

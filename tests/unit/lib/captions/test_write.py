@@ -1,118 +1,16 @@
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import shapely
 from pyproj import Transformer
 
-import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
-from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.captions.write import CaptionSummary, write_captions
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import CaptionSettings
-from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
 from skyscript_assets.lib.tags.features import base_counts
-
-RULES = Path(skyscript_assets.__file__).parent / "settings" / "caption_rules.yaml"
-OBJECTS = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("geometry", pa.binary()), ("bbox", BBOX_TYPE)])
-DEFAULTS = CaptionSettings()
-LEFT, TOP = 400_000.0, 5_200_000.0
-VISIBLE = {
-    ("building", "yes"): 10.0,
-    ("building", "house"): 0.5,
-    ("place", "island"): 30.0,
-    ("aeroway", "aerodrome"): 30.0,
-    ("leisure", "nature_reserve"): 30.0,
-    ("natural", "wood"): 30.0,
-    ("leaf_type", "broadleaved"): 30.0,
-    ("roof:shape", "flat"): 1.0,
-    ("highway", "path"): 1.0,
-    ("landuse", "forest"): 30.0,
-    ("landuse", "meadow"): 30.0,
-    ("man_made", "pier"): 10.0,
-    ("name", "Villa Rosa"): 30.0,
-    ("natural", "coastline"): 30.0,
-    ("piste:type", "downhill"): 10.0,
-    ("power", "minor_line"): 1.0,
-    ("power", "plant"): 30.0,
-    ("natural", "tree"): 0.6,
-    ("religion", "hindu"): 30.0,
-    ("sport", "soccer"): 1.0,
-    ("sport", "tennis"): 10.0,
-    ("surface", "gravel"): 0.6,
-}
-
-
-def ground(geometry: shapely.Geometry, gsd_m: float = 0.5, crs: str = "EPSG:32632") -> shapely.Geometry:
-    """From pixels of the grid of a GSD to degrees."""
-    back = Transformer.from_crs(crs, 4326, always_xy=True)
-    return shapely.transform(
-        geometry, lambda p: np.column_stack(back.transform(LEFT + p[:, 0] * gsd_m, TOP - p[:, 1] * gsd_m))
-    )
-
-
-@dataclass
-class World:
-    """A region's objects and a few chips of it, in a folder."""
-
-    folder: Path
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    chips: list[dict[str, Any]] = field(default_factory=list)
-    status: list[str] = field(default_factory=list)
-
-    def add(self, object_id: str, geometry: shapely.Geometry, **tags: str) -> None:
-        geometry = ground(geometry)
-        box = dict(zip(("xmin", "ymin", "xmax", "ymax"), shapely.bounds(geometry).tolist(), strict=True))
-        row = {"object_id": object_id, "tags": tags, "geometry": shapely.to_wkb(geometry), "bbox": box}
-        self.objects.append(row)
-
-    def chip(self, object_id: str, x: int = 0, y: int = 0, gsd_m: float = 0.5, status: str = "ok", **more: Any) -> None:
-        """A chip of 200 x 100 pixels."""
-        row: dict[str, Any] = dict.fromkeys(PLAN_SCHEMA.names)
-        row |= {
-            "chip_id": f"{object_id}_{x}_{y}_{gsd_m:g}",
-            "object_id": object_id,
-            "crs": "EPSG:32632",
-            "transform": [gsd_m, 0.0, LEFT + x * gsd_m, 0.0, -gsd_m, TOP - y * gsd_m],
-            "width": 200,
-            "height": 100,
-            "gsd_m": gsd_m,
-        }
-        self.chips.append({**row, **more})
-        self.status.append(status)
-
-    def write(self, settings: CaptionSettings = DEFAULTS, rules: Path = RULES, **more: Any) -> CaptionSummary:
-        here = self.folder
-        write_table(here / "objects.parquet", rows_to_table(self.objects, OBJECTS))
-        write_table(here / "plan.parquet", rows_to_table(self.chips, PLAN_SCHEMA))
-        ids = [chip["chip_id"] for chip in self.chips]
-        pq.write_table(
-            pa.table({"chip_id": pa.array(ids, pa.string()), "status": pa.array(self.status, pa.string())}),
-            here / "chips.parquet",
-        )
-        tags = [{"key": k, "value": v, "coarsest_gsd_m": gsd} for (k, v), gsd in VISIBLE.items()]
-        pq.write_table(pa.Table.from_pylist(tags), here / "tags.parquet")
-        counts = [{"key": "landuse", "value": "forest", "region": "r", "gsd_m": 0.5, "n_plannable": 1}]
-        pq.write_table(pa.Table.from_pylist(counts), here / "snapshot.parquet")
-        return write_captions(here, here, here / "objects.parquet", here, rules, settings, here, **more)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return read_table(self.folder / "captions.parquet", CAPTION_SCHEMA).to_pylist()
-
-    def only(self) -> dict[str, Any]:
-        (row,) = self.rows()
-        return row
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    made = World(tmp_path)
-    made.add("a1", shapely.box(80, 40, 120, 60), building="yes")
-    return made
+from tests.caption_world import RULES, World, ground
 
 
 def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -> None:
@@ -125,9 +23,12 @@ def test_both_captions_of_a_chip_are_written_with_what_they_name(world: World) -
         captions=1,
         without_caption=0,
         with_surrounding=1,
-        distinct={"title": 1, "title_multi_objects": 1},
-        longest=len("building, surrounded by landuse of forest; road of path; natural tree"),
-        collisions={"title": 0.0, "title_multi_objects": 0.0},
+        distinct=dict.fromkeys(STYLES, 1),
+        longest=max(len(world.only()[style]) for style in STYLES),
+        effective=dict.fromkeys(STYLES, 1.0),
+        collisions=dict.fromkeys(STYLES, 0.0),
+        verified=1,
+        unproven={},
     )
     row = world.only()
     assert row["title"] == "building"
@@ -261,7 +162,7 @@ def test_equal_objects_count_together_and_the_largest_stands_for_them(world: Wor
 def test_an_object_that_shows_too_little_of_itself_is_not_named(world: World) -> None:
     world.add("a2", shapely.box(-300, -300, 5, 5), landuse="forest")
     world.add("w3", shapely.LineString([(197, 0), (250, 0)]), highway="path")
-    world.add("a4", shapely.box(-300, -300, 9, 3), landuse="meadow")
+    world.add("a4", shapely.box(-300, -300, 9, 4), landuse="meadow")
     world.chip("a1")
     world.write()
     assert [near["object_id"] for near in world.only()["surrounding"]] == ["a4"]
@@ -390,9 +291,27 @@ def test_a_value_that_cannot_be_told_is_said_in_its_general_form(world: World) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("object_id", "tags"),
+    [
+        ("w2", {"piste:type": "downhill", "sport": "tennis"}),
+        ("n2", {"leisure": "pitch", "sport": "table_tennis"}),
+        ("n2", {"building": "entrance"}),
+        ("n2", {"landuse": "meadow"}),
+    ],
+)
+def test_ways_down_tables_and_doors_are_not_told(world: World, object_id: str, tags: dict[str, str]) -> None:
+    shape = shapely.Point(30, 20) if object_id[0] == "n" else shapely.LineString([(0, 20), (200, 20)])
+    world.add(object_id, shape, **tags)
+    world.chip("a1")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building"
+    assert "also" not in world.only()["natural_long"]
+
+
 def test_a_sliver_of_a_thing_is_not_said_but_a_small_thing_and_a_texture_are(world: World) -> None:
     world.add("a2", shapely.box(-300, -300, 40, 30), aeroway="aerodrome")
-    world.add("w3", shapely.LineString([(-300, 0), (0, 10), (10, 0), (300, -300)]), **{"piste:type": "downhill"})
+    world.add("w3", shapely.LineString([(-300, 0), (0, 10), (10, 0), (300, -300)]), highway="residential")
     world.add("a4", shapely.box(150, 80, 165, 95), man_made="pier")
     world.add("a5", shapely.box(190, -300, 500, 300), landuse="forest")
     world.chip("a1")
@@ -402,9 +321,16 @@ def test_a_sliver_of_a_thing_is_not_said_but_a_small_thing_and_a_texture_are(wor
     world.status.clear()
     world.chip("a1", x=-60)
     world.write()
-    assert world.only()["title_multi_objects"] == (
-        "building, surrounded by airport of aerodrome; piste type is downhill"
-    )
+    assert world.only()["title_multi_objects"] == ("building, surrounded by airport of aerodrome; road of residential")
+
+
+def test_what_runs_along_the_rim_is_not_told(world: World) -> None:
+    world.add("w2", shapely.LineString([(-50, 1), (250, 2)]), highway="residential")
+    world.add("w3", shapely.LineString([(198, -50), (198, 150)]), highway="secondary")
+    world.chip("a1")
+    world.write()
+    assert world.only()["title_multi_objects"] == "building"
+    assert world.only()["natural_long"].endswith("in the center of the image.")
 
 
 def test_an_island_is_no_neighbour_of_what_is_on_it_though_a_shore_is(world: World) -> None:

@@ -38,7 +38,7 @@ ZOOM = 15
 GSD = 0.5
 LEFT, TOP = 400_000.0, 5_200_000.0
 TO_LONLAT = Transformer.from_crs("EPSG:32632", 4326, always_xy=True)
-EVERYTHING = {("building", "yes"): (1.0, 10), ("highway", "path"): (1.0, 10), ("natural", "tree"): (0.6, 10)}
+EVERYTHING = {("building", "yes"): (1.0, 10), ("highway", "track"): (1.0, 10), ("natural", "tree"): (0.6, 10)}
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 Shape = Callable[..., shapely.Geometry]
@@ -152,7 +152,7 @@ def inside_one_cell() -> tuple[float, float]:
 X, Y = inside_one_cell()
 HOUSE = ("a1", ground(shapely.box(X - 30, Y - 40, X + 30, Y + 40)), {"building": "yes"})
 TREE = ("n1", ground(shapely.Point(X, Y)), {"natural": "tree"})
-PATH = ("w1", ground(shapely.LineString([(X - 500, Y), (X - 5, Y + 3), (X + 500, Y)])), {"highway": "path"})
+PATH = ("w1", ground(shapely.LineString([(X - 500, Y), (X - 5, Y + 3), (X + 500, Y)])), {"highway": "track"})
 
 
 def many(count: int = 300) -> list[tuple[str, shapely.Geometry, dict[str, str]]]:
@@ -165,7 +165,7 @@ def many(count: int = 300) -> list[tuple[str, shapely.Geometry, dict[str, str]]]
         objects += [
             (f"a{i}", ground(house), {"building": "yes", "name": "x"}),
             (f"n{i}", ground(shapely.Point(x, y)), {"natural": "tree"}),
-            (f"w{i}", ground(road), {"highway": "path"}),
+            (f"w{i}", ground(road), {"highway": "track"}),
         ]
     return objects
 
@@ -243,7 +243,7 @@ def test_a_point_and_a_line_get_a_square_of_fixed_size_around_them(plan: Plan) -
 
 def test_a_line_is_shown_at_a_vertex_inside_the_region(plan: Plan) -> None:
     bbox = tuple(shapely.bounds(ground(shapely.box(X - 50, Y - 50, X + 50, Y + 50))).tolist())
-    plan.objects(PATH, ("w2", ground(shapely.LineString([(X - 90, Y), (X + 90, Y)])), {"highway": "path"}))
+    plan.objects(PATH, ("w2", ground(shapely.LineString([(X - 90, Y), (X + 90, Y)])), {"highway": "track"}))
     summary = plan.write(bbox=bbox)
     row = plan.only()
     left = (row["transform"][2] - LEFT) / GSD
@@ -297,11 +297,11 @@ def test_only_tags_that_can_be_seen_draw_an_object(plan: Plan, tmp_path: Path) -
     write_scenes(
         tmp_path, [replace(scene(), gsd_m=0.8, transform=(0.8, 0.0, LEFT, 0.0, -0.8, TOP), width=2500, height=2500)]
     )
-    plan.objects(TREE, HOUSE, ("n9", TREE[1], {"natural": "tree", "highway": "path"}))
+    plan.objects(TREE, HOUSE, ("n9", TREE[1], {"natural": "tree", "highway": "track"}))
     plan.write()
     assert [(row["object_id"], row["stratum"]) for row in plan.rows()] == [
         ("a1", "building=yes"),
-        ("n9", "highway=path"),
+        ("n9", "highway=track"),
     ]
 
 
@@ -316,7 +316,7 @@ def test_objects_too_small_or_too_large_for_a_chip_are_not_drawn(plan: Plan) -> 
     plan.objects(
         ("a1", ground(shapely.box(X, Y, X + 12, Y + 12)), {"building": "yes"}),
         ("a2", ground(shapely.box(X - 600, Y - 600, X + 600, Y + 600)), {"building": "yes"}),
-        ("w3", ground(shapely.LineString([(X, Y), (X + 9, Y)])), {"highway": "path"}),
+        ("w3", ground(shapely.LineString([(X, Y), (X + 9, Y)])), {"highway": "track"}),
     )
     assert plan.write().drawn == 0
 
@@ -741,7 +741,7 @@ def test_the_plan_is_drawn_as_a_small_picture(plan: Plan, tmp_path: Path) -> Non
 
 def test_the_tags_that_lack_most_chips_come_first(plan: Plan, tmp_path: Path) -> None:
     plan.objects(HOUSE, TREE, PATH)
-    plan.snapshot({("building", "yes"): (1.0, 5), ("highway", "path"): (1.0, 1), ("natural", "tree"): (0.6, 9)})
+    plan.snapshot({("building", "yes"): (1.0, 5), ("highway", "track"): (1.0, 1), ("natural", "tree"): (0.6, 9)})
     plan.write()
     short = short_tags(read_table(tmp_path / "report.parquet", REPORT_SCHEMA)).to_pylist()
     assert [(row["key"], row["lacking"]) for row in short] == [("natural", 8), ("building", 4)]
@@ -784,8 +784,8 @@ def test_what_cannot_be_seen_and_points_of_large_things_are_not_planned(plan: Pl
     house = shapely.box(1000, 1000, 1060, 1040)
     plan.objects(
         ("a1", ground(house), {"building": "yes"}),
-        ("n2", ground(shapely.Point(1030, 1020)), {"highway": "path"}),
-        ("w3", ground(shapely.LineString([(2000, 2000), (2100, 2000)])), {"highway": "path", "tunnel": "yes"}),
+        ("n2", ground(shapely.Point(1030, 1020)), {"highway": "track"}),
+        ("w3", ground(shapely.LineString([(2000, 2000), (2100, 2000)])), {"highway": "track", "tunnel": "yes"}),
         ("n4", ground(shapely.Point(2000, 1000)), {"natural": "tree"}),
     )
     plan.snapshot(EVERYTHING)

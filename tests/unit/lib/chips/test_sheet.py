@@ -79,8 +79,10 @@ def test_captions_choose_the_chips_and_stand_below_them(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = drawn_text(monkeypatch)
-    captions = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
-    assert sheet_preview(*folders, LIMIT, captions)
+    said = {"n1_S_20200601_00000001": "a house", "n4_S_20200601_00000004": "a tree", "n9_S_20200601_00000009": "no"}
+    captions = {chip_id: (text, [(5, 5, 20, 15)]) for chip_id, text in said.items()}
+    without = {chip_id: (text, []) for chip_id, text in said.items()}
+    assert sheet_preview(*folders, LIMIT, captions) != sheet_preview(*folders, LIMIT, without), "boxes are drawn"
     assert {"a house", "a tree", "here · S"} <= set(seen)
     assert not [text for text in seen if "=" in text or text == "no"], "n9 was rejected, all others have no caption"
     assert "Imagery: A surveyor (CC0-1.0) · Tags: © OpenStreetMap contributors (ODbL-1.0)" in seen

@@ -102,7 +102,7 @@ def test_points_inside_a_building_are_out_of_sight_but_not_those_on_its_roof(tmp
     assert out_of_sight(path).tolist() == [False, False, True, False, False, False, False, True]
 
 
-def test_narrow_ways_under_trees_are_out_of_sight(tmp_path: Path) -> None:
+def test_narrow_ways_under_trees_and_roofs_are_out_of_sight(tmp_path: Path) -> None:
     def way(*places: tuple[float, float]) -> shapely.LineString:
         return shapely.LineString(places)
 
@@ -116,8 +116,10 @@ def test_narrow_ways_under_trees_are_out_of_sight(tmp_path: Path) -> None:
         ("w6", way((0.5, 1), (1.5, 1)), {"highway": "track"}),
         ("w7", way((5, 1), (6, 1)), {"highway": "footway"}),
         ("a8", shapely.box(5, 0, 7, 2), {"landuse": "meadow"}),
+        ("a9", shapely.box(8, 0, 9, 1), {"building": "yes"}),
+        ("w10", way((8.1, 0.5), (8.9, 0.5)), {"highway": "steps"}),
     )
-    assert out_of_sight(path).tolist() == [False, False, True, False, True, False, False, False]
+    assert out_of_sight(path).tolist() == [False, False, True, False, True, False, False, False, False, True]
 
 
 def test_no_objects_are_none_out_of_sight(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.tables import rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard
 
@@ -85,10 +86,16 @@ def write_partition(tmp_path: Path) -> Callable[..., PartitionFolders]:
             for number, facts in enumerate(chips):
                 known = plan_row(number, facts) | chip_row(number, facts) | {"region": region, "source": source}
                 known |= {
+                    **dict.fromkeys(STYLES, f"Building number {number}."),
                     "title": f"building number {number}",
                     "title_multi_objects": f"building number {number}, road",
                 }
-                known |= {"center_tags": {"building": "yes", "name": "Ä"}, "surrounding": [], "trace": []}
+                known |= {
+                    "center_tags": {"building": "yes", "name": "Ä"},
+                    "surrounding": [],
+                    "trace": [],
+                    "regions": [],
+                }
                 known["statements"] = [{"object_id": f"a{number}", "focus": True, "clause": known["title"]}]
                 known |= {"column": "title", "score": number / 100, "scorer": "a scorer"} | facts
                 data = jpeg(facts.get("image", number))

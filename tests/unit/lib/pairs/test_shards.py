@@ -16,6 +16,7 @@ from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, Up
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.settings.base import SENTENCES
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import read_member
@@ -60,6 +61,7 @@ def test_a_pair_becomes_image_text_and_facts(tmp_path: Path, write_partition: Wr
         "focus_box": [10, 20, 60, 70],
         "title": "building number 0",
         "title_multi_objects": "building number 0, road",
+        **dict.fromkeys(SENTENCES, "Building number 0."),
         "center_tags": {"building": "yes", "name": "Ä"},
         "bbox": [0.0, 50.0, 0.5, 50.5],
         "osm": {

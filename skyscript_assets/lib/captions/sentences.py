@@ -1,0 +1,69 @@
+"""Captions in sentences: what is said of a chip by the templates of `settings/caption_styles.yaml`.
+
+What is true of a chip belongs to `facts`, what it is called to `grammar`, and whether a sentence is proved to `verify`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+
+from skyscript_assets.lib.captions.facts import Fact
+from skyscript_assets.lib.captions.grammar import listed
+from skyscript_assets.lib.settings.base import SENTENCES
+
+_GROUP = re.compile(r"\[(.*?)\]")
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def sentences(style: str, facts: Sequence[Fact], max_length: int) -> tuple[str, list[Fact]]:
+    """What a style says of a chip.
+
+    Args:
+        style: A style of `caption_styles.yaml`.
+        facts: What may be said, what matters most first; the first is said always.
+        max_length: Longest caption, characters: the last facts are left out until it fits.
+
+    Returns:
+        The caption, and the facts that it states.
+    """
+    kept = list(facts)
+    while True:
+        text, used = _written(SENTENCES[style], kept)
+        if len(text) <= max_length or len(kept) == 1:
+            return text, used
+        kept.pop()
+
+
+def _written(templates: Sequence[str], facts: Sequence[Fact]) -> tuple[str, list[Fact]]:
+    said: dict[str, list[str]] = {}
+    for fact in facts:
+        said.setdefault(fact.slot, []).append(fact.phrase)
+    phrases = {slot: listed(some) for slot, some in said.items()}
+    written, slots = [], set()
+    for template in templates:
+        text, named = _sentence(template, phrases)
+        if named:
+            written.append(text[:1].upper() + text[1:])
+            slots |= named
+    return " ".join(written), [fact for fact in facts if fact.slot in slots]
+
+
+@functools.cache
+def _parts(template: str) -> list[list[tuple[str, frozenset[str]]]]:
+    """The parts of a template in order: of each what may stand there, with its slots; of a group nothing may."""
+    parts = [[*part.split("|"), ""] if i % 2 else [part] for i, part in enumerate(_GROUP.split(template))]
+    return [[(each, frozenset(_SLOT.findall(each))) for each in options] for options in parts]
+
+
+def _sentence(template: str, phrases: Mapping[str, str]) -> tuple[str, set[str]]:
+    """One sentence and the slots that it fills, none where it cannot be said."""
+    text, filled = "", set[str]()
+    for options in _parts(template):
+        chosen = next((one for one in options if one[1] <= phrases.keys()), None)
+        if chosen is None:
+            return "", set()
+        text += chosen[0].format_map(phrases) if chosen[1] else chosen[0]
+        filled |= chosen[1]
+    return text, filled
