@@ -44,12 +44,13 @@ PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": No
 """Values of columns that checks look at; every other text is an id, unique over the plant."""
 
 COUNTS: dict[str, Any] = {
-    **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid"), 0),
+    **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "verified"), 0),
     **dict.fromkeys(("drawn", "planned"), 0),
     "rows": ROWS,
     "objects": ROWS,
     "shared_ground_examples": [],
     "invalid_reasons": {},
+    "unproven": {},
     "dropped": {},
 }
 """Counts that checks look at."""
@@ -81,7 +82,7 @@ def value(kind: pa.DataType, text: str) -> Any:
     if pa.types.is_struct(kind):
         return {field.name: value(field.type, text) for field in kind}
     if pa.types.is_map(kind):
-        return [("highway", "residential"), ("surface", "asphalt")]
+        return [(key, value(kind.item_type, of)) for key, of in (("highway", "residential"), ("surface", "asphalt"))]
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return [value(kind.value_type, text)] * (kind.list_size if pa.types.is_fixed_size_list(kind) else 2)
     when = dt.datetime(2019, 7, 2, tzinfo=dt.UTC)

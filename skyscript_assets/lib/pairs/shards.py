@@ -42,7 +42,7 @@ def write_caption_shards(
 ) -> dict[str, Any]:
     """Write `{train,val,test}/{number}.tar`, a `sizes.json` in each of these folders, and `samples.parquet`.
 
-    A sample is `{chip_id}.jpg`, `{chip_id}.txt` (prefix and caption) and `{chip_id}.json` (see `_facts`). Within a
+    A sample is `{chip_id}.jpg`, `{chip_id}.txt` (prefix and caption) and `{chip_id}.json` (see `facts_of`). Within a
     split, pairs are in the order of a hash, not of the ground, so that neighbours do not meet in a batch; shards
     of a split differ by one pair at most. A split without pairs has no folder.
 
@@ -75,7 +75,7 @@ def write_caption_shards(
             (out / split).mkdir(exist_ok=True)
             with TarShard(out / split / name) as shard:
                 for row in fill:
-                    entry = _add(shard, row, folders.chips, settings)
+                    entry = add_pair(shard, row, read_image(row, folders.chips), settings.prefix + row[settings.column])
                     place = {"chip_id": row["chip_id"], "split": split, "shard": f"{split}/{name}"}
                     samples.append(place | entry._asdict())
                     progress(len(samples), len(rows), "pairs")
@@ -107,20 +107,29 @@ def _fills(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
     return [rows[start:end] for start, end in pairwise(bounds)]
 
 
-def _add(shard: TarShard, row: Row, chips_folder: Path, settings: ShardSettings) -> TarEntry:
-    """Add a pair's three members; returns the place of the image."""
+def read_image(row: Row, chips_folder: Path) -> bytes:
+    """The JPEG of a pair.
+
+    Raises:
+        CorruptInputError: it differs from its digest.
+    """
     source = inside(chips_folder, row["shard"])
     image = read_member(source, row["offset"], row["length"])
     if hashlib.sha256(image).hexdigest() != row["sha256"]:
         raise CorruptInputError(f"{source}: the image of {row['chip_id']} is damaged; materialize image_chips again")
+    return image
+
+
+def add_pair(shard: TarShard, row: Row, image: bytes, text: str) -> TarEntry:
+    """Add a pair's three members; returns the place of the image."""
     entry = shard.add(f"{row['chip_id']}.jpg", image)
-    shard.add(f"{row['chip_id']}.txt", (settings.prefix + row[settings.column]).encode())
-    facts = json.dumps(_facts(row), ensure_ascii=False, separators=(",", ":"))
+    shard.add(f"{row['chip_id']}.txt", text.encode())
+    facts = json.dumps(facts_of(row), ensure_ascii=False, separators=(",", ":"))
     shard.add(f"{row['chip_id']}.json", facts.encode())
     return entry
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def facts_of(row: Row) -> dict[str, Any]:
     """What a sample says of itself: captions and tags, place, and where object, image and score come from."""
     version, time = row.get("version"), row.get("timestamp")
     same = ("chip_id", "region", "source", "split", "cell", "stratum", "gsd_m", "width", "height", "focus_box")

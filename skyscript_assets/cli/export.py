@@ -1,0 +1,82 @@
+"""`skyscript export`: pairs as a folder in a format of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.progress import Progress as ProgressBar
+
+from skyscript_assets.assets import STAGES
+from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.pairs.export import FORMATS, Selection
+from skyscript_assets.lib.pairs.export import export as write_export
+from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.partitions import partitions_of
+
+
+def _tag(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    for each in given:
+        if "=" not in each:
+            raise click.BadParameter(f"{each!r} is no KEY=VALUE")
+    return tuple((key, value) for key, _, value in (each.partition("=") for each in given))
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="webdataset", show_default=True)
+@click.option("--style", type=click.Choice(STYLES), default="title", show_default=True, help="Style of the caption.")
+@click.option("--prefix", default="", help='Put before it, such as "a satellite image of ".')
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Only the best share of each source by score.")
+@click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; may be repeated.")
+@click.option("--region", "regions", multiple=True, help="Only this region; may be repeated.")
+@click.option("--source", "sources", multiple=True, help="Only this source; may be repeated.")
+@click.option("--max-gsd", type=float, default=float("inf"), metavar="METRES", help="Only chips at least so fine.")
+@click.option("--tag", "tags", multiple=True, callback=_tag, metavar="KEY=VALUE", help="Only objects with such a tag.")
+def export(
+    out: Path,
+    form: str,
+    style: str,
+    prefix: str,
+    share: float,
+    splits: tuple[str, ...],
+    regions: tuple[str, ...],
+    sources: tuple[str, ...],
+    max_gsd: float,
+    tags: tuple[tuple[str, str], ...],
+) -> None:
+    """Write eligible pairs of the training manifest into the new folder OUT, with credits.json.
+
+    webdataset: shards for open_clip; skyscript: its CSVs; parquet, imagefolder: for Hugging Face datasets; llava,
+    coco-captions: for captioning; coco: boxes and polygons for detection and segmentation.
+    """
+    outputs = every_output()
+    manifest = STAGES["training_manifest"].key(outputs.settings, ())
+    if outputs.head(manifest) is None:
+        raise SkyScriptError("there is no training manifest yet: skyscript run training_manifest")
+    names = ("chip_plan", "image_chips", "captions", "clip_scores")
+    stages = [STAGES[name] for name in names]
+    partitions = {
+        (region, source): PartitionFolders(
+            *(outputs.store.folder(stage.key(outputs.settings, (region, source))) for stage in stages)
+        )
+        for region, source in partitions_of(stages[0].scheme, outputs.settings)
+        if all(outputs.head(stage.key(outputs.settings, (region, source))) is not None for stage in stages)
+    }
+    wanted = Selection(share, splits or SPLITS, regions, sources, max_gsd, tags, style, prefix)
+    with ProgressBar(console=console, transient=True) as bar:
+        task = bar.add_task("pairs", total=None)
+        counts = write_export(
+            form,
+            outputs.store.folder(manifest) / "manifest.parquet",
+            partitions,
+            wanted,
+            out,
+            lambda done, total, _: bar.update(task, completed=done, total=total),
+        )
+    told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    console.print(f"{told} pairs as {form} in {escape(str(out))}; whose they are stands in credits.json")

@@ -1,0 +1,326 @@
+"""A selection of pairs as a folder in a format of others: to train, caption, generate, detect and segment with.
+
+Whatever the format, `credits.json` tells whose images and text it holds, and under which licences; pairs of an unknown
+licence stop it. A format is an entry of `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
+
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
+from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleDataError
+from skyscript_assets.lib.files import write_json, write_text
+from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
+from skyscript_assets.lib.pairs.shards import add_pair, facts_of, read_image
+from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
+from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tar import TarShard
+
+UNKNOWN_LICENCES = frozenset({"", "none", "unknown", "proprietary"})
+"""Licences under which nothing may be given away."""
+
+PAIRS_OF_SHARD, ROWS_OF_GROUP = 1000, 1000
+"""Pairs in a shard, and rows in a row group of Parquet."""
+
+QUESTION = "<image>\nDescribe this aerial image."
+"""What LLaVA's conversations ask of each image."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which eligible pairs are exported, and what is said of them.
+
+    Attributes:
+        share: The best share of each source by score (`rank_share`); pairs without a score only where it is 1.
+        splits: Splits.
+        regions: Regions; empty: all.
+        sources: Sources; empty: all.
+        max_gsd_m: Coarsest GSD, metres.
+        tags: Keys and values of which the focus object must have one that can be seen; empty: any.
+        style: Style of the caption.
+        prefix: Put before it.
+    """
+
+    share: float = 1.0
+    splits: tuple[str, ...] = SPLITS
+    regions: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    max_gsd_m: float = float("inf")
+    tags: tuple[tuple[str, str], ...] = ()
+    style: str = "title"
+    prefix: str = ""
+
+
+class Sample(NamedTuple):
+    """A pair: name without ending, caption, JPEG, and what all stages know of it."""
+
+    name: str
+    text: str
+    image: bytes
+    row: Mapping[str, Any]
+
+
+def export(
+    form: str,
+    manifest: Path,
+    partitions: Mapping[tuple[str, str], PartitionFolders],
+    wanted: Selection,
+    out: Path,
+    progress: Progress = silent,
+) -> dict[str, int]:
+    """Write a selection as a folder, whole or not at all.
+
+    Args:
+        form: A name of `FORMATS`.
+        manifest: `manifest.parquet`.
+        partitions: Folders by (region, source).
+        wanted: What is exported.
+        out: The folder, which must not exist.
+        progress: Told of pairs.
+
+    Returns:
+        Pairs by split.
+
+    Raises:
+        StorageError: the folder exists, or cannot be written.
+        TooLittleDataError: no pair is wanted.
+        SkyScriptError: a licence is unknown.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+    """
+    if out.exists():
+        raise StorageError(f"{out} exists: name a folder that does not, or remove it")
+    rows = _chosen(manifest, wanted)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
+
+    def told(samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            row = sample.row
+            if row["licence"].strip().lower() in UNKNOWN_LICENCES:
+                raise SkyScriptError(
+                    f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
+                    "state the licence in sources.yaml, or leave the source out with --source"
+                )
+            counts[row["split"]] += 1
+            owners[row["source"], row["attribution"], row["licence"]] += 1
+            yield sample
+            progress(counts.total(), rows.num_rows, "pairs")
+
+    try:
+        temporary.mkdir(parents=True)
+        FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
+        if not counts:
+            raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions, sources or tags")
+        images = [
+            {"source": source, "attribution": attribution, "licence": licence, "images": n}
+            for (source, attribution, licence), n in sorted(owners.items())
+        ]
+        text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
+        write_json(temporary / "credits.json", {"images": images, "captions and geometry": text})
+        os.replace(temporary, out)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+def _chosen(manifest: Path, wanted: Selection) -> pa.Table:
+    """Rows of the manifest that are wanted by what it knows."""
+    columns = ["chip_id", "region", "source", "split", "rank_share", "eligible"]
+    table = read_table(manifest, MANIFEST_SCHEMA, columns)
+    mask = pc.and_(table["eligible"], pc.is_in(table["split"], value_set=pa.array(wanted.splits)))
+    if wanted.share < 1.0:
+        mask = pc.and_(mask, pc.fill_null(pc.less_equal(table["rank_share"], wanted.share), fill_value=False))
+    for name, some in (("region", wanted.regions), ("source", wanted.sources)):
+        if some:
+            mask = pc.and_(mask, pc.is_in(table[name], value_set=pa.array(some)))
+    return table.filter(mask)
+
+
+def _samples(
+    chosen: pa.Table, partitions: Mapping[tuple[str, str], PartitionFolders], wanted: Selection
+) -> Iterator[Sample]:
+    """The wanted pairs, partition by partition, in the order of their plans."""
+    for (region, source), folders in sorted(partitions.items()):
+        mine = pc.and_(pc.equal(chosen["region"], region), pc.equal(chosen["source"], source))
+        ids = chosen["chip_id"].filter(mine)
+        if not len(ids):
+            continue
+        pairs = read_pairs(folders).drop_columns("statements")
+        pairs = pairs.filter(pc.is_in(pairs["chip_id"], value_set=ids.combine_chunks()))
+        regions = read_table(folders.captions / CAPTIONS_FILE, CAPTION_SCHEMA, ["chip_id", "regions"])
+        places = pc.index_in(pairs["chip_id"], value_set=regions["chip_id"])
+        pairs = pairs.append_column("regions", regions["regions"].take(places))
+        for batch in pairs.to_batches(ROWS_OF_GROUP):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                tags = {(key, each) for key, value in row["center_tags"].items() for each in value.split(";")}
+                if row["gsd_m"] <= wanted.max_gsd_m and (not wanted.tags or tags & set(wanted.tags)):
+                    text = wanted.prefix + row[wanted.style]
+                    yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
+
+
+def _image(sample: Sample, out: Path, folder: str = "images") -> str:
+    """Write an image; its path below the folder."""
+    path = f"{folder}/{sample.name}.jpg"
+    (out / folder).mkdir(exist_ok=True)
+    (out / path).write_bytes(sample.image)
+    return path
+
+
+def _webdataset(samples: Iterable[Sample], out: Path) -> None:
+    """Shards of image, text and json, as `caption_shards` has them, with `sizes.json` for open_clip's loader."""
+    sizes: dict[str, dict[str, int]] = {}
+    with ExitStack() as stack:
+        shards: dict[str, TarShard] = {}
+        for sample in samples:
+            split = sample.row["split"]
+            if split not in shards or len(shards[split]) >= 3 * PAIRS_OF_SHARD:
+                name = f"{len(sizes.setdefault(split, {})):06d}.tar"
+                (out / split).mkdir(exist_ok=True)
+                shards[split] = stack.enter_context(TarShard(out / split / name))
+                sizes[split][name] = 0
+            add_pair(shards[split], sample.row, sample.image, sample.text)
+            sizes[split][list(sizes[split])[-1]] += 1
+    for split, counted in sizes.items():
+        write_json(out / split / "sizes.json", counted)
+
+
+def _skyscript(samples: Iterable[Sample], out: Path) -> None:
+    """SkyScript's CSVs: one a split, of images named by object, source and year."""
+    named = Counter[str]()
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+        for sample in samples:
+            row, split = sample.row, sample.row["split"]
+            name = f"{row['object_id']}_{row['source']}_{row['datetime']:%y}"
+            named[name] += 1
+            path = _image(sample._replace(name=name if named[name] == 1 else f"{name}_{named[name]}"), out)
+            if split not in files:
+                file = stack.enter_context((out / f"{split}.csv").open("w", encoding="utf-8", newline=""))
+                files[split] = csv.writer(file)
+                files[split].writerow(("filepath", "title", "title_multi_objects", "caption"))
+            files[split].writerow((path, row["title"], row["title_multi_objects"], sample.text))
+
+
+def _parquet(samples: Iterable[Sample], out: Path) -> None:
+    """Parquet with images, as `datasets` reads it: one file a split."""
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    kinds = {name: {"_type": "Value", "dtype": "string"} for name in ("text", "facts")}
+    told = {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}, **kinds}}})}
+    schema = pa.schema([("image", image), ("text", pa.string()), ("facts", pa.string())], metadata=told)
+    held: dict[str, list[dict[str, Any]]] = {}
+    with ExitStack() as stack:
+        writers: dict[str, pq.ParquetWriter] = {}
+
+        def flush(split: str) -> None:
+            if split not in writers:
+                writers[split] = stack.enter_context(pq.ParquetWriter(out / f"{split}.parquet", schema))
+            writers[split].write_table(pa.Table.from_pylist(held.pop(split), schema=schema))
+
+        for sample in samples:
+            split = sample.row["split"]
+            facts = json.dumps(facts_of(sample.row), ensure_ascii=False)
+            image_of = {"bytes": sample.image, "path": f"{sample.name}.jpg"}
+            held.setdefault(split, []).append({"image": image_of, "text": sample.text, "facts": facts})
+            if len(held[split]) == ROWS_OF_GROUP:
+                flush(split)
+        for split in list(held):
+            flush(split)
+
+
+def _imagefolder(samples: Iterable[Sample], out: Path) -> None:
+    """A folder a split with `metadata.jsonl`, as `datasets` and trainers of text-to-image read it."""
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+        for sample in samples:
+            split = sample.row["split"]
+            path = _image(sample, out, split)
+            if split not in files:
+                files[split] = stack.enter_context((out / split / "metadata.jsonl").open("w", encoding="utf-8"))
+            known = {"file_name": Path(path).name, "text": sample.text, "gsd_m": sample.row["gsd_m"]}
+            files[split].write(json.dumps(known, ensure_ascii=False) + "\n")
+
+
+def _llava(samples: Iterable[Sample], out: Path) -> None:
+    """LLaVA's conversations: one JSON a split."""
+    talks: dict[str, list[dict[str, Any]]] = {}
+    for sample in samples:
+        said = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": sample.text}]
+        talk = {"id": sample.name, "image": _image(sample, out), "conversations": said}
+        talks.setdefault(sample.row["split"], []).append(talk)
+    for split, found in talks.items():
+        write_text(out / f"{split}.json", json.dumps(found, ensure_ascii=False))
+
+
+def _coco(samples: Iterable[Sample], out: Path, *, captions: bool) -> None:
+    """COCO's JSON, one a split: captions of all styles, or boxes and polygons of areas with what they are."""
+    splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    categories: dict[str, int] = {}
+    for number, sample in enumerate(samples, start=1):
+        row = sample.row
+        told = splits.setdefault(row["split"], {"images": [], "annotations": []})
+        size = {name: row[name] for name in ("width", "height")}
+        told["images"].append({"id": number, "file_name": _image(sample, out), **size})
+        found = (
+            [{"caption": row[style]} for style in STYLES]
+            if captions
+            else list(_annotations(row["regions"], categories))
+        )
+        start = len(told["annotations"]) + 1
+        told["annotations"] += [{"id": start + i, "image_id": number, **one} for i, one in enumerate(found)]
+    for split, told in splits.items():
+        kinds = {} if captions else {"categories": [{"id": n, "name": name} for name, n in categories.items()]}
+        name = f"{'captions' if captions else 'instances'}_{split}.json"
+        write_text(out / name, json.dumps({**told, **kinds}, ensure_ascii=False))
+
+
+def _annotations(regions: Iterable[Mapping[str, Any]], categories: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The areas among regions; holes are not in COCO's polygons, their area is taken off."""
+    for region in regions:
+        shape = shapely.from_wkb(region["geometry"])
+        if shape is None or shape.area == 0:
+            continue
+        name = region["phrase"].split(" with ")[0]
+        x0, y0, x1, y1 = shape.bounds
+        parts = [part for part in shapely.get_parts(shape) if part.area > 0]
+        outlines = [shapely.get_coordinates(part.exterior).round(2).ravel().tolist() for part in parts]
+        yield {
+            "category_id": categories.setdefault(name, len(categories) + 1),
+            "bbox": [round(side, 2) for side in (x0, y0, x1 - x0, y1 - y0)],
+            "area": round(shape.area, 2),
+            "iscrowd": 0,
+            "segmentation": outlines,
+            "object_id": region["object_id"],
+        }
+
+
+FORMATS: Mapping[str, Callable[[Iterable[Sample], Path], None]] = {
+    "webdataset": _webdataset,
+    "skyscript": _skyscript,
+    "parquet": _parquet,
+    "imagefolder": _imagefolder,
+    "llava": _llava,
+    "coco": lambda samples, out: _coco(samples, out, captions=False),
+    "coco-captions": lambda samples, out: _coco(samples, out, captions=True),
+}
+"""How each format is written."""
