@@ -234,8 +234,8 @@ def _of_focus(i: int, number: int, told: _Told, gsd_m: float, names: Named, gram
     where = position(piece.bounds, width, height, piece.area, whole=whole, line=line)
     if where:
         yield Fact("position", grammar.positions[where], object_id, *tag, where)
-    # Lines that lead on are mapped in pieces, of which the picture knows nothing.
-    if told.over.whole[i] and told.dimension[i] > (noun is not None and noun.kind == "lines"):
+    # What leads on is mapped in pieces, of which the picture knows nothing.
+    if told.over.whole[i] and told.dimension[i] > 0 and (noun is None or noun.kind != "lines"):
         longer, shorter = (piece.length, None) if told.dimension[i] == 1 else _sides(piece)
         words = size_words(longer * gsd_m, None if shorter is None else shorter * gsd_m)
         yield Fact("size", words, object_id, *tag, words)

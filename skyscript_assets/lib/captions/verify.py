@@ -219,10 +219,12 @@ def _of_own(own: _Thing, chip: Mapping[str, Any], thing: str, grammar: Grammar) 
     where = position(piece.bounds, width, height, piece.area, whole=own.whole, line=own.dimension == 1)
     if where:
         yield _fact("position", grammar.positions[where], [own], where)
-    if own.whole and own.dimension == 1 and (own.noun is None or own.noun.kind != "lines"):
+    if not own.whole or (own.noun is not None and own.noun.kind == "lines"):
+        return
+    if own.dimension == 1:
         words = size_words(piece.length * chip["gsd_m"], None)
         yield _fact("size", words, [own], words)
-    elif own.whole and own.dimension == 2:
+    elif own.dimension == 2:
         for sides in _rectangles(piece):
             words = size_words(*(side * chip["gsd_m"] for side in sides))
             yield _fact("size", words, [own], words)

@@ -56,6 +56,8 @@ UNTOLD: tuple[Untold, ...] = (
     # A point tells nothing of what covers ground, nor where it does.
     Untold("amenity=(school|hospital|college|university|kindergarten|monastery|prison)$|healthcare=|place=", kinds="n"),
     Untold("(landuse|tourism)=(?!artwork$)|highway=motorway_junction$|leisure=(marina|park|sports_centre)$", kinds="n"),
+    Untold("(shop|office|industrial)=|amenity=(parking|fuel|bus_station)$|parking=", kinds="n"),
+    Untold("(highway|footway)=crossing$|crossing=", "crossing", "^unmarked$"),
     # Walls without a roof are no church any more.
     Untold(_WHOLE, "historic", "^ruins$"),
     Untold(_WHOLE, "ruins", "^(?!no$)"),

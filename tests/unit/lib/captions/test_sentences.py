@@ -198,10 +198,9 @@ def test_a_way_that_was_split_at_a_junction_does_not_cross_itself(world: World) 
     assert "m long" not in long
 
 
-def test_a_thing_that_is_mapped_as_point_and_area_is_one(world: World) -> None:
+def test_a_thing_that_is_mapped_as_outline_and_area_is_one(world: World) -> None:
     world.add("a2", shapely.box(10, 10, 60, 40), amenity="parking")
     world.add("w2", line((10, 10), (60, 10), (60, 40), (10, 40), (10, 10)), amenity="parking")
-    world.add("n3", shapely.Point(30, 20), amenity="parking")
     world.chip("a1")
     assert told(world)[1].endswith("The image also shows a parking lot.")
 

@@ -298,6 +298,7 @@ def test_a_value_that_cannot_be_told_is_said_in_its_general_form(world: World) -
         ("n2", {"leisure": "pitch", "sport": "table_tennis"}),
         ("n2", {"building": "entrance"}),
         ("n2", {"landuse": "meadow"}),
+        ("n2", {"amenity": "parking"}),
     ],
 )
 def test_ways_down_tables_and_doors_are_not_told(world: World, object_id: str, tags: dict[str, str]) -> None:
