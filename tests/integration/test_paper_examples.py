@@ -26,7 +26,7 @@ from skyscript_assets.lib.osm.extract import stage_extract
 from skyscript_assets.lib.osm.meaning import is_hidden
 from skyscript_assets.lib.osm.objects import write_objects
 from skyscript_assets.lib.osm.region_overlap import write_region_overlap
-from skyscript_assets.lib.settings.base import BBox, CaptionPolicy, read_yaml
+from skyscript_assets.lib.settings.base import SENTENCES, BBox, CaptionPolicy, read_yaml
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.settings.plant import CaptionSettings, PlanSettings
 from skyscript_assets.lib.settings.regions import Region
@@ -247,8 +247,8 @@ def theirs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(rows: Sequence[Mapping[str, str]]) -> Counter[tuple[str, bool]]:
-    """The phrases of a trace, of the focus object and of those around it, in no order."""
-    return Counter((row["phrase"], row["role"] == "surrounding") for row in rows)
+    """The phrases of the paper's styles in a trace, of the focus object and of those around it, in no order."""
+    return Counter((row["phrase"], row["role"] == "surrounding") for row in rows if row["style"] not in SENTENCES)
 
 
 def of_tags(one: Mapping[str, Any]) -> Counter[tuple[str, bool]]:
@@ -257,7 +257,7 @@ def of_tags(one: Mapping[str, Any]) -> Counter[tuple[str, bool]]:
     focus, *around = (phrases(dict(tags), rules, None, "paper") for tags in (one["focus"], *one["surrounding"]))
     composed = compose(focus, [as_neighbour(other) for other in around], 99, 9999)
     assert composed is not None
-    return said(trace(composed))
+    return said(trace(composed, [str(number) for number in range(1 + len(composed.named))]))
 
 
 def test_known_captions_come_out_of_the_stage_but_for_their_order(
