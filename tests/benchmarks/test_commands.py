@@ -212,6 +212,10 @@ def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) ->
     assert "1 extracts x 2" in run("make_extract", extract.parent, tmp_path / "large.osm.pbf", "--copies", 2)
 
 
+def test_manifest(run: Callable[..., str]) -> None:
+    assert [row[0] for row in rows(run("manifest", "--pairs", 300, 1000))] == ["300", "1,000"]
+
+
 def test_orchestration(run: Callable[..., str]) -> None:
     found = {row[0]: row for row in rows(run("orchestration", "--sizes", "1x1"))}
     assert int(found["`skyscript status`"][-1]) > 0

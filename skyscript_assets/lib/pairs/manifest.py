@@ -15,17 +15,19 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
-from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tables import ROW_GROUP_ROWS
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -70,7 +72,16 @@ SELECT dropped_because, dropped_because IS NULL AS eligible, CASE WHEN scored TH
 END AS rank_share
 FROM counted ORDER BY place
 """
-"""Columns of the training manifest that are judged from pairs: place, chip_id, source, split, title, score, sha256."""
+"""Columns of the training manifest that are judged from pairs: `JUDGED`, and their place."""
+
+JUDGED = ["chip_id", "source", "split", "title", "score", "sha256"]
+"""Columns by which pairs are judged: these alone are in memory of all partitions at once."""
+
+MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
+"""What is read of pairs for the table."""
+
+ASKED = 262_144
+"""Chips whose boxes are in memory at a time."""
 
 MAX_EXAMPLES = 20
 
@@ -95,25 +106,27 @@ def write_manifest(
         TooLittleDataError: there is no pair.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
     """
-    tables = []
+    known = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        tables.append(read_pairs(folders))
+        known.append(read_pairs(folders, {*JUDGED, "bbox"}))
         progress(done, len(partitions), "partitions")
-    if not any(table.num_rows for table in tables):
+    if not any(few.num_rows for few in known):
         raise TooLittleDataError(
-            f"none of {len(tables)} partitions has a chip with a caption: the reports of chip_plan tell what was "
+            f"none of {len(partitions)} partitions has a chip with a caption: the reports of chip_plan tell what was "
             "wanted and planned, image_chips why chips were rejected"
         )
-    pairs = pa.concat_tables(tables).combine_chunks()
+    pairs = pa.concat_tables(known)
     judged = _judge(pairs)
-    places = {
-        "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
-        "image_offset": pairs["offset"],
-        "image_length": pairs["length"],
-    }
-    found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
-    manifest = pa.table({name: found[name] for name in MANIFEST_SCHEMA.names})
-    write_table(out / "manifest.parquet", manifest.cast(MANIFEST_SCHEMA))
+    with (
+        replacing(out / "manifest.parquet") as temporary,
+        pq.ParquetWriter(temporary, MANIFEST_SCHEMA, compression="zstd") as writer,
+    ):
+        start = 0
+        for (_, folders), few in zip(sorted(partitions.items()), known, strict=True):
+            writer.write_table(
+                _rows(read_pairs(folders, MANIFEST_COLUMNS), judged.slice(start, few.num_rows)), ROW_GROUP_ROWS
+            )
+            start += few.num_rows
     shared, examples = shared_ground(pairs)
     splits = Counter(pairs["split"].filter(judged["eligible"]).to_pylist())
     return {
@@ -121,15 +134,26 @@ def write_manifest(
         "eligible": splits.total(),
         "splits": {split: splits[split] for split in SPLITS},
         "dropped": dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
-        "partitions": len(tables),
+        "partitions": len(partitions),
         "shared_ground": shared,
         "shared_ground_examples": examples,
     }
 
 
+def _rows(pairs: pa.Table, judged: pa.Table) -> pa.Table:
+    """Rows of the manifest, of the pairs of one partition."""
+    places = {
+        "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
+        "image_offset": pairs["offset"],
+        "image_length": pairs["length"],
+    }
+    found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
+    return pa.table({name: found[name] for name in MANIFEST_SCHEMA.names}).cast(MANIFEST_SCHEMA)
+
+
 def _judge(pairs: pa.Table) -> pa.Table:
     """Columns dropped_because, eligible and rank_share of the pairs, in their order."""
-    columns = pairs.select(["chip_id", "source", "split", "title", "score", "sha256"])
+    columns = pairs.select(JUDGED)
     trimmed = pc.utf8_trim_whitespace(columns["title"])
     columns = columns.set_column(columns.schema.get_field_index("title"), "title", trimmed)
     with duckdb.connect() as db:
@@ -148,22 +172,29 @@ def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     Returns:
         Their number, and up to `MAX_EXAMPLES` of them, as `chip_id (split), chip_id (split)`.
     """
-    ids, splits = chips["chip_id"].to_pylist(), chips["split"].to_numpy(zero_copy_only=False)
+    splits = chips["split"].to_numpy(zero_copy_only=False)
     bbox = chips["bbox"].combine_chunks()
     sides = np.column_stack([bbox.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
     # Chips across the antimeridian lie on both sides of the globe.
     again = np.flatnonzero(sides[:, 2] > 180.0)
     sides = np.concatenate([sides, sides[again] - np.array([360.0, 0.0, 360.0, 0.0])])
-    chip = np.concatenate([np.arange(len(ids)), again])
+    chip = np.concatenate([np.arange(chips.num_rows), again])
     splits = splits[chip]
     held_out = np.flatnonzero(splits != "train")
     tree = shapely.STRtree(shapely.box(*sides[held_out].T))
-    first, found = tree.query(shapely.box(*sides.T))
+    met = [
+        tree.query(shapely.box(*sides[start : start + ASKED].T)) + np.array([[start], [0]])
+        for start in range(0, len(sides), ASKED)
+    ]
+    first, found = np.concatenate(met, axis=1) if met else np.zeros((2, 0), dtype=np.int64)
     second = held_out[found]
     # A pair of two held-out chips is found from both sides; one of them counts.
     differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
     first, second = first[differ], second[differ]
     overlap = (sides[first, :2] < sides[second, 2:]).all(axis=1) & (sides[second, :2] < sides[first, 2:]).all(axis=1)
     found_pairs = sorted(set(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True)))
-    examples = [f"{ids[a]} ({splits[a]}), {ids[b]} ({splits[b]})" for a, b in found_pairs[:MAX_EXAMPLES]]
+    names = [tuple(chips["chip_id"].take([a, b]).to_pylist()) for a, b in found_pairs[:MAX_EXAMPLES]]
+    examples = [
+        f"{one} ({splits[a]}), {other} ({splits[b]})" for (a, b), (one, other) in zip(found_pairs, names, strict=False)
+    ]
     return len(found_pairs), examples

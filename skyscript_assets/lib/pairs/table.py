@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +49,12 @@ class PartitionFolders:
     objects: Path | None = None
 
 
-def read_pairs(folders: PartitionFolders) -> pa.Table:
+def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None) -> pa.Table:
     """The accepted chips that have captions, in the order of the plan.
 
     Args:
         folders: Where the tables are; `column`, `score` and `scorer` are null where the scores lack a chip.
+        columns: Those that are wanted; None: all.
 
     Returns:
         A table of the columns named in this module, each as its own stage defines it; those of objects only where
@@ -63,25 +65,33 @@ def read_pairs(folders: PartitionFolders) -> pa.Table:
         CorruptInputError: a table is not whole.
         OutputSchemaError: a table is of another version.
     """
-    table = read_table(folders.plan / "plan.parquet", PLAN_SCHEMA, PLAN_COLUMNS)
-    cut = read_table(folders.chips / "chips.parquet", CHIP_SCHEMA, ("chip_id", "status", *CHIP_COLUMNS))
-    cut = cut.filter(pc.equal(cut["status"], "ok"))
-    written = read_table(folders.captions / "captions.parquet", CAPTION_SCHEMA, ("chip_id", *CAPTION_COLUMNS))
-    scored = read_table(folders.scores / "scores.parquet", SCORE_SCHEMA, ("chip_id", *SCORE_COLUMNS))
+
+    def wanted(names: Sequence[str]) -> list[str]:
+        return [name for name in names if columns is None or name in columns]
+
+    def read(path: Path, schema: pa.Schema, key: str, names: Sequence[str]) -> pa.Table:
+        return read_table(path, schema, list(dict.fromkeys((key, *wanted(names)))))
+
+    table = read(folders.plan / "plan.parquet", PLAN_SCHEMA, "chip_id", PLAN_COLUMNS)
+    cut = read(folders.chips / "chips.parquet", CHIP_SCHEMA, "chip_id", CHIP_COLUMNS)
+    status = read_table(folders.chips / "chips.parquet", CHIP_SCHEMA, ["status"])["status"]
+    cut = cut.filter(pc.equal(status, "ok"))
+    written = read(folders.captions / "captions.parquet", CAPTION_SCHEMA, "chip_id", CAPTION_COLUMNS)
+    scored = read(folders.scores / "scores.parquet", SCORE_SCHEMA, "chip_id", SCORE_COLUMNS)
     both = pc.and_(
         pc.is_in(table["chip_id"], value_set=cut["chip_id"]), pc.is_in(table["chip_id"], value_set=written["chip_id"])
     )
     table = table.filter(both).combine_chunks()
-    table = _joined(table, cut, "chip_id", CHIP_COLUMNS)
-    table = _joined(table, written, "chip_id", CAPTION_COLUMNS)
-    table = _joined(table, scored, "chip_id", SCORE_COLUMNS)
+    table = _joined(table, cut, "chip_id", wanted(CHIP_COLUMNS))
+    table = _joined(table, written, "chip_id", wanted(CAPTION_COLUMNS))
+    table = _joined(table, scored, "chip_id", wanted(SCORE_COLUMNS))
     if folders.objects is not None:
-        known = read_table(folders.objects / "objects.parquet", OBJECT_SCHEMA, ("object_id", *OBJECT_COLUMNS))
-        table = _joined(table, known, "object_id", OBJECT_COLUMNS)
+        known = read(folders.objects / "objects.parquet", OBJECT_SCHEMA, "object_id", OBJECT_COLUMNS)
+        table = _joined(table, known, "object_id", wanted(OBJECT_COLUMNS))
     return table
 
 
-def _joined(table: pa.Table, other: pa.Table, key: str, columns: tuple[str, ...]) -> pa.Table:
+def _joined(table: pa.Table, other: pa.Table, key: str, columns: Sequence[str]) -> pa.Table:
     """The table with columns of another one's rows of the same key, null where it has none."""
     rows = other.select(columns).take(pc.index_in(table[key], value_set=other[key]))
     for name in columns:
