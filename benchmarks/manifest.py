@@ -2,8 +2,8 @@
 
     python benchmarks/manifest.py --pairs 1000000 5000000
 
-The pairs are made up: partitions of 100,000 chips side by side on the ground, with captions, scores and digests; one in a
-hundred has an image that is there already. Each size runs in its own process. Prints a Markdown table.
+The pairs are made up: partitions of 100,000 chips side by side on the ground, with captions, scores and digests; one in
+a hundred has an image that is there already. Each size runs in its own process. Prints a Markdown table.
 """
 
 import argparse

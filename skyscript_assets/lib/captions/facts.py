@@ -120,9 +120,8 @@ def facts(
     fills = (objects.dimension[over.row] == 2) & (over.taken >= GROUND_SHARE * area[over.chip])
     sets = np.where(fills, seen.ground_set_of[over.row], seen.near_set_of[over.row])
     sets[:n] = focus_sets
-    told = _Told(over, objects, sets, names, n)
     gsd_m = np.array([chip["gsd_m"] for chip in chips])
-    told.measure(gsd_m)
+    told = _Told(over, objects, [names.nouns[i] for i in sets.tolist()], gsd_m)
     order = np.argsort(over.chip, kind="stable")
     bounds = np.searchsorted(over.chip[order], np.arange(n + 1)).tolist()
     rows = order.tolist()
@@ -138,25 +137,20 @@ def facts(
 
 
 class _Told:
-    """What is measured of all overlaps of a batch at once, by overlap."""
+    """What is measured of all overlaps of a batch at once, by overlap; GSD in metres by chip."""
 
-    def __init__(self, over: Overlay, objects: Objects, sets: IntArray, names: Named, n: int) -> None:
-        self.over, self.n = over, n
-        self.nouns = [names.nouns[i] for i in sets.tolist()]
+    def __init__(self, over: Overlay, objects: Objects, nouns: Sequence[Noun | None], gsd_m: FloatArray) -> None:
+        n, size = len(gsd_m), len(over.chip)
+        self.over, self.nouns = over, nouns
         self.kinds = np.array([noun.kind if noun else "" for noun in self.nouns], dtype="U8")
         self.besides = np.array([noun is not None and noun.beside for noun in self.nouns])
-        self.keys = np.array([noun.tag[0] if noun else "" for noun in self.nouns], dtype="U24")
         self.dimension = objects.dimension[over.row]
         self.layer = objects.layer[over.row]
         self.ids = [objects.ids[row] for row in over.row.tolist()]
-        self.focus_piece: Geometries = over.piece[: self.n][over.chip]
-        self.focus_dimension = self.dimension[: self.n][over.chip]
-        self.is_other = np.arange(len(over.chip)) >= self.n
-
-    def measure(self, gsd_m: FloatArray) -> None:
-        """Fill in what geometry tells; GSD in metres by chip."""
-        over, lines = self.over, self.is_other & (self.kinds == "lines")
-        size = len(over.chip)
+        self.focus_piece: Geometries = over.piece[:n][over.chip]
+        self.focus_dimension = self.dimension[:n][over.chip]
+        self.is_other = np.arange(size) >= n
+        lines = self.is_other & (self.kinds == "lines")
         self.within = np.zeros(size, dtype=np.bool_)
         areas = np.flatnonzero(self.is_other & (self.kinds == "grounds") & (self.dimension == 2))
         self.within[areas] = _covers(over.piece[areas], self.focus_piece[areas], self.focus_dimension[areas])
