@@ -159,7 +159,11 @@ def _draw(
     large, middle, small = _font(size * 3 // 2), _font(size), _font(size - 1)
     line, width = _line_height(middle), GAP_PX + columns * (cell + GAP_PX)
     most = STRATUM_LINES if captions is None else CAPTION_LINES
-    row_height = cell + (most + 1) * line + 2 * GAP_PX
+    below = [
+        (row["reason"] or row["stratum"] or "", ()) if captions is None else captions[row["chip_id"]] for row in rows
+    ]
+    wrapped = [_wrap(text, middle, cell, most) for text, _ in below]
+    row_height = cell + (max(map(len, wrapped), default=0) + 1) * line + 2 * GAP_PX
     header = _header(rows, note) if rows else [note or "No chips"]
     fonts = [large, *[small] * len(header)]
     inner = width - 2 * GAP_PX
@@ -173,11 +177,9 @@ def _draw(
         y += _line_height(font)
     for index, row in enumerate(rows):
         x, y = GAP_PX + index % columns * (cell + GAP_PX), top + index // columns * row_height
-        stratum = row["reason"] or row["stratum"] or ""
-        caption, boxes = (stratum, ()) if captions is None else captions[row["chip_id"]]
-        _draw_chip(sheet, pen, (x, y), chips_folder, row, cell, boxes)
+        _draw_chip(sheet, pen, (x, y), chips_folder, row, cell, below[index][1])
         y += cell + GAP_PX // 2
-        for text in _wrap(caption, middle, cell, most):
+        for text in wrapped[index]:
             pen.text((x, y), text, fill=INK, font=middle)
             y += line
         about = f"{row['width']} × {row['height']} px · {row['gsd_m']:.3g} m · {row['split']}"
