@@ -40,7 +40,7 @@ SHOWN_OF = 4096
 
 def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     style = STYLES[-1]
-    table = read_table(run.out / "captions.parquet", columns=["chip_id", "title", style, "regions"])
+    table = read_table(run.out / "captions.parquet", columns=["chip_id", style, "regions"])
     chips, plan = run.input("image_chips"), run.input("chip_plan")
     told = {
         row["chip_id"]: (row[style], [one["box"] for one in row["regions"] if not one["focus"]])
