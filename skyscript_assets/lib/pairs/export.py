@@ -109,7 +109,7 @@ def export(
     if out.exists():
         raise StorageError(f"{out} exists: name a folder that does not, or remove it")
     rows = _chosen(manifest, wanted)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name}.partial")
     counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
 
     def told(samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -126,6 +126,7 @@ def export(
             progress(counts.total(), rows.num_rows, "pairs")
 
     try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
         temporary.mkdir(parents=True)
         FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
         if not counts:

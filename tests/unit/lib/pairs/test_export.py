@@ -146,6 +146,15 @@ def test_bad_selections_leave_nothing_behind(made: tuple[Path, Any], write_parti
     assert sorted(manifest.parent.iterdir()) == before
 
 
+def test_what_a_killed_export_left_is_no_part_of_the_next(made: tuple[Path, Any]) -> None:
+    left = made[0].parent / ".llava.partial"
+    left.mkdir()
+    (left / "half.json").write_text("[")
+    out, _ = written(made, "llava")
+    assert not left.exists()
+    assert not (out / "half.json").exists()
+
+
 def test_an_unknown_licence_stops_it(tmp_path: Path, write_partition: WritePartition) -> None:
     partitions = {("here", "S"): write_partition([{"licence": " Unknown"}])}
     write_manifest(partitions, tmp_path)
