@@ -292,6 +292,19 @@ def test_why_follows_a_chip_from_tags_to_manifest_on_one_screen(home: Path, work
     assert {proof["phrase"] for proof in chip["captions"]["trace"]} >= {pair["title"].split(", ")[0]}
 
 
+def test_pairs_are_exported_once_with_what_they_are_asked_for(home: Path, workshop: Workshop, tmp_path: Path) -> None:
+    manifest = pq.read_table(workshop.store.folder(OutputKey("training_manifest")) / "manifest.parquet").to_pylist()
+    wanted = {one["chip_id"]: one["natural_long"] for one in manifest if one["eligible"] and one["split"] == "train"}
+    asked = ("export", str(tmp_path / "pairs"), "--format", "llava", "--style", "natural_long", "--split", "train")
+    done = ask(home, *asked)
+    assert done.exit_code == 0, done.output
+    talks = json.loads((tmp_path / "pairs" / "train.json").read_text(encoding="utf-8"))
+    assert {one["id"]: one["conversations"][1]["value"] for one in talks} == wanted
+    again = ask(home, *asked)
+    assert (again.exit_code, "exists" in again.stderr) == (1, True)
+    assert ask(home, "export", str(tmp_path / "x"), "--tag", "building").exit_code == 2
+
+
 def test_why_has_a_reason_for_objects_without_a_chip(home: Path, workshop: Workshop) -> None:
     kotka = ("kotka",)
     objects = pq.read_table(workshop.store.folder(OutputKey("osm_objects", kotka)) / "objects.parquet")["object_id"]
