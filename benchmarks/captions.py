@@ -150,7 +150,7 @@ def overlays(folder: Path, n_objects: int, n_chips: int, runs: int) -> None:
     }
     seconds = in_turn({name: lambda work=work: cpu_s(work) for name, work in contenders.items()}, runs)
     pairs = ", ".join(f"{found[0][1]:,}" for found in seconds.values())
-    print(f"\n{len(candidates):,} objects, {n_chips:,} chips, pairs: {pairs}")
+    print(f"\n{len(candidates):,} objects, {n_chips:,} chips, pairs: {pairs}\n")
     per_s = {name: [n_chips / each for each, _ in found] for name, found in seconds.items()}
     print_rates("chips", per_s, next(iter(contenders)))
 
