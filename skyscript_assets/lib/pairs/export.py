@@ -7,12 +7,13 @@ licence stop it. A format is an entry of `FORMATS`.
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,23 +127,39 @@ def export(
             progress(counts.total(), rows.num_rows, "pairs")
 
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
-        temporary.mkdir(parents=True)
-        FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
-        if not counts:
-            raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions, sources or tags")
-        images = [
-            {"source": source, "attribution": attribution, "licence": licence, "images": n}
-            for (source, attribution, licence), n in sorted(owners.items())
-        ]
-        text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
-        write_json(temporary / "credits.json", {"images": images, "captions and geometry": text})
-        os.replace(temporary, out)
+        with _claimed(temporary):
+            FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
+            if not counts:
+                raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
+            images = [
+                {"source": source, "attribution": attribution, "licence": licence, "images": n}
+                for (source, attribution, licence), n in sorted(owners.items())
+            ]
+            text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
+            write_json(temporary / "credits.json", {"images": images, "captions and geometry": text})
+            os.replace(temporary, out)
+    except BlockingIOError as error:
+        raise StorageError(f"{out}: another export is writing it; wait for that, or name another folder") from error
     except OSError as error:
         raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return {split: counts[split] for split in SPLITS if counts[split]}
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """An empty folder that no other process has; what is left of it at the end is removed, as is what a kill left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def _chosen(manifest: Path, wanted: Selection) -> pa.Table:

@@ -1,8 +1,10 @@
 """A selection of pairs in formats of others."""
 
 import csv
+import fcntl
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +155,19 @@ def test_what_a_killed_export_left_is_no_part_of_the_next(made: tuple[Path, Any]
     out, _ = written(made, "llava")
     assert not left.exists()
     assert not (out / "half.json").exists()
+
+
+def test_two_exports_never_write_one_folder(made: tuple[Path, Any]) -> None:
+    first = made[0].parent / ".llava.partial"
+    first.mkdir()
+    (first / "half.json").write_text("[")
+    handle = os.open(first, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(StorageError, match="another export is writing it"):
+        written(made, "llava")
+    assert (first / "half.json").exists(), "what the other writes is left alone"
+    os.close(handle)
+    written(made, "llava")
 
 
 def test_an_unknown_licence_stops_it(tmp_path: Path, write_partition: WritePartition) -> None:
