@@ -5,8 +5,9 @@
 
 The bodies of all stages are replaced by one that writes tables of five rows, and previews by none, so that what is
 left is what the plant and Dagster add to each run. Every partition of a profile of so many regions and sources is run
-as `skyscript run` does, then all of it is looked through once more, when nothing is left to do. `--home` is a folder
-with a `dagster.yaml` of an instance, for example on PostgreSQL; by default each size has a new one on SQLite. Prints a
+as `skyscript run` does, then all of it is looked through once more, when nothing is left to do. Beside that stand runs
+of bare Dagster on the same instance: the same assets and checks, which do and tell nothing. `--home` is a folder with
+a `dagster.yaml` of an instance, for example on PostgreSQL; by default each size has a new one on SQLite. Prints a
 Markdown table: CPU seconds of this process, and wall seconds, which hold the database's as well.
 """
 
@@ -14,6 +15,7 @@ import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ import dagster as dg
 from measuring import options_of, parser_of, print_head, print_row
 from orchestration import COUNTS, PLAIN, ROWS, value, write_profile
 
-from skyscript_assets import backfill
+from skyscript_assets import backfill, checks
 from skyscript_assets.asset import Stage
 from skyscript_assets.assets import PAIRS, STAGES
 from skyscript_assets.definitions import build_defs
+from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import Store
 from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.partitions import definitions, key_of, partitions_of
 from skyscript_assets.provenance import Run
 from skyscript_assets.resources import Plant
 
@@ -45,6 +49,39 @@ def without_work(stage: Stage) -> None:
     # Stages are frozen for good reasons, none of which holds in this process.
     object.__setattr__(stage, "build", build)
     object.__setattr__(stage, "preview", lambda _run: {})
+
+
+def bare_definitions(settings: Settings) -> dg.Definitions:
+    """Assets and checks of the level `pairs` without anything of the plant."""
+    by_scheme = definitions(settings)
+
+    def bare(stage: Stage) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=stage.name,
+            deps=[name for name in stage.upstream if name in {other.name for other in PAIRS.stages}],
+            partitions_def=by_scheme[stage.scheme],
+            check_specs=checks.specs(stage),
+        )
+        def made() -> Iterator[Any]:
+            yield dg.MaterializeResult()
+            for spec in checks.specs(stage):
+                yield dg.AssetCheckResult(check_name=spec.name, passed=True)
+
+        return made
+
+    return dg.Definitions([bare(stage) for stage in PAIRS.stages], jobs=[PAIRS.job], executor=dg.in_process_executor)
+
+
+def measure_bare(settings: Settings, instance: dg.DagsterInstance, size: str) -> None:
+    """Run the bare level for every pair and print a line of the table."""
+    job = bare_definitions(settings).resolve_job_def(PAIRS.name)
+    pairs = partitions_of(PAIRS.scheme, settings)
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    started, began = time.process_time(), time.perf_counter()
+    for pair in pairs:
+        assert job.execute_in_process(quiet, instance, key_of(pair)).success
+    cpu, wall = time.process_time() - started, time.perf_counter() - began
+    print_row("bare Dagster: pairs", size, len(pairs), f"{cpu:.1f}", f"{cpu / len(pairs):.2f}", f"{wall:.1f}")
 
 
 def measure(folder: Path, regions: int, sources: int, home: Path) -> None:
@@ -74,6 +111,7 @@ def measure(folder: Path, regions: int, sources: int, home: Path) -> None:
                     each,
                     f"{wall[level]:.1f}",
                 )
+        measure_bare(settings, instance, f"{regions} x {sources}")
 
 
 def main() -> None:
@@ -93,7 +131,8 @@ def main() -> None:
             if options.home is None:
                 home.mkdir()
                 (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-            measure(Path(folder) / "plant", *map(int, size.split("x")), home=home)
+            regions, sources = map(int, size.split("x"))
+            measure(Path(folder) / "plant", regions, sources, home)
 
 
 if __name__ == "__main__":
