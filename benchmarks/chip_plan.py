@@ -37,7 +37,7 @@ REGION, SOURCE, ZOOM = "here", "UP", 15
 STEP_DEG, MARGIN_DEG = 0.2, 0.03
 
 
-def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
+def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path, region: str = REGION, source: str = SOURCE) -> int:
     """Scenes over every square of `STEP_DEG` that holds an object; how many there are."""
     bbox = read_table(objects, columns=["bbox"])["bbox"]
     squares = [np.floor(pc.struct_field(bbox, side).to_numpy() / STEP_DEG) for side in ("xmin", "ymin")]
@@ -49,8 +49,8 @@ def make_scenes(objects: Path, gsd_m: float, dates: int, out: Path) -> int:
         scenes += [
             Scene(
                 scene_id=f"{column:.0f}_{row:.0f}_{number}",
-                region=REGION,
-                source=SOURCE,
+                region=region,
+                source=source,
                 datetime=dt.datetime(2015 + number, 1 + (5 * number) % 12, 9, tzinfo=dt.UTC),
                 footprint=box,
                 cloud_share=0.05 * (number % 3),
