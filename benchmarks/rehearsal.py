@@ -5,11 +5,13 @@
 Each copy of each extract is a region of its own, with its own ids and ground (`make_extract.py`), and has two made-up
 sources of `--gsds-m`, whose scenes cover it. Objects, vocabulary, decisions, snapshot, plans, captions and manifest are
 made by the plant's own code, every stage in one process of its own; of `clip_scores` and `image_chips` there is what a
-manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one before.
+manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one before, whose
+seconds it counts with; only vocabulary, decisions, snapshot and manifest are made anew.
 Prints Markdown tables: what each stage took, and pairs and distinct tags before and after the better half is kept.
 """
 
 import argparse
+import json
 import resource
 import sys
 import time
@@ -148,6 +150,9 @@ STAGES: dict[str, Callable[[Rehearsal], int]] = {
 }
 """What each stage does, and gives: objects, tags or pairs."""
 
+GROWING = ("objects", "plans", "captions")
+"""Stages that only make what is not there."""
+
 
 def accepted(folder: Path) -> None:
     """Call all chips of a plan accepted, with digests at random."""
@@ -202,9 +207,13 @@ def main() -> None:
         options = parser.parse_args()
         started, began = time.process_time(), time.perf_counter()
         rows = STAGES[options.only](Rehearsal(options.work, options.gsds_m))
-        seconds, wall = time.process_time() - started, time.perf_counter() - began
+        spent = [time.perf_counter() - began, time.process_time() - started]
+        log = options.work / f"{options.only.split(',')[0]}.json"
+        if options.only in GROWING and log.exists():
+            spent = [a + b for a, b in zip(spent, json.loads(log.read_text()), strict=True)]
+        log.write_text(json.dumps(spent))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print_row(options.only, f"{rows:,}", f"{wall:.0f}", f"{seconds:.0f}", f"{peak:.2f}")
+        print_row(options.only, f"{rows:,}", *(f"{each:.0f}" for each in spent), f"{peak:.2f}")
         return
     options = options_of(parser)
     again = [sys.executable, __file__, str(options.extracts), "--work", str(options.work)]
