@@ -3,11 +3,11 @@
     python benchmarks/rehearsal.py ../shared/data/osm --pairs 500000 1000000 5000000 --work FOLDER
 
 Each copy of each extract is a region of its own, with its own ids and ground (`make_extract.py`), and has two made-up
-sources of `--gsds-m`, whose scenes cover it. Objects, vocabulary, decisions, snapshot, plans, captions and manifest are
-made by the plant's own code, every stage in one process of its own; of `clip_scores` and `image_chips` there is what a
-manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one before, whose
-seconds it counts with; only vocabulary, decisions, snapshot and manifest are made anew.
-Prints Markdown tables: what each stage took, and pairs and distinct tags before and after the better half is kept.
+sources of `--gsds-m`, whose scenes cover it. Objects, vocabulary, decisions, snapshot, plans, captions and manifest
+are made by the plant's own code, every stage in one process of its own; of `clip_scores` and `image_chips` there is
+what a manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one
+before, whose seconds it counts with; only vocabulary, decisions, snapshot and manifest are made anew. Prints Markdown
+tables: what each stage took, and pairs and distinct tags before and after the better half is kept.
 """
 
 import argparse

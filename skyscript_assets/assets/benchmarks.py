@@ -24,6 +24,7 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.training.checkpoint import load_checkpoint
 from skyscript_assets.partitions import Partition, Scheme
@@ -44,12 +45,19 @@ def _data_config(settings: Settings, partition: Partition) -> DataConfig:
     return DataConfig(benchmark=benchmark, shared=settings.shared, depends_on=depends_on)
 
 
+def _needs_of_benchmark(settings: Settings, partition: Partition, key: OutputKey) -> bool:
+    """Its kind's assets, of its sources; plans also of the others: an object may be trained on in any of them."""
+    benchmark = settings.benchmarks.benchmarks[partition[0]]
+    wanted = key.asset in benchmark_kind(benchmark.kind).made_of
+    return wanted and (key.asset == "chip_plan" or key.partition[1] in benchmark.cut_from)
+
+
 @asset(
     Scheme.BENCHMARK,
     group="benchmarks",
     kinds=["parquet"],
-    upstream=("scene_index",),
-    needs=lambda settings, partition, key: key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from,
+    upstream=("scene_index", "chip_plan", "image_chips", "captions", "clip_scores"),
+    needs=_needs_of_benchmark,
     tables={"items.parquet": ITEM_SCHEMA},
     config=_data_config,
     preview=lambda run: {"benchmark": metadata.json_file(run.out / "benchmark.json")},
@@ -57,8 +65,9 @@ def _data_config(settings: Settings, partition: Partition) -> DataConfig:
 def benchmark_data(run: Run[DataConfig]) -> Counts:
     """Images and truth of a benchmark: windows of synthetic scenes, or what others publish."""
     config = run.config
-    build = benchmark_kind(config.benchmark.kind).build
-    return build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress)
+    kind = benchmark_kind(config.benchmark.kind)
+    inputs = {name: run.pairs(name) for name in kind.made_of}
+    return kind.build(config.benchmark, config.shared, inputs, run.out, run.progress)
 
 
 class EvaluationConfig(Model):

@@ -325,8 +325,9 @@ def _row(benchmark: GroundCoverBenchmark, scene: Scene, cell: tuple[int, int], c
 KIND = BenchmarkKind(
     settings=GroundCoverBenchmark,
     reads=lambda _benchmark, shared: {"zoom": shared.zoom},
-    build=lambda benchmark, shared, scenes, out, progress: build_ground_cover(
-        benchmark, scenes, shared.zoom, out, progress
+    build=lambda benchmark, shared, inputs, out, progress: build_ground_cover(
+        benchmark, inputs["scene_index"], shared.zoom, out, progress
     ),
+    made_of=("scene_index",),
     labels="many",
 )

@@ -257,6 +257,16 @@ def test_rank_tags(run: Callable[..., str], extract: Path) -> None:
     assert "0 of the first 3 tags have no label" in run("rank_tags", extract.parent, "--top", 3)
 
 
+def test_rehearsal(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:
+    told = list(rows(run("rehearsal", extract.parent, "--pairs", 1, 3000, "--work", tmp_path / "work")))
+    small, large = told[:8], told[9:]  # a head follows each table
+    assert [row[0] for row in small[:4]] == [row[0] for row in large[:4]]
+    assert 0 < int(small[4][1].replace(",", "")) < int(large[4][1].replace(",", ""))
+    before, after = large[6:8]
+    assert int(after[1].replace(",", "")) < int(before[1].replace(",", ""))
+    assert small[6][2] == before[2], "copies have no tag of their own"
+
+
 def test_registration(run: Callable[..., str], data: Callable[[str], Path]) -> None:
     small = ["--paintings", 1, "--shifts", 1, "--places", "monaco", "--gsds-m", 1, "--levels", 19]
     moved = {row[0]: row for row in rows(run("registration", data("imagery/neon_sjer_2018.tif"), *small))}

@@ -304,13 +304,13 @@ KIND = BenchmarkKind(
     settings=ImageFolderBenchmark,
     version="2",
     reads=_reads,
-    build=lambda benchmark, shared, _scenes, out, progress: build_image_folder(benchmark, shared, out, progress),
+    build=lambda benchmark, shared, _inputs, out, progress: build_image_folder(benchmark, shared, out, progress),
     labels="one",
 )
 
 CAPTIONS = BenchmarkKind(
     settings=CaptionRetrievalBenchmark,
     reads=_reads,
-    build=lambda benchmark, shared, _scenes, out, progress: build_caption_retrieval(benchmark, shared, out, progress),
+    build=lambda benchmark, shared, _inputs, out, progress: build_caption_retrieval(benchmark, shared, out, progress),
     labels="captions",
 )

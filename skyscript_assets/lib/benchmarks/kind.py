@@ -18,8 +18,8 @@ from skyscript_assets.lib.settings.kinds import Kind
 
 B = TypeVar("B", bound=BenchmarkBase)
 
-Scenes = Mapping[tuple[str, str], Path]
-"""`scene_index` folders by (region, source), of the sources that a benchmark is cut from."""
+Inputs = Mapping[str, Mapping[tuple[str, str], Path]]
+"""Folders by asset and (region, source): of the sources that a benchmark is cut from, of `chip_plan` those of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,14 @@ class BenchmarkKind(Kind[B]):
 
     Attributes:
         build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder; returns counts.
+        made_of: Names of the assets of region and source that it reads; their folders are given to `build`.
         labels: `one`: each item is of one class, models are compared by top-1 accuracy; `many`: an item shows any
             number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured;
             `captions`: no classes but `captions.parquet`, models are compared by the mean of six recalls.
     """
 
-    build: Callable[[B, Shared, Scenes, Path, Progress], dict[str, Any]]
+    build: Callable[[B, Shared, Inputs, Path, Progress], dict[str, Any]]
+    made_of: tuple[str, ...] = ()
     labels: Literal["one", "many", "captions"]
 
     @property

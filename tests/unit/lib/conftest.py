@@ -22,6 +22,7 @@ from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
+from tests.partitions import write_partition as write_partition
 
 COLOURS = {
     "building": (200, 60, 50),

@@ -1,3 +1,5 @@
+"""A region and source with plan, chips, captions and scores, made from a dict a chip."""
+
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
