@@ -6,8 +6,9 @@ Each copy of each extract is a region of its own, with its own ids and ground (`
 sources of `--gsds-m`, whose scenes cover it. Objects, vocabulary, decisions, snapshot, plans, captions and manifest
 are made by the plant's own code, every stage in one process of its own; of `clip_scores` and `image_chips` there is
 what a manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one
-before, whose seconds it counts with; only vocabulary, decisions, snapshot and manifest are made anew. Prints Markdown
-tables: what each stage took, and pairs and distinct tags before and after the better half is kept.
+before, whose seconds it counts with (the first one, of one copy, tells how many are needed); only vocabulary,
+decisions, snapshot and manifest are made anew. Prints Markdown tables: what each stage took, and pairs and distinct
+tags before and after the better half is kept.
 """
 
 import argparse
@@ -218,16 +219,16 @@ def main() -> None:
     options = options_of(parser)
     again = [sys.executable, __file__, str(options.extracts), "--work", str(options.work)]
     again += ["--gsds-m", *map(str, options.gsds_m)]
-    copies, pairs = 0, 0
-    for wanted in options.pairs:
-        copies = max(copies + 1, -(-wanted * copies // pairs) if pairs else 1)
-        copied(sorted(options.extracts.glob("*.osm.pbf")), copies, options.work)
+    extracts, pairs = sorted(options.extracts.glob("*.osm.pbf")), 0
+    for wanted in (0, *options.pairs):
+        copies = max(1, -(-wanted // max(1, pairs)))
+        copied(extracts, copies, options.work)
         print_head("stage", "objects, tags or pairs", "seconds", "CPU s", "peak memory GB")
         for name in STAGES:
             print(run_apart([*again, "--only", name]).printed.splitlines()[-1], flush=True)
         rehearsal = Rehearsal(options.work, options.gsds_m)
         found = rehearsal.yields()
-        pairs = found[0][0]
+        pairs = found[0][0] if not wanted else pairs
         print()
         print_head(f"{len(rehearsal.regions)} regions", "pairs", "distinct tags", "SkyScript's pairs", "tags")
         for (when, *paper), (n, tags) in zip(PAPER, found, strict=True):
