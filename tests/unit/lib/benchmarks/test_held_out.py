@@ -45,7 +45,6 @@ CHIPS = [
 @pytest.fixture
 def build(tmp_path: Path, write_partition: WritePartition) -> Build:
     """Builds a benchmark of source S from `CHIPS`, or others; source T has a training chip of object a99."""
-
     shared = Shared(folder=tmp_path, zoom=15, geofabrik_mirror="", boxes=())
 
     def built(benchmark: OwnBenchmark, chips: list[dict[str, Any]] | None = None) -> dict[str, Any]:
