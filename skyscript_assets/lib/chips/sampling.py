@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
-from skyscript_assets.lib.osm.meaning import THING_KEYS, UNTOLD
+from skyscript_assets.lib.osm.meaning import SIGHT, Need
 from skyscript_assets.lib.osm.sight import entries
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
@@ -37,18 +37,9 @@ SQUARE_DEG = 0.01
 ID_LETTERS = "nwar"
 """First letters of object ids: node, line of a way, area of a way, area of a relation."""
 
-_GROUND = ("natural", "landuse", "leisure", "landcover", "amenity", "waterway", "man_made")
-_WAYS = ("highway", "railway", "aeroway", "waterway", "area:highway", "public_transport")
-NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("(roof|building):(?!part$)", ("building", "building:part")),
-    ("(smoothness|tracktype|lanes|sidewalk|cycleway|footway|crossing|service|width|electrified)(:|$)", _WAYS),
-    ("surface(:|$)", (*_WAYS, *_GROUND)),
-    ("(crop|produce|trees|leaf_type|leaf_cycle|water|wetland|wood)$", (*_GROUND, "barrier")),
-    ("(generator|plant|tower|line|substation)(:|$)", ("power", "man_made")),
-    ("parking(:|$)", ("amenity", "building")),
-    (f"(?!({'|'.join(sorted(THING_KEYS))})$)", tuple(sorted(THING_KEYS))),
-)
-"""Attributes, by a pattern of their keys, and the keys of their things: one of these must show on the same object."""
+_THING_KEYS = sorted(SIGHT.main_keys | SIGHT.other_keys)
+NEEDS = (*SIGHT.needs, Need(attributes=f"(?!({'|'.join(_THING_KEYS)})$)", things=_THING_KEYS))
+"""Attributes and the keys of their things, those that have no rule last: any thing will do."""
 
 _JOIN = "\x1f"
 """Stands between key and value; no key of a snapshot holds a control character."""
@@ -216,10 +207,10 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float,
         mask[pairs.objects[tags[pairs.tags]]] = True
         return mask[pairs.objects]
 
-    for attributes, things in () if lone else NEEDS:
-        pattern = re.compile(attributes)
+    for need in () if lone else NEEDS:
+        pattern = re.compile(need.attributes)
         of = np.array([pattern.match(key) is not None for key in snapshot.keys], dtype=np.bool_)
-        kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, things))
+        kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, need.things))
     general = np.array([value == GENERAL for value in snapshot.values], dtype=np.bool_)
     for key in GENERAL_KEYS:
         of = np.array([known == key for known in snapshot.keys], dtype=np.bool_)
@@ -260,13 +251,13 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
 
 
 def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
-    """A snapshot's tags on objects (`object_id`, `tags`, `bbox`) without those that by `UNTOLD` are not told there."""
+    """A snapshot's tags on objects (`object_id`, `tags`, `bbox`) without those that by `untold` are not told there."""
     if not len(pairs.tags):
         return pairs
     keys, values, owner = entries(objects["tags"].combine_chunks())
     letters, sides_m = pc.utf8_slice_codeunits(objects["object_id"], 0, 1), longer_sides_m(objects["bbox"])
     tags = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
-    for rule in UNTOLD:
+    for rule in SIGHT.untold:
         on = pc.is_in(letters, value_set=pa.array(list(rule.kinds))).to_numpy() & (sides_m < rule.below_m)
         if rule.key:
             of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))
