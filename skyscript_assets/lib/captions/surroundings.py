@@ -22,7 +22,7 @@ from skyscript_assets.lib.captions.overlay import MIN_OVERLAP_PX, Overlay
 from skyscript_assets.lib.captions.phrases import is_among, may_be_said
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown, told
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.osm.meaning import SIGHT
+from skyscript_assets.lib.osm.meaning import MEANING
 from skyscript_assets.lib.osm.sight import entries, layers, out_of_sight
 from skyscript_assets.lib.tables import read_geometry, read_table
 from skyscript_assets.lib.tags.normalise import normal_values
@@ -151,11 +151,11 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool =
     """What can be seen of the objects at a GSD in metres; with the paper's policy attributes and places alone too."""
     pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m, lone=paper)
     names = list(zip(snapshot.keys, snapshot.values, strict=True))
-    around = np.array([value in SIGHT.shores.get(key, ()) for key, value in names], dtype=np.bool_)[pairs.tags]
+    around = np.array([value in MEANING.shores.get(key, ()) for key, value in names], dtype=np.bool_)[pairs.tags]
     around &= objects.dimension[pairs.objects] == 2
     around |= np.array([key == "place" for key, _ in names], dtype=np.bool_)[pairs.tags]
-    texture = np.array([value in SIGHT.textures.get(key, ()) for key, value in names], dtype=np.bool_)
-    plain = texture | np.array([key not in SIGHT.main_keys for key, _ in names], dtype=np.bool_)
+    texture = np.array([value in MEANING.textures.get(key, ()) for key, value in names], dtype=np.bool_)
+    plain = texture | np.array([key not in MEANING.main_keys for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)
     grounds[pairs.objects[texture[pairs.tags]]] = True
     numbers: dict[tuple[int, ...], int] = {(): 0}

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
-from skyscript_assets.lib.osm.meaning import SIGHT, Need
+from skyscript_assets.lib.osm.meaning import MEANING, Need
 from skyscript_assets.lib.osm.sight import entries
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
@@ -37,8 +37,8 @@ SQUARE_DEG = 0.01
 ID_LETTERS = "nwar"
 """First letters of object ids: node, line of a way, area of a way, area of a relation."""
 
-_THING_KEYS = sorted(SIGHT.main_keys | SIGHT.other_keys)
-NEEDS = (*SIGHT.needs, Need(attributes=f"(?!({'|'.join(_THING_KEYS)})$)", things=_THING_KEYS))
+_THING_KEYS = sorted(MEANING.main_keys | MEANING.other_keys)
+NEEDS = (*MEANING.needs, Need(attributes=f"(?!({'|'.join(_THING_KEYS)})$)", things=_THING_KEYS))
 """Attributes and the keys of their things, those that have no rule last: any thing will do."""
 
 _JOIN = "\x1f"
@@ -257,7 +257,7 @@ def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
     keys, values, owner = entries(objects["tags"].combine_chunks())
     letters, sides_m = pc.utf8_slice_codeunits(objects["object_id"], 0, 1), longer_sides_m(objects["bbox"])
     tags = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
-    for rule in SIGHT.untold:
+    for rule in MEANING.untold:
         on = pc.is_in(letters, value_set=pa.array(list(rule.kinds))).to_numpy() & (sides_m < rule.below_m)
         if rule.key:
             of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from skyscript_assets.lib.settings.base import Model, read_yaml
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
@@ -29,11 +30,18 @@ class Need(Model):
     things: tuple[str, ...]
 
 
-class Sight(Model):
-    """`settings/tag_sight.yaml`, where each list is told of.
+class RoadClass(NamedTuple):
+    """How a class of road is built: width in metres, and rank: from 20 driven on, from 29 with hard shoulders."""
 
-    It is read here, by `sight`, by `chips.sampling` (`needs`, `untold`) and by `captions.surroundings` (`textures`,
-    `shores`).
+    width_m: float
+    rank: int
+
+
+class Meaning(Model):
+    """`settings/tag_meaning.yaml`, where each list is told of.
+
+    It is read here, by `sight`, by `areas` and `roads`, by `chips.sampling` (`needs`, `untold`) and by
+    `captions.surroundings` (`textures`, `shores`).
     """
 
     main_keys: frozenset[str]
@@ -52,11 +60,14 @@ class Sight(Model):
     narrow: frozenset[str]
     textures: dict[str, frozenset[str]]
     shores: dict[str, frozenset[str]]
+    area_unless: dict[str, frozenset[str]]
+    area_only: dict[str, frozenset[str]]
+    roads: dict[str, RoadClass]
 
 
-SIGHT = read_yaml(PACKAGED_PROFILES / "tag_sight.yaml", Sight)
-GONE = SIGHT.not_there | SIGHT.no_longer
-LIFE_STAGES = GONE | SIGHT.other_stages
+MEANING = read_yaml(PACKAGED_PROFILES / "tag_meaning.yaml", Meaning)
+GONE = MEANING.not_there | MEANING.no_longer
+LIFE_STAGES = GONE | MEANING.other_stages
 """Prefixes of keys of what does not stand there, or no longer as such; of values of main keys those of `GONE` alone."""
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)")
@@ -93,7 +104,7 @@ def is_gone(key: str, value: str) -> bool:
     Such a tag says nothing of a picture. `construction` as a value is no such thing: a site shows.
     """
     first, colon, _ = key.partition(":")
-    return first in LIFE_STAGES if colon else key in LIFE_STAGES or (key in SIGHT.main_keys and value in GONE)
+    return first in LIFE_STAGES if colon else key in LIFE_STAGES or (key in MEANING.main_keys and value in GONE)
 
 
 def is_hidden(tags: Tags) -> bool:
@@ -107,10 +118,10 @@ def is_hidden(tags: Tags) -> bool:
         return True
     if tags.get("parking") == "underground" or (tags.get("parking") == "multi-storey" and "building" not in tags):
         return True
-    if _is_covered(tags) or _is_below(tags) or any(is_yes(tags, key) for key in SIGHT.not_there):
+    if _is_covered(tags) or _is_below(tags) or any(is_yes(tags, key) for key in MEANING.not_there):
         return True
     gone = any(is_gone(key, value) for key, value in tags.items())
-    return gone and not any(key in SIGHT.main_keys and value not in GONE for key, value in tags.items())
+    return gone and not any(key in MEANING.main_keys and value not in GONE for key, value in tags.items())
 
 
 def _is_covered(tags: Tags) -> bool:
@@ -131,7 +142,7 @@ def _is_below(tags: Tags) -> bool:
     layer = layer_of(tags)
     if layer >= 0 or any(key in tags for key in ("natural", "landuse", "waterway", "place", "boundary")):
         return False
-    if tags.get("leisure") in SIGHT.ground_leisure:
+    if tags.get("leisure") in MEANING.ground_leisure:
         return False
-    in_cutting = tags.get("highway", "footway") not in SIGHT.footways or tags.get("railway") in SIGHT.rails
+    in_cutting = tags.get("highway", "footway") not in MEANING.footways or tags.get("railway") in MEANING.rails
     return layer < -1 or not in_cutting

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, SIGHT, is_hidden, layer_of
+from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, MEANING, is_hidden, layer_of
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
 
 SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
@@ -48,14 +48,14 @@ def out_of_sight(path: Path) -> BoolArray:
         some = np.flatnonzero(_owners(owner, suspect, len(tags)))
         hidden.append(np.zeros(len(tags), dtype=np.bool_))
         hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
-        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, SIGHT.open_buildings)))
+        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, MEANING.open_buildings)))
         nodes, lines, areas = (_among(kinds, letters).to_numpy(zero_copy_only=False) for letters in ("n", "w", "ar"))
         buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
-        free = _owners(owner, _among(keys, SIGHT.out_of_doors), len(tags))
+        free = _owners(owner, _among(keys, MEANING.out_of_doors), len(tags))
         points.append(nodes & ~free & ~hidden[-1])
         both = pc.binary_join_element_wise(keys, values, "=")
-        woods.append(_owners(owner, _among(both, SIGHT.woods), len(tags)) & areas & ~hidden[-1])
-        narrow.append(_owners(owner, _among(both, SIGHT.narrow), len(tags)) & lines & ~hidden[-1])
+        woods.append(_owners(owner, _among(both, MEANING.woods), len(tags)) & areas & ~hidden[-1])
+        narrow.append(_owners(owner, _among(both, MEANING.narrow), len(tags)) & lines & ~hidden[-1])
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
     found, extents = np.concatenate(hidden), np.concatenate(boxes)

@@ -17,9 +17,9 @@ import shapely
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.arrays import FloatArray
-from skyscript_assets.lib.osm.meaning import is_hidden
+from skyscript_assets.lib.osm.meaning import MEANING, is_hidden
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
+from skyscript_assets.lib.osm.roads import road_width_m
 from skyscript_assets.lib.tables import read_geometry, read_table
 
 MOTOR_ROADS = (
@@ -148,7 +148,7 @@ def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
     if object_id[:1] in ("a", "r"):
         return 0.0 if tags.get("building", "no") not in NO_BUILDINGS else None
     road = tags.get("highway", "")
-    return road_width_m(tags, ROAD_CLASSES[road]) if object_id[:1] == "w" and road in MOTOR_ROADS else None
+    return road_width_m(tags, MEANING.roads[road]) if object_id[:1] == "w" and road in MOTOR_ROADS else None
 
 
 def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
