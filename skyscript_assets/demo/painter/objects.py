@@ -13,7 +13,7 @@ import shapely
 
 from skyscript_assets.demo.painter.grid import Grid
 from skyscript_assets.demo.painter.layers import clip
-from skyscript_assets.demo.painter.looks import RGB, Surface, area_material, by_word
+from skyscript_assets.demo.painter.looks import PAINTER, Prop, area_material
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import Tags, is_hidden, is_yes
@@ -111,18 +111,7 @@ _LINES = (
 )
 """Roles of lines that are neither roads nor barriers: key, values, role."""
 
-Prop = tuple[float, float, RGB, Surface | None]
-"""How a node looks: a square of half a side or, from 2.5 m, a disc; its height in metres, colour and surface."""
-
-_PROPS: dict[Prop, str] = {
-    (0.17, 8.0, (140, 138, 132), None): "highway=street_lamp man_made=flagpole power=pole",
-    (2.0, 28.0, (160, 145, 136), Surface.BUILDING): "man_made=tower man_made=chimney power=tower",
-    (5.0, 12.0, (198, 198, 193), Surface.BUILDING): "man_made=water_tower man_made=storage_tank man_made=silo",
-    (2.6, 0.5, (140, 172, 178), Surface.WATER): "amenity=fountain",
-    (1.9, 2.8, (122, 116, 110), Surface.BUILDING): "amenity=shelter amenity=kiosk building=yes building=hut",
-    (0.9, 1.4, (140, 138, 132), None): "amenity=recycling historic=memorial natural=stone natural=rock barrier=block",
-}
-_PROP_OF = by_word(_PROPS)
+_PROP_OF = {tag: prop for prop in PAINTER.props for tag in prop.tags}
 
 
 def prop_of(tags: Tags) -> Prop | None:

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator
 
-from skyscript_assets.lib.settings.base import Model, read_yaml
+from skyscript_assets.lib.settings.base import ByWord, Model, read_yaml
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 
 MAX_VALUE_LENGTH = 100
@@ -62,23 +59,16 @@ _SENTENCE = re.compile(
 )
 
 
-def _by_word(lists: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    return {word: reason for reason, words in lists.items() for word in words}
-
-
-Reasons = Annotated[dict[str, str], BeforeValidator(_by_word)]
-
-
 class Policy(Model):
     """The lists of `settings/tag_policy.yaml`, which tells what each is of; by word where they stand behind reasons."""
 
-    text_words: Reasons
-    text_prefixes: Reasons
-    text_keys: Reasons
+    text_words: ByWord
+    text_prefixes: ByWord
+    text_keys: ByWord
     class_keys: frozenset[str]
     count_keys: frozenset[str]
-    attribute_keys: Reasons
-    attribute_words: Reasons
+    attribute_keys: ByWord
+    attribute_words: ByWord
     never_said: frozenset[str]
 
 
