@@ -282,6 +282,7 @@ def test_words_take_their_article_and_plural() -> None:
     assert GRAMMAR.counted_as(2, church, other=False) == "two churches"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a"]) == "a"
+    assert listed(["a", "b"]) == "a and b"
 
 
 @given(st.floats(0.1, 5000), st.floats(0.05, 1))
