@@ -73,14 +73,12 @@ class Near(NamedTuple):
     """The objects of one tag set around a chip, shown by the largest of them.
 
     `row` is its row, `box` the box (x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `tags` is
-    the number of the set that is said of it, `is_ground` whether it fills the chip, `overlap` its place in the overlay.
+    the number of the set that is said of it.
     """
 
     row: int
     box: list[int]
     tags: int
-    is_ground: bool
-    overlap: int
 
 
 def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
@@ -218,7 +216,7 @@ def surroundings(over: Overlay, objects: Objects, seen: Visible, limit: int) -> 
     order = np.lexsort((sets[largest], -total, numbers[largest]))
     ranked = largest[order]
     answer: list[list[Near]] = [[] for _ in range(n)]
-    columns = (numbers[ranked], found[ranked], over.box[others[ranked]], said[order], is_ground[order], others[ranked])
+    columns = (numbers[ranked], found[ranked], over.box[others[ranked]], said[order])
     for number, *near in zip(*(column.tolist() for column in columns), strict=True):
         one = Near(*near)
         if one.tags and len(answer[number]) < limit:
