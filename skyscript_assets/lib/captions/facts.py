@@ -122,17 +122,14 @@ def facts(
     sets[:n] = focus_sets
     gsd_m = np.array([chip["gsd_m"] for chip in chips])
     told = _Told(over, objects, [names.nouns[i] for i in sets.tolist()], gsd_m)
-    order = np.argsort(over.chip, kind="stable")
-    bounds = np.searchsorted(over.chip[order], np.arange(n + 1)).tolist()
-    rows = order.tolist()
     return [
         [
             *_of_focus(i, int(focus_sets[i]), told, gsd_m[i], names, grammar),
-            *_of_others(i, rows[bounds[i] : bounds[i + 1]], told, area[i], grammar),
+            *_of_others(i, overlaps, told, area[i], grammar),
         ]
         if names.things[focus_sets[i]]
         else []
-        for i in range(n)
+        for i, overlaps in enumerate(over.by_chip())
     ]
 
 
@@ -229,9 +226,9 @@ def _of_focus(i: int, number: int, told: _Told, gsd_m: float, names: Named, gram
     if where:
         yield Fact("position", grammar.positions[where], object_id, *tag, where)
     # What leads on is mapped in pieces, of which the picture knows nothing.
-    if told.over.whole[i] and told.dimension[i] > 0 and (noun is None or noun.kind != "lines"):
-        longer, shorter = (piece.length, None) if told.dimension[i] == 1 else _sides(piece)
-        words = size_words(longer * gsd_m, None if shorter is None else shorter * gsd_m)
+    if whole and told.dimension[i] > 0 and (noun is None or noun.kind != "lines"):
+        sides = (piece.length,) if line else _sides(piece)
+        words = size_words(*(side * gsd_m for side in sides))
         yield Fact("size", words, object_id, *tag, words)
 
 
@@ -270,8 +267,8 @@ def _sides(piece: shapely.Geometry) -> tuple[float, float]:
     return float(sides.max()), float(sides.min())
 
 
-Ranked = tuple[str, float, Fact]
-"""A fact with its slot and its rank there, the lowest first."""
+Ranked = tuple[float, Fact]
+"""A fact and its rank in its slot, the lowest first."""
 
 
 def _of_others(i: int, overlaps: Sequence[int], told: _Told, area: float, grammar: Grammar) -> Iterator[Fact]:
@@ -292,15 +289,13 @@ def _of_others(i: int, overlaps: Sequence[int], told: _Told, area: float, gramma
             found += _in_view(i, noun, which, told, area, other=other)
     found += _covering(overlaps, told, area, grammar)
     for slot, most in MOST.items():
-        ranked = sorted((rank, fact) for kind, rank, fact in found if kind == slot)
-        yield from (fact for _, fact in ranked[:most])
+        yield from (fact for _, fact in sorted(one for one in found if one[1].slot == slot)[:most])
 
 
 def _ranked(slot: str, rank: float, phrase: str, which: Sequence[int], told: _Told, fact: str = "") -> Ranked:
     noun = told.nouns[which[0]]
     assert noun is not None
-    key, value = noun.tag
-    return slot, rank, Fact(slot, phrase, tuple(sorted({told.ids[each] for each in which})), key, value, fact)
+    return rank, Fact(slot, phrase, tuple(sorted({told.ids[each] for each in which})), *noun.tag, fact)
 
 
 def _lying(noun: Noun, which: Sequence[int], told: _Told, own: Noun | None, *, other: bool) -> Iterator[Ranked]:

@@ -281,11 +281,8 @@ class Writer:
         around = surroundings(over, objects, seen, self._captions.max_surrounding * CANDIDATES)
         true = facts(chips, over, objects, seen, level.names, self._grammar)
         shapes = shapely.to_wkb(over.piece)
-        order = np.argsort(over.chip, kind="stable")
-        bounds = np.searchsorted(over.chip[order], np.arange(len(chips) + 1)).tolist()
-        for i, chip in enumerate(chips):
-            overlaps = order[bounds[i] : bounds[i + 1]].tolist()
-            yield self._row(chip, around[i], true[i], over, shapes, overlaps, level)
+        for i, overlaps in enumerate(over.by_chip()):
+            yield self._row(chips[i], around[i], true[i], over, shapes, overlaps, level)
 
     def _row(
         self,

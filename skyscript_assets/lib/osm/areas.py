@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.osm.meaning import MEANING
 from skyscript_assets.lib.osm.pbf.blocks import Tags
+from skyscript_assets.lib.osm.ragged import reduced
 
 RELATION_AREA_TYPES = frozenset({"multipolygon", "boundary"})
 """Values of `type` of the relations that are areas."""
@@ -58,10 +59,7 @@ def closed_way_kinds(tags: Tags) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         pc.fill_null(pc.index_in(tags.strings, value_set=pa.array(known)), len(known)).to_numpy()
         for known in (_KEYS, _VALUES)
     )
-    said = np.append(_VERDICTS[key[tags.keys], value[tags.values]], np.uint8(0))
-    some = tags.offsets[1:] > tags.offsets[:-1]
-    bits = np.zeros(len(some), np.uint8)
-    bits[some] = np.bitwise_or.reduceat(said, tags.offsets[:-1][some])
+    bits = reduced(np.bitwise_or, _VERDICTS[key[tags.keys], value[tags.values]], tags.offsets)
     area = ((bits & _YES) != 0) | ((bits & (_AREA | _NO)) == _AREA)
     line = ~area | ((bits & (_LINE | _YES)) == _LINE)
     return area, line

@@ -40,8 +40,8 @@ class RoadClass(NamedTuple):
 class Meaning(Model):
     """`settings/tag_meaning.yaml`, where each list is told of.
 
-    It is read here, by `sight`, by `areas` and `roads`, by `chips.sampling` (`needs`, `untold`) and by
-    `captions.surroundings` (`textures`, `shores`).
+    It is read here, by `sight`, by `areas` and `roads`, by `registration.outlines` (`motor_roads`, `without_edges`), by
+    `chips.sampling` (`needs`, `untold`) and by `captions.surroundings` (`textures`, `shores`).
     """
 
     main_keys: frozenset[str]
@@ -63,6 +63,8 @@ class Meaning(Model):
     area_unless: dict[str, frozenset[str]]
     area_only: dict[str, frozenset[str]]
     roads: dict[str, RoadClass]
+    motor_roads: frozenset[str]
+    without_edges: frozenset[str]
 
 
 MEANING = read_yaml(PACKAGED_PROFILES / "tag_meaning.yaml", Meaning)

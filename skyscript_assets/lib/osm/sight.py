@@ -30,13 +30,7 @@ UNDER_COVER = 0.5
 def out_of_sight(path: Path) -> BoolArray:
     """Which rows of `objects.parquet` cannot be seen from above: neither counted nor planned nor said.
 
-    Args:
-        path: The table.
-
-    Raises:
-        UpstreamMissingError: it does not exist.
-        CorruptInputError: it is not a whole Parquet file, or a geometry is broken.
-        OutputSchemaError: it lacks a column.
+    Raises what `read_batches` and `read_geometry` do.
     """
     hidden, points, buildings, woods, narrow = ([np.zeros(0, dtype=np.bool_)] for _ in range(5))
     boxes = [np.zeros((0, 4))]

@@ -86,15 +86,12 @@ def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
     """
     spaced = _SPACES.sub(" ", value[: 4 * limit])
     if not spaced.isprintable():
-        spaced = _SPACES.sub(" ", _printable(spaced))
+        printable = (character for character in spaced if unicodedata.category(character) not in _UNPRINTABLE)
+        spaced = _SPACES.sub(" ", "".join(printable))
     if not spaced.isascii():
         # Composed last: what stood between two characters that compose is gone then.
         spaced = unicodedata.normalize("NFC", spaced)
     return spaced.strip()[:limit].rstrip()
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if unicodedata.category(character) not in _UNPRINTABLE)
 
 
 def tag_text(key: str, value: str) -> str:
