@@ -8,7 +8,7 @@ import shapely
 from skyscript_assets.demo.painter import kernels as k
 from skyscript_assets.demo.painter.fields import rng_of
 from skyscript_assets.demo.painter.layers import ROOFS, THINGS, Shape, Studio
-from skyscript_assets.demo.painter.looks import PAINTER, RGB, Look, Surface, parse_colour, plain
+from skyscript_assets.demo.painter.looks import PAINTER, Look, Surface, parse_colour, plain
 from skyscript_assets.demo.painter.objects import MapObject
 from skyscript_assets.demo.painter.shapes import Frame, frame_of, line_parts, rectangles
 from skyscript_assets.lib.geometry import unit_hash
@@ -21,11 +21,6 @@ _SHAPES = {
     k.DOME: "dome onion",
 }
 _SHAPE_OF = {word: shape for shape, words in _SHAPES.items() for word in words.split()}
-_LOW: tuple[RGB, ...] = ((146, 88, 68), (104, 74, 64), (72, 73, 76), (110, 111, 113), (148, 146, 142))
-_TOWN: tuple[RGB, ...] = ((118, 76, 64), (88, 88, 91), (66, 67, 70), (136, 138, 140), (128, 150, 136))
-_FLAT: tuple[RGB, ...] = ((94, 93, 94), (118, 116, 114), (150, 146, 139), (186, 184, 179), (128, 112, 102))
-"""Colours, each as likely, of pitched roofs in the country and in town, and of flat roofs."""
-
 _LARGE = {"industrial", "retail", "warehouse", "commercial", "office", "garages", "supermarket"}
 _LIGHT = {"roof", "greenhouse", "glasshouse", "carport"}
 
@@ -43,7 +38,7 @@ def add_building(studio: Studio, item: MapObject) -> None:
     eaves = max(1.5, height - rise)
     colour = parse_colour(tags.get("roof:colour")) or PAINTER.roofs.get(tags.get("roof:material", ""))
     if colour is None:
-        mix = _FLAT if shape == k.FLAT else _TOWN if urban > 0.5 and area > 80 else _LOW
+        mix = PAINTER.palettes["flat" if shape == k.FLAT else "town" if urban > 0.5 and area > 80 else "country"]
         colour = (206, 206, 202) if "man_made" in tags else mix[int(chance["colour"] * len(mix))]
     tone, seams = 0.82 + 0.36 * chance["pitch"], (float(np.arctan2(frame.ux, -frame.uy)), 1.3, 0.025)
     look = Look(colour, colour, Surface.BUILDING, 0.04, 0.04, tone=tone, height_m=eaves, rows=seams)

@@ -103,6 +103,10 @@ class Painter(Model):
     props: tuple[Prop, ...]
     roofs: dict[str, RGB]
     heights: dict[str, float]
+    palettes: dict[str, tuple[RGB, ...]]
+    zones: frozenset[str]
+    built_areas: frozenset[str]
+    unseen_roads: frozenset[str]
 
 
 PAINTER = read_yaml(PACKAGED_PROFILES / "painter.yaml", Painter)

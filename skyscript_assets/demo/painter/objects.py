@@ -95,12 +95,6 @@ def _displaced(geometry: shapely.Geometry, seed: int, name: str) -> shapely.Geom
     return shapely.transform(geometry, lambda xy: xy + shift)
 
 
-_ZONES = {
-    *("residential", "commercial", "retail", "industrial", "civil", "institutional", "port", "depot"),
-    *("school", "university", "college", "hospital", "kindergarten", "clinic"),
-}
-_UNSEEN_ROADS = {"proposed", "construction", "corridor", "elevator", "trail", "razed", "abandoned", "no"}
-_BUILT_AREAS = {"storage_tank", "silo", "gasometer", "water_tower", "tower", "canopy", "chimney", "works"}
 _LINES = (
     ("natural", {"coastline"}, "coastline"),
     ("railway", {"platform"}, "road"),
@@ -134,17 +128,17 @@ def role_of(object_id: str, tags: Tags) -> str | None:
 
 
 def _area_role(tags: Tags) -> str | None:
-    built = is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in _BUILT_AREAS
+    built = is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in PAINTER.built_areas
     if built or tags.get("amenity") == "shelter":
         return "building"
     if area_material(tags) is not None:
         return "area"
-    zone = tags.get("landuse") in _ZONES or tags.get("amenity") in _ZONES
+    zone = tags.get("landuse") in PAINTER.zones or tags.get("amenity") in PAINTER.zones
     return "zone" if zone else "barrier" if is_yes(tags, "barrier") else None
 
 
 def _line_role(tags: Tags) -> str | None:
-    if is_yes(tags, "highway") and tags["highway"] not in _UNSEEN_ROADS:
+    if is_yes(tags, "highway") and tags["highway"] not in PAINTER.unseen_roads:
         return "road"
     found = (role for key, values, role in _LINES if tags.get(key) in values)
     return next(found, "barrier" if is_yes(tags, "barrier") else None)
