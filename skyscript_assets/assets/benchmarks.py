@@ -47,7 +47,6 @@ def _data_config(settings: Settings, partition: Partition) -> DataConfig:
 @asset(
     Scheme.BENCHMARK,
     group="benchmarks",
-    kinds=["parquet"],
     upstream=("scene_index",),
     needs=lambda settings, partition, key: key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from,
     tables={"items.parquet": ITEM_SCHEMA},

@@ -54,7 +54,6 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION_SOURCE,
     group="captions",
-    kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "osm_objects", "sampling_snapshot", "caption_rules"),
     code_version="6",
     tables={"captions.parquet": CAPTION_SCHEMA},
@@ -80,7 +79,6 @@ def captions(run: Run[CaptionSettings]) -> Counts:
 @asset(
     Scheme.SINGLE,
     group="captions",
-    kinds=["parquet"],
     upstream=("captions",),
     after=("chip_plan", "image_chips", "clip_scores"),
     tables={"audit.parquet": AUDIT_SCHEMA},

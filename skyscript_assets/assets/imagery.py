@@ -59,7 +59,6 @@ def _every_source(settings: Settings, partition: Partition) -> SourcesConfig:  #
 @asset(
     Scheme.SINGLE,
     group="imagery",
-    kinds=["parquet"],
     tables={"sources.parquet": SOURCES_SCHEMA},
     unique="source",
     config=_every_source,
@@ -157,7 +156,6 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION_SOURCE,
     group="imagery",
-    kinds=["parquet"],
     code_version="3",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
