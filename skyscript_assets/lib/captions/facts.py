@@ -19,6 +19,7 @@ from skyscript_assets.lib.captions.grammar import Grammar, Kind, Noun, Tag, anot
 from skyscript_assets.lib.captions.overlay import SLIVER, Geometries, Overlay, robust
 from skyscript_assets.lib.captions.phrases import Phrase
 from skyscript_assets.lib.captions.surroundings import GROUND_SHARE, Objects, TagSet, Visible
+from skyscript_assets.lib.osm.meaning import MEANING
 
 BESIDE_M, BESIDE_SHARE = 12.0, 0.2
 """Gap up to which a thing lies beside another: metres, and share of the image's shorter side."""
@@ -46,15 +47,6 @@ MOST = {"inside": 1, "crossed": 2, "over": 2, "under": 2, "beside": 2, "around":
 
 SLACK_PX = 0.01
 """What boxes grow by before it is asked which meet, pixels."""
-
-ON_GROUND = {("amenity", "parking"), ("leisure", "playground"), ("highway", "pedestrian")}
-"""Tags of areas, besides what is counted, below which no other ground is seen."""
-
-AT_GRADE = frozenset({"highway", "railway", "aeroway"})
-"""Keys of ways that cross each other on the ground; a way and a river on one level lack a bridge on the map."""
-
-OVERHEAD = frozenset({"power", "aerialway"})
-"""Keys of lines that cross above all ways."""
 
 
 class Fact(NamedTuple):
@@ -374,13 +366,13 @@ def crossing(noun: Noun, own: Noun | None, layer: int, own_layer: int, is_area: 
     if own is None or own.kind not in ("lines", "grounds"):
         return ""
     key, own_key = noun.tag[0], own.tag[0]
-    if key in OVERHEAD and own_key not in OVERHEAD:
+    if key in MEANING.overhead and own_key not in MEANING.overhead:
         return "crossed"
     if own.kind == "grounds":
         return "" if is_area or key == "natural" else "crossed"
-    if layer != own_layer and own_key in AT_GRADE:
+    if layer != own_layer and own_key in MEANING.at_grade:
         return "over" if own_layer > layer else "under"
-    return "crossed" if not is_area and layer == own_layer and {key, own_key} <= AT_GRADE else ""
+    return "crossed" if not is_area and layer == own_layer and {key, own_key} <= MEANING.at_grade else ""
 
 
 def _covering(which: Sequence[int], told: _Told, area: float, grammar: Grammar) -> Iterator[Ranked]:
@@ -408,4 +400,4 @@ def _covering(which: Sequence[int], told: _Told, area: float, grammar: Grammar) 
 
 def covering(noun: Noun) -> str | None:
     """What areas of a name cover the ground with; empty of what lies upon it, None of what does not hide it."""
-    return noun.cover or ("" if noun.kind == "counted" or noun.tag in ON_GROUND else None)
+    return noun.cover or ("" if noun.kind == "counted" or "=".join(noun.tag) in MEANING.on_ground else None)

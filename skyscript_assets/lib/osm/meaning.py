@@ -41,7 +41,8 @@ class Meaning(Model):
     """`settings/tag_meaning.yaml`, where each list is told of.
 
     It is read here, by `sight`, by `areas` and `roads`, by `registration.outlines` (`motor_roads`, `without_edges`), by
-    `chips.sampling` (`needs`, `untold`) and by `captions.surroundings` (`textures`, `shores`).
+    `chips.sampling` (`needs`, `untold`), by `captions.surroundings` (`textures`, `shores`) and by `captions.facts`
+    (`on_ground`, `at_grade`, `overhead`).
     """
 
     main_keys: frozenset[str]
@@ -60,6 +61,9 @@ class Meaning(Model):
     narrow: frozenset[str]
     textures: dict[str, frozenset[str]]
     shores: dict[str, frozenset[str]]
+    on_ground: frozenset[str]
+    at_grade: frozenset[str]
+    overhead: frozenset[str]
     area_unless: dict[str, frozenset[str]]
     area_only: dict[str, frozenset[str]]
     roads: dict[str, RoadClass]
