@@ -105,6 +105,7 @@ class Painter(Model):
     heights: dict[str, float]
     palettes: dict[str, tuple[RGB, ...]]
     zones: frozenset[str]
+    lines: tuple[tuple[str, frozenset[str]], ...]
     built_areas: frozenset[str]
     unseen_roads: frozenset[str]
 

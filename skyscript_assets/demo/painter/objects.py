@@ -95,16 +95,6 @@ def _displaced(geometry: shapely.Geometry, seed: int, name: str) -> shapely.Geom
     return shapely.transform(geometry, lambda xy: xy + shift)
 
 
-_LINES = (
-    ("natural", {"coastline"}, "coastline"),
-    ("railway", {"platform"}, "road"),
-    ("railway", {"rail", "tram", "light_rail", "narrow_gauge", "subway", "preserved", "disused", "abandoned"}, "rail"),
-    ("waterway", {"river", "canal", "stream", "ditch", "drain"}, "stream"),
-    ("natural", {"tree_row"}, "tree_row"),
-    ("man_made", {"pier", "breakwater", "groyne"}, "road"),
-)
-"""Roles of lines that are neither roads nor barriers: key, values, role."""
-
 _PROP_OF = {tag: prop for prop in PAINTER.props for tag in prop.tags}
 
 
@@ -140,7 +130,8 @@ def _area_role(tags: Tags) -> str | None:
 def _line_role(tags: Tags) -> str | None:
     if is_yes(tags, "highway") and tags["highway"] not in PAINTER.unseen_roads:
         return "road"
-    found = (role for key, values, role in _LINES if tags.get(key) in values)
+    pairs = {f"{key}={value}" for key, value in tags.items()}
+    found = (role for role, those in PAINTER.lines if those & pairs)
     return next(found, "barrier" if is_yes(tags, "barrier") else None)
 
 

@@ -25,14 +25,7 @@ from skyscript_assets.lib.captions.overlay import Overlay, overlay
 from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, clause, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.sentences import sentences
-from skyscript_assets.lib.captions.surroundings import (
-    Near,
-    Visible,
-    read_objects,
-    surroundings,
-    visible,
-    with_keys,
-)
+from skyscript_assets.lib.captions.surroundings import Near, Visible, read_objects, surroundings, visible, with_keys
 from skyscript_assets.lib.captions.verify import unproven
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import read_snapshot

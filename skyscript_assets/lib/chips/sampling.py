@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +96,8 @@ class Snapshot:
     values: tuple[str, ...]
     coarsest_gsd_m: FloatArray
     counts: Mapping[float, IntArray]
-    gsds: tuple[float, ...] = ()
-    area_side_m: FloatArray = field(default_factory=lambda: np.zeros(0))
-
-    def __post_init__(self) -> None:
-        """Without sizes nothing is too large."""
-        if len(self.area_side_m) != len(self.keys):
-            object.__setattr__(self, "area_side_m", np.zeros(len(self.keys)))
+    gsds: tuple[float, ...]
+    area_side_m: FloatArray
 
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
@@ -180,7 +175,8 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
         if at is not None:
             counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
     coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
-    sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if "area_side_m" in tags.column_names else np.zeros(0)
+    sized = "area_side_m" in tags.column_names
+    sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if sized else np.zeros(len(keys))
     return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds, sides)
 
 

@@ -28,10 +28,7 @@ from skyscript_assets.lib.tags.counting import KINDS
 from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
-from skyscript_assets.lib.tags.vocabulary import (
-    VOCABULARY_FILE,
-    VOCABULARY_SCHEMA,
-)
+from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, VOCABULARY_SCHEMA
 
 SIDES: tuple[str, ...] = ("yes", "no", "left", "right", "both", "backward", "forward")
 """Values that answer or place what the key names, each a column of the block `shape`."""
