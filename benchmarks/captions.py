@@ -73,7 +73,7 @@ def repeated(folder: Path, times: int, out: Path) -> None:
 
 def write_all(folder: Path, out: Path, objects: Path) -> write.CaptionSummary:
     """The captions of a plan."""
-    return write.write_captions(out, out, objects, folder, RULES, CaptionSettings(), out)
+    return write.write_captions(write.CaptionInputs(out, out, objects, folder, RULES), CaptionSettings(), out)
 
 
 def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -85,13 +85,14 @@ def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def rates(folder: Path) -> write.CaptionSummary:
     """Print how many captions are made in a second of CPU; gives the summary of the written ones."""
-    writer = write._Writer(folder, folder, folder / "objects.parquet", folder, RULES, CaptionSettings())
+    inputs = write.CaptionInputs(folder, folder, folder / "objects.parquet", folder, RULES)
+    writer = write.Writer(inputs, CaptionSettings())
     chips = [chip for some in writer.chips() for chip in some]
-    list(writer.rows(chips[:64], write._Tally()))
+    writer.rows(chips[:64])
     facts, write.facts = write.facts, lambda chips, *_: [[] for _ in chips]  # type: ignore[assignment]
-    alone, rows = cpu_s(lambda: list(writer.rows(chips, write._Tally())))
+    alone, rows = cpu_s(lambda: writer.rows(chips))
     write.facts = facts
-    both, _ = cpu_s(lambda: list(writer.rows(chips, write._Tally())))
+    both, _ = cpu_s(lambda: writer.rows(chips))
     whole, summary = cpu_s(lambda: write_all(folder, folder, folder / "objects.parquet"))
     print_head("chips", "what is made", "captions of a chip", "CPU s", "captions a CPU second")
     for what, styles, seconds in (

@@ -30,7 +30,7 @@ from chip_plan import ZOOM, make_scenes
 from make_extract import write_moved
 from measuring import PROFILE, WORLD, objects_of, options_of, parser_of, print_head, print_row, run_apart
 
-from skyscript_assets.lib.captions.write import write_captions
+from skyscript_assets.lib.captions.write import CaptionInputs, write_captions
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.planning import write_plan
@@ -113,7 +113,7 @@ class Rehearsal:
         """`captions` of all pairs, in every style."""
         for part in self._without("captions.parquet"):
             out, objects = part.folder, part.region / "objects.parquet"
-            write_captions(out, out, objects, self.tags, RULES, CaptionSettings(), out)
+            write_captions(CaptionInputs(out, out, objects, self.tags, RULES), CaptionSettings(), out)
             scored(out)
         return self._rows("captions.parquet")
 

@@ -125,8 +125,10 @@ class Stage:
                 )
 
 
-def asset(scheme: Scheme, *, group: str, kinds: Sequence[str], **options: Any) -> Callable[[Build], Stage]:
-    """Declare the decorated body as an asset named after it; options are the fields of `Stage`."""
+def asset(
+    scheme: Scheme, *, group: str, kinds: Sequence[str] = ("parquet",), **options: Any
+) -> Callable[[Build], Stage]:
+    """Declare the decorated body as an asset named after it; options are the fields of `Stage`. Most write tables."""
 
     def declare(build: Build) -> Stage:
         return Stage(name=build.__name__, scheme=scheme, build=build, group=group, kinds=frozenset(kinds), **options)

@@ -11,7 +11,7 @@ import shapely
 from pyproj import Transformer
 
 import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, CaptionSummary, write_captions
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
@@ -111,7 +111,7 @@ class World:
         pq.write_table(pa.Table.from_pylist(tags), here / "tags.parquet")
         counts = [{"key": "landuse", "value": "forest", "region": "r", "gsd_m": 0.5, "n_plannable": 1}]
         pq.write_table(pa.Table.from_pylist(counts), here / "snapshot.parquet")
-        return write_captions(here, here, here / "objects.parquet", here, rules, settings, here, **more)
+        return write_captions(CaptionInputs(here, here, here / "objects.parquet", here, rules), settings, here, **more)
 
     def rows(self) -> list[dict[str, Any]]:
         return read_table(self.folder / "captions.parquet", CAPTION_SCHEMA).to_pylist()

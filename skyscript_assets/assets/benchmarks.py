@@ -55,7 +55,6 @@ def _needs_of_benchmark(settings: Settings, partition: Partition, key: OutputKey
 @asset(
     Scheme.BENCHMARK,
     group="benchmarks",
-    kinds=["parquet"],
     upstream=("scene_index", "chip_plan", "image_chips", "captions", "clip_scores"),
     needs=_needs_of_benchmark,
     tables={"items.parquet": ITEM_SCHEMA},

@@ -10,7 +10,7 @@ from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.captions.audit import AUDIT_SCHEMA, write_verdicts
 from skyscript_assets.lib.captions.rules import CaptionRules
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, write_captions
 from skyscript_assets.lib.chips.sheet import sheet_preview
 from skyscript_assets.lib.settings.base import STYLES, read_yaml
 from skyscript_assets.lib.settings.load import GivenFile
@@ -54,7 +54,6 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION_SOURCE,
     group="captions",
-    kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "osm_objects", "sampling_snapshot", "caption_rules"),
     code_version="6",
     tables={"captions.parquet": CAPTION_SCHEMA},
@@ -67,24 +66,19 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
 )
 def captions(run: Run[CaptionSettings]) -> Counts:
     """Captions of each chip in every style, of tags that can be seen in it, with their trace and regions."""
-    return vars(
-        write_captions(
-            run.input("chip_plan"),
-            run.input("image_chips"),
-            run.input("osm_objects") / "objects.parquet",
-            run.input("sampling_snapshot"),
-            run.input("caption_rules") / "caption_rules.yaml",
-            run.config,
-            run.out,
-            run.progress,
-        )
+    inputs = CaptionInputs(
+        plan=run.input("chip_plan"),
+        chips=run.input("image_chips"),
+        objects=run.input("osm_objects") / "objects.parquet",
+        snapshot=run.input("sampling_snapshot"),
+        rules=run.input("caption_rules") / "caption_rules.yaml",
     )
+    return vars(write_captions(inputs, run.config, run.out, run.progress))
 
 
 @asset(
     Scheme.SINGLE,
     group="captions",
-    kinds=["parquet"],
     upstream=("captions",),
     after=("chip_plan", "image_chips", "clip_scores"),
     tables={"audit.parquet": AUDIT_SCHEMA},

@@ -119,7 +119,6 @@ def _plan_preview(run: Run[PlanConfig]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION_SOURCE,
     group="imagery",
-    kinds=["parquet"],
     upstream=("osm_extract", "osm_objects", "region_overlap", "sampling_snapshot", "scene_index", "scene_offsets"),
     needs=lambda settings, _, key: key.asset != "scene_offsets" or settings.plant.plan.apply_offsets,
     code_version="7",

@@ -51,18 +51,14 @@ class SourcesConfig(Model):
     boxes: tuple[BBox | None, ...]
 
 
-def _every_source(settings: Settings, partition: Partition) -> SourcesConfig:  # noqa: ARG001
-    sources = {key: SourceConfig.of(settings, key) for key in settings.sources}
-    return SourcesConfig(sources=sources, boxes=settings.shared.boxes)
-
-
 @asset(
     Scheme.SINGLE,
     group="imagery",
-    kinds=["parquet"],
     tables={"sources.parquet": SOURCES_SCHEMA},
     unique="source",
-    config=_every_source,
+    config=lambda settings, _: SourcesConfig(
+        sources={key: SourceConfig.of(settings, key) for key in settings.sources}, boxes=settings.shared.boxes
+    ),
     preview=lambda run: {"sources": metadata.parquet_rows(run.out / "sources.parquet", limit=50)},
 )
 def image_sources(run: Run[SourcesConfig]) -> Counts:
@@ -136,10 +132,6 @@ class OffsetsConfig(Model):
     source: Annotated[SourceBase, UNSEEN]
 
 
-def _offsets_config(settings: Settings, partition: Partition) -> OffsetsConfig:
-    return OffsetsConfig(offsets=settings.plant.offsets, source=settings.sources[partition[1]])
-
-
 _SIGN = (
     "Add dx_m (metres east) and dy_m (metres north) to OSM coordinates to land on the image. dx_px and dy_px are the "
     "same in columns and rows of the scene. Where the status is not 'estimated', nothing is said and nothing is moved."
@@ -157,11 +149,12 @@ def _offsets_preview(run: Run[OffsetsConfig]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION_SOURCE,
     group="imagery",
-    kinds=["parquet"],
     code_version="3",
     upstream=("osm_objects", "scene_index"),
     tables={OFFSETS_FILE: OFFSET_SCHEMA},
-    config=_offsets_config,
+    config=lambda settings, partition: OffsetsConfig(
+        offsets=settings.plant.offsets, source=settings.sources[partition[1]]
+    ),
     empty="warns",
     preview=_offsets_preview,
     pool="imagery",

@@ -70,7 +70,6 @@ def _objects_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
 @asset(
     Scheme.REGION,
     group="osm",
-    kinds=["parquet"],
     upstream=("osm_extract",),
     tables={"objects.parquet": OBJECT_SCHEMA, "invalid.parquet": INVALID_SCHEMA},
     unique="object_id",
@@ -108,7 +107,6 @@ def _regions_on_its_ground(settings: Settings) -> Mapping[str, Sequence[str]]:
 @asset(
     Scheme.REGION,
     group="osm",
-    kinds=["parquet"],
     upstream=(Upstream("osm_extract", _regions_on_its_ground), Upstream("osm_objects", _regions_on_its_ground)),
     tables={OVERLAP_FILE: OVERLAP_SCHEMA},
     columns_from={"osm_objects": ["object_id"]},

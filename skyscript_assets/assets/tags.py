@@ -145,7 +145,6 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
 @asset(
     Scheme.SINGLE,
     group="tags",
-    kinds=["parquet"],
     upstream=("tag_vocabulary", "tag_groundability"),
     code_version="2",
     tables={"snapshot.parquet": SNAPSHOT_SCHEMA, "tags.parquet": TAGS_SCHEMA},

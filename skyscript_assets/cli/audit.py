@@ -52,15 +52,8 @@ def audit(
             told = ", ".join(f"{fault} {times}" for fault, times in one["faults"].items())
             between = f"{one['low']:.1%} to {one['high']:.1%}"
             kappa = "" if one["kappa"] is None else f"{one['kappa']:.2f}"
-            table.add_row(
-                one["style"],
-                str(one["captions"]),
-                str(one["right"]),
-                f"{one['share']:.1%}",
-                between,
-                kappa,
-                escape(told),
-            )
+            cells = (one["style"], one["captions"], one["right"], f"{one['share']:.1%}", between, kappa, escape(told))
+            table.add_row(*map(str, cells))
         console.print(table)
         return
     outputs = every_output()

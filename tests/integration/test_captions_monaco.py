@@ -13,7 +13,7 @@ import shapely
 from pyproj import Transformer
 
 import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionSummary, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, CaptionSummary, write_captions
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.geometry import cells_of_bounds, split_of_cell
@@ -85,7 +85,7 @@ def monaco(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     ids = read_table(folder / "plan.parquet", PLAN_SCHEMA)["chip_id"]
     pq.write_table(pa.table({"chip_id": ids, "status": ["ok"] * len(ids)}), folder / "chips.parquet")
     rules = PACKAGE / "settings" / "caption_rules.yaml"
-    captions = write_captions(folder, folder, objects, folder, rules, CaptionSettings(), folder)
+    captions = write_captions(CaptionInputs(folder, folder, objects, folder, rules), CaptionSettings(), folder)
     return folder, plan, captions
 
 

@@ -18,7 +18,7 @@ from pyproj import Transformer
 from skyscript_assets.lib.captions.compose import compose, trace
 from skyscript_assets.lib.captions.phrases import as_neighbour, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, write_captions
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.planning import write_plan
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
@@ -190,7 +190,8 @@ def accept(folder: Path) -> None:
 
 def captions(folder: Path, out: Path, **settings: Any) -> dict[int, dict[str, Any]]:
     """Captions by the number of the focus object."""
-    write_captions(folder, folder, folder / "objects.parquet", folder, RULES, CaptionSettings(**settings), out)
+    inputs = CaptionInputs(folder, folder, folder / "objects.parquet", folder, RULES)
+    write_captions(inputs, CaptionSettings(**settings), out)
     plan = read_table(folder / "plan.parquet", PLAN_SCHEMA).to_pylist()
     ids = {chip["chip_id"]: (chip["object_id"][0], int(chip["object_id"][1:])) for chip in plan}
     number = {chip_id: osm_id // NODES if letter == "n" else osm_id for chip_id, (letter, osm_id) in ids.items()}

@@ -11,7 +11,7 @@ import shapely
 from pyproj import Transformer
 
 import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, write_captions
 from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules, PlanSummary
 from skyscript_assets.lib.chips.planning import write_plan
@@ -103,7 +103,7 @@ def test_buildings_of_kampala_become_captioned_chips(
 
     cut_chips(CutInputs(tmp_path, tmp_path), ChipSettings(), tmp_path)
     rules = PACKAGE / "settings" / "caption_rules.yaml"
-    summary = write_captions(tmp_path, tmp_path, table, objects, rules, CaptionSettings(), tmp_path)
+    summary = write_captions(CaptionInputs(tmp_path, tmp_path, table, objects, rules), CaptionSettings(), tmp_path)
     captions = read_table(tmp_path / "captions.parquet", CAPTION_SCHEMA)
     assert summary.captions == captions.num_rows == summary.chips >= least * 0.9
     assert set(captions["title"].to_pylist()) == {"building"}

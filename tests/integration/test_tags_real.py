@@ -111,7 +111,8 @@ def test_plans_find_every_tag_that_the_vocabulary_counts(
         if row["region"] == "monaco" and text_reason(row["key"], row["value"]) is None:
             counted[row["key"], row["value"]] += row["n"]
     tags = sorted(counted)
-    snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
+    names = tuple(k for k, _ in tags), tuple(v for _, v in tags)
+    snapshot = Snapshot(*names, np.ones(len(tags)), {}, (), np.zeros(len(tags)))
     region = Region(title="monaco", path=str(shared_data / "osm" / EXTRACTS["monaco"]))
     stage_extract("monaco", region, load_settings(PACKAGED_PROFILES / "demo").shared, tmp_path)
     write_objects(tmp_path, tmp_path)

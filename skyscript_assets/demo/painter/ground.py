@@ -10,26 +10,13 @@ import shapely
 from skyscript_assets.demo.painter.fields import rng_of
 from skyscript_assets.demo.painter.kernels import URBAN
 from skyscript_assets.demo.painter.layers import DECK_M, GROUND, THINGS, Studio, built
-from skyscript_assets.demo.painter.looks import MATERIALS, RGB, Look, Surface, area_material, by_word, cover_of, plain
+from skyscript_assets.demo.painter.looks import MATERIALS, PAINTER, Look, Surface, area_material, cover_of, plain
 from skyscript_assets.demo.painter.objects import MapObject
 from skyscript_assets.demo.painter.props import add_cars
 from skyscript_assets.demo.painter.shapes import Frame, beside, frame_of, line_parts, stations
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import is_yes, layer_of, number
 from skyscript_assets.lib.osm.roads import road_class, road_width_m
-
-_CROPS: tuple[RGB, ...] = ((140, 146, 92), (176, 164, 116), (104, 124, 72), (122, 134, 82), (150, 134, 112))
-"""Colours of fields: unripe and ripe grain, green crops, bare soil."""
-
-_USUAL = by_word(
-    {
-        "dirt": "track bridleway path",
-        "paving": "pedestrian steps",
-        "concrete": "platform pier",
-        "rock": "breakwater groyne",
-    }
-)
-"""Materials of classes of ways that are not of asphalt."""
 
 _MARKED = {"motorway", "trunk", "primary", "secondary", "tertiary"}
 _WHITE = (228, 227, 222)
@@ -41,7 +28,8 @@ def add_area(studio: Studio, item: MapObject) -> None:
     look, level, frame = MATERIALS[name], max(0, layer_of(item.tags)), frame_of(item.geometry)
     chance = unit_hash("area", studio.seed, item.object_id)
     if name == "farmland":
-        red, green, blue = _CROPS[int(unit_hash("crop", studio.seed, item.object_id) * len(_CROPS))]
+        crops = PAINTER.palettes["fields"]
+        red, green, blue = crops[int(unit_hash("crop", studio.seed, item.object_id) * len(crops))]
         look = replace(look, a=(red, green, blue), b=(red * 1.08, green * 1.06, blue * 1.04))
     crisp = look.surface in {Surface.PAVED, Surface.PITCH} or name == "pool"
     rows = (float(np.arctan2(frame.uy, frame.ux)), *look.rows[1:])
@@ -98,7 +86,7 @@ def _add_bays(studio: Studio, item: MapObject, frame: Frame, level: int) -> None
 def road_look(studio: Studio, item: MapObject, name: str, rank: int) -> Look:
     """Material of a road, path or platform by its surface, else its class; streets have one tone."""
     firm, street = item.tags.get("tracktype") == "grade1", item.tags.get("name") or item.tags.get("ref") or name
-    material = "asphalt" if firm else cover_of(item.tags, _USUAL.get(name, "asphalt"))
+    material = "asphalt" if firm else cover_of(item.tags, PAINTER.usual.get(name, "asphalt"))
     surface = Surface.ROAD if rank >= 20 or name == "track" else Surface.PAVED if rank >= 17 else Surface.PATH
     tone = (1.0 if surface == Surface.ROAD else 1.1) * (0.86 + 0.26 * unit_hash("street", studio.seed, street))
     return replace(MATERIALS[material], surface=surface, tone=tone)

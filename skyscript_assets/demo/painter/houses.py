@@ -8,34 +8,19 @@ import shapely
 from skyscript_assets.demo.painter import kernels as k
 from skyscript_assets.demo.painter.fields import rng_of
 from skyscript_assets.demo.painter.layers import ROOFS, THINGS, Shape, Studio
-from skyscript_assets.demo.painter.looks import RGB, Look, Surface, by_word, parse_colour, plain
+from skyscript_assets.demo.painter.looks import PAINTER, Look, Surface, parse_colour, plain
 from skyscript_assets.demo.painter.objects import MapObject
 from skyscript_assets.demo.painter.shapes import Frame, frame_of, line_parts, rectangles
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import Tags, is_yes, number
 
-_SHAPES = {k.GABLED: "gabled gambrel saltbox round", k.HIPPED: "hipped half-hipped mansard pyramidal conical cone"}
-_SHAPE_OF = by_word(_SHAPES | {k.FLAT: "flat skillion lean_to", k.DOME: "dome onion"})
-_MATERIALS: dict[RGB, str] = {
-    (142, 172, 156): "copper",
-    (166, 163, 157): "concrete gravel eternit glass plants",
-    (158, 98, 76): "roof_tiles tile",
-    (88, 87, 88): "tar_paper bitumen asphalt asphalt_shingle slate",
-    (147, 151, 154): "metal zinc metal_sheet tin",
+_SHAPES = {
+    k.FLAT: "flat skillion lean_to",
+    k.GABLED: "gabled gambrel saltbox round",
+    k.HIPPED: "hipped half-hipped mansard pyramidal conical cone",
+    k.DOME: "dome onion",
 }
-_COLOUR_OF = by_word(_MATERIALS)
-_LOW: tuple[RGB, ...] = ((146, 88, 68), (104, 74, 64), (72, 73, 76), (110, 111, 113), (148, 146, 142))
-_TOWN: tuple[RGB, ...] = ((118, 76, 64), (88, 88, 91), (66, 67, 70), (136, 138, 140), (128, 150, 136))
-_FLAT: tuple[RGB, ...] = ((94, 93, 94), (118, 116, 114), (150, 146, 139), (186, 184, 179), (128, 112, 102))
-"""Colours, each as likely, of pitched roofs in the country and in town, and of flat roofs."""
-
-_HEIGHTS = {
-    2.8: "garage garages shed carport hut kiosk greenhouse glasshouse",
-    5.4: "house detached terrace semidetached_house residential farm_auxiliary kindergarten roof",
-    8.0: "industrial warehouse retail barn school public chapel",
-    15.0: "church cathedral",
-}
-_HEIGHT_OF = by_word(_HEIGHTS)
+_SHAPE_OF = {word: shape for shape, words in _SHAPES.items() for word in words.split()}
 _LARGE = {"industrial", "retail", "warehouse", "commercial", "office", "garages", "supermarket"}
 _LIGHT = {"roof", "greenhouse", "glasshouse", "carport"}
 
@@ -51,9 +36,9 @@ def add_building(studio: Studio, item: MapObject) -> None:
         rise = {k.FLAT: 0.0, k.DOME: frame.b}.get(shape, (0.32 + 0.28 * chance["pitch"]) * min(frame.b, 7.0))
     rise = rise if shape == k.DOME else min(rise, 0.8 * height)
     eaves = max(1.5, height - rise)
-    colour = parse_colour(tags.get("roof:colour")) or _COLOUR_OF.get(tags.get("roof:material", ""))
+    colour = parse_colour(tags.get("roof:colour")) or PAINTER.roofs.get(tags.get("roof:material", ""))
     if colour is None:
-        mix = _FLAT if shape == k.FLAT else _TOWN if urban > 0.5 and area > 80 else _LOW
+        mix = PAINTER.palettes["flat" if shape == k.FLAT else "town" if urban > 0.5 and area > 80 else "country"]
         colour = (206, 206, 202) if "man_made" in tags else mix[int(chance["colour"] * len(mix))]
     tone, seams = 0.82 + 0.36 * chance["pitch"], (float(np.arctan2(frame.ux, -frame.uy)), 1.3, 0.025)
     look = Look(colour, colour, Surface.BUILDING, 0.04, 0.04, tone=tone, height_m=eaves, rows=seams)
@@ -85,7 +70,7 @@ def _height(tags: Tags, area: float, urban: float, chance: float) -> float:
         return 3.1 * (levels or 0.0) + 1.5 if height is None else height
     low, town = 2.8 if area < 45 else 4.6 if area < 250 else 7.0, 4.0 if area < 80 else 18.0
     by_place = 23.0 if is_yes(tags, "building:part") else low * (1 - urban) + town * urban
-    return _HEIGHT_OF.get(tags.get("building", ""), by_place) * (0.8 + 0.4 * chance)
+    return PAINTER.heights.get(tags.get("building", ""), by_place) * (0.8 + 0.4 * chance)
 
 
 def _furnish(studio: Studio, item: MapObject, frame: Frame, top_m: float, *, flat: bool) -> None:

@@ -13,7 +13,7 @@ import shapely
 
 from skyscript_assets.demo.painter.grid import Grid
 from skyscript_assets.demo.painter.layers import clip
-from skyscript_assets.demo.painter.looks import RGB, Surface, area_material, by_word
+from skyscript_assets.demo.painter.looks import PAINTER, Prop, area_material
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.osm.meaning import Tags, is_hidden, is_yes
@@ -95,34 +95,7 @@ def _displaced(geometry: shapely.Geometry, seed: int, name: str) -> shapely.Geom
     return shapely.transform(geometry, lambda xy: xy + shift)
 
 
-_ZONES = {
-    *("residential", "commercial", "retail", "industrial", "civil", "institutional", "port", "depot"),
-    *("school", "university", "college", "hospital", "kindergarten", "clinic"),
-}
-_UNSEEN_ROADS = {"proposed", "construction", "corridor", "elevator", "trail", "razed", "abandoned", "no"}
-_BUILT_AREAS = {"storage_tank", "silo", "gasometer", "water_tower", "tower", "canopy", "chimney", "works"}
-_LINES = (
-    ("natural", {"coastline"}, "coastline"),
-    ("railway", {"platform"}, "road"),
-    ("railway", {"rail", "tram", "light_rail", "narrow_gauge", "subway", "preserved", "disused", "abandoned"}, "rail"),
-    ("waterway", {"river", "canal", "stream", "ditch", "drain"}, "stream"),
-    ("natural", {"tree_row"}, "tree_row"),
-    ("man_made", {"pier", "breakwater", "groyne"}, "road"),
-)
-"""Roles of lines that are neither roads nor barriers: key, values, role."""
-
-Prop = tuple[float, float, RGB, Surface | None]
-"""How a node looks: a square of half a side or, from 2.5 m, a disc; its height in metres, colour and surface."""
-
-_PROPS: dict[Prop, str] = {
-    (0.17, 8.0, (140, 138, 132), None): "highway=street_lamp man_made=flagpole power=pole",
-    (2.0, 28.0, (160, 145, 136), Surface.BUILDING): "man_made=tower man_made=chimney power=tower",
-    (5.0, 12.0, (198, 198, 193), Surface.BUILDING): "man_made=water_tower man_made=storage_tank man_made=silo",
-    (2.6, 0.5, (140, 172, 178), Surface.WATER): "amenity=fountain",
-    (1.9, 2.8, (122, 116, 110), Surface.BUILDING): "amenity=shelter amenity=kiosk building=yes building=hut",
-    (0.9, 1.4, (140, 138, 132), None): "amenity=recycling historic=memorial natural=stone natural=rock barrier=block",
-}
-_PROP_OF = by_word(_PROPS)
+_PROP_OF = {tag: prop for prop in PAINTER.props for tag in prop.tags}
 
 
 def prop_of(tags: Tags) -> Prop | None:
@@ -145,19 +118,20 @@ def role_of(object_id: str, tags: Tags) -> str | None:
 
 
 def _area_role(tags: Tags) -> str | None:
-    built = is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in _BUILT_AREAS
+    built = is_yes(tags, "building") or is_yes(tags, "building:part") or tags.get("man_made") in PAINTER.built_areas
     if built or tags.get("amenity") == "shelter":
         return "building"
     if area_material(tags) is not None:
         return "area"
-    zone = tags.get("landuse") in _ZONES or tags.get("amenity") in _ZONES
+    zone = tags.get("landuse") in PAINTER.zones or tags.get("amenity") in PAINTER.zones
     return "zone" if zone else "barrier" if is_yes(tags, "barrier") else None
 
 
 def _line_role(tags: Tags) -> str | None:
-    if is_yes(tags, "highway") and tags["highway"] not in _UNSEEN_ROADS:
+    if is_yes(tags, "highway") and tags["highway"] not in PAINTER.unseen_roads:
         return "road"
-    found = (role for key, values, role in _LINES if tags.get(key) in values)
+    pairs = {f"{key}={value}" for key, value in tags.items()}
+    found = (role for role, those in PAINTER.lines if those & pairs)
     return next(found, "barrier" if is_yes(tags, "barrier") else None)
 
 

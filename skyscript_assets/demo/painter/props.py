@@ -48,9 +48,9 @@ def add_thing(studio: Studio, item: MapObject) -> None:
     """Add what a point object shows."""
     prop = prop_of(item.tags)
     assert prop is not None, "only what is seen is a thing"
-    half, height, colour, surface = prop
-    disc = shapely.buffer(item.geometry, half, cap_style="square" if half < 2.5 else "round")
-    studio.add(THINGS, [disc], plain(colour, number(item.tags, "height", 0.3, 120.0) or height, surface))
+    disc = shapely.buffer(item.geometry, prop.half_m, cap_style="square" if prop.half_m < 2.5 else "round")
+    height = number(item.tags, "height", 0.3, 120.0) or prop.height_m
+    studio.add(THINGS, [disc], plain(prop.colour, height, prop.surface))
 
 
 def add_cars(studio: Studio, rng: np.random.Generator, x: F64, y: F64, ux: F64, uy: F64) -> None:

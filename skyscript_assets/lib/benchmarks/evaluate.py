@@ -47,6 +47,7 @@ from skyscript_assets.lib.benchmarks.metrics import (
     top1_credit,
     wrong_before,
 )
+from skyscript_assets.lib.captions.grammar import listed
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import CAPTION_PREFIX
@@ -243,7 +244,7 @@ def _retrieval(data: _Data, encoder: ClipModel, images: Floats, result: _Result)
     shown = truth.any(axis=1)
     sets, member = np.unique(truth[shown], axis=0, return_inverse=True)
     words = [cls.text for cls in data.spec.classes]
-    texts = [set_caption([word for word, there in zip(words, row, strict=True) if there]) for row in sets]
+    texts = [CAPTION_PREFIX + listed([word for word, there in zip(words, row, strict=True) if there]) for row in sets]
     matches = csr_array(np.eye(len(sets), dtype=bool)[member.ravel()])
     figures, _ = _both_ways(images[shown], normalised(encoder.encode_texts(texts)), matches)
     return replace(result, figures=figures, retrieval_texts=len(texts), retrieval_images=int(shown.sum()))
@@ -278,12 +279,6 @@ def _both_ways(images: Floats, texts: Floats, matches: csr_array) -> tuple[dict[
     # The hits of a caption are shared out over its images, so that the mean over images is that over captions.
     of_texts = matches @ (shares[1] / matches.sum(axis=0)) * (len(images) / len(texts))
     return figures, (shares[0] + of_texts) / 2
-
-
-def set_caption(words: Sequence[str]) -> str:
-    """The text of a set of classes, such as `a satellite image of building, road and trees`."""
-    *most, last = words
-    return CAPTION_PREFIX + (f"{', '.join(most)} and {last}" if most else last)
 
 
 # -------------------------------------------------------------------------------------------------------------- figures

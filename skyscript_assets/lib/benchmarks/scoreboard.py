@@ -58,6 +58,8 @@ COMPARISON_SCHEMA = pa.schema(
 )
 """One row for each comparison of the settings that could be made; `better`: the interval lies above zero."""
 
+_OF_SCORES = ("benchmark", "synthetic", "items", "clusters", "clustered_by", "classification_protocol")
+
 CONTROL_RECIPES = ("none", "metadata-only", "linear-probe")
 
 
@@ -189,23 +191,11 @@ def _rows(groups: Groups, samples: int) -> list[Row]:
 
 
 def _model_row(entry: _Entry, metric: str) -> dict[str, Any]:
-    scores, figure = entry.scores, entry.scores.figures[metric]
-    return {
-        "benchmark": scores.benchmark,
-        "benchmark_title": scores.title,
-        "synthetic": scores.synthetic,
-        "level": "model",
-        "name": entry.key,
-        **entry.model.model_dump(),
-        "seeds": 1,
-        "metric": metric,
-        "primary": metric == scores.primary,
-        **figure.model_dump(),
-        "items": scores.items,
-        "clusters": scores.clusters,
-        "clustered_by": scores.clustered_by,
-        "classification_protocol": scores.classification_protocol,
-    }
+    scores = entry.scores
+    of_scores = scores.model_dump(include={*_OF_SCORES})
+    of_model = {"level": "model", "name": entry.key, "seeds": 1, **entry.model.model_dump()}
+    of_figure = {"metric": metric, "primary": metric == scores.primary, **scores.figures[metric].model_dump()}
+    return {"benchmark_title": scores.title, **of_scores, **of_model, **of_figure}
 
 
 def _mean_rows(key: str, mean: Mean, rows: Sequence[Row]) -> list[Row]:

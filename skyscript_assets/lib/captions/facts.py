@@ -19,6 +19,7 @@ from skyscript_assets.lib.captions.grammar import Grammar, Kind, Noun, Tag, anot
 from skyscript_assets.lib.captions.overlay import SLIVER, Geometries, Overlay, robust
 from skyscript_assets.lib.captions.phrases import Phrase
 from skyscript_assets.lib.captions.surroundings import GROUND_SHARE, Objects, TagSet, Visible
+from skyscript_assets.lib.osm.meaning import MEANING
 
 BESIDE_M, BESIDE_SHARE = 12.0, 0.2
 """Gap up to which a thing lies beside another: metres, and share of the image's shorter side."""
@@ -46,15 +47,6 @@ MOST = {"inside": 1, "crossed": 2, "over": 2, "under": 2, "beside": 2, "around":
 
 SLACK_PX = 0.01
 """What boxes grow by before it is asked which meet, pixels."""
-
-ON_GROUND = {("amenity", "parking"), ("leisure", "playground"), ("highway", "pedestrian")}
-"""Tags of areas, besides what is counted, below which no other ground is seen."""
-
-AT_GRADE = frozenset({"highway", "railway", "aeroway"})
-"""Keys of ways that cross each other on the ground; a way and a river on one level lack a bridge on the map."""
-
-OVERHEAD = frozenset({"power", "aerialway"})
-"""Keys of lines that cross above all ways."""
 
 
 class Fact(NamedTuple):
@@ -122,17 +114,14 @@ def facts(
     sets[:n] = focus_sets
     gsd_m = np.array([chip["gsd_m"] for chip in chips])
     told = _Told(over, objects, [names.nouns[i] for i in sets.tolist()], gsd_m)
-    order = np.argsort(over.chip, kind="stable")
-    bounds = np.searchsorted(over.chip[order], np.arange(n + 1)).tolist()
-    rows = order.tolist()
     return [
         [
             *_of_focus(i, int(focus_sets[i]), told, gsd_m[i], names, grammar),
-            *_of_others(i, rows[bounds[i] : bounds[i + 1]], told, area[i], grammar),
+            *_of_others(i, overlaps, told, area[i], grammar),
         ]
         if names.things[focus_sets[i]]
         else []
-        for i in range(n)
+        for i, overlaps in enumerate(over.by_chip())
     ]
 
 
@@ -229,9 +218,9 @@ def _of_focus(i: int, number: int, told: _Told, gsd_m: float, names: Named, gram
     if where:
         yield Fact("position", grammar.positions[where], object_id, *tag, where)
     # What leads on is mapped in pieces, of which the picture knows nothing.
-    if told.over.whole[i] and told.dimension[i] > 0 and (noun is None or noun.kind != "lines"):
-        longer, shorter = (piece.length, None) if told.dimension[i] == 1 else _sides(piece)
-        words = size_words(longer * gsd_m, None if shorter is None else shorter * gsd_m)
+    if whole and told.dimension[i] > 0 and (noun is None or noun.kind != "lines"):
+        sides = (piece.length,) if line else _sides(piece)
+        words = size_words(*(side * gsd_m for side in sides))
         yield Fact("size", words, object_id, *tag, words)
 
 
@@ -270,8 +259,8 @@ def _sides(piece: shapely.Geometry) -> tuple[float, float]:
     return float(sides.max()), float(sides.min())
 
 
-Ranked = tuple[str, float, Fact]
-"""A fact with its slot and its rank there, the lowest first."""
+Ranked = tuple[float, Fact]
+"""A fact and its rank in its slot, the lowest first."""
 
 
 def _of_others(i: int, overlaps: Sequence[int], told: _Told, area: float, grammar: Grammar) -> Iterator[Fact]:
@@ -292,15 +281,13 @@ def _of_others(i: int, overlaps: Sequence[int], told: _Told, area: float, gramma
             found += _in_view(i, noun, which, told, area, other=other)
     found += _covering(overlaps, told, area, grammar)
     for slot, most in MOST.items():
-        ranked = sorted((rank, fact) for kind, rank, fact in found if kind == slot)
-        yield from (fact for _, fact in ranked[:most])
+        yield from (fact for _, fact in sorted(one for one in found if one[1].slot == slot)[:most])
 
 
 def _ranked(slot: str, rank: float, phrase: str, which: Sequence[int], told: _Told, fact: str = "") -> Ranked:
     noun = told.nouns[which[0]]
     assert noun is not None
-    key, value = noun.tag
-    return slot, rank, Fact(slot, phrase, tuple(sorted({told.ids[each] for each in which})), key, value, fact)
+    return rank, Fact(slot, phrase, tuple(sorted({told.ids[each] for each in which})), *noun.tag, fact)
 
 
 def _lying(noun: Noun, which: Sequence[int], told: _Told, own: Noun | None, *, other: bool) -> Iterator[Ranked]:
@@ -379,13 +366,13 @@ def crossing(noun: Noun, own: Noun | None, layer: int, own_layer: int, is_area: 
     if own is None or own.kind not in ("lines", "grounds"):
         return ""
     key, own_key = noun.tag[0], own.tag[0]
-    if key in OVERHEAD and own_key not in OVERHEAD:
+    if key in MEANING.overhead and own_key not in MEANING.overhead:
         return "crossed"
     if own.kind == "grounds":
         return "" if is_area or key == "natural" else "crossed"
-    if layer != own_layer and own_key in AT_GRADE:
+    if layer != own_layer and own_key in MEANING.at_grade:
         return "over" if own_layer > layer else "under"
-    return "crossed" if not is_area and layer == own_layer and {key, own_key} <= AT_GRADE else ""
+    return "crossed" if not is_area and layer == own_layer and {key, own_key} <= MEANING.at_grade else ""
 
 
 def _covering(which: Sequence[int], told: _Told, area: float, grammar: Grammar) -> Iterator[Ranked]:
@@ -413,4 +400,4 @@ def _covering(which: Sequence[int], told: _Told, area: float, grammar: Grammar) 
 
 def covering(noun: Noun) -> str | None:
     """What areas of a name cover the ground with; empty of what lies upon it, None of what does not hide it."""
-    return noun.cover or ("" if noun.kind == "counted" or noun.tag in ON_GROUND else None)
+    return noun.cover or ("" if noun.kind == "counted" or "=".join(noun.tag) in MEANING.on_ground else None)

@@ -80,7 +80,7 @@ class Grammar(Model):
 
     @functools.cached_property
     def _nouns(self) -> Mapping[Tag, Sequence[tuple[frozenset[Tag], Noun]]]:
-        """Names by their first tag, those of most tags first, each with all its tags."""
+        """Names by their first tag, each with all its tags."""
         found: dict[Tag, list[tuple[frozenset[Tag], Noun]]] = {}
         groups: tuple[tuple[Kind, Names], ...] = (
             ("counted", self.counted),
@@ -94,9 +94,10 @@ class Grammar(Model):
                 wanted = [_tag(each) for each in tags.split()]
                 one, _, many = name.noun.partition("|")
                 beside = name.beside or kind == "lines"
-                noun = Noun(wanted[0], kind, one, many or _plural(one), name.inside, name.cover, beside)
+                plural = many or (f"{one}es" if _ES.search(one) else f"{one}s")
+                noun = Noun(wanted[0], kind, one, plural, name.inside, name.cover, beside)
                 found.setdefault(wanted[0], []).append((frozenset(wanted), noun))
-        return {tag: sorted(some, key=lambda each: -len(each[0])) for tag, some in found.items()}
+        return found
 
     @functools.cached_property
     def _order(self) -> Mapping[Tag, int]:
@@ -105,9 +106,8 @@ class Grammar(Model):
     def noun(self, tags: Sequence[Tag]) -> Noun | None:
         """What an object of some tags is called, None where it has no name; values may be lists (`a;b`)."""
         own = frozenset(_single(tags))
-        named = [next((one for one in self._nouns.get(tag, ()) if one[0] <= own), None) for tag in own]
-        best = [one for one in named if one is not None]
-        return min(best, key=lambda one: (-len(one[0]), self._order[one[1].tag]))[1] if best else None
+        fitting = [one for tag in own for one in self._nouns.get(tag, ()) if one[0] <= own]
+        return min(fitting, key=lambda one: (-len(one[0]), self._order[one[1].tag]))[1] if fitting else None
 
     def adjectives(self, tags: Sequence[Tag]) -> tuple[list[tuple[Tag, str]], list[tuple[Tag, str]]]:
         """What stands before and after the noun of an object of some tags, each with its tag."""
@@ -157,7 +157,7 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
-def size_words(longer_m: float, shorter_m: float | None) -> str:
+def size_words(longer_m: float, shorter_m: float | None = None) -> str:
     """How large a thing is, to two digits; the shorter side is None of a line, and unsaid where it is much the same."""
     longer = f"about {_rounded(longer_m)} m"
     if shorter_m is None:
@@ -180,7 +180,3 @@ def _tags(words_of: Mapping[str, str]) -> Iterator[tuple[Tag, str]]:
 
 def _single(tags: Sequence[Tag]) -> Iterator[Tag]:
     return ((key, each) for key, value in tags for each in value.split(";"))
-
-
-def _plural(noun: str) -> str:
-    return f"{noun}es" if _ES.search(noun) else f"{noun}s"

@@ -55,6 +55,11 @@ class Overlay:
     taken: FloatArray
     whole: BoolArray
 
+    def by_chip(self) -> list[list[int]]:
+        """The overlaps of each chip, that of its focus object first."""
+        counts = np.bincount(self.chip, minlength=len(self.sizes))
+        return [own.tolist() for own in np.split(np.argsort(self.chip, kind="stable"), np.cumsum(counts)[:-1])]
+
 
 def overlay(
     chips: Sequence[Mapping[str, Any]],

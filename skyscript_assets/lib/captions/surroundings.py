@@ -22,24 +22,13 @@ from skyscript_assets.lib.captions.overlay import MIN_OVERLAP_PX, Overlay
 from skyscript_assets.lib.captions.phrases import is_among, may_be_said
 from skyscript_assets.lib.chips.sampling import Snapshot, TagPairs, longer_sides_m, match_tags, shown, told
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.osm.meaning import MAIN_KEYS
+from skyscript_assets.lib.osm.meaning import MEANING
 from skyscript_assets.lib.osm.sight import entries, layers, out_of_sight
 from skyscript_assets.lib.tables import read_geometry, read_table
 from skyscript_assets.lib.tags.normalise import normal_values
 
-_NATURAL = (
-    "wood water scrub heath grassland wetland sand beach bare_rock scree shingle glacier mud tundra moor fell rock"
-)
-_LANDUSE = "forest farmland grass meadow orchard vineyard reservoir basin salt_pond"
-
 GROUND_SHARE = 0.9
 """Share of the chip from which areas of one kind are its ground: the rest is a rim in which no shape can be told."""
-
-TEXTURES = {*(("natural", value) for value in _NATURAL.split()), *(("landuse", value) for value in _LANDUSE.split())}
-"""Tags that can be told from a piece without an outline."""
-
-SHORES = {("natural", "coastline"), ("natural", "bay"), ("natural", "peninsula"), ("natural", "strait")}
-"""Tags of areas that, as places, lie around what is in them and not beside it."""
 
 TagSet = tuple[tuple[str, str], ...]
 
@@ -84,14 +73,12 @@ class Near(NamedTuple):
     """The objects of one tag set around a chip, shown by the largest of them.
 
     `row` is its row, `box` the box (x0, y0, x1, y1) of its overlap with the chip, in chip pixels, half open. `tags` is
-    the number of the set that is said of it, `is_ground` whether it fills the chip, `overlap` its place in the overlay.
+    the number of the set that is said of it.
     """
 
     row: int
     box: list[int]
     tags: int
-    is_ground: bool
-    overlap: int
 
 
 def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
@@ -162,11 +149,11 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool =
     """What can be seen of the objects at a GSD in metres; with the paper's policy attributes and places alone too."""
     pairs = shown(objects.pairs, objects.dimension == 0, snapshot, gsd_m, lone=paper)
     names = list(zip(snapshot.keys, snapshot.values, strict=True))
-    around = np.array([tag in SHORES for tag in names], dtype=np.bool_)[pairs.tags]
+    around = np.array([value in MEANING.shores.get(key, ()) for key, value in names], dtype=np.bool_)[pairs.tags]
     around &= objects.dimension[pairs.objects] == 2
     around |= np.array([key == "place" for key, _ in names], dtype=np.bool_)[pairs.tags]
-    texture = np.array([tag in TEXTURES for tag in names], dtype=np.bool_)
-    plain = texture | np.array([key not in MAIN_KEYS for key, _ in names], dtype=np.bool_)
+    texture = np.array([value in MEANING.textures.get(key, ()) for key, value in names], dtype=np.bool_)
+    plain = texture | np.array([key not in MEANING.main_keys for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)
     grounds[pairs.objects[texture[pairs.tags]]] = True
     numbers: dict[tuple[int, ...], int] = {(): 0}
@@ -229,7 +216,7 @@ def surroundings(over: Overlay, objects: Objects, seen: Visible, limit: int) -> 
     order = np.lexsort((sets[largest], -total, numbers[largest]))
     ranked = largest[order]
     answer: list[list[Near]] = [[] for _ in range(n)]
-    columns = (numbers[ranked], found[ranked], over.box[others[ranked]], said[order], is_ground[order], others[ranked])
+    columns = (numbers[ranked], found[ranked], over.box[others[ranked]], said[order])
     for number, *near in zip(*(column.tolist() for column in columns), strict=True):
         one = Near(*near)
         if one.tags and len(answer[number]) < limit:

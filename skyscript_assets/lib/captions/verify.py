@@ -222,7 +222,7 @@ def _of_own(own: _Thing, chip: Mapping[str, Any], thing: str, grammar: Grammar) 
     if not own.whole or (own.noun is not None and own.noun.kind == "lines"):
         return
     if own.dimension == 1:
-        words = size_words(piece.length * chip["gsd_m"], None)
+        words = size_words(piece.length * chip["gsd_m"])
         yield _fact("size", words, [own], words)
     elif own.dimension == 2:
         for sides in _rectangles(piece):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +25,10 @@ from skyscript_assets.lib.captions.overlay import Overlay, overlay
 from skyscript_assets.lib.captions.phrases import Phrase, as_neighbour, clause, phrases
 from skyscript_assets.lib.captions.rules import CaptionRules
 from skyscript_assets.lib.captions.sentences import sentences
-from skyscript_assets.lib.captions.surroundings import (
-    Near,
-    Objects,
-    Visible,
-    read_objects,
-    surroundings,
-    visible,
-    with_keys,
-)
+from skyscript_assets.lib.captions.surroundings import Near, Visible, read_objects, surroundings, visible, with_keys
 from skyscript_assets.lib.captions.verify import unproven
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
-from skyscript_assets.lib.chips.sampling import Snapshot, read_snapshot
+from skyscript_assets.lib.chips.sampling import read_snapshot
 from skyscript_assets.lib.chips.spread import collisions, effective_number
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
@@ -139,41 +131,32 @@ class _Level(NamedTuple):
     names: Named
 
 
-@dataclass
-class _Tally:
-    """What is counted of captions while they are written; of each text its hash alone is kept."""
+@dataclass(frozen=True)
+class CaptionInputs:
+    """What captions of one region and source are made from.
 
-    with_surrounding: int = 0
-    longest: int = 0
-    verified: int = 0
-    unproven: dict[str, list[str]] = field(default_factory=dict)
-    hashes: dict[str, array[int]] = field(default_factory=lambda: {style: array("q") for style in STYLES})
+    Attributes:
+        plan: `chip_plan` folder of the region and source.
+        chips: `image_chips` folder of the same.
+        objects: `objects.parquet` of the region.
+        snapshot: `sampling_snapshot` folder; its tags alone may be said, each where the GSD is fine enough.
+        rules: Caption rules, YAML.
+    """
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        self.with_surrounding += bool(row["surrounding"])
-        for style, found in self.hashes.items():
-            self.longest = max(self.longest, len(row[style]))
-            found.append(hash(row[style]))
+    plan: Path
+    chips: Path
+    objects: Path
+    snapshot: Path
+    rules: Path
 
 
 def write_captions(
-    plan_folder: Path,
-    chips_folder: Path,
-    objects_path: Path,
-    snapshot_folder: Path,
-    rules_path: Path,
-    captions: CaptionSettings,
-    out: Path,
-    progress: Progress = silent,
+    inputs: CaptionInputs, captions: CaptionSettings, out: Path, progress: Progress = silent
 ) -> CaptionSummary:
     """Write `captions.parquet` for the accepted chips of a plan, in its order.
 
     Args:
-        plan_folder: `chip_plan` of the region and source.
-        chips_folder: `image_chips` of the same.
-        objects_path: `objects.parquet` of the region.
-        snapshot_folder: `sampling_snapshot`; its tags alone may be said, each where the GSD is fine enough.
-        rules_path: Caption rules, YAML.
+        inputs: What captions are made from.
         captions: Limits.
         out: Existing folder for the table.
         progress: Told of chips done.
@@ -186,92 +169,96 @@ def write_captions(
         CorruptInputError: an input is broken, or the plan names objects that the extract does not have.
         SettingsError: the rules are wrong.
     """
-    writer = _Writer(plan_folder, chips_folder, objects_path, snapshot_folder, rules_path, captions)
-    tally, done = _Tally(), 0
+    writer = Writer(inputs, captions)
     with (
         replacing(out / CAPTIONS_FILE) as temporary,
         pq.ParquetWriter(temporary, CAPTION_SCHEMA, compression="zstd") as table,
     ):
         for chips in writer.chips():
-            rows: dict[int, dict[str, Any]] = {}
-            for i, row in writer.rows(chips, tally):
-                done += 1
-                if row is not None:
-                    rows[i] = row
-                if done % BATCH == 0 or done == writer.accepted:
-                    progress(done, writer.accepted, "chips")
-            written = [rows[i] for i in sorted(rows)]
-            for row in written:
-                tally.add(row)
-            table.write_table(rows_to_table(written, CAPTION_SCHEMA))
-    counts = {style: np.unique(np.array(found), return_counts=True)[1] for style, found in tally.hashes.items()}
-    n = len(tally.hashes["title"])
-    return CaptionSummary(
-        chips=writer.accepted,
-        captions=n,
-        without_caption=writer.accepted - n,
-        with_surrounding=tally.with_surrounding,
-        distinct={style: len(found) for style, found in counts.items()},
-        longest=tally.longest,
-        effective={style: effective_number(found.tolist()) for style, found in counts.items()},
-        collisions={style: collisions(found.tolist(), TRAINING_BATCH) for style, found in counts.items()},
-        verified=tally.verified,
-        unproven=dict(sorted(tally.unproven.items())),
-    )
+            table.write_table(rows_to_table(writer.rows(chips, progress), CAPTION_SCHEMA))
+    return writer.summary()
 
 
-class _Writer:
-    """What captions of one region and source are made from, read once."""
+class Writer:
+    """Makes rows of `captions.parquet` and counts them; arguments are those of `write_captions`."""
 
-    def __init__(
-        self,
-        plan_folder: Path,
-        chips_folder: Path,
-        objects_path: Path,
-        snapshot_folder: Path,
-        rules_path: Path,
-        captions: CaptionSettings,
-    ) -> None:
+    def __init__(self, inputs: CaptionInputs, captions: CaptionSettings) -> None:
         self._captions, self._grammar = captions, packaged_grammar()
-        self._rules = read_yaml(rules_path, CaptionRules)
+        self._rules = read_yaml(inputs.rules, CaptionRules)
         self._frequency = base_counts() if captions.order == "frequency" else None
-        status = read_table(chips_folder / "chips.parquet", columns=["chip_id", "status"])
+        status = read_table(inputs.chips / "chips.parquet", columns=["chip_id", "status"])
         self._accepted = status.filter(pc.equal(status["status"], "ok"))["chip_id"].combine_chunks()
-        self._plan = plan_folder / PLAN_FILE
+        self._plan = inputs.plan / PLAN_FILE
         plan = read_table(self._plan, PLAN_SCHEMA, ["chip_id", "object_id", "gsd_m"])
         plan = plan.filter(pc.is_in(plan["chip_id"], value_set=self._accepted))
-        self.accepted = plan.num_rows
+        self._chips, self._done = plan.num_rows, 0
         by_hash = sorted(plan["chip_id"].to_pylist(), key=lambda chip_id: unit_hash("verify", chip_id))
-        self._verified = set(by_hash[:VERIFIED])
-        snapshot = read_snapshot(snapshot_folder)
+        self._to_verify = set(by_hash[:VERIFIED])
         self._paper = captions.policy == "paper"
         lets = (*self._rules.paper_keys, *self._rules.let_through) if self._paper else ()
-        self._snapshot: Snapshot = with_keys(snapshot, objects_path, lets) if lets else snapshot
-        self._objects: Objects = read_objects(objects_path, self._snapshot, set(plan["object_id"].to_pylist()), lets)
+        self._snapshot = read_snapshot(inputs.snapshot)
+        if lets:
+            self._snapshot = with_keys(self._snapshot, inputs.objects, lets)
+        self._objects = read_objects(inputs.objects, self._snapshot, set(plan["object_id"].to_pylist()), lets)
         # Of the tags that can be seen at one GSD those of a coarser one are a subset: equal numbers are equal tags.
         gsds = pc.unique(plan["gsd_m"]).to_pylist()
         self._tags_at = {gsd_m: int(self._snapshot.visible(gsd_m).sum()) for gsd_m in gsds}
         self._finest = {n: min(gsd_m for gsd_m in gsds if self._tags_at[gsd_m] == n) for n in self._tags_at.values()}
         self._levels: dict[int, _Level] = {}
+        self._with_surrounding = self._longest = self._verified = 0
+        self._unproven: dict[str, list[str]] = {}
+        # Of each text its hash alone is kept.
+        self._hashes = {style: array("q") for style in STYLES}
 
     def chips(self) -> Iterator[list[dict[str, Any]]]:
         """The accepted chips, in the order of the plan, some at a time."""
         for batch in read_batches(self._plan, PLAN_SCHEMA, ROWS):
             yield batch.filter(pc.is_in(batch["chip_id"], value_set=self._accepted)).to_pylist()
 
-    def rows(self, chips: Sequence[Mapping[str, Any]], tally: _Tally) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """The row of each chip, by its number, None where its focus object has nothing to say; in any order."""
+    def rows(self, chips: Sequence[Mapping[str, Any]], progress: Progress = silent) -> list[dict[str, Any]]:
+        """The rows of chips, in their order; there is none of a chip whose focus object has nothing to say."""
+        rows: dict[int, dict[str, Any]] = {}
         for alike in _grouped(range(len(chips)), lambda i: (self._tags_at[chips[i]["gsd_m"]], chips[i]["crs"])):
             level = self._level(self._tags_at[chips[alike[0]]["gsd_m"]])
             for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
                 for start in range(0, len(moved), BATCH):
                     numbers = moved[start : start + BATCH]
-                    for i, row in zip(numbers, self._batch([chips[i] for i in numbers], level), strict=True):
-                        if row is not None and chips[i]["chip_id"] in self._verified:
-                            tally.verified += 1
-                            if wrong := unproven(row, chips[i], self._objects, level.seen, level.names, self._grammar):
-                                tally.unproven[chips[i]["chip_id"]] = wrong
-                        yield i, row
+                    made = self._batch([chips[i] for i in numbers], level)
+                    for i, row in zip(numbers, made, strict=True):
+                        if row is not None:
+                            rows[i] = row
+                            self._count(row, chips[i], level)
+                    self._done += len(numbers)
+                    progress(self._done, self._chips, "chips")
+        return [rows[i] for i in sorted(rows)]
+
+    def _count(self, row: Mapping[str, Any], chip: Mapping[str, Any], level: _Level) -> None:
+        """Count a row, and prove its sentences where it is one of the sample."""
+        self._with_surrounding += bool(row["surrounding"])
+        for style, hashes in self._hashes.items():
+            self._longest = max(self._longest, len(row[style]))
+            hashes.append(hash(row[style]))
+        if row["chip_id"] in self._to_verify:
+            self._verified += 1
+            if wrong := unproven(row, chip, self._objects, level.seen, level.names, self._grammar):
+                self._unproven[row["chip_id"]] = wrong
+
+    def summary(self) -> CaptionSummary:
+        """Counts of all rows that were made."""
+        counts = {style: np.unique(np.array(found), return_counts=True)[1] for style, found in self._hashes.items()}
+        n = len(self._hashes["title"])
+        return CaptionSummary(
+            chips=self._chips,
+            captions=n,
+            without_caption=self._chips - n,
+            with_surrounding=self._with_surrounding,
+            distinct={style: len(found) for style, found in counts.items()},
+            longest=self._longest,
+            effective={style: effective_number(found.tolist()) for style, found in counts.items()},
+            collisions={style: collisions(found.tolist(), TRAINING_BATCH) for style, found in counts.items()},
+            verified=self._verified,
+            unproven=dict(sorted(self._unproven.items())),
+        )
 
     def _level(self, tags: int) -> _Level:
         if tags not in self._levels:
@@ -287,11 +274,8 @@ class _Writer:
         around = surroundings(over, objects, seen, self._captions.max_surrounding * CANDIDATES)
         true = facts(chips, over, objects, seen, level.names, self._grammar)
         shapes = shapely.to_wkb(over.piece)
-        order = np.argsort(over.chip, kind="stable")
-        bounds = np.searchsorted(over.chip[order], np.arange(len(chips) + 1)).tolist()
-        for i, chip in enumerate(chips):
-            overlaps = order[bounds[i] : bounds[i + 1]].tolist()
-            yield self._row(chip, around[i], true[i], over, shapes, overlaps, level)
+        for i, overlaps in enumerate(over.by_chip()):
+            yield self._row(chips[i], around[i], true[i], over, shapes, overlaps, level)
 
     def _row(
         self,

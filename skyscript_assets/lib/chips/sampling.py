@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.geometry import hash_bits, metres_per_degree
-from skyscript_assets.lib.osm.meaning import THING_KEYS, UNTOLD
+from skyscript_assets.lib.osm.meaning import MEANING, Need
 from skyscript_assets.lib.osm.sight import entries
 from skyscript_assets.lib.settings.plant import PlanSettings
 from skyscript_assets.lib.tables import read_table
@@ -37,18 +37,9 @@ SQUARE_DEG = 0.01
 ID_LETTERS = "nwar"
 """First letters of object ids: node, line of a way, area of a way, area of a relation."""
 
-_GROUND = ("natural", "landuse", "leisure", "landcover", "amenity", "waterway", "man_made")
-_WAYS = ("highway", "railway", "aeroway", "waterway", "area:highway", "public_transport")
-NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("(roof|building):(?!part$)", ("building", "building:part")),
-    ("(smoothness|tracktype|lanes|sidewalk|cycleway|footway|crossing|service|width|electrified)(:|$)", _WAYS),
-    ("surface(:|$)", (*_WAYS, *_GROUND)),
-    ("(crop|produce|trees|leaf_type|leaf_cycle|water|wetland|wood)$", (*_GROUND, "barrier")),
-    ("(generator|plant|tower|line|substation)(:|$)", ("power", "man_made")),
-    ("parking(:|$)", ("amenity", "building")),
-    (f"(?!({'|'.join(sorted(THING_KEYS))})$)", tuple(sorted(THING_KEYS))),
-)
-"""Attributes, by a pattern of their keys, and the keys of their things: one of these must show on the same object."""
+_THING_KEYS = sorted(MEANING.main_keys | MEANING.other_keys)
+NEEDS = (*MEANING.needs, Need(attributes=f"(?!({'|'.join(_THING_KEYS)})$)", things=_THING_KEYS))
+"""Attributes and the keys of their things, those that have no rule last: any thing will do."""
 
 _JOIN = "\x1f"
 """Stands between key and value; no key of a snapshot holds a control character."""
@@ -105,13 +96,8 @@ class Snapshot:
     values: tuple[str, ...]
     coarsest_gsd_m: FloatArray
     counts: Mapping[float, IntArray]
-    gsds: tuple[float, ...] = ()
-    area_side_m: FloatArray = field(default_factory=lambda: np.zeros(0))
-
-    def __post_init__(self) -> None:
-        """Without sizes nothing is too large."""
-        if len(self.area_side_m) != len(self.keys):
-            object.__setattr__(self, "area_side_m", np.zeros(len(self.keys)))
+    gsds: tuple[float, ...]
+    area_side_m: FloatArray
 
     def visible(self, gsd_m: float) -> BoolArray:
         """Which tags can be seen at a GSD (metres on the ground), shape [tags]."""
@@ -189,7 +175,8 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
         if at is not None:
             counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
     coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
-    sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if "area_side_m" in tags.column_names else np.zeros(0)
+    sized = "area_side_m" in tags.column_names
+    sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if sized else np.zeros(len(keys))
     return Snapshot(keys, values, coarsest, dict(sorted(counts.items())), gsds, sides)
 
 
@@ -216,10 +203,10 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float,
         mask[pairs.objects[tags[pairs.tags]]] = True
         return mask[pairs.objects]
 
-    for attributes, things in () if lone else NEEDS:
-        pattern = re.compile(attributes)
+    for need in () if lone else NEEDS:
+        pattern = re.compile(need.attributes)
         of = np.array([pattern.match(key) is not None for key in snapshot.keys], dtype=np.bool_)
-        kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, things))
+        kept &= ~of[pairs.tags] | carriers(np.isin(snapshot.keys, need.things))
     general = np.array([value == GENERAL for value in snapshot.values], dtype=np.bool_)
     for key in GENERAL_KEYS:
         of = np.array([known == key for known in snapshot.keys], dtype=np.bool_)
@@ -260,13 +247,13 @@ def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
 
 
 def told(pairs: TagPairs, objects: pa.Table, snapshot: Snapshot) -> TagPairs:
-    """A snapshot's tags on objects (`object_id`, `tags`, `bbox`) without those that by `UNTOLD` are not told there."""
+    """A snapshot's tags on objects (`object_id`, `tags`, `bbox`) without those that by `untold` are not told there."""
     if not len(pairs.tags):
         return pairs
     keys, values, owner = entries(objects["tags"].combine_chunks())
     letters, sides_m = pc.utf8_slice_codeunits(objects["object_id"], 0, 1), longer_sides_m(objects["bbox"])
     tags = [f"{key}={value}" for key, value in zip(snapshot.keys, snapshot.values, strict=True)]
-    for rule in UNTOLD:
+    for rule in MEANING.untold:
         on = pc.is_in(letters, value_set=pa.array(list(rule.kinds))).to_numpy() & (sides_m < rule.below_m)
         if rule.key:
             of_key = np.flatnonzero(pc.equal(keys, rule.key).to_numpy(zero_copy_only=False))

@@ -14,46 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from skyscript_assets.lib.osm.meaning import MEANING
 from skyscript_assets.lib.osm.pbf.blocks import Tags
+from skyscript_assets.lib.osm.ragged import reduced
 
 RELATION_AREA_TYPES = frozenset({"multipolygon", "boundary"})
 """Values of `type` of the relations that are areas."""
 
-_ALWAYS_AREAS = (
-    *("allotments", "area:highway", "boundary", "building", "building:part", "cemetery", "club", "craft", "emergency"),
-    *("healthcare", "landcover", "landuse", "office", "place", "public_transport", "ruins", "shop", "tourism"),
-)
-AREA_UNLESS: dict[str, frozenset[str]] = {
-    **dict.fromkeys(_ALWAYS_AREAS, frozenset[str]()),
-    "aeroway": frozenset({"holding_position", "jet_bridge", "parking_position", "runway", "taxiway"}),
-    "amenity": frozenset({"bench"}),
-    "attraction": frozenset({"roller_coaster", "summer_toboggan", "train", "water_slide"}),
-    "golf": frozenset({"cartpath", "hole", "path"}),
-    "historic": frozenset({"citywalls"}),
-    "junction": frozenset({"circular", "jughandle", "roundabout"}),
-    "leisure": frozenset({"slipway", "track"}),
-    "man_made": frozenset({"cutline", "dyke", "embankment", "goods_conveyor", "pipeline"}),
-    "military": frozenset({"trench"}),
-    "natural": frozenset({"arete", "cliff", "coastline", "earth_bank", "gully", "ridge", "tree_row", "valley"}),
-    "playground": frozenset({"balancebeam", "zipwire"}),
-    "telecom": frozenset({"line"}),
-}
-"""Keys whose closed ways are areas, but for these values, which are lines."""
-
-AREA_ONLY: dict[str, frozenset[str]] = {
-    "aerialway": frozenset({"station"}),
-    "barrier": frozenset(),
-    "highway": frozenset({"bus_stop", "elevator", "escape", "platform", "rest_area", "services"}),
-    "indoor": frozenset({"area", "corridor", "level", "room"}),
-    "power": frozenset({"compensator", "converter", "generator", "plant", "substation", "switchgear", "transformer"}),
-    "railway": frozenset(
-        {"depot", "halt", "platform", "roundhouse", "signal_box", "station", "traverser", "turntable", "wash"}
-    ),
-    "route": frozenset(),
-    "waterway": frozenset({"boatyard", "dam", "dock", "fuel", "riverbank"}),
-}
-"""Keys whose closed ways are lines, but for these values, which are areas."""
-
+AREA_UNLESS, AREA_ONLY = MEANING.area_unless, MEANING.area_only
+"""Keys whose closed ways are areas, but for some values, which are lines; and the other way round."""
 
 _AREA, _LINE, _YES, _NO = 1, 2, 4, 8
 """What a tag says of a closed way, as bits that are gathered over its tags."""
@@ -90,10 +59,7 @@ def closed_way_kinds(tags: Tags) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         pc.fill_null(pc.index_in(tags.strings, value_set=pa.array(known)), len(known)).to_numpy()
         for known in (_KEYS, _VALUES)
     )
-    said = np.append(_VERDICTS[key[tags.keys], value[tags.values]], np.uint8(0))
-    some = tags.offsets[1:] > tags.offsets[:-1]
-    bits = np.zeros(len(some), np.uint8)
-    bits[some] = np.bitwise_or.reduceat(said, tags.offsets[:-1][some])
+    bits = reduced(np.bitwise_or, _VERDICTS[key[tags.keys], value[tags.values]], tags.offsets)
     area = ((bits & _YES) != 0) | ((bits & (_AREA | _NO)) == _AREA)
     line = ~area | ((bits & (_LINE | _YES)) == _LINE)
     return area, line

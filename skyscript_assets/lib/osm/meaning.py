@@ -7,30 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from skyscript_assets.lib.settings.base import Model, read_yaml
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+
 Tags = Mapping[str, str]
 
-_THINGS = """
-    power man_made aeroway railway waterway highway building building:part bridge barrier natural landuse leisure
-    amenity tourism historic military shop office craft public_transport aerialway golf emergency place
-"""
-MAIN_KEYS = frozenset(_THINGS.split())
-"""Keys that name a thing; all others say something of it."""
 
-_OTHERS = "area:highway ford healthcare industrial landcover piste:type playground seamark:type traffic_calming"
-THING_KEYS = MAIN_KEYS.union(_OTHERS.split())
-"""The same, and those that name one where no main key does."""
-
-OPEN_BUILDINGS = frozenset({"no", "roof", "carport", "ruins", "grandstand", "stadium"})
-"""Values of `building` within whose outline things may be in the open."""
-
-
-class Untold(NamedTuple):
-    """Tags that no picture tells on some objects, though it does on others.
-
-    `tags`, a regular expression, is found where `key=value` begins. The objects have the key `key`, if any, and
-    in its value the expression `value` is found; the first letter of their ids is among `kinds` (node, line of a way,
-    area of a way, of a relation), and the longer side of their boxes is below `below_m`, metres.
-    """
+class Untold(Model):
+    """A rule of `untold`: the tags that it silences, and the objects on which it does."""
 
     tags: str
     key: str = ""
@@ -39,52 +23,58 @@ class Untold(NamedTuple):
     below_m: float = math.inf
 
 
-_USES = (
-    "amenity=(?!(shelter|greenhouse)$)|leisure=(?!stadium$)|tourism=(?!artwork$)|landuse=(?!greenhouse_horticulture$)"
-    "|(shop|office|craft|club|healthcare|sport|industrial|substation|recycling_type|outdoor_seating|drive_through)="
-    "|man_made=(works|wastewater_plant)$|power=(?!generator$)"
-)
-_WHOLE = "building(:part)?=(?!(ruins|collapsed)$)"
+class Need(Model):
+    """A rule of `needs`."""
 
-UNTOLD: tuple[Untold, ...] = (
-    # What a building is used for, and what is under its roof: its form alone is seen.
-    Untold(_USES, "building", f"^(?!({'|'.join(sorted(OPEN_BUILDINGS))})$)"),
-    Untold("amenity=parking$|parking=(surface|street_side)", "building", "^(roof|carport)$"),
-    # Where a vehicle stops is a point on its way; a platform or a transformer that is a point is a pole at most.
-    Untold("", "public_transport", "^stop_position$"),
-    Untold("(public_transport|highway|railway)=platform$|power=transformer$", kinds="n"),
-    # A point tells nothing of what covers ground, nor where it does.
-    Untold("amenity=(school|hospital|college|university|kindergarten|monastery|prison)$|healthcare=|place=", kinds="n"),
-    Untold("(landuse|tourism)=(?!artwork$)|highway=motorway_junction$|leisure=(marina|park|sports_centre)$", kinds="n"),
-    Untold("(shop|office|industrial)=|amenity=(parking|fuel|bus_station)$|parking=", kinds="n"),
-    Untold("(highway|footway)=crossing$|crossing=", "crossing", "^unmarked$"),
-    # Walls without a roof are no church any more.
-    Untold(_WHOLE, "historic", "^ruins$"),
-    Untold(_WHOLE, "ruins", "^(?!no$)"),
-    # Sand for horses, tartan for runners: no road.
-    Untold("highway=", "sport", "(horse|dog|camel)_racing"),
-    Untold("highway=", "leisure", "^track$"),
-    Untold("leisure=track$", "sport", "(long_jump|shot_put|javelin|discus)"),
-    # Over rock and scree there is no trodden line.
-    Untold("highway=(path|footway)", "sac_scale", "alpine_hiking$"),
-    Untold("highway=(path|footway)", "trail_visibility", "^(bad|horrible|no)$"),
-    # A slope is an area; a line of it is a way down, over whatever is there in summer.
-    Untold("piste:type=|sport=skiing|leisure=track", "piste:type", kinds="w"),
-    # A table, and a door.
-    Untold("leisure=pitch$", "sport", "^(table_tennis|chess|billiards)$"),
-    Untold("building=", "building", "^entrance$"),
-    # Cabinets.
-    Untold("power=(sub_?station|station)$", below_m=10.0),
-)
+    attributes: str
+    things: tuple[str, ...]
 
-_NOT_THERE = frozenset({"proposed", "planned", "razed", "demolished", "removed", "destroyed", "dismantled"})
-GONE = _NOT_THERE | {"abandoned", "disused"}
-LIFE_STAGES = GONE | {"was", "construction"}
-"""Values of main keys, and prefixes (wiki: Lifecycle prefix), of what does not stand there, or no longer as such."""
 
-_GROUND_LEISURE = frozenset({"park", "garden", "golf_course", "nature_reserve", "pitch", "playground", "swimming_pool"})
-_FOOTWAYS = frozenset({"footway", "path", "steps", "pedestrian", "corridor", "platform", "elevator"})
-_RAILS = frozenset({"rail", "light_rail", "tram", "subway", "narrow_gauge", "monorail", "funicular", "preserved"})
+class RoadClass(NamedTuple):
+    """How a class of road is built: width in metres, and rank: from 20 driven on, from 29 with hard shoulders."""
+
+    width_m: float
+    rank: int
+
+
+class Meaning(Model):
+    """`settings/tag_meaning.yaml`, where each list is told of.
+
+    It is read here, by `sight`, by `areas` and `roads`, by `registration.outlines` (`motor_roads`, `without_edges`), by
+    `chips.sampling` (`needs`, `untold`), by `captions.surroundings` (`textures`, `shores`) and by `captions.facts`
+    (`on_ground`, `at_grade`, `overhead`).
+    """
+
+    main_keys: frozenset[str]
+    other_keys: frozenset[str]
+    needs: tuple[Need, ...]
+    open_buildings: frozenset[str]
+    untold: tuple[Untold, ...]
+    not_there: frozenset[str]
+    no_longer: frozenset[str]
+    other_stages: frozenset[str]
+    ground_leisure: frozenset[str]
+    footways: frozenset[str]
+    rails: frozenset[str]
+    out_of_doors: frozenset[str]
+    woods: frozenset[str]
+    narrow: frozenset[str]
+    textures: dict[str, frozenset[str]]
+    shores: dict[str, frozenset[str]]
+    on_ground: frozenset[str]
+    at_grade: frozenset[str]
+    overhead: frozenset[str]
+    area_unless: dict[str, frozenset[str]]
+    area_only: dict[str, frozenset[str]]
+    roads: dict[str, RoadClass]
+    motor_roads: frozenset[str]
+    without_edges: frozenset[str]
+
+
+MEANING = read_yaml(PACKAGED_PROFILES / "tag_meaning.yaml", Meaning)
+GONE = MEANING.not_there | MEANING.no_longer
+LIFE_STAGES = GONE | MEANING.other_stages
+"""Prefixes of keys of what does not stand there, or no longer as such; of values of main keys those of `GONE` alone."""
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)")
 
@@ -120,7 +110,7 @@ def is_gone(key: str, value: str) -> bool:
     Such a tag says nothing of a picture. `construction` as a value is no such thing: a site shows.
     """
     first, colon, _ = key.partition(":")
-    return first in LIFE_STAGES if colon else key in LIFE_STAGES or (key in MAIN_KEYS and value in GONE)
+    return first in LIFE_STAGES if colon else key in LIFE_STAGES or (key in MEANING.main_keys and value in GONE)
 
 
 def is_hidden(tags: Tags) -> bool:
@@ -134,10 +124,10 @@ def is_hidden(tags: Tags) -> bool:
         return True
     if tags.get("parking") == "underground" or (tags.get("parking") == "multi-storey" and "building" not in tags):
         return True
-    if _is_covered(tags) or _is_below(tags) or any(is_yes(tags, key) for key in _NOT_THERE):
+    if _is_covered(tags) or _is_below(tags) or any(is_yes(tags, key) for key in MEANING.not_there):
         return True
     gone = any(is_gone(key, value) for key, value in tags.items())
-    return gone and not any(key in MAIN_KEYS and value not in GONE for key, value in tags.items())
+    return gone and not any(key in MEANING.main_keys and value not in GONE for key, value in tags.items())
 
 
 def _is_covered(tags: Tags) -> bool:
@@ -158,7 +148,7 @@ def _is_below(tags: Tags) -> bool:
     layer = layer_of(tags)
     if layer >= 0 or any(key in tags for key in ("natural", "landuse", "waterway", "place", "boundary")):
         return False
-    if tags.get("leisure") in _GROUND_LEISURE:
+    if tags.get("leisure") in MEANING.ground_leisure:
         return False
-    in_cutting = tags.get("highway", "footway") not in _FOOTWAYS or tags.get("railway") in _RAILS
+    in_cutting = tags.get("highway", "footway") not in MEANING.footways or tags.get("railway") in MEANING.rails
     return layer < -1 or not in_cutting

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.geometry import WGS84_RADIUS_M
-from skyscript_assets.lib.osm.ragged import sums
+from skyscript_assets.lib.osm.ragged import reduced
 
 ECCENTRICITY_SQUARED = 6.694_379_990_14e-3
 """First eccentricity of WGS 84, squared."""
@@ -48,7 +48,7 @@ def path_lengths_m(places: FloatArray, offsets: IntArray) -> FloatArray:
     np.hypot(east, north, out=metres[1:])
     # The step from one path to the next is none.
     metres[offsets[:-1][offsets[:-1] < len(places)]] = 0.0
-    return WGS84_RADIUS_M * sums(metres, offsets)
+    return WGS84_RADIUS_M * reduced(np.add, metres, offsets)
 
 
 def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
@@ -82,7 +82,7 @@ def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
     if len(x) > 1:
         # The step from one ring to the next starts or ends at a first place, which is zero.
         cross[1:] = x[:-1] * y[1:] - x[1:] * y[:-1]
-    return WGS84_RADIUS_M**2 / 2.0 * sums(cross, offsets)
+    return WGS84_RADIUS_M**2 / 2.0 * reduced(np.add, cross, offsets)
 
 
 def hilbert_index(longitudes: FloatArray, latitudes: FloatArray) -> NDArray[np.uint64]:

@@ -5,10 +5,12 @@ The last offset is the end of the last list. Lists follow each other without gap
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
+from skyscript_assets.lib.arrays import BoolArray, IntArray
 
 
 def offsets_of(counts: IntArray) -> IntArray:
@@ -32,21 +34,12 @@ def kept_offsets(marks: BoolArray, offsets: IntArray) -> IntArray:
     return offsets_of(marks.astype(np.int64))[offsets]
 
 
-def any_of(marks: BoolArray, offsets: IntArray) -> BoolArray:
-    """[n] whether any value of each list is marked."""
-    answer = np.zeros(len(offsets) - 1, np.bool_)
+def reduced(operation: np.ufunc, values: NDArray[Any], offsets: IntArray) -> NDArray[Any]:
+    """[n] what an operation, such as `np.add`, makes of each list; 0 of an empty one."""
+    answer = np.zeros(len(offsets) - 1, values.dtype)
     some = offsets[1:] > offsets[:-1]
     if some.any():
-        answer[some] = np.logical_or.reduceat(marks, offsets[:-1][some])
-    return answer
-
-
-def sums(values: FloatArray, offsets: IntArray) -> FloatArray:
-    """[n] sum of each list."""
-    answer = np.zeros(len(offsets) - 1)
-    some = offsets[1:] > offsets[:-1]
-    if some.any():
-        answer[some] = np.add.reduceat(values, offsets[:-1][some])
+        answer[some] = operation.reduceat(values, offsets[:-1][some])
     return answer
 
 

@@ -20,7 +20,7 @@ from skyscript_assets.lib.osm.assembly import assembled, ways_text
 from skyscript_assets.lib.osm.measures import path_lengths_m, ring_areas_m2
 from skyscript_assets.lib.osm.pbf.blocks import MAX_LONGITUDE as HALF
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects
-from skyscript_assets.lib.osm.ragged import any_of, closed, kept_offsets, offsets_of, ranges
+from skyscript_assets.lib.osm.ragged import closed, kept_offsets, offsets_of, ranges, reduced
 from skyscript_assets.lib.osm.rings import plain_rings
 
 NO_LOCATION = "node without a location"
@@ -114,7 +114,7 @@ def shape_ways(ways: Objects, places: Places, tagged: BoolArray) -> Shaped:
     found, offsets = Shaped(), ways.ref_offsets
     if not tagged.any():
         return found
-    complete = ~any_of(places[:, 0] == NOWHERE, offsets)
+    complete = ~reduced(np.logical_or, places[:, 0] == NOWHERE, offsets)
     area, line = closed_way_kinds(ways.tags)
     across = beyond = wide = complete & (_widths(places, offsets) > HALF)
     if wide.any():
@@ -152,7 +152,7 @@ def around(longitudes: FloatArray, offsets: IntArray) -> BoolArray:
     """[n] whether lists of longitudes, degrees, step over more than half the globe but not over all of it."""
     steps = np.abs(np.diff(longitudes, prepend=longitudes[:1]))
     steps[offsets[:-1][offsets[:-1] < len(steps)]] = 0.0
-    return any_of((steps > 180.0) & (steps < 360.0), offsets)
+    return reduced(np.logical_or, (steps > 180.0) & (steps < 360.0), offsets)
 
 
 def _shape_lines(found: Shaped, ways: Objects, places: Places, wanted: BoolArray, complete: BoolArray) -> None:
@@ -261,7 +261,7 @@ def areas_of(relations: Objects) -> Objects:
     tags = relations.tags
     is_type = pc.equal(tags.strings, "type").to_numpy(zero_copy_only=False)[tags.keys]
     is_area = pc.is_in(tags.strings, value_set=pa.array(sorted(RELATION_AREA_TYPES))).to_numpy(zero_copy_only=False)
-    said = any_of(is_type & is_area[tags.values], tags.offsets)
+    said = reduced(np.logical_or, is_type & is_area[tags.values], tags.offsets)
     kept = replace(
         tags, offsets=kept_offsets(~is_type, tags.offsets), keys=tags.keys[~is_type], values=tags.values[~is_type]
     )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
-from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, OPEN_BUILDINGS, is_hidden, layer_of
+from skyscript_assets.lib.osm.meaning import GONE, LIFE_STAGES, MEANING, is_hidden, layer_of
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_batches, read_geometry
 
 SIGHT_SCHEMA = pa.schema([("object_id", pa.string()), ("tags", TAGS_TYPE), ("bbox", BBOX_TYPE)])
@@ -23,16 +23,6 @@ ROWS = 262_144
 
 _HIDING_KEYS = frozenset({"tunnel", "indoor", "location", "parking", "covered", "level", "layer"})
 
-_OUT_OF_DOORS = frozenset({"man_made", "power", "generator:source", "aeroway", "building", "building:part", "natural"})
-"""Keys of points that may stand on a roof, or that tell of the building or the ground around them."""
-
-_WOODS = ("natural=wood", "landuse=forest")
-_NARROW = (
-    *(f"highway={value}" for value in ("path", "footway", "bridleway", "steps", "trail")),
-    *(f"waterway={value}" for value in ("stream", "ditch", "drain")),
-)
-"""Lines that crowns of trees close over."""
-
 UNDER_COVER = 0.5
 """Share of a narrow line's length within woods and buildings from which it is out of sight."""
 
@@ -40,13 +30,7 @@ UNDER_COVER = 0.5
 def out_of_sight(path: Path) -> BoolArray:
     """Which rows of `objects.parquet` cannot be seen from above: neither counted nor planned nor said.
 
-    Args:
-        path: The table.
-
-    Raises:
-        UpstreamMissingError: it does not exist.
-        CorruptInputError: it is not a whole Parquet file, or a geometry is broken.
-        OutputSchemaError: it lacks a column.
+    Raises what `read_batches` and `read_geometry` do.
     """
     hidden, points, buildings, woods, narrow = ([np.zeros(0, dtype=np.bool_)] for _ in range(5))
     boxes = [np.zeros((0, 4))]
@@ -58,14 +42,14 @@ def out_of_sight(path: Path) -> BoolArray:
         some = np.flatnonzero(_owners(owner, suspect, len(tags)))
         hidden.append(np.zeros(len(tags), dtype=np.bool_))
         hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
-        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, OPEN_BUILDINGS)))
+        closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, MEANING.open_buildings)))
         nodes, lines, areas = (_among(kinds, letters).to_numpy(zero_copy_only=False) for letters in ("n", "w", "ar"))
         buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
-        free = _owners(owner, _among(keys, _OUT_OF_DOORS), len(tags))
+        free = _owners(owner, _among(keys, MEANING.out_of_doors), len(tags))
         points.append(nodes & ~free & ~hidden[-1])
         both = pc.binary_join_element_wise(keys, values, "=")
-        woods.append(_owners(owner, _among(both, _WOODS), len(tags)) & areas & ~hidden[-1])
-        narrow.append(_owners(owner, _among(both, _NARROW), len(tags)) & lines & ~hidden[-1])
+        woods.append(_owners(owner, _among(both, MEANING.woods), len(tags)) & areas & ~hidden[-1])
+        narrow.append(_owners(owner, _among(both, MEANING.narrow), len(tags)) & lines & ~hidden[-1])
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
     found, extents = np.concatenate(hidden), np.concatenate(boxes)

@@ -17,19 +17,10 @@ import shapely
 from pyproj import CRS, Transformer
 
 from skyscript_assets.lib.arrays import FloatArray
-from skyscript_assets.lib.osm.meaning import is_hidden
+from skyscript_assets.lib.osm.meaning import MEANING, is_hidden
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.osm.roads import ROAD_CLASSES, road_width_m
+from skyscript_assets.lib.osm.roads import road_width_m
 from skyscript_assets.lib.tables import read_geometry, read_table
-
-MOTOR_ROADS = (
-    *("motorway", "trunk", "primary", "secondary", "tertiary"),
-    *("unclassified", "residential", "living_street", "service"),
-)
-"""Roads whose edges are looked for: paved, and of a width that the class tells."""
-
-NO_BUILDINGS = ("no", "roof", "ruins", "collapsed", "construction", "demolished", "proposed")
-"""Values of `building` without walls or a roof that an image would show along the outline."""
 
 ROAD_WEIGHT = 0.5
 """Weight of a road's edge beside a building's: its width is guessed, verges and parked cars blur it."""
@@ -146,9 +137,9 @@ def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
     if is_hidden(tags):
         return None
     if object_id[:1] in ("a", "r"):
-        return 0.0 if tags.get("building", "no") not in NO_BUILDINGS else None
+        return 0.0 if tags.get("building", "no") not in MEANING.without_edges else None
     road = tags.get("highway", "")
-    return road_width_m(tags, ROAD_CLASSES[road]) if object_id[:1] == "w" and road in MOTOR_ROADS else None
+    return road_width_m(tags, MEANING.roads[road]) if object_id[:1] == "w" and road in MEANING.motor_roads else None
 
 
 def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import is_name
@@ -22,6 +31,12 @@ def _is_name(text: str) -> str:
     return text
 
 
+def _by_word(lists: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    return {word: name for name, words in lists.items() for word in words}
+
+
+ByWord = Annotated[dict[str, str], BeforeValidator(_by_word)]
+"""Names by the words that a file lists behind each."""
 Name = Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_name)]
 """What becomes the name of a folder: the one rule that all keys keep."""
 RegionKey = Annotated[Name, StringConstraints(pattern=r"^[a-z0-9_-]+$")]

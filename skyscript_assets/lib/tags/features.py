@@ -28,10 +28,7 @@ from skyscript_assets.lib.tags.counting import KINDS
 from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.labels import Tag
 from skyscript_assets.lib.tags.text import tag_text, text_reason
-from skyscript_assets.lib.tags.vocabulary import (
-    VOCABULARY_FILE,
-    VOCABULARY_SCHEMA,
-)
+from skyscript_assets.lib.tags.vocabulary import VOCABULARY_FILE, VOCABULARY_SCHEMA
 
 SIDES: tuple[str, ...] = ("yes", "no", "left", "right", "both", "backward", "forward")
 """Values that answer or place what the key names, each a column of the block `shape`."""
@@ -106,10 +103,7 @@ def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
     Args:
         vocabulary_folder: Output of `vocabulary.count_vocabulary`; None: what is packaged alone.
 
-    Raises:
-        UpstreamMissingError: a table does not exist.
-        CorruptInputError: it is not a whole Parquet file.
-        OutputSchemaError: it lacks a column.
+    Raises what `read_table` does.
     """
     rows: list[Row] = []
     if vocabulary_folder is not None:
@@ -170,7 +164,8 @@ def tag_features(
     unknown = [math.nan] * (len(KINDS) + 4)
     geometry = np.array([_geometry(tag, statistics) or keys.get(tag[0], unknown) for tag in tags], np.float64)
     shape = np.array([_shape(tag, statistics) for tag in tags], np.float64)
-    words = np.array([_words(value) or _words(key) or _no_words() for key, value in tags], np.float64)
+    none = [*([0.0] * len(lexicon()[1])), math.nan, 1.0]
+    words = np.array([_words(value) or _words(key) or none for key, value in tags], np.float64)
     blocks = {
         "text": np.asarray(encode([tag_text(*tag) for tag in tags]), np.float64),
         "geometry": _standardised(geometry.reshape(len(tags), -1), labelled),
@@ -230,10 +225,6 @@ def _words(text: str) -> list[float] | None:
     logs = [math.log(size) for _, size in found if not math.isnan(size)]
     shares = [sum(kind == name for name, _ in found) / len(found) for kind in kinds]
     return [*shares, sum(logs) / len(logs) if logs else math.nan, 0.0]
-
-
-def _no_words() -> list[float]:
-    return [*([0.0] * len(lexicon()[1])), math.nan, 1.0]
 
 
 def _shape(tag: Tag, statistics: TagStatistics) -> list[float]:

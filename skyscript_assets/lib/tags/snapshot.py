@@ -38,7 +38,6 @@ MIN_AREAS = 3
 PLACE_SIDE_M = 500.0
 """What is taken for a place's extent, metres, where no areas tell it: villages are mapped as points."""
 
-
 NODE_VIEW_PX = 160
 """Side in pixels of the ground that is taken for a node's: a school of 100 m mapped as a point shows nothing where that
 is less."""

@@ -15,6 +15,9 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.settings.base import ByWord, Model, read_yaml
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+
 MAX_VALUE_LENGTH = 100
 """Longest cleaned value, characters. OSM itself allows 255 (wiki: Elements, "Tag")."""
 
@@ -39,84 +42,8 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
 MAX_KEY_LENGTH = 60
 """Keys longer than this, characters, are taken for free text."""
 
-_WORD_REASONS: dict[str, str] = {
-    word: reason
-    for reason, words in {
-        "name": (
-            "name names name2 housename artist sculptor author authors creator designer architect composer founder "
-            "branch inscription label destination surname etymology subject slogan dedication"
-        ),
-        "organisation": (
-            "operator owner brand network manufacturer model provider sponsor licensee carrier company franchise agency"
-        ),
-        "address": (
-            "addr address housenumber postcode postal zip city country state province county municipality district "
-            "region parish"
-        ),
-        "contact": (
-            "contact phone telephone fax email mobile website url webcam vhf whatsapp telegram skype hashtag "
-            "facebook twitter instagram youtube tiktok linkedin pinterest flickr"
-        ),
-        "identifier": (
-            "ref id uuid guid code number wikidata wikipedia wikimedia mapillary image panoramax uri reference geohash "
-            "hash lat lon latitude longitude latitud longitud callsign registration mmsi imo isbn vatin "
-            "canvec dcgis dibavod fantoir geobase geobasenhn gnis ibge ksj2 lacounty linz linz2osm lojic massgis "
-            "mvdgis naptan ngbe nhd nhn bev nrcan nvdb nycdoitt nysgissam osak ruian statscan teryt tiger uir usgs yh"
-        ),
-        "source": "attribution converted acquisition technique",
-        "note": (
-            "note notes fixme checkme todo comment description history info message remark remarks text warning "
-            "verified undefined complete accuracy reviewed tag"
-        ),
-        "time": (
-            "date hours times interval conditional timestamp year time duration hourly last lunch breakfast brunch "
-            "dinner maxstay built unveiled established"
-        ),
-    }.items()
-    for word in words.split()
-}
-"""Reason why a key that holds such a word (between `:` and `_`) carries text and not a class.
-
-Among the identifiers are the namespaces of imported registers: what stands behind them is a field of a table.
-"""
-
-_PREFIX_REASONS: tuple[tuple[str, str], ...] = (
-    ("source", "source"),
-    ("survey:", "source"),
-    ("created_by", "source"),
-    ("is_in", "address"),
-    ("was:", "note"),
-    ("direction_", "name"),
-    ("seamark:information", "note"),
-    *((f"{prefix}", "identifier") for prefix in ("gns:", "clc:", "mml:", "bfs:", "swisstopo:", "opengeodb:", "siren:")),
-    *((f"{prefix}", "identifier") for prefix in ("iso3166", "kms:")),
-    *((f"{prefix}", "identifier") for prefix in ("noaa:", "rednap:", "ign:", "noise:", "immo_", "_")),
-)
-"""The same for what a lower-case key begins with: edit history, and the fields of imported registers and tracks."""
-
-_KEY_REASONS: dict[str, str] = {
-    **dict.fromkeys(("from", "to", "via", "graffiti:tag", "identity", "zone:hsl"), "name"),
-    **dict.fromkeys(("street", "target"), "address"),
-    "sound": "source",
-    "defibrillator:location": "note",
-}
-"""The same for whole lower-case keys."""
-
-_CLASS_KEYS = frozenset({"crossing_ref", "generator:source", "plant:source"})
-"""Keys that look like text by the rules above and hold classes all the same."""
-
-_COUNT_KEYS = frozenset(
-    {
-        *("admin_level", "heritage", "layer", "level", "mtb:scale"),
-        *("building:levels", "building:min_level", "roof:levels"),
-        *("lanes", "maxspeed", "oneway", "tracks"),
-        *("cables", "circuits", "frequency", "gauge", "voltage", "wires"),
-    }
-)
-"""Keys whose numbers are few and stand for classes: they are labelled. Numbers of all other keys are measurements."""
-
 _COUNT = re.compile(r"[-+]?\d{0,7}([.,]\d{1,3})?( ?[a-zA-Z]{1,4})?", re.ASCII)
-"""Numbers that may stand for a class under such a key; longer ones are identifiers."""
+"""Numbers that may stand for a class under a key of `count_keys`; longer ones are identifiers."""
 
 _TAXON_KEYS = frozenset({"genus", "species", "taxon"})
 _TAXON = re.compile(r"[A-Z][a-z]+( x)?( [a-z][a-z-]+){1,2}")
@@ -131,61 +58,22 @@ _SENTENCE = re.compile(
     r"[\[\](){}<>\"!?=&*^`~$\\]|[^\x20-\x7e]|[A-Z].* | .*[A-Z]|[,.:] | - |^'|\||^[^A-Za-z0-9]*$|[a-z]_?[A-Z]", re.DOTALL
 )
 
-_ATTRIBUTE_KEYS: dict[str, str] = {
-    key: reason
-    for reason, keys in {
-        "access or traffic rule": (
-            "access foot bicycle motor_vehicle motorcar motorcycle motorhome horse hgv psv bus vehicle moped mofa boat "
-            "goods hazmat dog taxi tourist_bus agricultural oneway maxspeed overtaking hiking traffic_sign priority "
-            "caravan caravans trailer snowmobile ski inline_skates carriage hov coach minibus cargo restriction "
-            "enforcement maxheight maxwidth maxlength maxweight maxaxleload maxbogieload minspeed toll priority_road "
-            "junction_priority turn change placement hgv_1 red_turn driving_side mindistance zone traffic"
-        ),
-        "belief": "religion denomination mass worship",
-        "service or equipment indoors": (
-            "cuisine diet payment currency smoking internet_access wheelchair tactile_paving fee charge toilets "
-            "takeaway delivery indoor min_age reservation recycling_type stars vending atm opening_hours "
-            "cuisine_1 wifi wlan self_service self_checkout changing_table highchair high_chair air_conditioning "
-            "karaoke drink fuel gambling scuba_diving cash_in rooms beds"
-        ),
-        "whom it is for": (
-            "community male female unisex gay lgbtq erotic refugee residents baby blind after_school group_only"
-        ),
-        "administration": (
-            "boundary admin_level border_type heritage usage designation type noname noexit snowplowing winter_service "
-            "ownership timezone population protect_class protection_title iata icao protect_title nohousenumber "
-            "default_language language capital is_capital importance old_boundary maritime diplomatic supervised "
-            "historic:civilization historic:period historic:era"
-        ),
-        "rating of a route": "sac_scale mtb trail_visibility osmc horse_scale rating piste:difficulty lcn rcn ncn",
-        "engineering value": (
-            "gauge voltage frequency level layer railway:signal railway:radio railway:track_class railway:pzb "
-            "railway:jkv railway:kvb railway:bidirectional railway:preferred_direction railway:traffic_mode "
-            "railway:local_operated railway:position railway:turnout_side communication structure_gauge"
-        ),
-        "parking rule": "parking:condition parking:ticket parking:fee parking:enforcement",
-        "profession or offer": "healthcare social_facility community_centre club government clothes lawyer",
-        "device": "surveillance camera acoustic traffic_signals monitoring recording seamark:light seamark:fog_signal",
-        "lighting": "lit",
-        "kind that cannot be told": "garden:type reservoir_type content substance storage site",
-        "not there, or not any more": "proposed planned razed demolished removed destroyed dismantled vacant not",
-    }.items()
-    for key in keys.split()
-}
-"""Attributes that no picture taken from above shows, by a key's first word or first two words (between `:`)."""
 
-_ATTRIBUTE_WORDS: dict[str, str] = {
-    **dict.fromkeys(("access", "oneway", "except", "lanes", "maxweight"), "access or traffic rule"),
-    **dict.fromkeys(("wheelchair", "fee", "covid19", "internet_access"), "service or equipment indoors"),
-    **dict.fromkeys(("disabled", "women", "parent"), "whom it is for"),
-    "denomination": "belief",
-    "lit": "lighting",
-}
-"""The same for words that stand after a key's first one: `piste:lit`, `cycleway:right:oneway`, `turn:lanes`."""
+class Policy(Model):
+    """The lists of `settings/tag_policy.yaml`, which tells what each is of; by word where they stand behind reasons."""
 
-NEVER_SAID = frozenset(
-    {"access or traffic rule", "administration", "belief", "lighting", "parking rule", "whom it is for"}
-)
+    text_words: ByWord
+    text_prefixes: ByWord
+    text_keys: ByWord
+    class_keys: frozenset[str]
+    count_keys: frozenset[str]
+    attribute_keys: ByWord
+    attribute_words: ByWord
+    never_said: frozenset[str]
+
+
+POLICY = read_yaml(PACKAGED_PROFILES / "tag_policy.yaml", Policy)
+NEVER_SAID = POLICY.never_said
 """Reasons of `attribute_reason` that keep a tag out of captions even where a person's label calls it visible."""
 
 
@@ -198,15 +86,12 @@ def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
     """
     spaced = _SPACES.sub(" ", value[: 4 * limit])
     if not spaced.isprintable():
-        spaced = _SPACES.sub(" ", _printable(spaced))
+        printable = (character for character in spaced if unicodedata.category(character) not in _UNPRINTABLE)
+        spaced = _SPACES.sub(" ", "".join(printable))
     if not spaced.isascii():
         # Composed last: what stood between two characters that compose is gone then.
         spaced = unicodedata.normalize("NFC", spaced)
     return spaced.strip()[:limit].rstrip()
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if unicodedata.category(character) not in _UNPRINTABLE)
 
 
 def tag_text(key: str, value: str) -> str:
@@ -302,23 +187,23 @@ def _text_value_reason(key: str, value: str) -> str | None:
 @lru_cache(maxsize=65_536)
 def _text_key_reason(key: str) -> str | None:
     lower = key.lower()
-    if lower in _CLASS_KEYS:
+    if lower in POLICY.class_keys:
         return None
-    if lower in _KEY_REASONS:
-        return _KEY_REASONS[lower]
-    for prefix, reason in _PREFIX_REASONS:
+    if lower in POLICY.text_keys:
+        return POLICY.text_keys[lower]
+    for prefix, reason in POLICY.text_prefixes.items():
         if lower.startswith(prefix):
             return reason
     words = _KEY_WORDS.split(lower)
     if words[-1] == "source":
         return "source"
-    reasons = (_WORD_REASONS[word] for word in words if word in _WORD_REASONS)
+    reasons = (POLICY.text_words[word] for word in words if word in POLICY.text_words)
     return next(reasons, None if _KEY.fullmatch(key) and len(key) <= MAX_KEY_LENGTH else "free text")
 
 
 @lru_cache(maxsize=65_536)
 def _is_count_key(key: str) -> bool:
-    return key in _COUNT_KEYS or key.partition(":")[0] in _COUNT_KEYS
+    return key in POLICY.count_keys or key.partition(":")[0] in POLICY.count_keys
 
 
 @lru_cache(maxsize=65_536)
@@ -329,8 +214,8 @@ def attribute_reason(key: str) -> str | None:
     that a model never has to guess about `religion=hindu`.
     """
     first, *others = key.split(":")
-    reason = _ATTRIBUTE_KEYS.get(first)
+    reason = POLICY.attribute_keys.get(first)
     if reason is not None or not others:
         return reason
-    reason = _ATTRIBUTE_KEYS.get(f"{first}:{others[0]}")
-    return reason or next((_ATTRIBUTE_WORDS[word] for word in others if word in _ATTRIBUTE_WORDS), None)
+    reason = POLICY.attribute_keys.get(f"{first}:{others[0]}")
+    return reason or next((POLICY.attribute_words[word] for word in others if word in POLICY.attribute_words), None)

@@ -125,10 +125,7 @@ def count_vocabulary(
         rare_below: Tags on fewer objects are marked rare.
         progress: Told when the counting and the tags that come together are done.
 
-    Raises:
-        UpstreamMissingError: a region's table does not exist.
-        CorruptInputError: it is not a whole Parquet file.
-        OutputSchemaError: it lacks a column.
+    Raises what `open_counter` does.
     """
     gsds = sorted({float(gsd) for gsd in gsds_m})
     with open_counter(objects) as counter:

@@ -42,7 +42,6 @@ NO_BRIGHTNESS = frozenset(["cyan", "magenta", "yellow", "black", "hue", "saturat
 Preview = tuple[NDArray[Any], NDArray[np.bool_]] | None
 """Raw values (band, row, column) of a thinned copy and which of its pixels hold data; None where none was made."""
 
-
 Limits = tuple[float, float, float] | None
 Calibration = Sequence[tuple[float, float]]
 """Scale and offset of each band shown."""

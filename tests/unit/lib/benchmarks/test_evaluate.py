@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover
-from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate, set_caption
+from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
 from skyscript_assets.lib.benchmarks.features import benchmark_features
 from skyscript_assets.lib.benchmarks.image_folder import (
     CaptionRetrievalBenchmark,
@@ -161,12 +161,6 @@ def test_the_linear_probe_learns_from_train_windows(
     assert summary.first.value > 0.9
     assert model.decoded == sum(read_model(cover_data / BENCHMARK_FILE, BenchmarkSpec).items.values())
     assert set(read_model(out / SCORES_FILE, Scores).notes) == {"inverse_penalty"}
-
-
-def test_retrieval_texts_name_the_classes_of_a_window() -> None:
-    assert set_caption(["building", "road", "trees"]) == "a satellite image of building, road and trees"
-    assert set_caption(["road"]) == "a satellite image of road"
-    assert set_caption(["road", "trees"]) == "a satellite image of road and trees"
 
 
 def test_single_label_benchmarks_follow_the_protocol_of_the_paper(

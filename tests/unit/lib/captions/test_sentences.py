@@ -282,6 +282,7 @@ def test_words_take_their_article_and_plural() -> None:
     assert GRAMMAR.counted_as(2, church, other=False) == "two churches"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a"]) == "a"
+    assert listed(["a", "b"]) == "a and b"
 
 
 @given(st.floats(0.1, 5000), st.floats(0.05, 1))
@@ -380,7 +381,8 @@ def test_a_fact_is_refused_once_the_map_has_changed(town: World) -> None:
 
 def checker(world: World) -> Callable[[dict[str, Any]], list[str]]:
     here = world.folder
-    writer = write._Writer(here, here, here / "objects.parquet", here, RULES, CaptionSettings())
+    inputs = write.CaptionInputs(here, here, here / "objects.parquet", here, RULES)
+    writer = write.Writer(inputs, CaptionSettings())
     (chip,) = next(writer.chips())
     level = writer._level(writer._tags_at[chip["gsd_m"]])
     return lambda row: unproven(row, chip, writer._objects, level.seen, level.names, GRAMMAR)

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from skyscript_assets.lib.captions.write import CaptionSummary, write_captions
+from skyscript_assets.lib.captions.write import CaptionInputs, CaptionSummary, write_captions
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError, UpstreamMissingError
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import CaptionSettings
@@ -235,7 +235,7 @@ def test_bad_input_is_named(world: World, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml"):
         world.write(rules=tmp_path / "none.yaml")
     with pytest.raises(UpstreamMissingError, match=r"chips\.parquet"):
-        write_captions(tmp_path, tmp_path / "x", tmp_path, tmp_path, RULES, CaptionSettings(), tmp_path)
+        write_captions(CaptionInputs(tmp_path, tmp_path / "x", tmp_path, tmp_path, RULES), CaptionSettings(), tmp_path)
 
 
 def test_what_fills_the_chip_is_said_as_ground_or_not_at_all(world: World) -> None:

@@ -35,6 +35,8 @@ SNAPSHOT = Snapshot(
     values=("trees", "pier", "a"),
     coarsest_gsd_m=np.array([10.0, 0.6, 1.0]),
     counts={0.3: np.array([1000, 5, 40]), 10.0: np.array([100, 0, 0])},
+    gsds=(0.3, 10.0),
+    area_side_m=np.zeros(3),
 )
 CODES = object_codes(pa.chunked_array([pa.array([f"n{i}" for i in range(4000)])]))
 NOWHERE = np.zeros((4000, 2))
@@ -199,7 +201,8 @@ TAG_VALUES = st.text(alphabet="aAb;.,0 3m\u200b", max_size=12)
 @given(st.lists(st.dictionaries(st.sampled_from(["k", "l", "m"]), TAG_VALUES), max_size=12), st.integers(0, 3))
 def test_tags_are_found_where_the_normal_values_of_an_object_hold_them(rows: list[dict[str, str]], start: int) -> None:
     tags = sorted({(key, value) for row in rows for key, listed in row.items() for value in normal_values(listed)})[::2]
-    snapshot = Snapshot(tuple(k for k, _ in tags), tuple(v for _, v in tags), np.ones(len(tags)), {})
+    names = tuple(k for k, _ in tags), tuple(v for _, v in tags)
+    snapshot = Snapshot(*names, np.ones(len(tags)), {}, (), np.zeros(len(tags)))
     found = match_tags(tags_column(*rows).slice(start), snapshot)
     assert list(zip(found.objects.tolist(), found.tags.tolist(), strict=True)) == [
         (place, number)
@@ -224,14 +227,14 @@ def test_a_tag_is_visible_up_to_its_coarsest_gsd_and_a_little_beyond() -> None:
 def test_counts_are_those_of_the_nearest_gsd() -> None:
     assert SNAPSHOT.nearest_gsd(0.298) == 0.3
     assert SNAPSHOT.count_at(8.0)[TREES] == 100
-    nothing = Snapshot((), (), np.zeros(0), {})
+    nothing = Snapshot((), (), np.zeros(0), {}, (), np.zeros(0))
     assert nothing.nearest_gsd(0.5) == 0.5
     assert nothing.count_at(0.5).tolist() == []
 
 
 def test_a_tag_whose_coarsest_gsd_was_just_missed_has_its_count_at_another_gsd() -> None:
     counts = {0.6: np.array([70, 70]), 1.02: np.array([0, 0])}
-    snapshot = Snapshot(("a", "b"), ("x", "x"), np.array([1.0, 10.0]), counts)
+    snapshot = Snapshot(("a", "b"), ("x", "x"), np.array([1.0, 10.0]), counts, (0.6, 1.02), np.zeros(2))
     assert snapshot.visible(1.02).tolist() == [True, True]
     assert snapshot.count_at(1.02).tolist() == [70, 0]
 

@@ -12,7 +12,7 @@ import shapely
 from pyproj import Transformer
 
 import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, write_captions
 from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA, Ground, PlanInputs, PlanRules
 from skyscript_assets.lib.chips.planning import write_plan
@@ -125,7 +125,8 @@ def test_what_a_caption_names_around_an_object_is_where_the_picture_shows_it(tmp
     tags = [{"key": "building", "value": value, "coarsest_gsd_m": 1.0} for value in ("yes", "church")]
     pq.write_table(pa.Table.from_pylist(tags), tmp_path / "tags.parquet")
     cut_chips(CutInputs(tmp_path, tmp_path / "scenes"), ChipSettings(), tmp_path)
-    write_captions(tmp_path, tmp_path, tmp_path / "objects.parquet", tmp_path, RULES, CaptionSettings(), tmp_path)
+    inputs = CaptionInputs(tmp_path, tmp_path, tmp_path / "objects.parquet", tmp_path, RULES)
+    write_captions(inputs, CaptionSettings(), tmp_path)
     shown = boxes_on_image(tmp_path, SHIFT)
     named = 0
     for caption in read_table(tmp_path / "captions.parquet", CAPTION_SCHEMA).to_pylist():

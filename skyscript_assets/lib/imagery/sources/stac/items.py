@@ -54,7 +54,8 @@ def passing(item: Mapping[str, Any], base: str, source: StacSource, region: shap
         return None
     if any(properties.get(name) != value for name, value in source.properties.items()):
         return None
-    cloud, claimed = _cloud(properties), _claimed(item)
+    percent, claimed = properties.get("eo:cloud_cover"), _claimed(item)
+    cloud = percent / 100 if isinstance(percent, int | float) and 0 <= percent <= 100 else None
     if source.max_cloud_share is not None and cloud is not None and cloud > source.max_cloud_share:
         return None
     if claimed is not None and not claimed.intersects(region):
@@ -122,11 +123,6 @@ def _time(properties: Mapping[str, Any]) -> dt.datetime:
     if when is None and not known:
         raise SceneError("it states no datetime, nor a beginning or end")
     return when or known[0] + (known[-1] - known[0]) / 2
-
-
-def _cloud(properties: Mapping[str, Any]) -> float | None:
-    cloud = properties.get("eo:cloud_cover")
-    return cloud / 100 if isinstance(cloud, int | float) and 0 <= cloud <= 100 else None
 
 
 def _claimed(item: Mapping[str, Any]) -> shapely.Geometry | None:
