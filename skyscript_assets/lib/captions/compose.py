@@ -10,10 +10,13 @@ The words of a tag belong to `phrases`, which objects lie around a chip to `surr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from skyscript_assets.lib.captions.phrases import Phrase, clause
+
+SURROUNDED, BETWEEN = ", surrounded by ", "; "
+"""What stands before the clauses of what lies around, and between them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Composition:
         named: Which of the surrounding objects given those are, by index.
     """
 
-    focus: Sequence[Phrase]
+    focus: tuple[Phrase, ...]
     around: tuple[Sequence[Phrase], ...] = ()
     named: tuple[int, ...] = ()
 
@@ -38,8 +41,8 @@ def single_object(said: Composition) -> str:
 
 def multi_object(said: Composition) -> str:
     """The focus object and its surroundings, clause by clause."""
-    around = "; ".join(map(clause, said.around))
-    return f"{clause(said.focus)}, surrounded by {around}" if around else clause(said.focus)
+    around = BETWEEN.join(map(clause, said.around))
+    return f"{clause(said.focus)}{SURROUNDED}{around}" if around else clause(said.focus)
 
 
 WORDINGS: Mapping[str, Callable[[Composition], str]] = {
@@ -67,22 +70,24 @@ def compose(
     if not said:
         return None
 
-    def fits(longer: Composition) -> bool:
-        return all(len(style(longer)) <= max_length for style in WORDINGS.values())
-
-    kept = Composition(said[:1])
+    focus: tuple[Phrase, ...] = tuple(said[:1])
     for phrase in said[1:]:
-        longer = replace(kept, focus=(*kept.focus, phrase))
-        kept = longer if fits(longer) else kept
-    clauses = {clause(kept.focus), clause(said)}
+        longer = Composition((*focus, phrase))
+        if all(len(style(longer)) <= max_length for style in WORDINGS.values()):
+            focus = longer.focus
+    length = len(clause(focus)) + len(SURROUNDED)
+    named: list[int] = []
+    clauses = {clause(focus), clause(said)}
     for i, other in enumerate(around):
-        if len(kept.named) == max_surrounding:
+        if len(named) == max_surrounding:
             break
-        longer = Composition(kept.focus, (*kept.around, other), (*kept.named, i))
-        if other and clause(other) not in clauses and fits(longer):
-            kept = longer
-            clauses.add(clause(other))
-    return kept
+        words = clause(other) if other else ""
+        longer_by = len(words) + (len(BETWEEN) if named else 0)
+        if words and words not in clauses and length + longer_by <= max_length:
+            named.append(i)
+            clauses.add(words)
+            length += longer_by
+    return Composition(focus, tuple(around[i] for i in named), tuple(named))
 
 
 def texts(said: Composition, max_length: int) -> dict[str, str]:

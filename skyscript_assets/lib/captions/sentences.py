@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from skyscript_assets.lib.captions.facts import Fact
 from skyscript_assets.lib.captions.grammar import listed
@@ -41,10 +41,11 @@ def _written(templates: Sequence[str], facts: Sequence[Fact]) -> tuple[str, list
     for fact in facts:
         said.setdefault(fact.slot, []).append(fact.phrase)
     phrases = {slot: listed(some) for slot, some in said.items()}
-    written, slots = [], set()
+    given, written, slots = frozenset(phrases), [], set[str]()
     for template in templates:
-        text, named = _sentence(template, phrases)
+        form, named = _form(template, given)
         if named:
+            text = form.format_map(phrases)
             written.append(text[:1].upper() + text[1:])
             slots |= named
     return " ".join(written), [fact for fact in facts if fact.slot in slots]
@@ -57,13 +58,14 @@ def _parts(template: str) -> list[list[tuple[str, frozenset[str]]]]:
     return [[(each, frozenset(_SLOT.findall(each))) for each in options] for options in parts]
 
 
-def _sentence(template: str, phrases: Mapping[str, str]) -> tuple[str, set[str]]:
-    """One sentence and the slots that it fills, none where it cannot be said."""
-    text, filled = "", set[str]()
+@functools.lru_cache(maxsize=65_536)
+def _form(template: str, given: frozenset[str]) -> tuple[str, frozenset[str]]:
+    """A template of which what the given slots fill is left, and these slots: none where it cannot be said."""
+    form, filled = "", frozenset[str]()
     for options in _parts(template):
-        chosen = next((one for one in options if one[1] <= phrases.keys()), None)
+        chosen = next((one for one in options if one[1] <= given), None)
         if chosen is None:
-            return "", set()
-        text += chosen[0].format_map(phrases) if chosen[1] else chosen[0]
+            return "", frozenset()
+        form += chosen[0]
         filled |= chosen[1]
-    return text, filled
+    return form, filled

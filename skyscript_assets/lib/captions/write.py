@@ -331,8 +331,8 @@ def _traced(
     """Rows of the trace for captions in sentences: a row for each fact, and for each attribute of the thing."""
     for style, (_, used) in written.items():
         for fact in used:
-            row = {**fact._asdict(), "style": style, "role": fact.slot, "object_ids": list(fact.object_ids)}
-            del row["slot"]
+            same = {"key": fact.key, "value": fact.value, "fact": fact.fact, "object_ids": list(fact.object_ids)}
+            row = {"style": style, "role": fact.slot, "phrase": fact.phrase, **same}
             yield row
             for (key, value), words in attributes if fact.slot == "thing" else ():
                 yield {**row, "role": "attribute", "phrase": words, "key": key, "value": value}
