@@ -10,6 +10,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,8 +37,11 @@ from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import TarShard
 
-UNKNOWN_LICENCES = frozenset({"", "none", "unknown", "proprietary"})
-"""Licences under which nothing may be given away."""
+UNKNOWN_LICENCES = frozenset({"", "none", "unknown"})
+"""What is written where nobody knows a licence: nothing may be given away under it."""
+
+FORBIDDING = re.compile(r"proprietary|all rights reserved|no[ -]?(derivatives?|redistribution)|\bnd\b", re.IGNORECASE)
+"""Licences that forbid to give chips away: they are cut from an image, derivatives of it."""
 
 PAIRS_OF_SHARD, ROWS_OF_GROUP = 1000, 1000
 """Pairs in a shard, and rows in a row group of Parquet."""
@@ -104,39 +108,29 @@ def export(
     Raises:
         StorageError: the folder exists, or cannot be written.
         TooLittleDataError: no pair is wanted.
-        SkyScriptError: a licence is unknown.
+        SkyScriptError: a licence is unknown or forbids it.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
     """
     if out.exists():
         raise StorageError(f"{out} exists: name a folder that does not, or remove it")
-    rows = _chosen(manifest, wanted)
+    rows = chosen(manifest, wanted)
     temporary = out.with_name(f".{out.name}.partial")
     counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
 
     def told(samples: Iterable[Sample]) -> Iterator[Sample]:
         for sample in samples:
             row = sample.row
-            if row["licence"].strip().lower() in UNKNOWN_LICENCES:
-                raise SkyScriptError(
-                    f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
-                    "state the licence in sources.yaml, or leave the source out with --source"
-                )
             counts[row["split"]] += 1
             owners[row["source"], row["attribution"], row["licence"]] += 1
             yield sample
             progress(counts.total(), rows.num_rows, "pairs")
 
     try:
-        with _claimed(temporary):
-            FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
+        with claimed(temporary):
+            FORMATS[form](told(samples_of(rows, partitions, wanted)), temporary)
             if not counts:
                 raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
-            images = [
-                {"source": source, "attribution": attribution, "licence": licence, "images": n}
-                for (source, attribution, licence), n in sorted(owners.items())
-            ]
-            text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
-            write_json(temporary / "credits.json", {"images": images, "captions and geometry": text})
+            write_credits(temporary, ((*owner, n) for owner, n in sorted(owners.items())))
             os.replace(temporary, out)
     except BlockingIOError as error:
         raise StorageError(f"{out}: another export is writing it; wait for that, or name another folder") from error
@@ -145,8 +139,25 @@ def export(
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
+def write_credits(folder: Path, owners: Iterable[tuple[str, str, str, int]]) -> None:
+    """Write `credits.json`: source, attribution, licence and number of images of each owner; whose the text is."""
+    names = ("source", "attribution", "licence", "images")
+    images = [dict(zip(names, owner, strict=True)) for owner in owners]
+    text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
+    write_json(folder / "credits.json", {"images": images, "captions and geometry": text})
+
+
+def _check_licence(row: Mapping[str, Any]) -> None:
+    licence = row["licence"].strip()
+    if licence.lower() in UNKNOWN_LICENCES or FORBIDDING.search(licence):
+        raise SkyScriptError(
+            f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
+            "state the licence in sources.yaml, or leave the source out"
+        )
+
+
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[None]:
     """An empty folder that no other process has; what is left of it at the end is removed, as is what a kill left."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -162,7 +173,7 @@ def _claimed(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _chosen(manifest: Path, wanted: Selection) -> pa.Table:
+def chosen(manifest: Path, wanted: Selection) -> pa.Table:
     """Rows of the manifest that are wanted by what it knows."""
     columns = ["chip_id", "region", "source", "split", "rank_share", "eligible"]
     table = read_table(manifest, MANIFEST_SCHEMA, columns)
@@ -175,13 +186,18 @@ def _chosen(manifest: Path, wanted: Selection) -> pa.Table:
     return table.filter(mask)
 
 
-def _samples(
-    chosen: pa.Table, partitions: Mapping[tuple[str, str], PartitionFolders], wanted: Selection
+def samples_of(
+    rows: pa.Table, partitions: Mapping[tuple[str, str], PartitionFolders], wanted: Selection
 ) -> Iterator[Sample]:
-    """The wanted pairs, partition by partition, in the order of their plans."""
+    """The wanted pairs among rows of the manifest, partition by partition, in the order of their plans.
+
+    Raises:
+        SkyScriptError: the licence of one is unknown, or forbids to give its image away.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+    """
     for (region, source), folders in sorted(partitions.items()):
-        mine = pc.and_(pc.equal(chosen["region"], region), pc.equal(chosen["source"], source))
-        ids = chosen["chip_id"].filter(mine)
+        mine = pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source))
+        ids = rows["chip_id"].filter(mine)
         if not len(ids):
             continue
         pairs = read_pairs(folders).drop_columns("statements")
@@ -193,6 +209,7 @@ def _samples(
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 tags = {(key, each) for key, value in row["center_tags"].items() for each in value.split(";")}
                 if row["gsd_m"] <= wanted.max_gsd_m and (not wanted.tags or tags & set(wanted.tags)):
+                    _check_licence(row)
                     text = wanted.prefix + row[wanted.style]
                     yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
 

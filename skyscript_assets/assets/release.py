@@ -1,0 +1,84 @@
+"""The data set as it is given away: `dataset_release`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from skyscript_assets import metadata
+from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.release.write import SUMS_FILE, sampling_of, write_release
+from skyscript_assets.lib.settings.base import CaptionPolicy, Model
+from skyscript_assets.lib.settings.load import GivenFile, Settings
+from skyscript_assets.lib.settings.plant import ReleaseSettings
+from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.provenance import Run
+
+
+class ReleaseConfig(Model):
+    """What a release is made by: its settings, the files that these name, and what it says of how pairs were made."""
+
+    release: ReleaseSettings | None
+    previous: GivenFile | None
+    removed: GivenFile | None
+    sampling: str
+    policy: CaptionPolicy
+
+
+def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa: ARG001
+    release, plant = settings.plant.release, settings.plant
+    before, removed = (release.previous, release.removed) if release is not None else (None, None)
+    return ReleaseConfig(
+        release=release,
+        previous=GivenFile.of(settings, str(Path(before) / SUMS_FILE)) if before else None,
+        removed=GivenFile.of(settings, removed) if removed else None,
+        sampling=sampling_of(plant.plan, plant.split.zoom),
+        policy=plant.captions.policy,
+    )
+
+
+def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
+    if run.config.release is None:
+        return {}
+    pictures = {"map": "Where the pairs lie", "distributions": "Tags, resolution and dates"}
+    return {name: metadata.image(run.out / f"{name}.png", title) for name, title in pictures.items()}
+
+
+@asset(
+    Scheme.SINGLE,
+    group="release",
+    kinds=["parquet", "huggingface"],
+    upstream=(
+        *("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects", "training_manifest", "caption_audit"),
+    ),
+    config=_config,
+    needs=lambda settings, _, key: len(key.partition) < 2 or not settings.sources[key.partition[1]].is_control,
+    preview=_preview,
+)
+def dataset_release(run: Run[ReleaseConfig]) -> Counts:
+    """The eligible pairs, but for controls, as a data set: Parquet with images, card, Croissant, STAC, licences."""
+    config = run.config
+    if config.release is None:
+        return {"pairs": 0, "why_none": "plant.yaml has no section `release`"}
+    plans, objects = run.pairs("chip_plan"), run.folders("osm_objects")
+    chips, captions, scores = (run.pairs(name) for name in ("image_chips", "captions", "clip_scores"))
+    folders = {
+        pair: PartitionFolders(plan, chips[pair], captions[pair], scores[pair], objects[pair[0],])
+        for pair, plan in plans.items()
+        if pair in chips and pair in captions and pair in scores
+    }
+    previous, removed = (given.path if given is not None else None for given in (config.previous, config.removed))
+    return write_release(
+        config.release,
+        config.sampling,
+        config.policy,
+        run.input("training_manifest"),
+        folders,
+        run.input("caption_audit"),
+        run.out,
+        previous.parent if previous is not None else None,
+        removed,
+        run.progress,
+    )
