@@ -9,10 +9,10 @@ import dagster as dg
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.write import SUMS_FILE, sampling_of, write_release
+from skyscript_assets.lib.release.write import SUMS_FILE, ReleaseInputs, write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy, Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
-from skyscript_assets.lib.settings.plant import ReleaseSettings
+from skyscript_assets.lib.settings.plant import PlanSettings, ReleaseSettings
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 
@@ -23,7 +23,8 @@ class ReleaseConfig(Model):
     release: ReleaseSettings | None
     previous: GivenFile | None
     removed: GivenFile | None
-    sampling: str
+    plan: PlanSettings
+    zoom: int
     policy: CaptionPolicy
 
 
@@ -34,7 +35,8 @@ def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa:
         release=release,
         previous=GivenFile.of(settings, str(Path(before) / SUMS_FILE)) if before else None,
         removed=GivenFile.of(settings, removed) if removed else None,
-        sampling=sampling_of(plant.plan, plant.split.zoom),
+        plan=plant.plan,
+        zoom=plant.split.zoom,
         policy=plant.captions.policy,
     )
 
@@ -51,7 +53,13 @@ def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     group="release",
     kinds=["parquet", "huggingface"],
     upstream=(
-        *("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects", "training_manifest", "caption_audit"),
+        "chip_plan",
+        "image_chips",
+        "captions",
+        "clip_scores",
+        "osm_objects",
+        "training_manifest",
+        "caption_audit",
     ),
     config=_config,
     needs=lambda settings, _, key: len(key.partition) < 2 or not settings.sources[key.partition[1]].is_control,
@@ -69,16 +77,11 @@ def dataset_release(run: Run[ReleaseConfig]) -> Counts:
         for pair, plan in plans.items()
         if pair in chips and pair in captions and pair in scores
     }
-    previous, removed = (given.path if given is not None else None for given in (config.previous, config.removed))
-    return write_release(
-        config.release,
-        config.sampling,
-        config.policy,
-        run.input("training_manifest"),
+    inputs = ReleaseInputs(
         folders,
+        run.input("training_manifest"),
         run.input("caption_audit"),
-        run.out,
-        previous.parent if previous is not None else None,
-        removed,
-        run.progress,
+        config.previous.path.parent if config.previous else None,
+        config.removed.path if config.removed else None,
     )
+    return write_release(inputs, config.release, config.plan, config.zoom, config.policy, run.out, run.progress)

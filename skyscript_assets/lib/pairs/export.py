@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -46,6 +47,12 @@ FORBIDDING = re.compile(r"proprietary|all rights reserved|no[ -]?(derivatives?|r
 PAIRS_OF_SHARD, ROWS_OF_GROUP = 1000, 1000
 """Pairs in a shard, and rows in a row group of Parquet."""
 
+GROUP_BYTES = 32 << 20
+"""Bytes of images after which a row group ends: a viewer reads a group at a time."""
+
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""An image as `datasets` holds it in Parquet."""
+
 QUESTION = "<image>\nDescribe this aerial image."
 """What LLaVA's conversations ask of each image."""
 
@@ -82,6 +89,11 @@ class Sample(NamedTuple):
     text: str
     image: bytes
     row: Mapping[str, Any]
+
+    @property
+    def picture(self) -> dict[str, Any]:
+        """The image as `datasets` holds it."""
+        return {"bytes": self.image, "path": f"{self.name}.jpg"}
 
 
 def export(
@@ -257,30 +269,69 @@ def _skyscript(samples: Iterable[Sample], out: Path) -> None:
             files[split].writerow((path, row["title"], row["title_multi_objects"], sample.text))
 
 
+class PairFiles:
+    """Parquet files with images, as `datasets` reads them, of rows that are added; closed by the stack.
+
+    Args:
+        stack: What closes the last file.
+        schema: Columns; the first is the image.
+        path: The file of a number.
+        file_bytes: Bytes of images after which the next file begins.
+    """
+
+    def __init__(
+        self, stack: ExitStack, schema: pa.Schema, path: Callable[[int], Path], file_bytes: float = math.inf
+    ) -> None:
+        features = {field.name: _feature(field.type) for field in schema}
+        told = {"huggingface": json.dumps({"info": {"features": features}})}
+        self._stack, self._schema, self._path = stack, schema.with_metadata(told), path
+        self._most, self._rows, self._held, self._number = file_bytes, list[Mapping[str, Any]](), 0, 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is written with those of its group."""
+        self._rows.append(row)
+        self._held += len(row["image"]["bytes"])
+        if len(self._rows) == ROWS_OF_GROUP or self._held >= GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are held as a group."""
+        if not self._rows:
+            return
+        if self._writer is None:
+            writer = pq.ParquetWriter(self._path(self._number), self._schema, compression="zstd", write_page_index=True)
+            self._writer, self._written, self._number = self._stack.enter_context(writer), 0, self._number + 1
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._written += self._held
+        self._rows, self._held = [], 0
+        if self._written >= self._most:
+            self._writer.close()
+            self._writer = None
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """A type as `datasets` writes it into the metadata of a Parquet file."""
+    if kind == IMAGE_TYPE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"_type": "Sequence", "feature": _feature(kind.value_type)}
+    return {"_type": "Value", "dtype": str(kind).replace("double", "float64")}
+
+
 def _parquet(samples: Iterable[Sample], out: Path) -> None:
     """Parquet with images, as `datasets` reads it: one file a split."""
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    kinds = {name: {"_type": "Value", "dtype": "string"} for name in ("text", "facts")}
-    told = {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}, **kinds}}})}
-    schema = pa.schema([("image", image), ("text", pa.string()), ("facts", pa.string())], metadata=told)
-    held: dict[str, list[dict[str, Any]]] = {}
+    schema = pa.schema([("image", IMAGE_TYPE), ("text", pa.string()), ("facts", pa.string())])
     with ExitStack() as stack:
-        writers: dict[str, pq.ParquetWriter] = {}
-
-        def flush(split: str) -> None:
-            if split not in writers:
-                writers[split] = stack.enter_context(pq.ParquetWriter(out / f"{split}.parquet", schema))
-            writers[split].write_table(pa.Table.from_pylist(held.pop(split), schema=schema))
-
+        files = {
+            split: PairFiles(stack, schema, lambda _, split=split: out / f"{split}.parquet")  # type: ignore[misc]
+            for split in SPLITS
+        }
         for sample in samples:
-            split = sample.row["split"]
             facts = json.dumps(facts_of(sample.row), ensure_ascii=False)
-            image_of = {"bytes": sample.image, "path": f"{sample.name}.jpg"}
-            held.setdefault(split, []).append({"image": image_of, "text": sample.text, "facts": facts})
-            if len(held[split]) == ROWS_OF_GROUP:
-                flush(split)
-        for split in list(held):
-            flush(split)
+            files[sample.row["split"]].add({"image": sample.picture, "text": sample.text, "facts": facts})
+        for each in files.values():
+            each.flush()
 
 
 def _imagefolder(samples: Iterable[Sample], out: Path) -> None:

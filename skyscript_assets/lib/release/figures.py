@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,31 +11,42 @@ from typing import Any
 import duckdb
 
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
-from skyscript_assets.lib.files import picture_file, replacing
+from skyscript_assets.lib.files import picture_file
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.release.data import SPLIT_NAMES, data_files
-from skyscript_assets.lib.release.text import cell, plain
+from skyscript_assets.lib.release.text import plain
 
 Rows = list[dict[str, Any]]
 
 PLACES, TAGS_SHOWN, PANELS = 4_000, 20, 9
 """Pairs of a region on the map, tags in a picture, regions with a map of their own."""
 
-_COUNTED = """
+_QUERIES = {
+    "counted": """
 SELECT region, source, count(*) AS pairs, count(*) FILTER (split = 'train') AS train,
     count(*) FILTER (split = 'val') AS validation, count(*) FILTER (split = 'test') AS test,
     count(DISTINCT text) AS texts, count(DISTINCT cell) AS cells, count(DISTINCT (region, source, scene_id)) AS scenes,
     count(*) FILTER (osm_timestamp > datetime) AS edited, count(*) FILTER (synthetic) AS painted,
     min(bbox[1]) AS west, min(bbox[2]) AS south, max(bbox[3]) AS east, max(bbox[4]) AS north,
     min(datetime) AS first, max(datetime) AS last, min(gsd_m) AS finest, max(gsd_m) AS coarsest
-FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, source
-"""
+FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, source""",
+    "owners": "SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL",
+    "tags": """
+SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) GROUP BY tag ORDER BY pairs DESC, tag""",
+    "resolutions": "SELECT gsd_m, count(*) AS pairs FROM pairs GROUP BY ALL ORDER BY ALL",
+    "years": "SELECT year(datetime) + dayofyear(datetime) / 366 AS year, count(*) AS pairs FROM pairs GROUP BY ALL "
+    "ORDER BY ALL",
+}
 _CHANGED = """
 WITH new AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM pairs),
     old AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM earlier)
 SELECT chip_id,
-    CASE WHEN old.print IS NULL THEN 'added' WHEN new.print IS NULL THEN 'removed' ELSE 'changed' END
+    CASE WHEN old.print IS NULL THEN 'added' WHEN new.print IS NULL THEN 'removed' ELSE 'changed' END AS change
 FROM new FULL JOIN old USING (chip_id) WHERE new.print IS DISTINCT FROM old.print ORDER BY chip_id
+"""
+_MAPPED = """
+SELECT region, split, lon, lat FROM pairs WHERE list_contains($1, region)
+QUALIFY row_number() OVER (PARTITION BY region ORDER BY md5(chip_id)) <= $2 ORDER BY md5(chip_id)
 """
 
 
@@ -52,8 +61,8 @@ class Figures:
         regions: The same by region.
         owners: Source, attribution, licence and images of each owner.
         tags: Pairs by tag, falling.
-        gsds: Pairs by GSD, metres, rounded to three digits.
-        months: Pairs by month of the image.
+        resolutions: Pairs by GSD, metres.
+        years: Pairs by time of the image, in years.
     """
 
     whole: dict[str, Any]
@@ -61,8 +70,8 @@ class Figures:
     regions: Rows
     owners: Rows
     tags: Rows
-    gsds: Rows
-    months: Rows
+    resolutions: Rows
+    years: Rows
 
     @property
     def boxes(self) -> list[Bounds]:
@@ -72,19 +81,23 @@ class Figures:
 
 
 @contextmanager
-def _pairs(release: Path, name: str = "pairs", db: duckdb.DuckDBPyConnection | None = None) -> Iterator[Any]:
-    """The pairs of a release as a view."""
-    files = [str(path) for path in data_files(release)]
-    if not files:
-        raise TooLittleDataError(
-            f"{release} holds no pair: the manifest has none that is eligible, or all were removed"
-        )
-    with db.cursor() if db is not None else duckdb.connect() as own:
+def _pairs(**releases: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the pairs of releases as views."""
+    with duckdb.connect() as db:
+        for name, release in releases.items():
+            if not (files := [str(path) for path in data_files(release)]):
+                raise TooLittleDataError(
+                    f"{release} holds no pair: none is eligible, all were removed, or it is no release"
+                )
+            try:
+                db.read_parquet(files).create_view(name)
+            except duckdb.Error as error:
+                raise CorruptInputError(f"{release}: its Parquet files are broken ({error})") from error
         try:
-            own.read_parquet(files).create_view(name, replace=True)
-            yield own
-        except duckdb.Error as error:
-            raise CorruptInputError(f"{release}: its Parquet files are not those of a release ({error})") from error
+            yield db
+        except duckdb.BinderException as error:
+            where = " or ".join(map(str, releases.values()))
+            raise CorruptInputError(f"{where}: the files are not those of a release ({error})") from error
 
 
 def figures_of(release: Path) -> Figures:
@@ -94,42 +107,19 @@ def figures_of(release: Path) -> Figures:
         TooLittleDataError: there is no pair.
         CorruptInputError: its files are not those of a release.
     """
-    with _pairs(release) as db:
-
-        def ask(query: str) -> Rows:
-            return list(db.sql(query).to_arrow_table().to_pylist())
-
-        counted = ask(_COUNTED)
-        return Figures(
-            whole=next(row for row in counted if row["region"] is None and row["source"] is None),
-            sources=[row for row in counted if row["source"] is not None],
-            regions=[row for row in counted if row["region"] is not None],
-            owners=ask("SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL"),
-            tags=ask(
-                "SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) "
-                "GROUP BY tag ORDER BY pairs DESC, tag"
-            ),
-            gsds=ask(
-                "SELECT round(gsd_m, 2 - floor(log10(gsd_m))::INT) AS gsd_m, count(*) AS pairs "
-                "FROM pairs GROUP BY 1 ORDER BY 1"
-            ),
-            months=ask(
-                "SELECT strftime(datetime AT TIME ZONE 'UTC', '%Y-%m') AS month, count(*) AS pairs "
-                "FROM pairs GROUP BY 1 ORDER BY 1"
-            ),
-        )
-
-
-def write_tags(figures: Figures, path: Path) -> None:
-    """Write how many pairs have each tag, CSV."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("tag", "pairs"))
-        table.writerows((cell(row["tag"]), row["pairs"]) for row in figures.tags)
+    with _pairs(pairs=release) as db:
+        found = {name: db.sql(query).to_arrow_table().to_pylist() for name, query in _QUERIES.items()}
+    counted = found.pop("counted")
+    return Figures(
+        whole=next(row for row in counted if row["region"] is row["source"] is None),
+        sources=[row for row in counted if row["source"] is not None],
+        regions=[row for row in counted if row["region"] is not None],
+        **found,
+    )
 
 
 def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
-    """Write the pairs that were added, removed or changed (image, text or split) since an earlier release, CSV by id.
+    """Write the chip ids of pairs added, removed or changed (image, text or split) since an earlier release, CSV.
 
     Returns:
         Their numbers.
@@ -137,78 +127,48 @@ def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
     Raises:
         TooLittleDataError, CorruptInputError: the earlier one is no release.
     """
-    counts = dict.fromkeys(("added", "removed", "changed"), 0)
-    with _pairs(release) as db, _pairs(previous, "earlier", db) as both:
-        found = both.execute(_CHANGED)
-        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(("chip_id", "change"))
-            while rows := found.fetchmany(8_192):
-                for chip_id, change in rows:
-                    table.writerow((cell(chip_id), change))
-                    counts[change] += 1
-    return counts
+    with _pairs(pairs=release, earlier=previous) as db:
+        changed = db.sql(_CHANGED)
+        changed.to_csv(str(path), header=True)
+        counts = dict(changed.aggregate("change, count(*)", "change").fetchall())
+    return {change: counts.get(change, 0) for change in ("added", "removed", "changed")}
 
 
-def plot(release: Path, figures: Figures, folder: Path) -> None:
-    """Draw `map.png`, where the pairs lie, and `distributions.png`: tags, GSD and months."""
+def plot(release: Path, figures: Figures) -> None:
+    """Draw `map.png`, where the pairs lie, and `distributions.png`: tags, GSD and dates."""
     from matplotlib.figure import Figure
 
     shown = [row["region"] for row in sorted(figures.regions, key=lambda row: -row["pairs"])][:PANELS]
-    with _pairs(release) as db:
-        places = db.execute(
-            "SELECT region, split, lon, lat FROM pairs WHERE list_contains($1, region) QUALIFY row_number() OVER "
-            "(PARTITION BY region ORDER BY md5(chip_id)) <= $2 ORDER BY md5(chip_id)",
-            [shown, PLACES],
-        ).fetchall()
+    with _pairs(pairs=release) as db:
+        places = db.execute(_MAPPED, [shown, PLACES]).fetchall()
     columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
-    for panel, region in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
+    figure = Figure(figsize=(4.2 * columns, 3.8 * -(-len(shown) // columns)), layout="constrained")
+    for number, region in enumerate(shown, start=1):
+        panel = figure.add_subplot(-(-len(shown) // columns), columns, number, title=region)
         for split, name in SPLIT_NAMES.items():
-            mine = [(lon, lat) for other, of, lon, lat in places if other == region and of == split]
-            panel.scatter(*zip(*mine, strict=True), s=4, label=name) if mine else None
-        panel.set_title(region, fontsize=9)
+            if mine := [place for other, of, *place in places if (other, of) == (region, split)]:
+                lon, lat = zip(*mine, strict=True)
+                panel.scatter(lon, lat, s=4, label=name)
         panel.ticklabel_format(useOffset=False)
         panel.tick_params(labelsize=6)
         panel.legend(fontsize=6, markerscale=3)
-    for panel in list(figure.axes)[len(shown) :]:
-        panel.set_axis_off()
-    _save(figure, folder / "map.png")
+    _save(figure, release / "map.png")
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-    for panel, (title, counted) in zip(figure.subplots(1, 3), _distributions(figures), strict=True):
-        panel.barh(range(len(counted)), [n for _, n in counted])
-        # A dollar sign would begin a formula; signs that the font lacks would be boxes.
-        labels = [label.encode("ascii", "replace").decode("ascii") for label, _ in counted]
-        panel.set_yticks(range(len(counted)), labels, fontsize=6, parse_math=False)
-        panel.invert_yaxis()
-        panel.set_title(title, fontsize=9)
-        panel.tick_params(axis="x", labelsize=6)
-    _save(figure, folder / "distributions.png")
-
-
-def _distributions(figures: Figures) -> list[tuple[str, list[tuple[str, int]]]]:
-    def few(found: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """At most as many bars as tags: neighbours together where there are more."""
-        step = -(-len(found) // TAGS_SHOWN) or 1
-        parts = [found[i : i + step] for i in range(0, len(found), step)]
-        return [
-            (part[0][0] if len(part) == 1 else f"{part[0][0]} - {part[-1][0]}", sum(n for _, n in part))
-            for part in parts
-        ]
-
-    return [
-        ("pairs by tag", [(plain(row["tag"], 40), row["pairs"]) for row in figures.tags[:TAGS_SHOWN]]),
-        ("pairs by GSD, m", few([(f"{row['gsd_m']:g}", row["pairs"]) for row in figures.gsds])),
-        ("pairs by month of the image", few([(row["month"], row["pairs"]) for row in figures.months])),
-    ]
+    tags, resolutions, years = figure.subplots(1, 3)
+    few = figures.tags[:TAGS_SHOWN]
+    # A dollar sign would begin a formula; signs that the font lacks would be boxes.
+    labels = [plain(row["tag"], 40).encode("ascii", "replace").decode("ascii") for row in few]
+    tags.barh(range(len(few)), [row["pairs"] for row in few])
+    tags.set_yticks(range(len(few)), labels, fontsize=6, parse_math=False)
+    tags.invert_yaxis()
+    tags.set_title("pairs by tag")
+    for panel, name, rows in ((resolutions, "gsd_m", figures.resolutions), (years, "year", figures.years)):
+        panel.hist([row[name] for row in rows], bins=20, weights=[row["pairs"] for row in rows])
+        panel.set_title(f"pairs by {name}")
+        panel.ticklabel_format(useOffset=False)
+    _save(figure, release / "distributions.png")
 
 
 def _save(figure: Any, path: Path) -> None:
     with picture_file(path) as buffer:
         figure.savefig(buffer, dpi=90, format="png", metadata={"Software": None})
-
-
-def day(moment: dt.datetime) -> str:
-    """The day of a moment."""
-    return f"{moment:%Y-%m-%d}"

@@ -1,17 +1,13 @@
-"""Text of others where it is shown: in Markdown that becomes HTML, in CSV that a spreadsheet opens, in JSON in a page.
+"""Text of others where it is shown: in Markdown that becomes HTML, and in CSV that a spreadsheet opens.
 
 The Parquet files hold it as it is.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
-from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.tags.text import clean_value
 
 _SYNTAX = re.compile(r"[!\"#$&*<>@\[\\\]^`{|}~]|(?<![^\W_])_|_(?![^\W_])|(?<=[a-z]):(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -38,9 +34,3 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def cell(text: str) -> str:
     """A text in a cell of CSV that no spreadsheet takes for a formula."""
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
-
-
-def write_linked(path: Path, value: Any) -> None:
-    """Write JSON that may stand inside a page's `script` element as it is."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    write_text(path, text.replace("<", "\\u003c") + "\n")

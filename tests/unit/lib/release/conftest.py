@@ -9,13 +9,14 @@ import pytest
 from skyscript_assets.lib.captions.audit import write_verdicts
 from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.write import write_release
-from skyscript_assets.lib.settings.plant import ReleaseSettings
+from skyscript_assets.lib.release.write import ReleaseInputs, write_release
+from skyscript_assets.lib.settings.plant import PlanSettings, ReleaseSettings
 from tests.unit.lib.pairs.conftest import write_partition
 
 __all__ = ["write_partition"]
 
 Partitions = dict[tuple[str, str], PartitionFolders]
+PLAN = PlanSettings(snapshot="first", quota=40)
 SETTINGS = {"name": "roofs", "version": "1.0.0", "authors": ["A. Mapper"], "contact": "roofs@example.org"}
 
 
@@ -23,26 +24,19 @@ SETTINGS = {"name": "roofs", "version": "1.0.0", "authors": ["A. Mapper"], "cont
 def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     """Writes the release of partitions into a folder of that name; what it counts."""
 
-    def write(partitions: Partitions, name: str = "release", **more: Any) -> tuple[Path, dict[str, Any]]:
+    def write(
+        partitions: Partitions,
+        name: str = "release",
+        before: Path | None = None,
+        asked: Path | None = None,
+        **more: Any,
+    ) -> tuple[Path, dict[str, Any]]:
         out, manifest = tmp_path / name, tmp_path / "manifest"
         out.mkdir(exist_ok=True)
         manifest.mkdir(exist_ok=True)
         write_manifest(partitions, manifest)
         write_verdicts([], [], manifest)
-        stated = {key: more.pop(key) for key in (*ReleaseSettings.model_fields,) if key in more and key != "removed"}
-        settings = ReleaseSettings.model_validate(SETTINGS | stated)
-        before = more.pop("before", None)
-        return out, write_release(
-            settings,
-            "All of it.",
-            "ours",
-            manifest,
-            partitions,
-            manifest,
-            out,
-            before,
-            more.pop("removed", None),
-            **more,
-        )
+        inputs, settings = ReleaseInputs(partitions, manifest, manifest, before, asked), SETTINGS | more
+        return out, write_release(inputs, ReleaseSettings.model_validate(settings), PLAN, 16, "ours", out)
 
     return write
