@@ -48,7 +48,7 @@ def write_documents(
         plan: How objects were drawn.
         zoom: Zoom of the tiles that are never divided between splits.
         policy: That of the captions.
-        more: `audit`: rows of `audit.parquet`; `leaks`: figures of the leak report by name; `gone`: pairs that stay
+        more: `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay
             out; `changes`: pairs added, removed and changed since the release before, None where there was none.
         release: Its folder, with all other files.
     """
@@ -139,7 +139,7 @@ def _tables(figures: Figures, more: Mapping[str, Any], facts: Mapping[str, Any])
         (row["style"], row["captions"], f"{row['share']:.1%}", f"{row['low']:.1%} - {row['high']:.1%}")
         for row in more["audit"]
     ]
-    leaks = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in more["leaks"].items())
+    leaks = ", ".join(f"{kind} {n:,}" for kind, n in more["leaks"].items())
     return {
         "hub_licence": "odbl" if alone else "other\nlicense_name: odbl-and-those-of-images\nlicense_link: LICENSE.md",
         "size": f"{_SIZES[index - 1]}<n<{_SIZES[index]}" if index else f"n<{_SIZES[0]}",
@@ -154,7 +154,9 @@ def _tables(figures: Figures, more: Mapping[str, Any], facts: Mapping[str, Any])
         "owners": table(
             ("source", "attribution", "licence", "images"), [tuple(row.values()) for row in figures.owners]
         ),
-        "leaks": f"What the splits have in common: {markdown(leaks, LONG)}." if leaks else "",
+        "leaks": f"Left out because they repeat, or let through between splits: {markdown(leaks, LONG)}."
+        if leaks
+        else "",
         "changes": facts["changes"],
         "audit_table": table(("style", "judged", "right", "95 % interval"), judged) if judged else "",
     }

@@ -162,8 +162,9 @@ def plot(release: Path, figures: Figures) -> None:
     tags.set_yticks(range(len(few)), labels, fontsize=6, parse_math=False)
     tags.invert_yaxis()
     tags.set_title("pairs by tag")
-    for panel, name, rows in ((resolutions, "gsd_m", figures.resolutions), (years, "year", figures.years)):
-        panel.hist([row[name] for row in rows], bins=20, weights=[row["pairs"] for row in rows])
+    for panel, name, rows in ((resolutions, "metres a pixel", figures.resolutions), (years, "year", figures.years)):
+        values, weights = zip(*(row.values() for row in rows), strict=True)
+        panel.hist(values, bins=20, weights=weights)
         panel.set_title(f"pairs by {name}")
         panel.ticklabel_format(useOffset=False)
     _save(figure, release / "distributions.png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class ReleaseInputs:
 
     Attributes:
         partitions: Folders by (region, source), those of objects among them.
-        manifest: Folder of the training manifest; `leaks.json` in it is shown.
+        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
         audit: Folder with `audit.parquet`.
         previous: The release before.
         removed: File of the ids that stay out.
@@ -96,11 +96,12 @@ def write_release(
     }
 
 
-def _leaks(manifest: Path) -> dict[str, Any]:
-    """The plain figures of the manifest's leak report, where it has one."""
-    path = manifest / "leaks.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+def _leaks(manifest: Path) -> dict[str, int]:
+    """Chips that the manifest's leak report drops, by kind, where there is one."""
+    path = manifest / "leaks.parquet"
+    return (
+        dict(sorted(Counter(read_table(path, columns=["kind"])["kind"].to_pylist()).items())) if path.exists() else {}
+    )
 
 
 def write_sums(release: Path) -> None:
@@ -108,8 +109,3 @@ def write_sums(release: Path) -> None:
     names = {path.relative_to(release).as_posix(): path for path in release.rglob("[!.]*") if path.is_file()}
     names.pop(SUMS_FILE, None)
     write_text(release / SUMS_FILE, "".join(f"{file_sha256(names[name])}  {name}\n" for name in sorted(names)))
-
-
-def read_sums(text: str) -> dict[str, str]:
-    """Digests of files by name, as `SHA256SUMS` has them."""
-    return {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}

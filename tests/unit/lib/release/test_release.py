@@ -135,6 +135,13 @@ def test_the_card_says_what_there_is_and_nothing_in_it_is_syntax(partitions: Any
     assert (cited["title"], cited["authors"]) == ("roofs", [{"name": "A. Mapper"}])
 
 
+def test_what_the_manifest_drops_is_told(partitions: Any, released: Write, tmp_path: Path) -> None:
+    (tmp_path / "manifest").mkdir()
+    pq.write_table(pa.table({"kind": ["near-duplicate image"] * 2}), tmp_path / "manifest/leaks.parquet")
+    out, _ = released(partitions)
+    assert "let through between splits: near-duplicate image 2." in (out / "README.md").read_text("utf-8")
+
+
 def test_tables_for_spreadsheets_hold_no_formula(partitions: Any, released: Write) -> None:
     out, _ = released(partitions)
     with (out / "tags.csv").open(encoding="utf-8", newline="") as file:
