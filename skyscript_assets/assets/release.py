@@ -12,7 +12,7 @@ from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.release.write import SUMS_FILE, ReleaseInputs, write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy, Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
-from skyscript_assets.lib.settings.plant import PlanSettings, ReleaseSettings
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 
@@ -26,6 +26,7 @@ class ReleaseConfig(Model):
     plan: PlanSettings
     zoom: int
     policy: CaptionPolicy
+    chips: ChipSettings
 
 
 def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa: ARG001
@@ -38,6 +39,7 @@ def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa:
         plan=plant.plan,
         zoom=plant.split.zoom,
         policy=plant.captions.policy,
+        chips=plant.chips,
     )
 
 
@@ -53,13 +55,8 @@ def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     group="release",
     kinds=["parquet", "huggingface"],
     upstream=(
-        "chip_plan",
-        "image_chips",
-        "captions",
-        "clip_scores",
-        "osm_objects",
-        "training_manifest",
-        "caption_audit",
+        *("scene_index", "chip_plan", "image_chips", "captions", "clip_scores"),
+        *("osm_objects", "training_manifest", "caption_audit"),
     ),
     config=_config,
     needs=lambda settings, _, key: len(key.partition) < 2 or not settings.sources[key.partition[1]].is_control,
@@ -80,8 +77,10 @@ def dataset_release(run: Run[ReleaseConfig]) -> Counts:
     inputs = ReleaseInputs(
         folders,
         run.input("training_manifest"),
+        run.pairs("scene_index"),
         run.input("caption_audit"),
         config.previous.path.parent if config.previous else None,
         config.removed.path if config.removed else None,
     )
-    return write_release(inputs, config.release, config.plan, config.zoom, config.policy, run.out, run.progress)
+    made_by = (config.release, config.plan, config.zoom, config.policy, config.chips)
+    return write_release(inputs, *made_by, run.out, run.progress)

@@ -18,6 +18,15 @@ def main() -> None:
 
 
 beginning, running = (newcomer.init, newcomer.doctor), (run.demo, run.run, run.retry)
-looking = (status.status, why.why, audit.audit, export.export, release.release, look.sources, look.estimate)
+looking = (
+    status.status,
+    why.why,
+    audit.audit,
+    export.export,
+    release.release,
+    release.rebuild,
+    look.sources,
+    look.estimate,
+)
 for command in (*beginning, *running, *looking, look.gc, look.clean):
     main.add_command(command)

@@ -18,9 +18,10 @@ from skyscript_assets.lib.release.data import SPLIT_NAMES, read_removed, write_d
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
+from skyscript_assets.lib.release.origins import write_origins
 from skyscript_assets.lib.release.text import cell
 from skyscript_assets.lib.settings.base import CaptionPolicy
-from skyscript_assets.lib.settings.plant import PlanSettings, ReleaseSettings
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from skyscript_assets.lib.tables import read_table
 
 SUMS_FILE = "SHA256SUMS"
@@ -33,6 +34,7 @@ class ReleaseInputs:
     Attributes:
         partitions: Folders by (region, source), those of objects among them.
         manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
+        scenes: Folders of `scene_index` by (region, source).
         audit: Folder with `audit.parquet`.
         previous: The release before.
         removed: File of the ids that stay out.
@@ -40,6 +42,7 @@ class ReleaseInputs:
 
     partitions: Mapping[tuple[str, str], PartitionFolders]
     manifest: Path
+    scenes: Mapping[tuple[str, str], Path]
     audit: Path
     previous: Path | None = None
     removed: Path | None = None
@@ -51,6 +54,7 @@ def write_release(
     plan: PlanSettings,
     zoom: int,
     policy: CaptionPolicy,
+    chips: ChipSettings,
     out: Path,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -62,6 +66,7 @@ def write_release(
         plan: How objects were drawn.
         zoom: Zoom of the tiles that are never divided between splits.
         policy: That of the captions.
+        chips: How chips were cut.
         out: Existing folder; what a killed run with the same inputs has finished there is kept.
         progress: Told of partitions.
 
@@ -81,6 +86,7 @@ def write_release(
     audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
     plot(out, figures)
     write_items(settings.name, out)
+    write_origins(inputs.partitions, inputs.scenes, chips, stay_out, out)
     with replacing(out / "tags.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("tag", "pairs"), *((cell(row["tag"]), row["pairs"]) for row in figures.tags)])
     write_credits(out, (tuple(row.values()) for row in figures.owners))
