@@ -46,8 +46,10 @@ def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa:
 def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     if run.config.release is None:
         return {}
-    pictures = {"map": "Where the pairs lie", "distributions": "Tags, resolution and dates"}
-    return {name: metadata.image(run.out / f"{name}.png", title) for name, title in pictures.items()}
+    return {
+        "map": metadata.image(run.out / "map.png", "Where the pairs lie"),
+        "distributions": metadata.image(run.out / "distributions.png", "Tags, resolution and dates"),
+    }
 
 
 @asset(
