@@ -9,7 +9,8 @@ import dagster as dg
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.write import SUMS_FILE, ReleaseInputs, write_release
+from skyscript_assets.lib.release.data import ReleaseInputs
+from skyscript_assets.lib.release.write import SUMS_FILE, write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy, Model
 from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
@@ -52,6 +53,16 @@ def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     }
 
 
+def _folders(run: Run[ReleaseConfig]) -> dict[tuple[str, str], PartitionFolders]:
+    plans, objects = run.pairs("chip_plan"), run.folders("osm_objects")
+    chips, captions, scores = (run.pairs(name) for name in ("image_chips", "captions", "clip_scores"))
+    return {
+        pair: PartitionFolders(plan, chips[pair], captions[pair], scores[pair], objects[pair[0],])
+        for pair, plan in plans.items()
+        if pair in chips and pair in captions and pair in scores
+    }
+
+
 @asset(
     Scheme.SINGLE,
     group="release",
@@ -69,20 +80,13 @@ def dataset_release(run: Run[ReleaseConfig]) -> Counts:
     config = run.config
     if config.release is None:
         return {"pairs": 0, "why_none": "plant.yaml has no section `release`"}
-    plans, objects = run.pairs("chip_plan"), run.folders("osm_objects")
-    chips, captions, scores = (run.pairs(name) for name in ("image_chips", "captions", "clip_scores"))
-    folders = {
-        pair: PartitionFolders(plan, chips[pair], captions[pair], scores[pair], objects[pair[0],])
-        for pair, plan in plans.items()
-        if pair in chips and pair in captions and pair in scores
-    }
     inputs = ReleaseInputs(
-        folders,
-        run.input("training_manifest"),
-        run.pairs("scene_index"),
-        run.input("caption_audit"),
-        config.previous.path.parent if config.previous else None,
-        config.removed.path if config.removed else None,
+        *(config.release, config.plan, config.zoom, config.policy, config.chips),
+        partitions=_folders(run),
+        scenes=run.pairs("scene_index"),
+        manifest=run.input("training_manifest"),
+        audit=run.input("caption_audit"),
+        previous=config.previous.path.parent if config.previous else None,
+        removed=config.removed.path if config.removed else None,
     )
-    made_by = (config.release, config.plan, config.zoom, config.policy, config.chips)
-    return write_release(inputs, *made_by, run.out, run.progress)
+    return write_release(inputs, run.out, run.progress)

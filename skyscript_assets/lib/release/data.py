@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import within_180
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.pairs.export import IMAGE_TYPE, PairFiles, Sample, Selection, chosen, samples_of
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from skyscript_assets.lib.tables import fields
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
@@ -54,14 +57,42 @@ DATA_SCHEMA = pa.schema(
 north in degrees, `lon` and `lat` its centre, `focus_box` x0, y0, x1, y1 in pixels, `sha256` that of the JPEG."""
 
 
-def write_data(
-    manifest: Path,
-    partitions: Mapping[tuple[str, str], PartitionFolders],
-    style: str,
-    removed: frozenset[str],
-    out: Path,
-    progress: Progress = silent,
-) -> int:
+DONE = ".*.done"
+"""Marks of the partitions that are whole, for a run that goes on after a kill."""
+
+
+@dataclass(frozen=True)
+class ReleaseInputs:
+    """What a release is made from.
+
+    Attributes:
+        settings: Name, version, people, style.
+        plan: How objects were drawn.
+        zoom: Zoom of the tiles that are never divided between splits.
+        policy: That of the captions.
+        chips: How chips were cut and encoded.
+        partitions: Folders by (region, source), those of objects among them.
+        scenes: Folders of `scene_index` by the same.
+        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
+        audit: Folder with `audit.parquet`.
+        previous: The release before.
+        removed: File of the ids that stay out.
+    """
+
+    settings: ReleaseSettings
+    plan: PlanSettings
+    zoom: int
+    policy: CaptionPolicy
+    chips: ChipSettings
+    partitions: Mapping[tuple[str, str], PartitionFolders]
+    scenes: Mapping[tuple[str, str], Path]
+    manifest: Path
+    audit: Path
+    previous: Path | None = None
+    removed: Path | None = None
+
+
+def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progress: Progress = silent) -> int:
     """Write the eligible pairs as `data/{source}/{split}-{region}-{number}.parquet`, one partition in memory at a time.
 
     Partitions that a killed run with the same inputs has finished in the same folder are kept.
@@ -72,16 +103,15 @@ def write_data(
     Raises:
         SkyScriptError: as `samples_of` does.
     """
-    rows = chosen(manifest, Selection())
-    marks = {pair: out / f".{pair[0]}.{pair[1]}.done" for pair in sorted(partitions)}
-    for done, ((region, source), mark) in enumerate(marks.items(), start=1):
+    rows, wanted = chosen(inputs.manifest / "manifest.parquet", Selection()), Selection(style=inputs.settings.style)
+    stay_out = 0
+    for done, ((region, source), folders) in enumerate(sorted(inputs.partitions.items()), start=1):
+        mark = out / DONE.replace("*", f"{region}.{source}")
         if not mark.exists():
-            some = samples_of(rows, {(region, source): partitions[region, source]}, Selection(style=style))
-            mark.write_text(str(_write(some, out / "data" / source, region, removed)), encoding="ascii")
-        progress(done, len(partitions), "partitions")
-    stay_out = sum(int(mark.read_text(encoding="ascii")) for mark in marks.values())
-    for mark in marks.values():
-        mark.unlink()
+            samples = samples_of(rows, {(region, source): folders}, wanted)
+            write_text(mark, str(_write(samples, out / "data" / source, region, removed)))
+        stay_out += int(mark.read_text(encoding="utf-8"))
+        progress(done, len(inputs.partitions), "partitions")
     return stay_out
 
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from skyscript_assets.lib.files import file_sha256, write_text
-from skyscript_assets.lib.release.data import SPLIT_NAMES
+from skyscript_assets.lib.release.data import SPLIT_NAMES, ReleaseInputs
 from skyscript_assets.lib.release.figures import Figures, Rows
 from skyscript_assets.lib.release.text import markdown, plain, table
-from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy
-from skyscript_assets.lib.settings.plant import PlanSettings, ReleaseSettings
+from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.settings.plant import ReleaseSettings
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 
 PARQUET = "application/x-parquet"
@@ -31,35 +31,24 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")
 
 
-def write_documents(
-    settings: ReleaseSettings,
-    figures: Figures,
-    plan: PlanSettings,
-    zoom: int,
-    policy: CaptionPolicy,
-    more: Mapping[str, Any],
-    release: Path,
-) -> None:
+def write_documents(inputs: ReleaseInputs, figures: Figures, more: Mapping[str, Any], release: Path) -> None:
     """Write README.md (the hub's card), DATASHEET.md, LICENSE.md, CITATION.cff, collection.json and croissant.json.
 
     Args:
-        settings: Name, version and people.
-        figures: What is counted.
-        plan: How objects were drawn.
-        zoom: Zoom of the tiles that are never divided between splits.
-        policy: That of the captions.
-        more: `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay
-            out; `changes`: pairs added, removed and changed since the release before, None where there was none.
+        inputs: What the release is made from.
+        figures: What is counted of it.
+        more: `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay out;
+            `changes`: pairs added, removed and changed since the release before, None where there was none.
         release: Its folder, with all other files.
     """
-    facts = _facts(settings, figures, plan, zoom) | {"gone": more["gone"]}
-    facts |= _words(figures, plan, policy, more, facts)
+    facts = _facts(inputs, figures) | {"gone": more["gone"]}
+    facts |= _words(inputs, figures, more, facts)
     shown = {name: markdown(value, LONG) if isinstance(value, str) else value for name, value in facts.items()}
     shown |= _tables(figures, more, facts) | {"examples": _examples(figures, release)}
     for name in ("README.md", "DATASHEET.md", "LICENSE.md"):
         lines = _filled(name, shown).splitlines()
         write_text(release / name, "\n".join(line.rstrip() for line in lines) + "\n")
-    stated = facts | _catalogued(settings, figures, release)
+    stated = facts | _catalogued(inputs.settings, figures, release)
     write_text(release / "CITATION.cff", _filled("CITATION.cff", _quoted(stated)))
     for name in ("collection.json", "croissant.json"):
         document = {key: value for key, value in json.loads(_filled(name, _quoted(stated))).items() if value != ""}
@@ -78,9 +67,9 @@ def _quoted(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: text[1:-1] if isinstance(values[name], str) else text for name, text in dumped.items()}
 
 
-def _facts(settings: ReleaseSettings, figures: Figures, plan: PlanSettings, zoom: int) -> dict[str, Any]:
+def _facts(inputs: ReleaseInputs, figures: Figures) -> dict[str, Any]:
     """What is counted and set, as plain text or JSON values."""
-    whole, regions = figures.whole, figures.regions
+    settings, plan, whole, regions = inputs.settings, inputs.plan, figures.whole, figures.regions
     return {
         **{name: f"{value:,}" for name, value in whole.items() if isinstance(value, int)},
         **{name: f"{whole[name]:%Y-%m-%d}" for name in ("first", "last")},
@@ -92,14 +81,14 @@ def _facts(settings: ReleaseSettings, figures: Figures, plan: PlanSettings, zoom
         "regions": f"{len(regions):,}",
         "shares": ", ".join(f"{row['region']} {row['pairs'] / whole['pairs']:.1%}" for row in regions[:SHOWN]),
         "square_share": f"{plan.square_share:.0%}",
-        "zoom": zoom,
+        "zoom": inputs.zoom,
         "osm": OSM_ATTRIBUTION,
         "odbl": OSM_LICENCE,
     }
 
 
 def _words(
-    figures: Figures, plan: PlanSettings, policy: CaptionPolicy, more: Mapping[str, Any], facts: Mapping[str, Any]
+    inputs: ReleaseInputs, figures: Figures, more: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Sentences that several documents share."""
     words: dict[str, str] = yaml.safe_load((_TEMPLATES / "words.yaml").read_text(encoding="utf-8"))
@@ -110,9 +99,9 @@ def _words(
     wrong = ["incomplete", "edited", "alike", "shifted", *(["painted"] if figures.whole["painted"] else [])]
     return {
         "about": say("about"),
-        "sampling": say("sampling", drawn=say(plan.sampling)),
+        "sampling": say("sampling", drawn=say(inputs.plan.sampling)),
         "bias": say("bias"),
-        "persons": say(policy),
+        "persons": say(inputs.policy),
         "errors": [say(name) for name in wrong],
         "changes": say("first") if more["changes"] is None else say("since", **more["changes"]),
         "audit": say("audited" if more["audit"] else "unaudited"),

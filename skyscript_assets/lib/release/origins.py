@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,9 +18,7 @@ from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.files import write_json
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.data import data_files
-from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.release.data import ReleaseInputs, data_files
 from skyscript_assets.lib.tables import geo_metadata, read_batches, read_table
 from skyscript_assets.lib.tags.text import text_reason
 
@@ -34,27 +32,16 @@ SIGHT_SCHEMA = pa.schema([("region", pa.string()), *OBJECT_SCHEMA])
 (`text_reason`) are left out."""
 
 
-def write_origins(
-    partitions: Mapping[tuple[str, str], PartitionFolders],
-    scenes: Mapping[tuple[str, str], Path],
-    chips: ChipSettings,
-    removed: frozenset[str],
-    release: Path,
-) -> None:
+def write_origins(inputs: ReleaseInputs, removed: frozenset[str], release: Path) -> None:
     """Write `rebuild.parquet`, `scenes.parquet`, `rebuild.json` and `objects.parquet` for the pairs of a release.
 
-    Args:
-        partitions: Folders by (region, source), those of objects among them.
-        scenes: Folders of `scene_index` by the same.
-        chips: How chips were cut and encoded.
-        removed: Ids of objects that stay out.
-        release: Its folder, with its pairs.
+    Objects that are `removed` stay out.
     """
     import pyarrow.dataset as ds
 
     pairs, used = ds.dataset(data_files(release)), list[Scene]()
     with closing(pq.ParquetWriter(release / WINDOWS_FILE, WINDOW_SCHEMA, compression="zstd")) as windows:
-        for (region, source), folders in sorted(partitions.items()):
+        for (region, source), folders in sorted(inputs.partitions.items()):
             mine = (ds.field("region") == region) & (ds.field("source") == source)
             known = pairs.to_table(columns=["chip_id", "sha256"], filter=mine)
             plan = read_table(folders.plan / PLAN_FILE, PLAN_SCHEMA).select(PLAN_SCHEMA.names)
@@ -62,12 +49,12 @@ def write_origins(
             digests = known["sha256"].take(pc.index_in(plan["chip_id"], value_set=known["chip_id"].combine_chunks()))
             windows.write_table(plan.append_column("sha256", digests).cast(WINDOW_SCHEMA))
             shown = set(pc.unique(plan["scene_id"]).to_pylist())
-            used += [_public(scene) for scene in read_scenes(scenes[region, source]) if scene.scene_id in shown]
+            used += [_public(scene) for scene in read_scenes(inputs.scenes[region, source]) if scene.scene_id in shown]
     write_scenes(release, used)
-    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": chips.model_dump(mode="json")})
+    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.chips.model_dump(mode="json")})
     schema = SIGHT_SCHEMA.with_metadata({b"geo": geo_metadata(SIGHT_SCHEMA, "geometry")})
     with closing(pq.ParquetWriter(release / OBJECTS_FILE, schema, compression="zstd")) as objects:
-        for region, folder in sorted({region: each.objects for (region, _), each in partitions.items()}.items()):
+        for region, folder in sorted({region: each.objects for (region, _), each in inputs.partitions.items()}.items()):
             boxes = pairs.to_table(columns=["bbox"], filter=ds.field("region") == region)["bbox"]
             for table in _in_sight(region, folder / "objects.parquet", boxes) if folder is not None else ():
                 stays = pc.invert(pc.is_in(table["object_id"], value_set=pa.array(sorted(removed), pa.string())))

@@ -4,69 +4,29 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib.captions.audit import AUDIT_FILE, AUDIT_SCHEMA
 from skyscript_assets.lib.files import file_sha256, replacing, write_text
 from skyscript_assets.lib.pairs.export import write_credits
-from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import SPLIT_NAMES, read_removed, write_data
+from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, ReleaseInputs, read_removed, write_data
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
 from skyscript_assets.lib.release.origins import write_origins
 from skyscript_assets.lib.release.text import cell
-from skyscript_assets.lib.settings.base import CaptionPolicy
-from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from skyscript_assets.lib.tables import read_table
 
 SUMS_FILE = "SHA256SUMS"
 
 
-@dataclass(frozen=True)
-class ReleaseInputs:
-    """What a release is made from.
-
-    Attributes:
-        partitions: Folders by (region, source), those of objects among them.
-        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
-        scenes: Folders of `scene_index` by (region, source).
-        audit: Folder with `audit.parquet`.
-        previous: The release before.
-        removed: File of the ids that stay out.
-    """
-
-    partitions: Mapping[tuple[str, str], PartitionFolders]
-    manifest: Path
-    scenes: Mapping[tuple[str, str], Path]
-    audit: Path
-    previous: Path | None = None
-    removed: Path | None = None
-
-
-def write_release(
-    inputs: ReleaseInputs,
-    settings: ReleaseSettings,
-    plan: PlanSettings,
-    zoom: int,
-    policy: CaptionPolicy,
-    chips: ChipSettings,
-    out: Path,
-    progress: Progress = silent,
-) -> dict[str, Any]:
+def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
     """Write the data set as it is given away.
 
     Args:
-        inputs: Pairs, and what is known of them.
-        settings: Name, version, people, style.
-        plan: How objects were drawn.
-        zoom: Zoom of the tiles that are never divided between splits.
-        policy: That of the captions.
-        chips: How chips were cut.
+        inputs: What it is made from.
         out: Existing folder; what a killed run with the same inputs has finished there is kept.
         progress: Told of partitions.
 
@@ -78,21 +38,22 @@ def write_release(
         TooLittleDataError: there is no pair.
         CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
     """
-    stay_out = read_removed(inputs.removed) if inputs.removed is not None else frozenset[str]()
-    manifest = inputs.manifest / "manifest.parquet"
-    gone = write_data(manifest, inputs.partitions, settings.style, stay_out, out, progress)
+    removed = read_removed(inputs.removed) if inputs.removed is not None else frozenset[str]()
+    gone = write_data(inputs, removed, out, progress)
     figures = figures_of(out)
     changes = None if inputs.previous is None else write_changes(out, inputs.previous, out / "changes.csv")
-    audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
     plot(out, figures)
-    write_items(settings.name, out)
-    write_origins(inputs.partitions, inputs.scenes, chips, stay_out, out)
+    write_items(inputs.settings.name, out)
+    write_origins(inputs, removed, out)
     with replacing(out / "tags.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("tag", "pairs"), *((cell(row["tag"]), row["pairs"]) for row in figures.tags)])
     write_credits(out, (tuple(row.values()) for row in figures.owners))
+    audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
     more = {"audit": audit, "leaks": _leaks(inputs.manifest), "gone": gone, "changes": changes}
-    write_documents(settings, figures, plan, zoom, policy, more, out)
+    write_documents(inputs, figures, more, out)
     write_sums(out)
+    for mark in out.glob(DONE):
+        mark.unlink()
     return {
         "pairs": figures.whole["pairs"],
         "splits": {name: figures.whole[name] for name in SPLIT_NAMES.values()},

@@ -13,7 +13,8 @@ from skyscript_assets.lib.captions.audit import write_verdicts
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.write import ReleaseInputs, write_release
+from skyscript_assets.lib.release.data import ReleaseInputs
+from skyscript_assets.lib.release.write import write_release
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from tests.unit.lib.pairs.conftest import write_partition
 
@@ -67,7 +68,10 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
             if not folder.exists():
                 folder.mkdir()
                 write_scenes(folder, [scene(source)])
-        inputs, settings = ReleaseInputs(partitions, manifest, scenes, manifest, before, asked), SETTINGS | more
-        return out, write_release(inputs, ReleaseSettings.model_validate(settings), PLAN, 16, "ours", CHIPS, out)
+        settings = ReleaseSettings.model_validate(SETTINGS | more)
+        inputs = ReleaseInputs(
+            settings, PLAN, 16, "ours", CHIPS, partitions, scenes, manifest, manifest, previous=before, removed=asked
+        )
+        return out, write_release(inputs, out)
 
     return write
