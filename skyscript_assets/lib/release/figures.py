@@ -33,7 +33,7 @@ FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, sour
     "owners": "SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL",
     "tags": """
 SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) GROUP BY tag ORDER BY pairs DESC, tag""",
-    "resolutions": "SELECT gsd_m, count(*) AS pairs FROM pairs GROUP BY ALL ORDER BY ALL",
+    "resolutions": "SELECT round(gsd_m, 3) AS gsd_m, count(*) AS pairs FROM pairs GROUP BY ALL ORDER BY ALL",
     "years": "SELECT year(datetime) + dayofyear(datetime) / 366 AS year, count(*) AS pairs FROM pairs GROUP BY ALL "
     "ORDER BY ALL",
 }
@@ -82,8 +82,9 @@ class Figures:
 
 @contextmanager
 def _pairs(**releases: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the pairs of releases as views."""
-    with duckdb.connect() as db:
+    """A database with the pairs of releases as views; what does not fit into memory goes beside the first one."""
+    beside = str(next(iter(releases.values())) / ".spilled")
+    with duckdb.connect(config={"temp_directory": beside}) as db:
         for name, release in releases.items():
             if not (files := [str(path) for path in data_files(release)]):
                 raise TooLittleDataError(

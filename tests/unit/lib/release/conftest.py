@@ -15,6 +15,7 @@ from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.release.data import ReleaseInputs
 from skyscript_assets.lib.release.write import write_release
+from skyscript_assets.lib.settings.base import CaptionPolicy
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from tests.unit.lib.pairs.conftest import write_partition
 
@@ -56,6 +57,8 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
         name: str = "release",
         before: Path | None = None,
         asked: Path | None = None,
+        plan: PlanSettings = PLAN,
+        policy: CaptionPolicy = "ours",
         **more: Any,
     ) -> tuple[Path, dict[str, Any]]:
         out, manifest = tmp_path / name, tmp_path / "manifest"
@@ -70,7 +73,7 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
                 write_scenes(folder, [scene(source)])
         settings = ReleaseSettings.model_validate(SETTINGS | more)
         inputs = ReleaseInputs(
-            settings, PLAN, 16, "ours", CHIPS, partitions, scenes, manifest, manifest, previous=before, removed=asked
+            settings, plan, 16, policy, CHIPS, partitions, scenes, manifest, manifest, previous=before, removed=asked
         )
         return out, write_release(inputs, out)
 

@@ -24,6 +24,7 @@ from skyscript_assets.lib.pairs import export as pairs_export
 from skyscript_assets.lib.release import data
 from skyscript_assets.lib.release.data import DATA_SCHEMA, read_removed
 from skyscript_assets.lib.release.text import cell, markdown, plain
+from skyscript_assets.lib.settings.plant import PlanSettings
 
 HOSTILE = [
     "<script>alert(1)</script> | *a* [b](javascript:c) ![d](http://e.example/f.png) `g` $h$ <!-- i",
@@ -133,6 +134,16 @@ def test_the_card_says_what_there_is_and_nothing_in_it_is_syntax(partitions: Any
     (out / "credits.json").read_text("utf-8").index(json.dumps(HOSTILE[1])[1:-1])
     cited = yaml.safe_load((out / "CITATION.cff").read_text("utf-8"))
     assert (cited["title"], cited["authors"]) == ("roofs", [{"name": "A. Mapper"}])
+
+
+def test_how_it_was_made_is_told(partitions: Any, released: Write) -> None:
+    plan = PlanSettings(snapshot="first", quota=40, sampling="squares", square_share=0.25, seed=3)
+    out, _ = released(partitions, plan=plan, policy="paper", authors=[HOSTILE[1]])
+    text = (out / "README.md").read_text("utf-8")
+    assert "all objects of 25% of squares of 0.01 degrees are drawn (seed 3)" in text
+    told = json.loads((out / "croissant.json").read_text("utf-8"))
+    assert "policy of the paper" in told["rai:personalSensitiveInformation"][0]
+    assert told["creator"][0]["name"] == HOSTILE[1]
 
 
 def test_what_the_manifest_drops_is_told(partitions: Any, released: Write, tmp_path: Path) -> None:
