@@ -18,6 +18,7 @@ from skyscript_assets.assets.chips import chip_plan, image_chips
 from skyscript_assets.assets.imagery import image_sources, scene_index, scene_offsets
 from skyscript_assets.assets.model import chip_features, clip_scores, pretrained_weights, trained_checkpoint
 from skyscript_assets.assets.osm import osm_extract, osm_objects, region_overlap
+from skyscript_assets.assets.release import dataset_release
 from skyscript_assets.assets.shards import caption_shards, training_manifest
 from skyscript_assets.assets.tags import sampling_snapshot, tag_groundability, tag_labels, tag_vocabulary
 from skyscript_assets.partitions import Scheme
@@ -67,8 +68,9 @@ MODELS = Level("models", "Training by each model's recipe, a model a run.", (tra
 BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmark a run.", (benchmark_data,))
 SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))
 SCOREBOARD = Level("scoreboard_table", "All scores side by side.", (scoreboard,))
+RELEASE = Level("release", "The data set as it is given away.", (dataset_release,))
 
-LEVELS = (GIVEN, REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD)
+LEVELS = (GIVEN, REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD, RELEASE)
 """Levels in the order in which they run."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for level in LEVELS for stage in level.stages}

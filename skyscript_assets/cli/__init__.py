@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import audit, export, look, newcomer, run, status, why
+from skyscript_assets.cli import audit, export, look, newcomer, release, run, status, why
 from skyscript_assets.cli.shared import Commands
 
 
@@ -18,6 +18,15 @@ def main() -> None:
 
 
 beginning, running = (newcomer.init, newcomer.doctor), (run.demo, run.run, run.retry)
-looking = (status.status, why.why, audit.audit, export.export, look.sources, look.estimate)
+looking = (
+    status.status,
+    why.why,
+    audit.audit,
+    export.export,
+    release.release,
+    release.rebuild,
+    look.sources,
+    look.estimate,
+)
 for command in (*beginning, *running, *looking, look.gc, look.clean):
     main.add_command(command)

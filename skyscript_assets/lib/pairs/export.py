@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,11 +38,20 @@ from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import TarShard
 
-UNKNOWN_LICENCES = frozenset({"", "none", "unknown", "proprietary"})
-"""Licences under which nothing may be given away."""
+UNKNOWN_LICENCES = frozenset({"", "none", "unknown"})
+"""What is written where nobody knows a licence: nothing may be given away under it."""
+
+FORBIDDING = re.compile(r"proprietary|all rights reserved|no[ -]?(derivatives?|redistribution)|\bnd\b", re.IGNORECASE)
+"""Licences that forbid to give chips away: they are cut from an image, derivatives of it."""
 
 PAIRS_OF_SHARD, ROWS_OF_GROUP = 1000, 1000
 """Pairs in a shard, and rows in a row group of Parquet."""
+
+GROUP_BYTES = 32 << 20
+"""Bytes of images after which a row group ends: a viewer reads a group at a time."""
+
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""An image as `datasets` holds it in Parquet."""
 
 QUESTION = "<image>\nDescribe this aerial image."
 """What LLaVA's conversations ask of each image."""
@@ -79,6 +90,11 @@ class Sample(NamedTuple):
     image: bytes
     row: Mapping[str, Any]
 
+    @property
+    def picture(self) -> dict[str, Any]:
+        """The image as `datasets` holds it."""
+        return {"bytes": self.image, "path": f"{self.name}.jpg"}
+
 
 def export(
     form: str,
@@ -104,39 +120,29 @@ def export(
     Raises:
         StorageError: the folder exists, or cannot be written.
         TooLittleDataError: no pair is wanted.
-        SkyScriptError: a licence is unknown.
+        SkyScriptError: a licence is unknown or forbids it.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
     """
     if out.exists():
         raise StorageError(f"{out} exists: name a folder that does not, or remove it")
-    rows = _chosen(manifest, wanted)
+    rows = chosen(manifest, wanted)
     temporary = out.with_name(f".{out.name}.partial")
     counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
 
     def told(samples: Iterable[Sample]) -> Iterator[Sample]:
         for sample in samples:
             row = sample.row
-            if row["licence"].strip().lower() in UNKNOWN_LICENCES:
-                raise SkyScriptError(
-                    f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
-                    "state the licence in sources.yaml, or leave the source out with --source"
-                )
             counts[row["split"]] += 1
             owners[row["source"], row["attribution"], row["licence"]] += 1
             yield sample
             progress(counts.total(), rows.num_rows, "pairs")
 
     try:
-        with _claimed(temporary):
-            FORMATS[form](told(_samples(rows, partitions, wanted)), temporary)
+        with claimed(temporary):
+            FORMATS[form](told(samples_of(rows, partitions, wanted)), temporary)
             if not counts:
                 raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
-            images = [
-                {"source": source, "attribution": attribution, "licence": licence, "images": n}
-                for (source, attribution, licence), n in sorted(owners.items())
-            ]
-            text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
-            write_json(temporary / "credits.json", {"images": images, "captions and geometry": text})
+            write_credits(temporary, ((*owner, n) for owner, n in sorted(owners.items())))
             os.replace(temporary, out)
     except BlockingIOError as error:
         raise StorageError(f"{out}: another export is writing it; wait for that, or name another folder") from error
@@ -145,8 +151,25 @@ def export(
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
+def write_credits(folder: Path, owners: Iterable[tuple[str, str, str, int]]) -> None:
+    """Write `credits.json`: source, attribution, licence and number of images of each owner; whose the text is."""
+    names = ("source", "attribution", "licence", "images")
+    images = [dict(zip(names, owner, strict=True)) for owner in owners]
+    text = {"attribution": OSM_ATTRIBUTION, "licence": OSM_LICENCE}
+    write_json(folder / "credits.json", {"images": images, "captions and geometry": text})
+
+
+def _check_licence(row: Mapping[str, Any]) -> None:
+    licence = row["licence"].strip()
+    if licence.lower() in UNKNOWN_LICENCES or FORBIDDING.search(licence):
+        raise SkyScriptError(
+            f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
+            "state the licence in sources.yaml, or leave the source out"
+        )
+
+
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[None]:
     """An empty folder that no other process has; what is left of it at the end is removed, as is what a kill left."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -162,7 +185,7 @@ def _claimed(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _chosen(manifest: Path, wanted: Selection) -> pa.Table:
+def chosen(manifest: Path, wanted: Selection) -> pa.Table:
     """Rows of the manifest that are wanted by what it knows."""
     columns = ["chip_id", "region", "source", "split", "rank_share", "eligible"]
     table = read_table(manifest, MANIFEST_SCHEMA, columns)
@@ -175,13 +198,18 @@ def _chosen(manifest: Path, wanted: Selection) -> pa.Table:
     return table.filter(mask)
 
 
-def _samples(
-    chosen: pa.Table, partitions: Mapping[tuple[str, str], PartitionFolders], wanted: Selection
+def samples_of(
+    rows: pa.Table, partitions: Mapping[tuple[str, str], PartitionFolders], wanted: Selection
 ) -> Iterator[Sample]:
-    """The wanted pairs, partition by partition, in the order of their plans."""
+    """The wanted pairs among rows of the manifest, partition by partition, in the order of their plans.
+
+    Raises:
+        SkyScriptError: the licence of one is unknown, or forbids to give its image away.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+    """
     for (region, source), folders in sorted(partitions.items()):
-        mine = pc.and_(pc.equal(chosen["region"], region), pc.equal(chosen["source"], source))
-        ids = chosen["chip_id"].filter(mine)
+        mine = pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source))
+        ids = rows["chip_id"].filter(mine)
         if not len(ids):
             continue
         pairs = read_pairs(folders).drop_columns("statements")
@@ -193,6 +221,7 @@ def _samples(
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 tags = {(key, each) for key, value in row["center_tags"].items() for each in value.split(";")}
                 if row["gsd_m"] <= wanted.max_gsd_m and (not wanted.tags or tags & set(wanted.tags)):
+                    _check_licence(row)
                     text = wanted.prefix + row[wanted.style]
                     yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
 
@@ -240,30 +269,69 @@ def _skyscript(samples: Iterable[Sample], out: Path) -> None:
             files[split].writerow((path, row["title"], row["title_multi_objects"], sample.text))
 
 
+class PairFiles:
+    """Parquet files with images, as `datasets` reads them, of rows that are added; closed by the stack.
+
+    Args:
+        stack: What closes the last file.
+        schema: Columns; the first is the image.
+        path: The file of a number.
+        file_bytes: Bytes of images after which the next file begins.
+    """
+
+    def __init__(
+        self, stack: ExitStack, schema: pa.Schema, path: Callable[[int], Path], file_bytes: float = math.inf
+    ) -> None:
+        features = {field.name: _feature(field.type) for field in schema}
+        told = {"huggingface": json.dumps({"info": {"features": features}})}
+        self._stack, self._schema, self._path = stack, schema.with_metadata(told), path
+        self._most, self._rows, self._held, self._number = file_bytes, list[Mapping[str, Any]](), 0, 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is written with those of its group."""
+        self._rows.append(row)
+        self._held += len(row["image"]["bytes"])
+        if len(self._rows) == ROWS_OF_GROUP or self._held >= GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are held as a group."""
+        if not self._rows:
+            return
+        if self._writer is None:
+            writer = pq.ParquetWriter(self._path(self._number), self._schema, compression="zstd", write_page_index=True)
+            self._writer, self._written, self._number = self._stack.enter_context(writer), 0, self._number + 1
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._written += self._held
+        self._rows, self._held = [], 0
+        if self._written >= self._most:
+            self._writer.close()
+            self._writer = None
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """A type as `datasets` writes it into the metadata of a Parquet file."""
+    if kind == IMAGE_TYPE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"_type": "Sequence", "feature": _feature(kind.value_type)}
+    return {"_type": "Value", "dtype": str(kind).replace("double", "float64")}
+
+
 def _parquet(samples: Iterable[Sample], out: Path) -> None:
     """Parquet with images, as `datasets` reads it: one file a split."""
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    kinds = {name: {"_type": "Value", "dtype": "string"} for name in ("text", "facts")}
-    told = {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}, **kinds}}})}
-    schema = pa.schema([("image", image), ("text", pa.string()), ("facts", pa.string())], metadata=told)
-    held: dict[str, list[dict[str, Any]]] = {}
+    schema = pa.schema([("image", IMAGE_TYPE), ("text", pa.string()), ("facts", pa.string())])
     with ExitStack() as stack:
-        writers: dict[str, pq.ParquetWriter] = {}
-
-        def flush(split: str) -> None:
-            if split not in writers:
-                writers[split] = stack.enter_context(pq.ParquetWriter(out / f"{split}.parquet", schema))
-            writers[split].write_table(pa.Table.from_pylist(held.pop(split), schema=schema))
-
+        files = {
+            split: PairFiles(stack, schema, lambda _, split=split: out / f"{split}.parquet")  # type: ignore[misc]
+            for split in SPLITS
+        }
         for sample in samples:
-            split = sample.row["split"]
             facts = json.dumps(facts_of(sample.row), ensure_ascii=False)
-            image_of = {"bytes": sample.image, "path": f"{sample.name}.jpg"}
-            held.setdefault(split, []).append({"image": image_of, "text": sample.text, "facts": facts})
-            if len(held[split]) == ROWS_OF_GROUP:
-                flush(split)
-        for split in list(held):
-            flush(split)
+            files[sample.row["split"]].add({"image": sample.picture, "text": sample.text, "facts": facts})
+        for each in files.values():
+            each.flush()
 
 
 def _imagefolder(samples: Iterable[Sample], out: Path) -> None:

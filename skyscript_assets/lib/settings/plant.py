@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionPolicy, CaptionText, Model, Name, Positive, Share
+from skyscript_assets.lib.settings.base import (
+    UNSEEN,
+    CaptionPolicy,
+    CaptionStyle,
+    CaptionText,
+    Model,
+    Name,
+    Positive,
+    Share,
+)
 
 
 class TagSettings(Model):
@@ -182,6 +192,22 @@ class ManifestSettings(Model):
     allow_missing: tuple[str, ...] = Field((), description="Partitions `region|source` that may be missing or failed.")
 
 
+class ReleaseSettings(Model):
+    """The data set as it is given away."""
+
+    name: Name = Field(description="Name of the data set and of its repository.")
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")] = Field(description="Version, as 1.0.0.")
+    authors: tuple[str, ...] = Field(min_length=1, description="Who is cited.")
+    contact: str = Field(description="Mail or web address for questions, and for who wants a sample removed.")
+    published: dt.date | None = Field(None, description="Date of publication.")
+    licence: str = Field("", description="What is said of the whole before the licences that are computed.")
+    style: CaptionStyle = Field("title", description="Style of the column `text`.")
+    previous: Annotated[str | None, UNSEEN] = Field(None, description="Folder of the release before, for changes.")
+    removed: Annotated[str | None, UNSEEN] = Field(
+        None, description="A file of the chip or object ids, one a line, that stay out."
+    )
+
+
 class PlantSettings(Model):
     """`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
 
@@ -197,3 +223,4 @@ class PlantSettings(Model):
     scores: ScoreSettings
     shards: ShardSettings = ShardSettings()
     manifest: ManifestSettings = ManifestSettings()
+    release: ReleaseSettings | None = Field(None, description="The data set that is given away; none: no release.")

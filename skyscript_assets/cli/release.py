@@ -1,0 +1,55 @@
+"""`skyscript release`, `rebuild`: the data set that is given away, its way to a bucket, its images made again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.progress import Progress as ProgressBar
+
+from skyscript_assets.assets import STAGES
+from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.release.push import push
+from skyscript_assets.lib.release.rebuild import REBUILT_FILE, SAME
+from skyscript_assets.lib.release.rebuild import rebuild as cut_again
+
+
+@click.command()
+@click.option("--push", "address", metavar="ADDRESS", help="Send it to s3://bucket/folder, gs:// or az://.")
+def release(address: str | None) -> None:
+    """Show the release (asset dataset_release), or send it; a push that was cut goes on where it stopped."""
+    outputs = every_output()
+    key = STAGES["dataset_release"].key(outputs.settings, ())
+    record = outputs.record(key)
+    if record is None or not record.counts["pairs"]:
+        raise SkyScriptError("there is no release: state `release` in plant.yaml, then skyscript run dataset_release")
+    folder = outputs.store.folder(key)
+    console.print(f"{record.counts['pairs']:,} pairs in {escape(str(folder))}", soft_wrap=True)
+    if address is not None:
+        with ProgressBar(console=console, transient=True) as bar:
+            task = bar.add_task("files", total=None)
+            sent = push(folder, address, lambda done, total, _: bar.update(task, completed=done, total=total))
+        console.print(f"{sent:,} files sent to {escape(address)}, which is now this release")
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("folder", metavar="RELEASE", type=_FOLDER)
+@click.argument("out", type=_FOLDER)
+@click.option("--scenes", type=_FOLDER, help="Where scenes lie that are files: in it, or in its REGION/SOURCE.")
+def rebuild(folder: Path, out: Path, scenes: Path | None) -> None:
+    """Cut the images of the folder RELEASE again from their scenes, into OUT, and tell which are not the same."""
+    with ProgressBar(console=console, transient=True) as bar:
+        task = bar.add_task("chips", total=None)
+        sources = every_output().settings.sources
+        tell = lambda done, total, _: bar.update(task, completed=done, total=total)  # noqa: E731
+        counts = cut_again(folder, out, sources, scenes, tell)
+    for outcome, n in counts.most_common():
+        console.print(f"{n:,} {outcome}")
+    console.print(f"what became of each is in {escape(str(out / REBUILT_FILE))}", soft_wrap=True)
+    sys.exit(0 if counts.keys() <= {SAME} else 1)

@@ -1,0 +1,178 @@
+"""The pairs of a release: Parquet with images, a folder a source, which `datasets`, DuckDB and others read as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
+from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import write_text
+from skyscript_assets.lib.geometry import within_180
+from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
+from skyscript_assets.lib.pairs.export import IMAGE_TYPE, PairFiles, Sample, Selection, chosen, samples_of
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
+from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy
+from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
+from skyscript_assets.lib.tables import fields
+
+SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
+"""Names of our splits among users of the hub."""
+
+FILE_BYTES = 450 << 20
+"""Bytes of images after which the next file begins."""
+
+_OF = {"osm_version": "version", "osm_timestamp": "timestamp"}
+DATA_SCHEMA = pa.schema(
+    [
+        ("image", IMAGE_TYPE),
+        ("text", pa.string()),
+        *(CAPTION_SCHEMA.field(name) for name in STYLES),
+        ("tags", pa.list_(pa.string())),
+        *(PLAN_SCHEMA.field(name) for name in ("chip_id", "region", "source", "split", "gsd_m", "width", "height")),
+        *fields(pa.float64(), "lon", "lat"),
+        ("bbox", pa.list_(pa.float64())),
+        ("focus_box", pa.list_(pa.int32())),
+        CHIP_SCHEMA.field("datetime"),
+        PLAN_SCHEMA.field("object_id"),
+        *(OBJECT_SCHEMA.field(name).with_name(own) for own, name in _OF.items()),
+        *(PLAN_SCHEMA.field(name) for name in ("scene_id", "stratum", "cell")),
+        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
+        *(CHIP_SCHEMA.field(name) for name in ("sha256", "licence", "attribution", "synthetic")),
+    ]
+)
+"""Columns of a release's pairs. `text` is a copy of one style, `tags` are `key=value`, `bbox` is west, south, east,
+north in degrees, `lon` and `lat` its centre, `focus_box` x0, y0, x1, y1 in pixels, `sha256` that of the JPEG."""
+
+
+DONE = ".*.done"
+"""Marks of the partitions that are whole, for a run that goes on after a kill."""
+
+
+@dataclass(frozen=True)
+class ReleaseInputs:
+    """What a release is made from.
+
+    Attributes:
+        settings: Name, version, people, style.
+        plan: How objects were drawn.
+        zoom: Zoom of the tiles that are never divided between splits.
+        policy: That of the captions.
+        chips: How chips were cut and encoded.
+        partitions: Folders by (region, source), those of objects among them.
+        scenes: Folders of `scene_index` by the same.
+        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
+        audit: Folder with `audit.parquet`.
+        previous: The release before.
+        removed: File of the ids that stay out.
+    """
+
+    settings: ReleaseSettings
+    plan: PlanSettings
+    zoom: int
+    policy: CaptionPolicy
+    chips: ChipSettings
+    partitions: Mapping[tuple[str, str], PartitionFolders]
+    scenes: Mapping[tuple[str, str], Path]
+    manifest: Path
+    audit: Path
+    previous: Path | None = None
+    removed: Path | None = None
+
+
+def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progress: Progress = silent) -> int:
+    """Write the eligible pairs as `data/{source}/{split}-{region}-{number}.parquet`, one partition in memory at a time.
+
+    Partitions that a killed run with the same inputs has finished in the same folder are kept.
+
+    Returns:
+        Pairs that are eligible and whose chip or object is `removed`: they stay out.
+
+    Raises:
+        SkyScriptError: as `samples_of` does.
+    """
+    rows, wanted = chosen(inputs.manifest / "manifest.parquet", Selection()), Selection(style=inputs.settings.style)
+    stay_out = 0
+    for done, ((region, source), folders) in enumerate(sorted(inputs.partitions.items()), start=1):
+        mark = out / DONE.replace("*", f"{region}.{source}")
+        if not mark.exists():
+            samples = samples_of(rows, {(region, source): folders}, wanted)
+            write_text(mark, str(_write(samples, out / "data" / source, region, removed)))
+        stay_out += int(mark.read_text(encoding="utf-8"))
+        progress(done, len(inputs.partitions), "partitions")
+    return stay_out
+
+
+def _write(samples: Iterator[Sample], folder: Path, region: str, removed: frozenset[str]) -> int:
+    """Write the pairs of a partition; how many stay out."""
+    left_out = 0
+
+    def path(name: str, number: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}-{region}-{number:05d}.parquet"
+
+    with ExitStack() as stack:
+        files = {
+            split: PairFiles(stack, DATA_SCHEMA, partial(path, name), FILE_BYTES) for split, name in SPLIT_NAMES.items()
+        }
+        for sample in samples:
+            if removed.isdisjoint((sample.name, sample.row["object_id"])):
+                files[sample.row["split"]].add(_row(sample))
+            else:
+                left_out += 1
+        for each in files.values():
+            each.flush()
+    return left_out
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    row, box = sample.row, [sample.row["bbox"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
+    return {name: row.get(_OF.get(name, name)) for name in DATA_SCHEMA.names} | {
+        "image": sample.picture,
+        "text": sample.text,
+        "tags": [f"{key}={one}" for key, value in row["center_tags"].items() for one in value.split(";")],
+        "bbox": box,
+        "lon": within_180(np.array((box[0] + box[2]) / 2)).item(),
+        "lat": (box[1] + box[3]) / 2,
+    }
+
+
+def data_files(release: Path) -> list[Path]:
+    """The Parquet files of a release's pairs, sorted."""
+    return sorted((release / "data").glob("*/*.parquet"))
+
+
+def batches(release: Path, columns: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Columns of all pairs, some rows at a time, with the name of the file that they are in."""
+    for path in data_files(release):
+        for batch in pq.ParquetFile(path).iter_batches(8_192, columns=list(columns)):
+            yield path.relative_to(release).as_posix(), batch
+
+
+def read_removed(path: Path) -> frozenset[str]:
+    """Ids of chips and objects, one a line; what follows `#` is a comment.
+
+    Raises:
+        CorruptInputError: it is no such file; the message names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptInputError(f"{path} cannot be read as a list of ids ({error})") from error
+    found = [line.partition("#")[0].split() for line in lines]
+    for number, words in enumerate(found, start=1):
+        if len(words) > 1 or any("," in word for word in words):
+            raise CorruptInputError(f"{path}, line {number}: one id of a chip or object a line, not {words!s:.80}")
+    return frozenset(word for words in found for word in words)

@@ -1,0 +1,176 @@
+"""What there is in a release: counts, ground, times, tags, licences, changes. All is read from its Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
+from skyscript_assets.lib.files import picture_file
+from skyscript_assets.lib.geometry import Bounds
+from skyscript_assets.lib.release.data import SPLIT_NAMES, data_files
+from skyscript_assets.lib.release.text import plain
+
+Rows = list[dict[str, Any]]
+
+PLACES, TAGS_SHOWN, PANELS = 4_000, 20, 9
+"""Pairs of a region on the map, tags in a picture, regions with a map of their own."""
+
+_QUERIES = {
+    "counted": """
+SELECT region, source, count(*) AS pairs, count(*) FILTER (split = 'train') AS train,
+    count(*) FILTER (split = 'val') AS validation, count(*) FILTER (split = 'test') AS test,
+    count(DISTINCT text) AS texts, count(DISTINCT cell) AS cells, count(DISTINCT (region, source, scene_id)) AS scenes,
+    count(*) FILTER (osm_timestamp > datetime) AS edited, count(*) FILTER (synthetic) AS painted,
+    min(bbox[1]) AS west, min(bbox[2]) AS south, max(bbox[3]) AS east, max(bbox[4]) AS north,
+    min(datetime) AS first, max(datetime) AS last, min(gsd_m) AS finest, max(gsd_m) AS coarsest
+FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, source""",
+    "owners": "SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL",
+    "tags": """
+SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) GROUP BY tag ORDER BY pairs DESC, tag""",
+    "resolutions": "SELECT round(gsd_m, 3) AS gsd_m, count(*) AS pairs FROM pairs GROUP BY ALL ORDER BY ALL",
+    "years": "SELECT year(datetime) + dayofyear(datetime) / 366 AS year, count(*) AS pairs FROM pairs GROUP BY ALL "
+    "ORDER BY ALL",
+}
+_CHANGED = """
+WITH new AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM pairs),
+    old AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM earlier)
+SELECT chip_id,
+    CASE WHEN old.print IS NULL THEN 'added' WHEN new.print IS NULL THEN 'removed' ELSE 'changed' END AS change
+FROM new FULL JOIN old USING (chip_id) WHERE new.print IS DISTINCT FROM old.print ORDER BY chip_id
+"""
+_MAPPED = """
+SELECT region, split, lon, lat FROM pairs WHERE list_contains($1, region)
+QUALIFY row_number() OVER (PARTITION BY region ORDER BY md5(chip_id)) <= $2 ORDER BY md5(chip_id)
+"""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the card and its like state, each computed.
+
+    Attributes:
+        whole: Pairs, by split, different texts, cells of ground, sides of the box, times, GSD, scenes; pairs whose OSM
+            object was edited after the image was taken (`edited`), and of painted images (`painted`).
+        sources: The same by source.
+        regions: The same by region.
+        owners: Source, attribution, licence and images of each owner.
+        tags: Pairs by tag, falling.
+        resolutions: Pairs by GSD, metres.
+        years: Pairs by time of the image, in years.
+    """
+
+    whole: dict[str, Any]
+    sources: Rows
+    regions: Rows
+    owners: Rows
+    tags: Rows
+    resolutions: Rows
+    years: Rows
+
+    @property
+    def boxes(self) -> list[Bounds]:
+        """(west, south, east, north) in degrees of all chips, then of each region's; across 180 degrees west > east."""
+        sides = [[row[side] for side in ("west", "south", "east", "north")] for row in (self.whole, *self.regions)]
+        return [(west, south, east - 360.0 * (east > 180.0), north) for west, south, east, north in sides]
+
+
+@contextmanager
+def _pairs(**releases: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the pairs of releases as views; what does not fit into memory goes beside the first one."""
+    beside = str(next(iter(releases.values())) / ".spilled")
+    with duckdb.connect(config={"temp_directory": beside}) as db:
+        for name, release in releases.items():
+            if not (files := [str(path) for path in data_files(release)]):
+                raise TooLittleDataError(
+                    f"{release} holds no pair: none is eligible, all were removed, or it is no release"
+                )
+            try:
+                db.read_parquet(files).create_view(name)
+            except duckdb.Error as error:
+                raise CorruptInputError(f"{release}: its Parquet files are broken ({error})") from error
+        try:
+            yield db
+        except duckdb.BinderException as error:
+            where = " or ".join(map(str, releases.values()))
+            raise CorruptInputError(f"{where}: the files are not those of a release ({error})") from error
+
+
+def figures_of(release: Path) -> Figures:
+    """Count what is in a release.
+
+    Raises:
+        TooLittleDataError: there is no pair.
+        CorruptInputError: its files are not those of a release.
+    """
+    with _pairs(pairs=release) as db:
+        found = {name: db.sql(query).to_arrow_table().to_pylist() for name, query in _QUERIES.items()}
+    counted = found.pop("counted")
+    return Figures(
+        whole=next(row for row in counted if row["region"] is row["source"] is None),
+        sources=[row for row in counted if row["source"] is not None],
+        regions=[row for row in counted if row["region"] is not None],
+        **found,
+    )
+
+
+def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
+    """Write the chip ids of pairs added, removed or changed (image, text or split) since an earlier release, CSV.
+
+    Returns:
+        Their numbers.
+
+    Raises:
+        TooLittleDataError, CorruptInputError: the earlier one is no release.
+    """
+    with _pairs(pairs=release, earlier=previous) as db:
+        changed = db.sql(_CHANGED)
+        changed.to_csv(str(path), header=True)
+        counts = dict(changed.aggregate("change, count(*)", "change").fetchall())
+    return {change: counts.get(change, 0) for change in ("added", "removed", "changed")}
+
+
+def plot(release: Path, figures: Figures) -> None:
+    """Draw `map.png`, where the pairs lie, and `distributions.png`: tags, GSD and dates."""
+    from matplotlib.figure import Figure
+
+    shown = [row["region"] for row in sorted(figures.regions, key=lambda row: -row["pairs"])][:PANELS]
+    with _pairs(pairs=release) as db:
+        places = db.execute(_MAPPED, [shown, PLACES]).fetchall()
+    columns = min(3, len(shown))
+    figure = Figure(figsize=(4.2 * columns, 3.8 * -(-len(shown) // columns)), layout="constrained")
+    for number, region in enumerate(shown, start=1):
+        panel = figure.add_subplot(-(-len(shown) // columns), columns, number, title=region)
+        for split, name in SPLIT_NAMES.items():
+            if mine := [place for other, of, *place in places if (other, of) == (region, split)]:
+                lon, lat = zip(*mine, strict=True)
+                panel.scatter(lon, lat, s=4, label=name)
+        panel.ticklabel_format(useOffset=False)
+        panel.tick_params(labelsize=6)
+        panel.legend(fontsize=6, markerscale=3)
+    _save(figure, release / "map.png")
+    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+    tags, resolutions, years = figure.subplots(1, 3)
+    few = figures.tags[:TAGS_SHOWN]
+    # A dollar sign would begin a formula; signs that the font lacks would be boxes.
+    labels = [plain(row["tag"], 40).encode("ascii", "replace").decode("ascii") for row in few]
+    tags.barh(range(len(few)), [row["pairs"] for row in few])
+    tags.set_yticks(range(len(few)), labels, fontsize=6, parse_math=False)
+    tags.invert_yaxis()
+    tags.set_title("pairs by tag")
+    for panel, name, rows in ((resolutions, "metres a pixel", figures.resolutions), (years, "year", figures.years)):
+        values, weights = zip(*(row.values() for row in rows), strict=True)
+        panel.hist(values, bins=20, weights=weights)
+        panel.set_title(f"pairs by {name}")
+        panel.ticklabel_format(useOffset=False)
+    _save(figure, release / "distributions.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with picture_file(path) as buffer:
+        figure.savefig(buffer, dpi=90, format="png", metadata={"Software": None})

@@ -1,0 +1,78 @@
+"""What a release's pairs come from, and travels with them: windows of scenes, and the map objects in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
+
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
+from skyscript_assets.lib.files import write_json
+from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
+from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
+from skyscript_assets.lib.release.data import ReleaseInputs, data_files
+from skyscript_assets.lib.tables import geo_metadata, read_batches, read_table
+from skyscript_assets.lib.tags.text import text_reason
+
+WINDOWS_FILE, RECIPE_FILE, OBJECTS_FILE = "rebuild.parquet", "rebuild.json", "objects.parquet"
+
+WINDOW_SCHEMA = pa.schema([*PLAN_SCHEMA, CHIP_SCHEMA.field("sha256")])
+"""Columns of `rebuild.parquet`: the plan of each pair, and the digest of its JPEG."""
+
+SIGHT_SCHEMA = pa.schema([("region", pa.string()), *OBJECT_SCHEMA])
+"""Columns of `objects.parquet`, objects whose box meets a chip's. Tags that are names, addresses, contacts and the like
+(`text_reason`) are left out."""
+
+
+def write_origins(inputs: ReleaseInputs, removed: frozenset[str], release: Path) -> None:
+    """Write `rebuild.parquet`, `scenes.parquet`, `rebuild.json` and `objects.parquet` for the pairs of a release.
+
+    Objects that are `removed` stay out.
+    """
+    import pyarrow.dataset as ds
+
+    pairs, used = ds.dataset(data_files(release)), list[Scene]()
+    with closing(pq.ParquetWriter(release / WINDOWS_FILE, WINDOW_SCHEMA, compression="zstd")) as windows:
+        for (region, source), folders in sorted(inputs.partitions.items()):
+            mine = (ds.field("region") == region) & (ds.field("source") == source)
+            known = pairs.to_table(columns=["chip_id", "sha256"], filter=mine)
+            plan = read_table(folders.plan / PLAN_FILE, PLAN_SCHEMA).select(PLAN_SCHEMA.names)
+            plan = plan.filter(pc.is_in(plan["chip_id"], value_set=known["chip_id"].combine_chunks()))
+            digests = known["sha256"].take(pc.index_in(plan["chip_id"], value_set=known["chip_id"].combine_chunks()))
+            windows.write_table(plan.append_column("sha256", digests).cast(WINDOW_SCHEMA))
+            shown = set(pc.unique(plan["scene_id"]).to_pylist())
+            used += [_public(scene) for scene in read_scenes(inputs.scenes[region, source]) if scene.scene_id in shown]
+    write_scenes(release, used)
+    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.chips.model_dump(mode="json")})
+    schema = SIGHT_SCHEMA.with_metadata({b"geo": geo_metadata(SIGHT_SCHEMA, "geometry")})
+    with closing(pq.ParquetWriter(release / OBJECTS_FILE, schema, compression="zstd")) as objects:
+        for region, folder in sorted({region: each.objects for (region, _), each in inputs.partitions.items()}.items()):
+            boxes = pairs.to_table(columns=["bbox"], filter=ds.field("region") == region)["bbox"]
+            for table in _in_sight(region, folder / "objects.parquet", boxes) if folder is not None else ():
+                stays = pc.invert(pc.is_in(table["object_id"], value_set=pa.array(sorted(removed), pa.string())))
+                objects.write_table(table.filter(stays).cast(schema))
+
+
+def _public(scene: Scene) -> Scene:
+    """A scene without the folders of the machine that its files were on."""
+    return replace(scene, hrefs=tuple(PurePosixPath(href).name if href[0] == "/" else href for href in scene.hrefs))
+
+
+def _in_sight(region: str, path: Path, boxes: pa.ChunkedArray) -> Iterator[pa.Table]:
+    """Objects whose box meets one of the boxes, [n, 4] degrees, some in memory at a time."""
+    tree = shapely.STRtree(shapely.box(*pc.list_flatten(boxes).to_numpy().reshape(-1, 4).T))
+    kind, place = OBJECT_SCHEMA.field("tags"), OBJECT_SCHEMA.get_field_index("tags")
+    for batch in read_batches(path, OBJECT_SCHEMA, 65_536):
+        sides = [batch["bbox"].field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")]
+        table = pa.table(batch).take(np.unique(tree.query(shapely.box(*sides))[0]))
+        tags = [[tag for tag in own if text_reason(*tag) in (None, "number")] for own in table["tags"].to_pylist()]
+        table = table.set_column(place, kind, pa.array(tags, kind.type))
+        yield table.add_column(0, "region", pa.array([region] * len(table), pa.string()))

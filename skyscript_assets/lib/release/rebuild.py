@@ -1,0 +1,130 @@
+"""The images of a release made again from their scenes, elsewhere and later; each that is another one says why."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE, CUT_VERSION, CutInputs, cut_chips
+from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
+from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SettingsError
+from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.imagery.reader import SceneReader
+from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
+from skyscript_assets.lib.imagery.sources.kind import source_kind
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.release.origins import RECIPE_FILE, WINDOW_SCHEMA, WINDOWS_FILE
+from skyscript_assets.lib.settings.plant import ChipSettings
+from skyscript_assets.lib.settings.sources import SourceBase
+from skyscript_assets.lib.tables import read_table, write_table
+
+REBUILT_FILE = "rebuilt.csv"
+SAME, MISSING, CHANGED = "same", "scene missing", "scene's digest differs"
+PIXELS, CODE = "pixels differ", "code version differs"
+"""What becomes of a sample. Where the code's version differs, so do the pixels, and the code may be why."""
+
+
+def rebuild(
+    release: Path,
+    out: Path,
+    sources: Mapping[str, SourceBase],
+    scenes: Path | None = None,
+    progress: Progress = silent,
+) -> Counter[str]:
+    """Cut the chips of a release again into `{out}/{region}/{source}`, and tell of each in `{out}/rebuilt.csv`.
+
+    The folders are those of `image_chips`. A rebuild that was killed goes on in the same folder.
+
+    Args:
+        release: Its folder.
+        out: A folder; made where it does not exist.
+        sources: Sources by key, for those that are read over a network.
+        scenes: Where scenes lie that are files: in it, or in its `{region}/{source}`; default: the release's folder.
+        progress: Told of chips.
+
+    Returns:
+        Samples by what became of them.
+
+    Raises:
+        CorruptInputError: the release's files are broken.
+        SettingsError: `sources` lack one that is read over a network.
+        UpstreamMissingError: the release has no such files.
+    """
+    try:
+        recipe = json.loads((release / RECIPE_FILE).read_text(encoding="utf-8"))
+        settings, code = ChipSettings.model_validate(recipe["chips"]), recipe["code"]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CorruptInputError(f"{release / RECIPE_FILE} cannot be read ({error}); fetch the release again") from error
+    windows, found, counts = read_table(release / WINDOWS_FILE, WINDOW_SCHEMA), read_scenes(release), Counter[str]()
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / REBUILT_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("chip_id", "outcome", "why"))
+        for (region, source), some in groupby(sorted(found, key=_pair), key=_pair):
+            mine = pc.and_(pc.equal(windows["region"], region), pc.equal(windows["source"], source))
+            known = [_located(scene, scenes or release) for scene in some]
+            cut = partial(_cut, settings=settings, sources=sources, out=out / region / source, progress=progress)
+            for chip_id, outcome, why in cut(windows.filter(mine), known):
+                outcome = CODE if outcome == PIXELS and code != CUT_VERSION else outcome
+                table.writerow((chip_id, outcome, why))
+                counts[outcome] += 1
+    return counts
+
+
+def _pair(scene: Scene) -> tuple[str, str]:
+    return scene.region, scene.source
+
+
+def _located(scene: Scene, folder: Path) -> Scene:
+    """A scene whose files, which have names alone, are looked for in a folder."""
+    own = folder / scene.region / scene.source
+    found = (href if "/" in href else (own if (own / href).is_file() else folder) / href for href in scene.hrefs)
+    return replace(scene, hrefs=tuple(map(str, found)))
+
+
+def _cut(
+    windows: pa.Table,
+    scenes: Sequence[Scene],
+    settings: ChipSettings,
+    sources: Mapping[str, SourceBase],
+    out: Path,
+    progress: Progress,
+) -> Iterator[tuple[str, str, str]]:
+    """Cut the chips of a region and source; of each its id, what became of it, and why."""
+    away: dict[str, tuple[str, str]] = {}
+    for scene in scenes:
+        try:
+            source_kind(scene.kind).check_scene(scene)
+        except (MissingInputError, CorruptInputError, SceneError) as error:
+            away[scene.scene_id] = MISSING if isinstance(error, MissingInputError) else CHANGED, str(error)
+    gone = pc.is_in(windows["scene_id"], value_set=pa.array(sorted(away), pa.string()))
+    for row in windows.filter(gone).select(["chip_id", "scene_id"]).to_pylist():
+        yield row["chip_id"], *away[row["scene_id"]]
+    wanted = windows.filter(pc.invert(gone))
+    if not len(wanted):
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_table(out / PLAN_FILE, wanted.select(PLAN_SCHEMA.names))
+    write_scenes(out, scenes)
+
+    def opened(scene: Scene) -> SceneReader:
+        if scene.source not in sources and not scene.path.is_file():
+            raise SettingsError(f"sources.yaml has no source {scene.source}, whose scenes are {scene.kind}: state it")
+        return source_kind(scene.kind).open_scene(scene, sources.get(scene.source), None)
+
+    cut_chips(CutInputs(out, out, opened), settings, out, progress)
+    chips = read_table(out / CHIPS_FILE, CHIP_SCHEMA, ["chip_id", "sha256", "reason"]).to_pylist()
+    for chip, sha256 in zip(chips, wanted["sha256"].to_pylist(), strict=True):
+        same = chip["sha256"] == sha256
+        differs = PIXELS if chip["sha256"] is not None else MISSING
+        yield chip["chip_id"], SAME if same else differs, "" if same else chip["reason"] or ""

@@ -1,0 +1,78 @@
+"""A release as a folder: the pairs first, a partition at a time, then all that is said of them."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from skyscript_assets.lib.captions.audit import AUDIT_FILE, AUDIT_SCHEMA
+from skyscript_assets.lib.files import file_sha256, replacing, write_text
+from skyscript_assets.lib.pairs.export import write_credits
+from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, ReleaseInputs, read_removed, write_data
+from skyscript_assets.lib.release.documents import write_documents
+from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
+from skyscript_assets.lib.release.items import write_items
+from skyscript_assets.lib.release.origins import write_origins
+from skyscript_assets.lib.release.text import cell
+from skyscript_assets.lib.tables import read_table
+
+SUMS_FILE = "SHA256SUMS"
+
+
+def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
+    """Write the data set as it is given away.
+
+    Args:
+        inputs: What it is made from.
+        out: Existing folder; what a killed run with the same inputs has finished there is kept.
+        progress: Told of partitions.
+
+    Returns:
+        Counts.
+
+    Raises:
+        SkyScriptError: the licence of an image is unknown, or forbids to give it away.
+        TooLittleDataError: there is no pair.
+        CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
+    """
+    removed = read_removed(inputs.removed) if inputs.removed is not None else frozenset[str]()
+    gone = write_data(inputs, removed, out, progress)
+    figures = figures_of(out)
+    changes = None if inputs.previous is None else write_changes(out, inputs.previous, out / "changes.csv")
+    plot(out, figures)
+    write_items(inputs.settings.name, out)
+    write_origins(inputs, removed, out)
+    with replacing(out / "tags.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("tag", "pairs"), *((cell(row["tag"]), row["pairs"]) for row in figures.tags)])
+    write_credits(out, (tuple(row.values()) for row in figures.owners))
+    audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
+    more = {"audit": audit, "leaks": _leaks(inputs.manifest), "gone": gone, "changes": changes}
+    write_documents(inputs, figures, more, out)
+    write_sums(out)
+    for mark in out.glob(DONE):
+        mark.unlink()
+    return {
+        "pairs": figures.whole["pairs"],
+        "splits": {name: figures.whole[name] for name in SPLIT_NAMES.values()},
+        "sources": {row["source"]: row["pairs"] for row in figures.sources},
+        "removed": gone,
+        "changes": changes,
+    }
+
+
+def _leaks(manifest: Path) -> dict[str, int]:
+    """Chips that the manifest's leak report drops, by kind, where there is one."""
+    path = manifest / "leaks.parquet"
+    return (
+        dict(sorted(Counter(read_table(path, columns=["kind"])["kind"].to_pylist()).items())) if path.exists() else {}
+    )
+
+
+def write_sums(release: Path) -> None:
+    """Write `SHA256SUMS`, as `sha256sum -c` reads it."""
+    names = {path.relative_to(release).as_posix(): path for path in release.rglob("[!.]*") if path.is_file()}
+    names.pop(SUMS_FILE, None)
+    write_text(release / SUMS_FILE, "".join(f"{file_sha256(names[name])}  {name}\n" for name in sorted(names)))
