@@ -17,9 +17,6 @@ from skyscript_assets.lib.release.data import ReleaseInputs
 from skyscript_assets.lib.release.write import write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
-from tests.unit.lib.pairs.conftest import write_partition
-
-__all__ = ["write_partition"]
 
 Partitions = dict[tuple[str, str], PartitionFolders]
 CHIPS = ChipSettings(jpeg_quality=80)
