@@ -11,6 +11,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
+from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
@@ -21,6 +22,7 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
     is_control,
     write_scoreboard,
 )
+from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
@@ -50,15 +52,18 @@ def _data_config(settings: Settings, partition: Partition) -> DataConfig:
     kinds=["parquet"],
     upstream=("scene_index",),
     needs=lambda settings, partition, key: key.partition[1] in settings.benchmarks.benchmarks[partition[0]].cut_from,
-    tables={"items.parquet": ITEM_SCHEMA},
+    tables={"items.parquet": ITEM_SCHEMA, FINGERPRINTS_FILE: FINGERPRINT_SCHEMA},
     config=_data_config,
+    code_version="2",
     preview=lambda run: {"benchmark": metadata.json_file(run.out / "benchmark.json")},
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
-    """Images and truth of a benchmark: windows of synthetic scenes, or what others publish."""
+    """Images and truth of a benchmark, what its images are known by: windows of scenes, or what others publish."""
     config = run.config
     build = benchmark_kind(config.benchmark.kind).build
-    return build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress)
+    counts = build(config.benchmark, config.shared, run.pairs("scene_index"), run.out, run.progress)
+    write_fingerprints(run.out, run.progress)
+    return counts
 
 
 class EvaluationConfig(Model):

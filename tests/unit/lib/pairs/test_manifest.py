@@ -3,18 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from skyscript_assets.lib.errors import TooLittleDataError, UpstreamMissingError
-from skyscript_assets.lib.pairs.manifest import (
-    MANIFEST_SCHEMA,
-    MAX_EXAMPLES,
-    shared_ground,
-    write_manifest,
-)
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.tables import BBOX_TYPE, read_table
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 
 WritePartition = Callable[..., PartitionFolders]
@@ -203,20 +197,3 @@ def test_ground_shared_by_splits_is_counted_across_sources(tmp_path: Path, write
 def test_chips_that_only_touch_share_no_ground(tmp_path: Path, write_partition: WritePartition) -> None:
     folders = write_partition([{"west": 0.0}, {"west": 0.5, "split": "test"}])
     assert manifest_of({("here", "S"): folders}, tmp_path / "out")[0]["shared_ground"] == 0
-
-
-def test_examples_of_shared_ground_are_bounded(write_partition: WritePartition) -> None:
-    chips = [{"west": 0.0, "split": "train" if i % 2 else "test"} for i in range(16)]
-    shared, examples = shared_ground(read_table(write_partition(chips).plan / "plan.parquet"))
-    assert shared == 64
-    assert len(examples) == MAX_EXAMPLES
-
-
-def test_chips_across_the_antimeridian_share_ground_with_both_sides() -> None:
-    west = {"a": (179.999, 180.001), "b": (-179.9995, -179.998), "c": (179.9985, 179.9995), "d": (179.9, 179.95)}
-    rows = [
-        {"chip_id": name, "split": split, "bbox": {"xmin": low, "ymin": 0.0, "xmax": high, "ymax": 0.1}}
-        for (name, (low, high)), split in zip(west.items(), ("train", "test", "val", "test"), strict=True)
-    ]
-    schema = pa.schema([("chip_id", pa.string()), ("split", pa.string()), ("bbox", BBOX_TYPE)])
-    assert shared_ground(pa.Table.from_pylist(rows, schema)) == (2, ["a (train), b (test)", "a (train), c (val)"])
