@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.geometry import SPLITS
-from skyscript_assets.lib.pairs.thumbnails import THUMBNAIL_BYTES, Thumbnails, likeness
+from skyscript_assets.lib.pairs.thumbnails import THUMBNAIL_BYTES, Thumbnails, likeness, textures
 from skyscript_assets.lib.tables import fields
 
 LEAKS_FILE, FINGERPRINTS_FILE = "leaks.parquet", "fingerprints.parquet"
@@ -47,8 +47,6 @@ RADIUS, LIKENESS = 6, 0.9
 
 SURE_RADIUS, COMMON = 4, 16
 """Where there are no thumbnails: bits, and images with an equal hash above which that hash tells nothing."""
-
-PAIRS_AT_ONCE = 65_536
 
 ASKED = 262_144
 """Chips whose boxes are in memory at a time."""
@@ -230,10 +228,8 @@ class _Search:
             pairs = pairs[near & ~common.any(axis=1)]
             return pairs, np.full(len(pairs), np.nan)
         rows, places = np.unique(pairs, return_inverse=True)
-        seen, places = thumbnails(rows) if len(rows) else np.zeros((0, 1), np.uint8), places.reshape(-1, 2)
-        starts = range(0, len(pairs), PAIRS_AT_ONCE)
-        blocks = (places[start : start + PAIRS_AT_ONCE] for start in starts)
-        like = np.concatenate([np.zeros(0), *(likeness(seen[block[:, 0]], seen[block[:, 1]]) for block in blocks)])
+        seen, places = thumbnails(rows), places.reshape(-1, 2)
+        like = likeness(textures(seen), places)
         return pairs[like >= LIKENESS], like[like >= LIKENESS]
 
     def _drop(

@@ -27,7 +27,12 @@ Thumbnails = Callable[[IntArray], NDArray[np.uint8]]
 THUMBNAIL_SIDE = 16
 THUMBNAIL_BYTES = 3 * THUMBNAIL_SIDE**2
 
+FLAT = 1.0
+"""Length of a texture, in grey values, below which there is none."""
+
 THREADS, IMAGES_AHEAD = 2, 64
+
+ROWS_AT_ONCE = 8192
 
 TEXTURE_SIGMA = 2.0
 """Standard deviation, thumbnail pixels, of the blur that is taken off: what the hash sees is no second witness."""
@@ -67,15 +72,25 @@ def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]
     return read
 
 
-def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FloatArray:
-    """Correlation of thumbnails [m, 768] less what is coarse in each colour: -1 to 1, 0 where one is flat; [m]."""
-    return np.asarray(np.einsum("ij,ij->i", _texture(first), _texture(second)))
-
-
-def _texture(thumbnails: NDArray[np.uint8]) -> FloatArray:
+def textures(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Thumbnails [k, 768] less what is coarse in each colour, of length 1, or 0 where they are flat."""
     from scipy import ndimage
 
-    colours = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3).astype(np.float64)
-    fine = colours - ndimage.gaussian_filter(colours, (0, TEXTURE_SIGMA, TEXTURE_SIGMA, 0))
-    fine = (fine - fine.mean(axis=(1, 2), keepdims=True)).reshape(len(fine), -1)
-    return np.asarray(fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-6))
+    found = np.empty(thumbnails.shape, dtype=np.float16)
+    for start in range(0, len(thumbnails), ROWS_AT_ONCE):
+        some = thumbnails[start : start + ROWS_AT_ONCE].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+        colours = some.astype(np.float32)
+        fine = colours - ndimage.gaussian_filter(colours, (0, TEXTURE_SIGMA, TEXTURE_SIGMA, 0))
+        fine = (fine - fine.mean(axis=(1, 2), keepdims=True)).reshape(len(fine), -1)
+        length = np.linalg.norm(fine, axis=1, keepdims=True)
+        found[start : start + ROWS_AT_ONCE] = np.where(length > FLAT, fine / np.maximum(length, FLAT), 0.0)
+    return found
+
+
+def likeness(textures: NDArray[np.float16], pairs: IntArray) -> FloatArray:
+    """Correlation of the textures of pairs of rows [m, 2]: -1 to 1, 0 where one is flat; [m]."""
+    found = np.empty(len(pairs))
+    for start in range(0, len(pairs), ROWS_AT_ONCE):
+        first, second = textures[pairs[start : start + ROWS_AT_ONCE].T].astype(np.float32)
+        found[start : start + ROWS_AT_ONCE] = np.einsum("ij,ij->i", first, second)
+    return found
