@@ -209,9 +209,13 @@ def made_up(n: int) -> tuple[pa.Table, NDArray[np.int64]]:
 
 def shown(rows: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Noise that is the same for rows of one image."""
-    mixed = (image[rows, np.newaxis] * 1_000_003 + np.arange(THUMBNAIL_BYTES)).astype(np.uint64)
-    mixed = (mixed ^ (mixed >> np.uint64(15))) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(56)).astype(np.uint8)
+    found = np.empty((len(rows), THUMBNAIL_BYTES), np.uint8)
+    for start in range(0, len(rows), 4096):
+        codes = image[rows[start : start + 4096], np.newaxis] * 1_000_003 + np.arange(THUMBNAIL_BYTES)
+        mixed = codes.astype(np.uint64)
+        mixed = (mixed ^ (mixed >> np.uint64(15))) * np.uint64(0x9E3779B97F4A7C15)
+        found[start : start + 4096] = mixed >> np.uint64(56)
+    return found
 
 
 def main() -> None:
