@@ -51,7 +51,7 @@ def near_pairs(hashes: HashArray, radius: int) -> tuple[IntArray, BoolArray]:
         for low, high in (*chosen, *(band for band in bands if band not in chosen)):
             below -= high - low
             turned |= ((hashes >> np.uint64(low)) & np.uint64((1 << high - low) - 1)) << np.uint64(below)
-        rest = np.uint64(BITS - sum(high - low for low, high in chosen))
+        rest = BITS - sum(high - low for low, high in chosen)
         rows = np.argsort(turned, kind="stable")
         turned = turned[rows]
         for start in range(0, n, ROWS_AT_ONCE):
@@ -63,11 +63,11 @@ def near_pairs(hashes: HashArray, radius: int) -> tuple[IntArray, BoolArray]:
 def _sorted_once(codes: IntArray) -> IntArray:
     """Sorted, each once; `numpy.unique` takes minutes for what this takes seconds."""
     codes.sort()
-    return codes[np.append(True, codes[1:] != codes[:-1])]
+    return np.asarray(codes[np.append(True, codes[1:] != codes[:-1])])
 
 
 @compiled("int64(uint64)")
-def _bits_set(value: int) -> int:
+def _bits_set(value: np.uint64) -> np.int64:
     """How many bits are set, added up in ever wider fields."""
     value = value - ((value >> uint64(1)) & uint64(0x5555555555555555))
     value = (value & uint64(0x3333333333333333)) + ((value >> uint64(2)) & uint64(0x3333333333333333))
@@ -76,7 +76,7 @@ def _bits_set(value: int) -> int:
 
 
 @compiled(
-    "int64(Array(uint64, 1, 'C', True), Array(int64, 1, 'C', True), uint64, int64, int64, int64, int64[::1], "
+    "int64(Array(uint64, 1, 'C', True), Array(int64, 1, 'C', True), int64, int64, int64, int64, int64[::1], "
     "boolean[::1])"
 )
 def _compare(
@@ -95,7 +95,7 @@ def _compare(
         near = 0
         for j in range(i + 1, n):
             differ = turned[i] ^ turned[j]
-            if differ >> rest:
+            if differ >> uint64(rest):
                 break
             if near == MOST or j - i > WINDOW:
                 crowded[rows[i]] = True
@@ -104,7 +104,7 @@ def _compare(
                 found[count] = min(rows[i], rows[j]) * n + max(rows[i], rows[j])
                 count += 1
                 near += 1
-    return count
+    return int(count)
 
 
 @compiled("void(Array(int64, 2, 'C', True), int64[::1])")
