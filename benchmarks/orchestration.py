@@ -45,10 +45,12 @@ PLAIN = {"reason": None, "status": "ok", "split": "train", "dropped_because": No
 
 COUNTS: dict[str, Any] = {
     **dict.fromkeys(("failed", "shared_ground", "nodes", "lines", "areas", "outside", "invalid", "verified"), 0),
-    **dict.fromkeys(("drawn", "planned"), 0),
+    **dict.fromkeys(("drawn", "planned", "leaks_left"), 0),
     "rows": ROWS,
     "objects": ROWS,
     "shared_ground_examples": [],
+    "leaks": {"kinds": {}, "across_splits": 0, "examples": {}},
+    "unseen_benchmarks": [],
     "invalid_reasons": {},
     "unproven": {},
     "dropped": {},

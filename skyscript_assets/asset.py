@@ -56,6 +56,7 @@ class Stage:
         scheme: Partition scheme.
         build: Body: reads the inputs of its run, writes into `run.out`, returns counts.
         upstream: Assets it is made from.
+        optional: Assets of `upstream` of which any partition may be missing; what is there is read.
         after: Assets that a backfill waits for though nothing of them is read here: what later stages of the level
             read, so that all of the level is ready at once, for one run.
         group: Dagster group.
@@ -81,6 +82,7 @@ class Stage:
     group: str
     kinds: frozenset[str]
     upstream: tuple[str | Upstream, ...] = ()
+    optional: frozenset[str] = frozenset()
     after: tuple[str, ...] = ()
     code_version: str = "1"
     tables: Mapping[str, pa.Schema] = field(default_factory=dict)

@@ -101,7 +101,7 @@ def steps_to(names: Sequence[str], settings: Settings, store: Store) -> list[Ste
 
     def add(step: Step) -> None:
         for key in inputs_of(step.stages[0], STAGES, settings, step.partition):
-            if outputs.head(key) is None:
+            if outputs.head(key) is None and key.asset not in step.stages[0].optional:
                 add(step_named(key.path, settings))
         steps[step] = None
 
@@ -144,6 +144,8 @@ def run_all(
 ) -> Iterator[StepResult]:
     """Run what is not current, level by level; a level that failed ends the walk after its other partitions ran.
 
+    Levels that can do without what failed are walked all the same (`Level.spared_by`).
+
     Args:
         defs: The code location.
         settings: Its profile.
@@ -164,7 +166,7 @@ def run_all(
     failed: Step | None = None
     looked_at: Level | None = None
     for step in steps_of(settings) if steps is None else steps:
-        if failed is not None and step.level is not failed.level:
+        if failed is not None and step.level.name not in (failed.level.name, *failed.level.spared_by):
             return
         if failed is not None and step.only is not None and step.partition == failed.partition:
             continue  # what it is made from may well be what failed

@@ -159,6 +159,29 @@ SHARED_GROUND = Check(
     blocking=True,
 )
 
+HELD_OUT = Check(
+    "held_out",
+    "No eligible pair shows an object or a benchmark's image that is held out, or an image twice.",
+    lambda _, counts: Verdict(counts["leaks_left"] == 0, {"pairs": counts["leaks_left"]}),
+    blocking=True,
+)
+
+
+def _leaks(folder: Path, counts: Mapping[str, Any]) -> Verdict:  # noqa: ARG001
+    leaks, unseen = counts["leaks"], counts["unseen_benchmarks"]
+    held_out = {kind: leaks["kinds"].get(kind, 0) for kind in ("object", "benchmark")}
+    found = {**held_out, "duplicates across splits": leaks["across_splits"], "benchmarks not compared": len(unseen)}
+    shown = {"examples": leaks["examples"], "not compared": unseen[:SHOWN]}
+    return Verdict(not any(found.values()), {name: value for name, value in (found | shown).items() if value})
+
+
+LEAKS = Check(
+    "leaks",
+    "No pair had to be dropped for an object, image or benchmark of another split, and every benchmark was compared.",
+    _leaks,
+    warn=True,
+)
+
 
 def freshness(outputs: Outputs, stage: Stage, partition: Partition) -> Verdict:
     """Whether the direct inputs of an output are current, and a frozen output is what would be made now.

@@ -60,7 +60,7 @@ class Run(Generic[Config]):
         partition: Partition keys, in the order of the scheme's dimensions.
         out: Folder to write into (or, for a preview, to read from).
         inputs: Names of the inputs that exist.
-        missing: Names of inputs that the settings allow to be missing.
+        missing: Names of inputs that are missing and may be.
         store: The store, for caches and the folders of inputs.
         progress: Listener.
         previous: The complete output that this run replaces, where there is one.
@@ -128,7 +128,7 @@ class Provenance:
         config: What the body is given of the settings.
         inputs: Inputs that exist.
         required: Missing inputs without which nothing can be made.
-        allowed: Missing inputs that the settings allow to be missing.
+        allowed: Missing inputs that the settings, or the stage, allow to be missing.
     """
 
     made_from: Mapping[str, Any]
@@ -192,7 +192,7 @@ class Outputs:
         heads = {key: self.head(key) for key in inputs_of(stage, self.stages, self.settings, partition)}
         names = self.settings.plant.manifest.allow_missing
         missing = [key for key, head in heads.items() if head is None]
-        allowed = tuple(key for key in missing if "|".join(key.partition) in names)
+        allowed = tuple(key for key in missing if "|".join(key.partition) in names or key.asset in stage.optional)
         config = stage.config(self.settings, partition)
         read = seen(config)
         made_from = {

@@ -26,11 +26,15 @@ from skyscript_assets.partitions import Scheme
 
 @dataclass(frozen=True)
 class Level:
-    """A stretch of the pipeline with one partition scheme, in which no partition is made from another."""
+    """A stretch of the pipeline with one partition scheme, in which no partition is made from another.
+
+    `spared_by` names the levels that go on where a partition of this one has failed.
+    """
 
     name: str
     description: str
     stages: tuple[Stage, ...]
+    spared_by: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> Scheme:
@@ -61,16 +65,21 @@ PAIRS = Level(
     "From scenes to caption shards, a region and source a run.",
     (scene_index, scene_offsets, chip_plan, image_chips, captions, chip_features, clip_scores, caption_shards),
 )
+BENCHMARKS = Level(
+    "benchmarks",
+    "Images and truth of each benchmark, a benchmark a run.",
+    (benchmark_data,),
+    spared_by=("manifest", "models"),
+)
 MANIFEST = Level(
     "manifest", "Every pair, with its split and share; verdicts on captions.", (training_manifest, caption_audit)
 )
 MODELS = Level("models", "Training by each model's recipe, a model a run.", (trained_checkpoint,))
-BENCHMARKS = Level("benchmarks", "Images and truth of each benchmark, a benchmark a run.", (benchmark_data,))
 SCORES = Level("scores", "Every model on every benchmark, a pair a run.", (benchmark_scores,))
 SCOREBOARD = Level("scoreboard_table", "All scores side by side.", (scoreboard,))
 RELEASE = Level("release", "The data set as it is given away.", (dataset_release,))
 
-LEVELS = (GIVEN, REGIONS, OVERLAPS, TAGS, PAIRS, MANIFEST, MODELS, BENCHMARKS, SCORES, SCOREBOARD, RELEASE)
+LEVELS = (GIVEN, REGIONS, OVERLAPS, TAGS, PAIRS, BENCHMARKS, MANIFEST, MODELS, SCORES, SCOREBOARD, RELEASE)
 """Levels in the order in which they run."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for level in LEVELS for stage in level.stages}

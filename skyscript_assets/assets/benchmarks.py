@@ -11,6 +11,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
+from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
@@ -21,6 +22,7 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
     is_control,
     write_scoreboard,
 )
+from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.settings.load import Settings
@@ -57,16 +59,19 @@ def _needs_of_benchmark(settings: Settings, partition: Partition, key: OutputKey
     group="benchmarks",
     upstream=("scene_index", "chip_plan", "image_chips", "captions", "clip_scores"),
     needs=_needs_of_benchmark,
-    tables={"items.parquet": ITEM_SCHEMA},
+    tables={"items.parquet": ITEM_SCHEMA, FINGERPRINTS_FILE: FINGERPRINT_SCHEMA},
     config=_data_config,
+    code_version="2",
     preview=lambda run: {"benchmark": metadata.json_file(run.out / "benchmark.json")},
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
-    """Images and truth of a benchmark: windows of synthetic scenes, or what others publish."""
+    """Images and truth of a benchmark, what its images are known by: windows of scenes, or what others publish."""
     config = run.config
     kind = benchmark_kind(config.benchmark.kind)
     inputs = {name: run.pairs(name) for name in kind.made_of}
-    return kind.build(config.benchmark, config.shared, inputs, run.out, run.progress)
+    counts = kind.build(config.benchmark, config.shared, inputs, run.out, run.progress)
+    write_fingerprints(run.out, run.progress)
+    return counts
 
 
 class EvaluationConfig(Model):

@@ -80,7 +80,7 @@ def captions(run: Run[CaptionSettings]) -> Counts:
     Scheme.SINGLE,
     group="captions",
     upstream=("captions",),
-    after=("chip_plan", "image_chips", "clip_scores"),
+    after=("chip_plan", "image_chips", "clip_scores", "benchmark_data"),
     tables={"audit.parquet": AUDIT_SCHEMA},
     empty="passes",
     config=lambda settings, _: [GivenFile.of(settings, name) for name in settings.plant.captions.verdicts],

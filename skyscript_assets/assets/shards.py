@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.pairs.leaks import LEAK_SCHEMA, LEAKS_FILE
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
@@ -59,23 +60,26 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
         "empty": ["|".join(partition) for partition, count in rows.items() if not count],
         "missing": list(run.missing),
     }
-    return {"pairs": metadata.rows(summary, limit=50), "partitions": dg.MetadataValue.json(partitions)}
+    found = metadata.parquet_rows(run.out / LEAKS_FILE)
+    return {"pairs": metadata.rows(summary, limit=50), "partitions": dg.MetadataValue.json(partitions), "leaked": found}
 
 
 @asset(
     Scheme.SINGLE,
     group="model",
     kinds=["parquet"],
-    upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
-    code_version="3",
-    tables={"manifest.parquet": MANIFEST_SCHEMA},
+    upstream=("chip_plan", "image_chips", "captions", "clip_scores", "benchmark_data"),
+    optional=frozenset({"benchmark_data"}),
+    code_version="4",
+    tables={"manifest.parquet": MANIFEST_SCHEMA, LEAKS_FILE: LEAK_SCHEMA},
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],
         "captions": list(STYLES),
         "clip_scores": ["score", "scorer"],
     },
     unique="chip_id",
-    more_checks=(checks.SHARED_GROUND,),
+    more_checks=(checks.SHARED_GROUND, checks.HELD_OUT, checks.LEAKS),
+    unversioned=frozenset({LEAKS_FILE}),
     preview=_manifest_preview,
 )
 def training_manifest(run: Run[None]) -> Counts:
@@ -86,4 +90,6 @@ def training_manifest(run: Run[None]) -> Counts:
         for pair, plan in run.pairs("chip_plan").items()
         if pair in chips and pair in captions and pair in scores
     }
-    return write_manifest(folders, run.out, run.progress)
+    benchmarks = {name: folder for (name,), folder in run.folders("benchmark_data").items()}
+    unseen = [name for name in run.missing if name.startswith("benchmark_data/")]
+    return write_manifest(folders, run.out, run.progress, benchmarks) | {"unseen_benchmarks": unseen}

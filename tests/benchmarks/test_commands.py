@@ -216,6 +216,13 @@ def test_manifest(run: Callable[..., str]) -> None:
     assert [row[0] for row in rows(run("manifest", "--pairs", 300, 1000))] == ["300", "1,000"]
 
 
+def test_duplicates(run: Callable[..., str]) -> None:
+    (row,) = rows(run("duplicates", "--rows", 2000))
+    assert (row[0], *row[5:7]) == ("2,000", "1.0000", "0")
+    changed = {row[0]: row for row in rows(run("duplicates", "--of-each", 3, "--most", 4))}
+    assert float(changed["JPEG, quality 75"][9]) > 0.9
+
+
 def test_orchestration(run: Callable[..., str]) -> None:
     found = {row[0]: row for row in rows(run("orchestration", "--sizes", "1x1"))}
     assert int(found["`skyscript status`"][-1]) > 0

@@ -44,7 +44,16 @@ def second(run: Run[Any]) -> Counts:
     return {}
 
 
-SMALL = {stage.name: stage for stage in (first, second)}
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("first",), optional=frozenset({"first"}))
+def without(run: Run[Any]) -> Counts:
+    """Made of what there is."""
+    made.append("without")
+    (run.out / "z").write_text("z")
+    return {}
+
+
+SMALL = {stage.name: stage for stage in (first, second, without)}
+JOBS = ("regions", "gather", "anyway")
 STEPS = ["helsinki", "kotka", "gather"]
 
 
@@ -66,7 +75,7 @@ def walk(
     by_scheme = partitions.definitions(settings)
     defs = dg.Definitions(
         assets=[definition(stage, SMALL, settings, by_scheme) for stage in SMALL.values()],
-        jobs=[dg.define_asset_job(level.name, [stage.name for stage in level.stages]) for level in levels],
+        jobs=[dg.define_asset_job(name, [stage.name]) for name, stage in zip(JOBS, SMALL.values(), strict=True)],
         resources={"plant": Plant(settings_folder=str(PACKAGED_PROFILES / "demo"), data=str(tmp_path))},
         executor=dg.in_process_executor,
     )
@@ -94,6 +103,29 @@ def test_a_level_that_failed_ends_the_walk_after_its_other_partitions(
     ]
     broken.clear()
     assert [result.ran for result in walk()] == [True, False, True]
+
+
+def test_levels_that_can_do_without_what_failed_are_walked_and_then_the_walk_ends(
+    walk: Callable[..., list[backfill.StepResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions, gather = backfill.LEVELS
+    regions = Level("regions", "First.", (first,), spared_by=("anyway",))
+    monkeypatch.setattr(backfill, "LEVELS", (regions, Level("anyway", "Third.", (without,)), gather))
+    broken.add("helsinki")
+    results = walk()
+    assert [(result.step.title, result.error is None) for result in results] == [
+        ("helsinki", False),
+        ("kotka", True),
+        ("anyway", True),
+    ]
+    assert made[-1] == "without"
+
+
+def test_what_is_optional_is_not_made_for_an_output_that_is_asked_for(
+    walk: Callable[..., list[backfill.StepResult]], monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(backfill, "LEVELS", (*backfill.LEVELS, Level("anyway", "Third.", (without,))))
+    assert [step.only for step in backfill.steps_to(["without"], settings, Store(tmp_path))] == ["without"]
 
 
 def test_what_checks_warn_of_is_told_with_its_counts(walk: Callable[..., list[backfill.StepResult]]) -> None:

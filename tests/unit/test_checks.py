@@ -129,6 +129,31 @@ def test_shared_ground_is_refused(outputs: Any) -> None:
         outputs().materialize(reader, KOTKA)
 
 
+def test_a_pair_that_leaks_and_is_eligible_all_the_same_is_refused(tmp_path: Path) -> None:
+    assert checks.HELD_OUT.blocking
+    assert checks.HELD_OUT.judge(tmp_path, {"leaks_left": 0}).passed
+    assert not checks.HELD_OUT.judge(tmp_path, {"leaks_left": 1}).passed
+
+
+@pytest.mark.parametrize(
+    ("kinds", "across", "unseen", "evidence"),
+    [
+        ({"duplicate": 4, "near-duplicate": 3}, 0, [], {}),
+        ({"object": 2}, 0, [], {"object": 2}),
+        ({"benchmark": 1}, 0, [], {"benchmark": 1}),
+        ({}, 5, [], {"duplicates across splits": 5}),
+        ({}, 0, ["benchmark_data/x"], {"benchmarks not compared": 1, "not compared": ["benchmark_data/x"]}),
+    ],
+)
+def test_what_had_to_be_dropped_for_other_splits_is_a_warning(
+    tmp_path: Path, kinds: dict[str, int], across: int, unseen: list[str], evidence: dict[str, Any]
+) -> None:
+    counts = {"leaks": {"kinds": kinds, "across_splits": across, "examples": {}}, "unseen_benchmarks": unseen}
+    verdict = checks.LEAKS.judge(tmp_path, counts)
+    assert (verdict.passed, verdict.evidence) == (not evidence, evidence)
+    assert checks.LEAKS.warn
+
+
 @pytest.mark.parametrize(("rejected", "passes"), [(0, True), (1, True), (2, False)])
 def test_most_chips_being_rejected_is_a_warning(tmp_path: Path, rejected: int, passes: bool) -> None:
     reasons = ["blank"] * rejected + [None] * (2 - rejected if rejected < 2 else 1)

@@ -40,6 +40,13 @@ def gathered(run: Run[Any]) -> Counts:
     return {"missing": len(run.missing)}
 
 
+@asset(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), optional=frozenset({"extract"}))
+def whatever(run: Run[Any]) -> Counts:
+    """What there is of the extracts."""
+    (run.out / "w").write_text(",".join(region for (region,) in run.folders("extract")))
+    return {"missing": list(run.missing)}
+
+
 @asset(Scheme.SINGLE, group="g", kinds=[], upstream=("extract",), frozen_as=lambda settings: "snap-1")
 def snapshot(run: Run[Any]) -> Counts:
     """A snapshot."""
@@ -48,7 +55,7 @@ def snapshot(run: Run[Any]) -> Counts:
     return {}
 
 
-STAGES: dict[str, Stage] = {s.name: s for s in (extract, chips, gathered, snapshot)}
+STAGES: dict[str, Stage] = {s.name: s for s in (extract, chips, gathered, whatever, snapshot)}
 
 
 @pytest.fixture
@@ -192,6 +199,16 @@ def test_gathering_fails_unless_the_settings_allow_what_is_missing(settings: Set
     plant = settings.plant.model_copy(update={"manifest": manifest})
     outcome = Outputs(STAGES, settings.model_copy(update={"plant": plant}), store).materialize(gathered, ())
     assert outcome.record.counts == {"missing": 1}
+
+
+def test_what_is_optional_may_be_missing_and_is_read_once_it_is_there(settings: Settings, store: Store) -> None:
+    outcome = Outputs(STAGES, settings, store).materialize(whatever, ())
+    assert outcome.record.counts == {"missing": [f"extract/{region}" for region in settings.regions]}
+    Outputs(STAGES, settings, store).materialize(extract, ("kotka",))
+    assert Outputs(STAGES, settings, store).state(whatever, ()) is State.STALE
+    outcome = Outputs(STAGES, settings, store).materialize(whatever, ())
+    assert (outcome.run.out / "w").read_text() == "kotka"
+    assert "extract/kotka" not in outcome.record.counts["missing"]
 
 
 def test_pairs_that_cannot_overlap_are_left_out_and_refused(settings: Settings, store: Store) -> None:

@@ -23,7 +23,7 @@ PLAN_COLUMNS = (
 )
 CHIP_COLUMNS = (
     *("shard", "offset", "length", "width", "height"),
-    *("datetime", "sha256", "licence", "attribution", "synthetic"),
+    *("datetime", "sha256", "phash", "licence", "attribution", "synthetic"),
 )
 CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
 SCORE_COLUMNS = ("column", "score", "scorer")

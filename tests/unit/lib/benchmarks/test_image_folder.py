@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import struct
@@ -15,6 +16,7 @@ from PIL import Image
 
 from skyscript_assets.lib.benchmarks import image_folder as module
 from skyscript_assets.lib.benchmarks import images
+from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
 from skyscript_assets.lib.benchmarks.image_folder import (
     CaptionRetrievalBenchmark,
     ImageFolderBenchmark,
@@ -24,11 +26,15 @@ from skyscript_assets.lib.benchmarks.image_folder import (
 from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
+from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
+from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
+from skyscript_assets.lib.pairs.thumbnails import thumbnail
 from skyscript_assets.lib.progress import silent
 from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.tables import read_table
 from tests.web import FileServer, running
 
 BENCHMARK = ImageFolderBenchmark(title="Photos", csv="test.csv", classnames="classnames.txt")
@@ -46,6 +52,19 @@ def photos(tmp_path: Path) -> Path:
     (folder / "test.csv").write_text("\n".join(["filepath,label", *rows]) + "\n")
     (folder / "classnames.txt").write_text("beach\nforest\n")
     return folder
+
+
+def test_what_images_are_known_by_is_written_in_the_order_of_the_items(photos: Path) -> None:
+    out = build(photos)
+    write_fingerprints(out)
+    rows = read_table(out / FINGERPRINTS_FILE, FINGERPRINT_SCHEMA).to_pylist()
+    assert [row["item_id"] for row in rows] == read_items(out)["item_id"].to_pylist()
+    for row in rows:
+        data = (photos / row["item_id"]).read_bytes()
+        pixels = decode(data, row["item_id"])
+        assert row["sha256"] == hashlib.sha256(data).hexdigest()
+        assert row["phash"] == measure(pixels, None, (0, 0, 0, 0)).phash
+        assert row["thumbnail"] == thumbnail(pixels).tolist()
 
 
 def add(photos: Path, row: str) -> None:

@@ -1,21 +1,22 @@
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import simplejpeg
 
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError, UpstreamMissingError
-from skyscript_assets.lib.pairs.manifest import (
-    MANIFEST_SCHEMA,
-    MAX_EXAMPLES,
-    shared_ground,
-    write_manifest,
-)
+from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE, LEAK_SCHEMA, LEAKS_FILE
+from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.tables import BBOX_TYPE, read_table
-from skyscript_assets.lib.tar import read_member
+from skyscript_assets.lib.pairs.thumbnails import thumbnail
+from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
+from skyscript_assets.lib.tar import TarShard, read_member
 
 WritePartition = Callable[..., PartitionFolders]
 Partitions = dict[tuple[str, str], PartitionFolders]
@@ -205,18 +206,52 @@ def test_chips_that_only_touch_share_no_ground(tmp_path: Path, write_partition: 
     assert manifest_of({("here", "S"): folders}, tmp_path / "out")[0]["shared_ground"] == 0
 
 
-def test_examples_of_shared_ground_are_bounded(write_partition: WritePartition) -> None:
-    chips = [{"west": 0.0, "split": "train" if i % 2 else "test"} for i in range(16)]
-    shared, examples = shared_ground(read_table(write_partition(chips).plan / "plan.parquet"))
-    assert shared == 64
-    assert len(examples) == MAX_EXAMPLES
-
-
-def test_chips_across_the_antimeridian_share_ground_with_both_sides() -> None:
-    west = {"a": (179.999, 180.001), "b": (-179.9995, -179.998), "c": (179.9985, 179.9995), "d": (179.9, 179.95)}
-    rows = [
-        {"chip_id": name, "split": split, "bbox": {"xmin": low, "ymin": 0.0, "xmax": high, "ymax": 0.1}}
-        for (name, (low, high)), split in zip(west.items(), ("train", "test", "val", "test"), strict=True)
+def test_leaks_are_dropped_and_named_in_a_table(tmp_path: Path, write_partition: WritePartition) -> None:
+    blocks = np.random.default_rng(5).integers(0, 256, (10, 12, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    hashes = {name: {"phash": digits} for name, digits in (("a", "ab" * 8), ("b", "ab" * 7 + "aa"), ("c", "12" * 8))}
+    partition = write_partition([{}, {}, {"object_id": "a0", "split": "test"}, {}, {"split": "val"}])
+    rewrite(partition, 1, blocks, 90, hashes["a"])
+    rewrite(partition, 3, blocks, 60, hashes["b"])
+    other = np.random.default_rng(6).integers(0, 256, (10, 12, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    rewrite(partition, 4, other, 90, hashes["c"])
+    benchmark = tmp_path / "photos"
+    benchmark.mkdir()
+    known = {"item_id": "x.png", "sha256": "0" * 64, "thumbnail": thumbnail(other)} | hashes["c"]
+    write_table(benchmark / FINGERPRINTS_FILE, pa.Table.from_pylist([known], FINGERPRINT_SCHEMA))
+    out = tmp_path / "out"
+    out.mkdir()
+    counts = write_manifest({("here", "S"): partition}, out, benchmarks={"photos": benchmark})
+    rows = read_table(out / "manifest.parquet", MANIFEST_SCHEMA).to_pylist()
+    assert [row["dropped_because"] for row in rows] == [
+        "object of another split",
+        None,
+        None,
+        "near-duplicate image",
+        "image of benchmark photos",
     ]
-    schema = pa.schema([("chip_id", pa.string()), ("split", pa.string()), ("bbox", BBOX_TYPE)])
-    assert shared_ground(pa.Table.from_pylist(rows, schema)) == (2, ["a (train), b (test)", "a (train), c (val)"])
+    report = read_table(out / LEAKS_FILE, LEAK_SCHEMA).to_pylist()
+    ids = [row["chip_id"] for row in rows]
+    assert [(row["kind"], row["chip_id"], row["other"]) for row in report] == [
+        ("object", ids[0], ids[2]),
+        ("near-duplicate", ids[3], ids[1]),
+        ("benchmark", ids[4], "photos: x.png"),
+    ]
+    assert counts["leaks"]["kinds"] == {"benchmark": 1, "near-duplicate": 1, "object": 1}
+    assert counts["leaks"]["benchmarks"] == {"photos": 1}
+    assert (counts["leaks_left"], counts["eligible"]) == (0, 2)
+    assert [row["rank_share"] for row in rows if row["eligible"] and row["split"] == "train"] == [1.0]
+
+
+def rewrite(folders: PartitionFolders, number: int, pixels: np.ndarray, quality: int, facts: dict[str, str]) -> None:
+    """Give a chip another image, in a tar of its own."""
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality)
+    with TarShard(folders.chips / f"other-{number}.tar") as shard:
+        entry = shard.add("x.jpg", data)._asdict()
+    rows = read_table(folders.chips / "chips.parquet").to_pylist()
+    rows[number] |= entry | facts | {"shard": f"other-{number}.tar"} | {"sha256": hashlib.sha256(data).hexdigest()}
+    write_table(folders.chips / "chips.parquet", rows_to_table(rows, CHIP_SCHEMA))
+
+
+def test_a_benchmark_without_fingerprints_is_named(tmp_path: Path, write_partition: WritePartition) -> None:
+    with pytest.raises(UpstreamMissingError, match=r"photos/fingerprints\.parquet"):
+        write_manifest({("here", "S"): write_partition([{}])}, tmp_path, benchmarks={"photos": tmp_path / "photos"})

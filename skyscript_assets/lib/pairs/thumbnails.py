@@ -1,0 +1,96 @@
+"""Whether two images show the same: thumbnails of them, less what is coarse.
+
+A perceptual hash is made of the coarsest waves of an image, so that two lakes or fields may share it. What is finer
+than the hash sees, and its colours, tell them apart, and outlive compression, resizing and other brightness.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.pairs.shards import read_image
+from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
+from skyscript_assets.lib.towers.views import decode_image
+
+Thumbnails = Callable[[IntArray], NDArray[np.uint8]]
+"""Thumbnails [k, 768] of some rows, rising, of a table of chips."""
+
+THUMBNAIL_SIDE = 16
+THUMBNAIL_BYTES = 3 * THUMBNAIL_SIDE**2
+
+FLAT = 1.0
+"""Length of a texture, in grey values, below which there is none."""
+
+THREADS, IMAGES_AHEAD = 2, 64
+
+ROWS_AT_ONCE = 8192
+
+TEXTURE_SIGMA = 2.0
+"""Standard deviation, thumbnail pixels, of the blur that is taken off: what the hash sees is no second witness."""
+
+
+def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mean colours of 16 x 16 equal parts of an image (height, width, 3), row by row: uint8 [768]."""
+    small = Image.fromarray(rgb).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.uint8).ravel()
+
+
+def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]) -> Thumbnails:
+    """Reads thumbnails of the pairs of some partitions, by their rows in the table of all.
+
+    Args:
+        partitions: Where the partitions lie.
+        lengths: Pairs of each, as `read_pairs` gives them.
+
+    Returns:
+        A function that raises what `read_pairs`, `read_image` and `decode_image` do.
+    """
+
+    def shown(row: Mapping[str, Any], folder: Path) -> NDArray[np.uint8]:
+        return thumbnail(decode_image(read_image(row, folder), row["chip_id"]))
+
+    def read(rows: IntArray) -> NDArray[np.uint8]:
+        found, end = [np.zeros((0, THUMBNAIL_BYTES), dtype=np.uint8)], 0
+        for folders, length in zip(partitions, lengths, strict=True):
+            start, end = end, end + length
+            mine = rows[(rows >= start) & (rows < end)] - start
+            if len(mine):
+                places = read_pairs(folders, {"shard", "offset", "length", "sha256"}).take(mine).to_pylist()
+                work = functools.partial(shown, folder=folders.chips)
+                found.append(np.stack(list(in_order(work, places, threads=THREADS, ahead=IMAGES_AHEAD))))
+        return np.concatenate(found)
+
+    return read
+
+
+def textures(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Thumbnails [k, 768] less what is coarse in each colour, of length 1, or 0 where they are flat."""
+    from scipy import ndimage
+
+    found = np.empty(thumbnails.shape, dtype=np.float16)
+    for start in range(0, len(thumbnails), ROWS_AT_ONCE):
+        some = thumbnails[start : start + ROWS_AT_ONCE].reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+        colours = some.astype(np.float32)
+        fine = colours - ndimage.gaussian_filter(colours, (0, TEXTURE_SIGMA, TEXTURE_SIGMA, 0))
+        fine = (fine - fine.mean(axis=(1, 2), keepdims=True)).reshape(len(fine), -1)
+        length = np.linalg.norm(fine, axis=1, keepdims=True)
+        found[start : start + ROWS_AT_ONCE] = np.where(length > FLAT, fine / np.maximum(length, FLAT), 0.0)
+    return found
+
+
+def likeness(textures: NDArray[np.float16], pairs: IntArray) -> FloatArray:
+    """Correlation of the textures of pairs of rows [m, 2]: -1 to 1, 0 where one is flat; [m]."""
+    found = np.empty(len(pairs))
+    for start in range(0, len(pairs), ROWS_AT_ONCE):
+        first, second = textures[pairs[start : start + ROWS_AT_ONCE].T].astype(np.float32)
+        found[start : start + ROWS_AT_ONCE] = np.einsum("ij,ij->i", first, second)
+    return found
