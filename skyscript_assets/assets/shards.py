@@ -12,7 +12,7 @@ from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.base import STYLES
-from skyscript_assets.lib.settings.plant import ShardSettings
+from skyscript_assets.lib.settings.plant import ManifestSettings, ShardSettings
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
 
@@ -42,7 +42,7 @@ def caption_shards(run: Run[ShardSettings]) -> Counts:
     return write_caption_shards(folders, run.config, run.out, run.progress)
 
 
-def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
+def _manifest_preview(run: Run[ManifestSettings]) -> dict[str, dg.MetadataValue]:
     with duckdb.connect() as db:
         summary = db.sql(
             "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
@@ -67,18 +67,19 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     group="model",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
-    code_version="3",
+    code_version="4",
     tables={"manifest.parquet": MANIFEST_SCHEMA},
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],
         "captions": list(STYLES),
-        "clip_scores": ["score", "scorer"],
+        "clip_scores": ["score", "scorer", "scores"],
     },
+    config=lambda settings, _: settings.plant.manifest,
     unique="chip_id",
     more_checks=(checks.SHARED_GROUND,),
     preview=_manifest_preview,
 )
-def training_manifest(run: Run[None]) -> Counts:
+def training_manifest(run: Run[ManifestSettings]) -> Counts:
     """Every pair with its place, split and rank share, and why it may not be used."""
     chips, captions, scores = run.pairs("image_chips"), run.pairs("captions"), run.pairs("clip_scores")
     folders = {
@@ -86,4 +87,4 @@ def training_manifest(run: Run[None]) -> Counts:
         for pair, plan in run.pairs("chip_plan").items()
         if pair in chips and pair in captions and pair in scores
     }
-    return write_manifest(folders, run.out, run.progress)
+    return write_manifest(folders, run.out, run.config, run.progress)

@@ -23,7 +23,7 @@ from skyscript_assets.lib.files import digest, inside, replacing, write_json
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import ROW_GROUP_ROWS, check_table, read_batches, read_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
@@ -32,23 +32,29 @@ PART_CHIPS = 500
 """Chips in a part: what a killed run loses at most."""
 
 BATCH_CHIPS = 64
-"""Chips that are given to the tower together, and decoded meanwhile."""
+"""Chips that are given to the tower together, and decoded meanwhile; more where a forward pass takes more."""
 
 THREADS = 2
 
 
 @dataclass(frozen=True)
-class _Chip:
+class Chip:
+    """An accepted chip: where its JPEG lies, and the box that its caption is about."""
+
     chip_id: str
     shard: Path
     offset: int
     length: int
     focus: Sequence[int] | None
 
+    def image(self) -> UInt8Array:
+        """Its pixels (height, width, 3)."""
+        data = read_member(self.shard, self.offset, self.length)
+        return decode_image(data, f"{self.shard.name}: {self.chip_id}")
+
     def views(self, count: int, model: ClipModel, seed: int) -> UInt8Array:
         """The plain view and draws of the augmentation, (count, size, size, 3)."""
-        data = read_member(self.shard, self.offset, self.length)
-        image = decode_image(data, f"{self.shard.name}: {self.chip_id}")
+        image = self.image()
         generators = (view_rng(seed, self.chip_id, view) for view in range(1, count))
         drawn = [augmented_view(image, self.focus, model.image_size, rng) for rng in generators]
         return np.stack([model.view(image, self.focus), *drawn])
@@ -94,7 +100,7 @@ def write_chip_features(
         UpstreamMissingError: a table or shard is missing.
         CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
     """
-    chips = _accepted_chips(chips_folder, plan_folder)
+    chips = accepted_chips(chips_folder, plan_folder)
     parts, resumed = Parts(out), 0
     for start in range(0, len(chips), PART_CHIPS):
         part = chips[start : start + PART_CHIPS]
@@ -112,7 +118,8 @@ def write_chip_features(
     return made | {"resumed_chips": resumed}
 
 
-def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
+def accepted_chips(chips_folder: Path, plan_folder: Path) -> list[Chip]:
+    """The accepted chips of an `image_chips` folder, in their order; raises as `write_chip_features` does."""
     columns = ["chip_id", "status", "shard", "offset", "length"]
     chips = read_table(chips_folder / "chips.parquet", columns=columns)
     chips = chips.filter(pc.equal(chips["status"], "ok"))
@@ -124,17 +131,18 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
             f"{plan_folder / 'plan.parquet'}; materialize image_chips again"
         )
     return [
-        _Chip(row["chip_id"], inside(chips_folder, row["shard"]), row["offset"], row["length"], box)
+        Chip(row["chip_id"], inside(chips_folder, row["shard"]), row["offset"], row["length"], box)
         for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
     ]
 
 
 def _part_table(
-    chips: Sequence[_Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
+    chips: Sequence[Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
 ) -> pa.Table:
-    drawn = in_order(lambda chip: chip.views(views, model, seed), chips, threads=THREADS, ahead=2 * BATCH_CHIPS)
+    size = max(BATCH_CHIPS, model.batch_size)
+    drawn = in_order(lambda chip: chip.views(views, model, seed), chips, threads=THREADS, ahead=2 * size)
     rows = []
-    while batch := list(itertools.islice(drawn, BATCH_CHIPS)):
+    while batch := list(itertools.islice(drawn, size)):
         rows.append(model.image_features(np.concatenate(batch)).astype(np.float16))
         before += len(batch)
         progress(before, total, "chips")
@@ -180,14 +188,8 @@ def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.
         OutputSchemaError: another tower made it.
         CorruptInputError: chips do not all have the same views.
     """
+    dim = _dimension(folder, tower)
     table = read_table(folder / "features.parquet")
-    found = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
-    if found["tower"] != tower:
-        raise OutputSchemaError(
-            f"{folder}: the features are of another image tower ({found['tower'][:12]}, wanted {tower[:12]}); "
-            "the scorer of plant.yaml and the model's base must share their tower: materialize chip_features again"
-        )
-    dim = int(found["dim"])
     views = 1 + int(pc.max(table["view"]).as_py() or 0)
     flat = table["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     expected = np.tile(np.arange(views), max(1, table.num_rows // views))[: table.num_rows]
@@ -195,3 +197,29 @@ def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.
         raise CorruptInputError(f"{folder / 'features.parquet'}: a chip lacks a view; materialize chip_features again")
     chip_ids = table["chip_id"].to_pylist()[::views]
     return chip_ids, flat.reshape(len(chip_ids), views, dim)
+
+
+def read_plain_features(folder: Path, tower: str) -> tuple[pa.ChunkedArray, NDArray[np.float16]]:
+    """Read the view that is not augmented alone; of the others no more than a batch is in memory.
+
+    Returns:
+        Ids of N chips, and their features (N, D). Arguments and errors are those of `read_chip_features`.
+    """
+    dim = _dimension(folder, tower)
+    chip_ids, rows = [pa.array([], pa.string())], [np.empty((0, dim), np.float16)]
+    for batch in read_batches(folder / "features.parquet", feature_schema(dim), ROW_GROUP_ROWS):
+        plain = batch.filter(pc.equal(batch["view"], 0))
+        chip_ids.append(plain["chip_id"])
+        rows.append(plain["features"].flatten().to_numpy(zero_copy_only=False).reshape(-1, dim))
+    return pa.chunked_array(chip_ids), np.concatenate(rows)
+
+
+def _dimension(folder: Path, tower: str) -> int:
+    check_table(folder / "features.parquet", FEATURE_KEYS)
+    found = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
+    if found["tower"] != tower:
+        raise OutputSchemaError(
+            f"{folder}: the features are of another image tower ({found['tower'][:12]}, wanted {tower[:12]}); "
+            "the scorer of plant.yaml and the model's base must share their tower: materialize chip_features again"
+        )
+    return int(found["dim"])

@@ -6,27 +6,28 @@ takes is the model's own setting; the manifest states each pair's rank.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
+from numpy.typing import NDArray
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
-from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.settings.base import GSD_STEPS_M, STYLES
+from skyscript_assets.lib.settings.plant import ManifestSettings
 from skyscript_assets.lib.tables import ROW_GROUP_ROWS
 
 MANIFEST_SCHEMA = pa.schema(
@@ -37,7 +38,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_length", pa.int64()),
         *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
         *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
-        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
+        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer", "scores")),
         ("rank_share", pa.float64()),
         PLAN_SCHEMA.field("split"),
         ("eligible", pa.bool_()),
@@ -46,57 +47,44 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """Columns of `manifest.parquet`. `image_shard` is `{region}/{source}/{tar}` below the folder of image_chips.
 
-`rank_share` of an eligible training pair is its rank among those of its source by falling score (equal scores by chip
-id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs get the share of these training pairs
-that come before them; it is null without a score, or where the source has no eligible training pair.
+`rank_share` of an eligible training pair is its rank among those of its stratum (`manifest.rank_within`) by falling
+score (equal scores by chip id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs get the
+share of these training pairs that come before them; it is null without a score, or where the stratum has no eligible
+training pair. Where several scorers rank, each gives such a share; pairs are ranked by the mean of theirs, equal means
+by the first scorer.
 """
 
-_JUDGED = """
-WITH known AS (SELECT *, coalesce(isfinite(score), false) AS scored FROM pairs), told AS (
-    SELECT *, CASE
-        WHEN row_number() OVER (PARTITION BY chip_id ORDER BY place) > 1 THEN 'chip id in two partitions'
-        WHEN title = '' THEN 'empty caption'
-        WHEN NOT scored THEN 'no score'
-    END AS unusable
-    FROM known
-), judged AS (
-    SELECT *, CASE
-        WHEN unusable IS NULL AND row_number() OVER (PARTITION BY sha256, unusable ORDER BY chip_id) > 1
-        THEN 'duplicate image' ELSE unusable
-    END AS dropped_because
-    FROM told
-), counted AS (SELECT *, (dropped_because IS NULL AND split = 'train')::BIGINT AS counts FROM judged)
-SELECT dropped_because, dropped_because IS NULL AS eligible, CASE WHEN scored THEN
-    sum(counts) OVER (PARTITION BY source, scored ORDER BY score DESC, chip_id, place ROWS UNBOUNDED PRECEDING)
-    / nullif(sum(counts) OVER (PARTITION BY source, scored), 0)
-END AS rank_share
-FROM counted ORDER BY place
-"""
-"""Columns of the training manifest that are judged from pairs: `JUDGED`, and their place."""
+REASONS = ("chip id in two partitions", "empty caption", "no score", "duplicate image")
+"""Why a pair is not eligible, in the order in which it is asked."""
 
-JUDGED = ["chip_id", "source", "split", "title", "score", "sha256"]
-"""Columns by which pairs are judged: these alone are in memory of all partitions at once."""
+JUDGED = {"chip_id", "source", "split", "title", "gsd_m", "stratum", "column", "scores", "sha256", "bbox"}
+"""Columns by which pairs are judged: in memory of all partitions at once is what `_narrow` leaves of them."""
 
 MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
 """What is read of pairs for the table."""
 
-ASKED = 262_144
+ASKED = 65_536
 """Chips whose boxes are in memory at a time."""
 
 MAX_EXAMPLES = 20
 
 
 def write_manifest(
-    partitions: Mapping[tuple[str, str], PartitionFolders], out: Path, progress: Progress = silent
+    partitions: Mapping[tuple[str, str], PartitionFolders],
+    out: Path,
+    settings: ManifestSettings = ManifestSettings(),  # noqa: B008 (it is frozen)
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write `manifest.parquet`: partitions by name, pairs in the order of their plans.
 
     Not eligible are, by the first reason that holds: a chip id that an earlier partition has too; an empty caption; a
-    pair without a score; an image that another eligible pair of a smaller chip id has byte for byte.
+    pair without a score of each scorer that ranks; an image that another eligible pair of a smaller chip id has byte
+    for byte.
 
     Args:
         partitions: Folders by (region, source).
         out: Existing folder.
+        settings: Which scorers rank pairs, and among which.
         progress: Told the partitions read.
 
     Returns:
@@ -104,18 +92,19 @@ def write_manifest(
 
     Raises:
         TooLittleDataError: there is no pair.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
+        UpstreamMissingError, OutputSchemaError: as `read_pairs` does.
+        CorruptInputError: so too; and where a digest of an image is none.
     """
-    known = []
+    known: list[pa.Table] = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        known.append(read_pairs(folders, {*JUDGED, "bbox"}))
+        known.append(_narrow(read_pairs(folders, JUDGED), settings, folders.chips))
         progress(done, len(partitions), "partitions")
     if not any(few.num_rows for few in known):
         raise TooLittleDataError(
             f"none of {len(partitions)} partitions has a chip with a caption: the reports of chip_plan tell what was "
             "wanted and planned, image_chips why chips were rejected"
         )
-    pairs = pa.concat_tables(known)
+    pairs = pa.concat_tables(known, promote_options="default")
     judged = _judge(pairs)
     with (
         replacing(out / "manifest.parquet") as temporary,
@@ -128,12 +117,12 @@ def write_manifest(
             )
             start += few.num_rows
     shared, examples = shared_ground(pairs)
-    splits = Counter(pairs["split"].filter(judged["eligible"]).to_pylist())
+    splits = _counts(pairs["split"].filter(judged["eligible"]))
     return {
         "pairs": pairs.num_rows,
-        "eligible": splits.total(),
-        "splits": {split: splits[split] for split in SPLITS},
-        "dropped": dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
+        "eligible": sum(splits.values()),
+        "splits": {split: splits.get(split, 0) for split in SPLITS},
+        "dropped": dict(sorted(_counts(judged["dropped_because"].drop_null()).items())),
         "partitions": len(partitions),
         "shared_ground": shared,
         "shared_ground_examples": examples,
@@ -151,14 +140,114 @@ def _rows(pairs: pa.Table, judged: pa.Table) -> pa.Table:
     return pa.table({name: found[name] for name in MANIFEST_SCHEMA.names}).cast(MANIFEST_SCHEMA)
 
 
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
+
+
+def _narrow(pairs: pa.Table, settings: ManifestSettings, chips: Path) -> pa.Table:
+    """What judging the pairs of a partition takes.
+
+    Returns:
+        Columns chip_id, split, bbox and stratum; `empty` of the caption; `high` and `low`, the words of the image's
+        digest; `by NAME`, the score of each scorer that ranks.
+    """
+    high, low = _digest_words(pairs["sha256"], chips)
+    empty = pc.equal(pc.utf8_trim_whitespace(pairs["title"]), "")
+    columns = {"stratum": _strata(pairs, settings.rank_within), "empty": empty, "high": high, "low": low}
+    scores = pa.concat_arrays(pairs["scores"].chunks) if pairs.num_rows else pa.array([], pairs["scores"].type)
+    styles = pairs["column"].unique().drop_null().to_pylist()
+    for scorer in scores.keys.unique().to_pylist() if styles else ():
+        name = scorer.partition("@")[0]
+        if name in (settings.rank_by or (name,)):
+            columns[f"by {name}"] = pc.struct_field(pc.map_lookup(scores, scorer, "first"), styles[0])
+    kept = {name: pairs[name] for name in ("chip_id", "split", "bbox")}
+    return pa.table(kept | columns)
+
+
+def _strata(pairs: pa.Table, within: str) -> pa.Array | pa.ChunkedArray:
+    """Among which pairs each is ranked."""
+    if within == "all":
+        return pa.repeat("", pairs.num_rows)
+    if within == "gsd":
+        # What is called 0.6 m is 0.6002 m here and there.
+        step = np.searchsorted(1.01 * np.array(GSD_STEPS_M), pairs["gsd_m"].to_numpy())
+        return pa.array(step).cast(pa.string())
+    return pc.fill_null(pairs["source" if within == "source" else "stratum"], "")
+
+
+def _digest_words(sha256: pa.ChunkedArray, chips: Path) -> HashArray:
+    """The first half of each digest in hex as two words, (2, N): 128 bits tell images apart as well as 256 do."""
+    try:
+        fixed = sha256.cast(pa.binary()).cast(pa.binary(64)).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise CorruptInputError(f"{chips}: a sha256 is none ({error}); materialize image_chips again") from error
+    text = np.frombuffer(fixed.buffers()[1] or b"", np.uint8).reshape(-1, 64)[fixed.offset :][: len(fixed), :32]
+    digits = (text & 15) + 9 * (text >> 6)
+    words: HashArray = (digits[:, ::2] << 4 | digits[:, 1::2]).view(np.uint64).T
+    return words
+
+
 def _judge(pairs: pa.Table) -> pa.Table:
-    """Columns dropped_because, eligible and rank_share of the pairs, in their order."""
-    columns = pairs.select(JUDGED)
-    trimmed = pc.utf8_trim_whitespace(columns["title"])
-    columns = columns.set_column(columns.schema.get_field_index("title"), "title", trimmed)
-    with duckdb.connect() as db:
-        db.register("pairs", columns.append_column("place", pa.array(np.arange(pairs.num_rows))))
-        return db.sql(_JUDGED).to_arrow_table()
+    """Columns dropped_because, eligible and rank_share of pairs, in their order.
+
+    Args:
+        pairs: What `_narrow` leaves of all partitions.
+    """
+    by_id = np.asarray(pc.sort_indices(pairs["chip_id"])).astype(np.int64)
+    scores = [pairs[name].to_numpy() for name in pairs.column_names if name.startswith("by ")]
+    scored: BoolArray = np.logical_and.reduce([np.isfinite(each) for each in scores] or [np.zeros(len(by_id), bool)])
+    reasons = _reasons(pairs, by_id, scored)
+    eligible = reasons == 0
+    counts = eligible & pc.equal(pairs["split"], "train").to_numpy()
+    # Rows without a score have no place among the others; those that have one are ranked in the order of chip ids.
+    rows = by_id[scored[by_id]]
+    share = np.full(len(by_id), np.nan)
+    strata = pairs["stratum"].combine_chunks().dictionary_encode().indices.to_numpy()[rows]
+    share[rows] = _rank_shares(strata, [each[rows] for each in scores], counts[rows])
+    told = pa.DictionaryArray.from_arrays(pa.array(reasons - 1, mask=eligible), REASONS)
+    return pa.table({"dropped_because": told, "eligible": eligible, "rank_share": pa.array(share, from_pandas=True)})
+
+
+def _reasons(pairs: pa.Table, by_id: IntArray, scored: BoolArray) -> NDArray[np.int8]:
+    """Why each pair is not eligible, as a number of `REASONS` from 1 on; 0: it is.
+
+    Args:
+        pairs: As `_judge` has them.
+        by_id: Rows by chip id, equal ones in their order.
+        scored: Whether all scorers that rank have scored it.
+    """
+    reasons = np.zeros(len(by_id), np.int8)
+    reasons[~scored] = 3
+    reasons[pairs["empty"].to_numpy()] = 2
+    ids = pairs["chip_id"].take(pa.array(by_id))
+    reasons[by_id[1:][pc.equal(ids[1:], ids[:-1]).to_numpy()]] = 1
+    rows = by_id[reasons[by_id] == 0]
+    high, low = (pairs[word].to_numpy()[rows] for word in ("high", "low"))
+    order = np.lexsort((low, high))
+    again = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    reasons[rows[order[1:][again]]] = 4
+    return reasons
+
+
+def _rank_shares(strata: IntArray, scores: Sequence[FloatArray], counts: BoolArray) -> FloatArray:
+    """The share of the pairs that count and come before each or are it, of those in its stratum; NaN where none is.
+
+    Args:
+        strata: Number of each pair's stratum; pairs are in the order in which equal scores are ranked.
+        scores: By scorer, falling score comes first; of several, the mean of the shares that each alone would give
+            decides, and the first of them where that is equal.
+        counts: Which pairs count.
+    """
+    keys = [-scores[0]] if scores else []
+    if len(scores) > 1:
+        keys.append(np.mean([_rank_shares(strata, [each], counts) for each in scores], axis=0))
+    order = np.lexsort((*keys, strata))
+    total = np.bincount(strata, counts)
+    before = np.cumsum(counts[order]) - (np.cumsum(total) - total)[strata[order]]
+    share = np.empty(len(strata))
+    with np.errstate(invalid="ignore"):  # none counts: 0 / 0
+        share[order] = before / total[strata[order]]
+    return share
 
 
 def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
@@ -181,18 +270,20 @@ def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     chip = np.concatenate([np.arange(chips.num_rows), again])
     splits = splits[chip]
     held_out = np.flatnonzero(splits != "train")
-    tree = shapely.STRtree(shapely.box(*sides[held_out].T))
-    met = [
-        tree.query(shapely.box(*sides[start : start + ASKED].T)) + np.array([[start], [0]])
-        for start in range(0, len(sides), ASKED)
-    ]
-    first, found = np.concatenate(met, axis=1) if met else np.zeros((2, 0), dtype=np.int64)
-    second = held_out[found]
-    # A pair of two held-out chips is found from both sides; one of them counts.
-    differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
-    first, second = first[differ], second[differ]
-    overlap = (sides[first, :2] < sides[second, 2:]).all(axis=1) & (sides[second, :2] < sides[first, 2:]).all(axis=1)
-    found_pairs = sorted(set(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True)))
+    # The tree asks for envelopes alone, and a diagonal has that of its box at half the size.
+    tree = shapely.STRtree(shapely.linestrings(sides[held_out].reshape(-1, 2, 2)))
+    met: set[tuple[int, int]] = set()
+    for start in range(0, len(sides), ASKED):
+        asked = shapely.linestrings(sides[start : start + ASKED].reshape(-1, 2, 2))
+        first, found = tree.query(asked)
+        first, second = first + start, held_out[found]
+        # A pair of two held-out chips is found from both sides; one of them counts.
+        differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
+        first, second = first[differ], second[differ]
+        low, high = sides[first, :2] < sides[second, 2:], sides[second, :2] < sides[first, 2:]
+        overlap = (low & high).all(axis=1)
+        met.update(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True))
+    found_pairs = sorted(met)
     names = [tuple(chips["chip_id"].take([a, b]).to_pylist()) for a, b in found_pairs[:MAX_EXAMPLES]]
     examples = [
         f"{one} ({splits[a]}), {other} ({splits[b]})" for (a, b), (one, other) in zip(found_pairs, names, strict=False)

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,9 @@ class ClipModel:
         std: Channel deviations, of values in 0-1.
         seed: Seed of what was drawn at random in the network; recorded for checkpoints.
         resize: How the tower wants images to be made squares.
+
+    Attributes:
+        precision: Arithmetic of the towers on a GPU: `amp_bf16` is torch's mixed precision; the CPU always runs fp32.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class ClipModel:
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
+        self.precision: Literal["fp32", "amp_bf16"] = "fp32"
         self._tokenizer = tokenizer
         self.image_head = _image_head(network)
         self.text_head = _text_head(network)
@@ -171,6 +175,11 @@ class ClipModel:
         scale = 1.0 / (torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255.0)
         return raw.to(torch.float32).sub_(mean).mul_(scale)
 
+    @property
+    def batch_size(self) -> int:
+        """Images in a forward pass."""
+        return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+
     def image_features(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
         """Features of the image tower before its projection.
 
@@ -181,7 +190,7 @@ class ClipModel:
             (N, D) float32.
         """
         trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
-        size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+        size = self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
         with self.image_head.taken_off():
             return self._rows(lambda batch: trunk(self.pixels(self.preprocess(batch))), batches)
@@ -190,7 +199,8 @@ class ClipModel:
         """What a network makes of each batch, one below the other."""
         import torch
 
-        with torch.inference_mode():
+        mixed = self.precision == "amp_bf16" and self.device.type == "cuda"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             passes = forward_passes(network, batches) if self.device.type == "cpu" else map(network, batches)
             found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
@@ -207,6 +217,10 @@ class ClipModel:
     def project_image(self, features: Float32Array) -> Float32Array:
         """Image features (N, D) in the shared space, (N, E), not normalised."""
         return self._project(self.image_head, features)
+
+    def encode_images(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
+        """Images (as `image_features` takes them) as L2-normalised embeddings (N, E)."""
+        return normalised(self.project_image(self.image_features(images)))
 
     # ---------------------------------------------------------------------------------------------------------- texts
 
@@ -228,9 +242,33 @@ class ClipModel:
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         batches = (self.tokens(distinct[start : start + TEXT_BATCH]) for start in range(0, len(distinct), TEXT_BATCH))
         with self.text_head.taken_off():
-            features = self._rows(self.network.encode_text, batches)
+            features = self._rows(self._text_tower, batches)
         row = {text: i for i, text in enumerate(distinct)}
         return features[[row[text] for text in texts]] if row else features
+
+    def _text_tower(self, ids: Tensor) -> Tensor:
+        """The text tower's answer to token ids, of a causal one without what lies behind the texts' ends.
+
+        A causal tower that answers at the end of a text (OpenAI's CLIP and its heirs) cannot see what follows.
+        open_clip's own code wants the whole context; a tower that looks both ways (SigLIP) reads its padding too.
+        """
+        import torch
+        from open_clip.transformer import text_global_pool
+
+        tower = getattr(self.network, "text", self.network)
+        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+        eos: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+        mask = getattr(tower, "attn_mask", None)
+        if mask is None or getattr(tower, "cls_emb", None) is not None or pool not in ("argmax", "eos"):
+            whole: Tensor = self.network.encode_text(ids)
+            return whole
+        ends = ids.argmax(dim=1) if pool == "argmax" else torch.eq(ids, eos).int().argmax(dim=1)
+        length = int(ends.max()) + 1
+        ids = ids[:, :length]
+        x = tower.token_embedding(ids) + tower.positional_embedding[:length]
+        x = tower.ln_final(tower.transformer(x, attn_mask=mask[:length, :length]))
+        pooled: Tensor = text_global_pool(x, ids, pool, eos_token_id=eos)
+        return pooled
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
         """Texts as L2-normalised embeddings (N, E)."""
