@@ -13,7 +13,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, Further, write_scores
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Shared
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
     AlignRecipe,
@@ -24,7 +24,7 @@ from skyscript_assets.lib.settings.models import (
     ScorerBase,
     TrainedModel,
 )
-from skyscript_assets.lib.settings.plant import Precision
+from skyscript_assets.lib.settings.plant import Precision, ScoredText
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
@@ -144,14 +144,14 @@ class ScoresConfig(Model):
 
     scorer: BaseConfig
     name: str
-    text: CaptionText
+    text: ScoredText
     further: dict[str, BaseConfig | OwnScorer]
 
 
 def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  # noqa: ARG001
     scores = settings.plant.scores
     further: dict[str, BaseConfig | OwnScorer] = {}
-    for name in scores.further_scorers:
+    for name in scores.scorers[1:]:
         own = name in settings.scorers
         further[name] = OwnScorer.of(settings, name) if own else BaseConfig.of(settings, name, scores.precision)
     first = BaseConfig.of(settings, scores.scorer, scores.precision)
@@ -160,7 +160,7 @@ def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  #
 
 def _needs_of_scorers(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
     """The first scorer's features are there; others look at the chips."""
-    return key.asset in ("captions", "chip_features") or bool(settings.plant.scores.further_scorers)
+    return key.asset in ("captions", "chip_features") or len(settings.plant.scores.scorers) > 1
 
 
 def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:

@@ -23,7 +23,7 @@ from skyscript_assets.lib.files import digest, inside, replacing, write_json
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import ROW_GROUP_ROWS, check_table, read_batches, read_table
+from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
@@ -188,8 +188,14 @@ def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.
         OutputSchemaError: another tower made it.
         CorruptInputError: chips do not all have the same views.
     """
-    dim = _dimension(folder, tower)
     table = read_table(folder / "features.parquet")
+    found = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
+    if found["tower"] != tower:
+        raise OutputSchemaError(
+            f"{folder}: the features are of another image tower ({found['tower'][:12]}, wanted {tower[:12]}); "
+            "the scorer of plant.yaml and the model's base must share their tower: materialize chip_features again"
+        )
+    dim = int(found["dim"])
     views = 1 + int(pc.max(table["view"]).as_py() or 0)
     flat = table["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     expected = np.tile(np.arange(views), max(1, table.num_rows // views))[: table.num_rows]
@@ -197,29 +203,3 @@ def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.
         raise CorruptInputError(f"{folder / 'features.parquet'}: a chip lacks a view; materialize chip_features again")
     chip_ids = table["chip_id"].to_pylist()[::views]
     return chip_ids, flat.reshape(len(chip_ids), views, dim)
-
-
-def read_plain_features(folder: Path, tower: str) -> tuple[pa.ChunkedArray, NDArray[np.float16]]:
-    """Read the view that is not augmented alone; of the others no more than a batch is in memory.
-
-    Returns:
-        Ids of N chips, and their features (N, D). Arguments and errors are those of `read_chip_features`.
-    """
-    dim = _dimension(folder, tower)
-    chip_ids, rows = [pa.array([], pa.string())], [np.empty((0, dim), np.float16)]
-    for batch in read_batches(folder / "features.parquet", feature_schema(dim), ROW_GROUP_ROWS):
-        plain = batch.filter(pc.equal(batch["view"], 0))
-        chip_ids.append(plain["chip_id"])
-        rows.append(plain["features"].flatten().to_numpy(zero_copy_only=False).reshape(-1, dim))
-    return pa.chunked_array(chip_ids), np.concatenate(rows)
-
-
-def _dimension(folder: Path, tower: str) -> int:
-    check_table(folder / "features.parquet", FEATURE_KEYS)
-    found = json.loads((folder / "tower.json").read_text(encoding="utf-8"))
-    if found["tower"] != tower:
-        raise OutputSchemaError(
-            f"{folder}: the features are of another image tower ({found['tower'][:12]}, wanted {tower[:12]}); "
-            "the scorer of plant.yaml and the model's base must share their tower: materialize chip_features again"
-        )
-    return int(found["dim"])

@@ -7,6 +7,7 @@ similarity, section on filtering), or what a scorer of a package says of the two
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.features import BATCH_CHIPS, THREADS, Chip, accepted_chips, read_plain_features
+from skyscript_assets.lib.pairs.features import BATCH_CHIPS, THREADS, Chip, accepted_chips, read_chip_features
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import SENTENCES, STYLES, CaptionText
+from skyscript_assets.lib.settings.base import SENTENCES, STYLES
+from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.tables import fields, read_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, Float32Array, normalised
 from skyscript_assets.lib.towers.scorers import Encoder, PairScorer
@@ -50,13 +52,7 @@ PART_CHIPS = 8192
 
 @dataclass(frozen=True)
 class Further:
-    """Scorers beside the first one, and what they look at.
-
-    Attributes:
-        models: By name, digest included.
-        chips: An `image_chips` folder.
-        plan: The `chip_plan` folder it was made from.
-    """
+    """Scorers beside the first one by name (digest included), and the chips and their plan that they look at."""
 
     models: Mapping[str, Encoder | PairScorer]
     chips: Path
@@ -67,12 +63,12 @@ def write_scores(
     features_folder: Path,
     captions_folder: Path,
     scorer: tuple[str, ClipModel],
-    text: CaptionText,
+    text: ScoredText,
     out: Path,
     further: Further | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Score every captioned chip in every style and write `scores.parquet`, in the order of the captions.
+    """Score every captioned chip and write `scores.parquet`, in the order of the captions.
 
     The prefix stands before the style that it is set for and before the paper's two, not before other sentences. A
     killed run continues after its last whole part.
@@ -81,14 +77,14 @@ def write_scores(
         features_folder: A `chip_features` folder, made by the first scorer's image tower.
         captions_folder: A `captions` folder.
         scorer: The first scorer: name, digest included, and model.
-        text: Which caption `score` is of, with which prefix.
+        text: Which caption `score` is of, its prefix, and which others are scored.
         out: Folder that receives the table.
         further: Other scorers.
         progress: Listener; counts chips.
 
     Returns:
-        Counts, figures of `score`, and `scores`: those of each scorer and style. Figures are None where there are no
-        pairs; `rank_correlation` is Spearman's, with `score`.
+        Counts, and figures of each scorer and style, None where there are none; `agreement` is Spearman's correlation
+        of ranks with `score`.
 
     Raises:
         UpstreamMissingError: an input is missing.
@@ -96,44 +92,44 @@ def write_scores(
         CorruptInputError: a captioned chip has no features or no image.
         SettingsError: a package's scorer does not give each pair a number.
     """
-    captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", *STYLES])
+    captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", *text.styles])
     first, model = scorer
-    known, features = read_plain_features(features_folder, model.tower_digest)
+    known, features = read_chip_features(features_folder, model.tower_digest)
+    chips = accepted_chips(further.chips, further.plan) if further else []
     seen = _places(captions["chip_id"], known, features_folder, "features")
-    chips, shown = (accepted_chips(further.chips, further.plan), further.models) if further else ([], {})
-    pictured = pa.array([chip.chip_id for chip in chips], pa.string())
-    cut = _places(captions["chip_id"], pictured, further.chips, "image") if further else seen
-    names, parts = [first, *shown], Parts(out)
+    cut = _places(captions["chip_id"], [chip.chip_id for chip in chips], further.chips, "image") if further else seen
+    models = {first: model, **(further.models if further else {})}
+    parts = Parts(out)
     for number, start in enumerate(range(0, len(seen), PART_CHIPS)):
         part, rows = captions.slice(start, PART_CHIPS), slice(start, start + PART_CHIPS)
-        made_from = digest([names, text.model_dump(), part.to_pydict()])
+        made_from = digest([list(models), text.model_dump(), part.to_pydict()])
         if not parts.keep(number, made_from):
-            texts = [_texts(part[style], style, text) for style in STYLES]
-            plain = features[seen[rows]].astype(np.float32)
-            scores = [_cosines(model.project_image(plain), texts, first, model)]
-            scores += [_looked([chips[i] for i in cut[rows]], texts, *one) for one in shown.items()]
-            parts.finish(number, made_from, _table(part, names, np.stack(scores), text.column))
+            texts = [_texts(part[style], style, text) for style in text.styles]
+            plain = features[seen[rows], 0].astype(np.float32)
+            scores = [_cosines(model.project_image(plain), texts, *scorer)]
+            scores += [_looked([chips[i] for i in cut[rows]], texts, *one) for one in list(models.items())[1:]]
+            parts.finish(number, made_from, _table(part, list(models), np.stack(scores)))
         progress(min(start + PART_CHIPS, len(seen)), len(seen), "chips")
     table = pa.concat_tables([SCORE_SCHEMA.empty_table(), *parts.tables()])
     write_table(out / "scores.parquet", table)
     parts.clear()
-    told = {"pairs": len(seen), "captions": pc.count_distinct(captions[text.column]).as_py(), "scorer": first}
-    return told | _figures(table["score"].to_numpy()) | {"scores": _by_scorer(table, names)}
+    distinct = pc.count_distinct(captions[text.column]).as_py()
+    return {"pairs": len(seen), "captions": distinct, "scores": _figures(table, list(models), text.styles)}
 
 
-def _places(asked: pa.ChunkedArray, known: pa.Array | pa.ChunkedArray, folder: Path, what: str) -> IntArray:
+def _places(asked: pa.ChunkedArray, known: list[str], folder: Path, what: str) -> IntArray:
     """Where each chip id stands among the known ones."""
-    found = pc.index_in(asked, known)
+    found = pc.index_in(asked, pa.array(known, pa.string()))
     if found.null_count:
         raise CorruptInputError(
             f"{folder}: {found.null_count} captioned chips have no {what}, such as "
-            f"{asked.filter(pc.is_null(found))[0]}; materialize {folder.parts[-3]} again"
+            f"{asked.filter(pc.is_null(found))[0]}; materialize chip_features again"
         )
     places: IntArray = found.to_numpy().astype(np.int64)
     return places
 
 
-def _texts(captions: pa.ChunkedArray, style: str, text: CaptionText) -> list[str]:
+def _texts(captions: pa.ChunkedArray, style: str, text: ScoredText) -> list[str]:
     prefix = text.prefix if style == text.column or style not in SENTENCES else ""
     return [prefix + caption for caption in captions.to_pylist()]
 
@@ -181,42 +177,37 @@ def _checked(answer: Any, shape: tuple[int | None, ...], name: str) -> Float32Ar
     return found
 
 
-def _table(captions: pa.Table, names: Sequence[str], scores: FloatArray, column: str) -> pa.Table:
-    """A table of scores (scorers, styles, N)."""
-    count = captions.num_rows
-    empty = [pc.equal(pc.utf8_trim_whitespace(captions[style]), "").to_numpy() for style in STYLES]
+def _table(captions: pa.Table, names: Sequence[str], scores: Float32Array) -> pa.Table:
+    """A table of scores (scorers, styles, N), of captions with the columns chip_id and styles."""
+    count, styles = captions.num_rows, captions.column_names[1:]
+    empty = [pc.equal(pc.utf8_trim_whitespace(captions[style]), "").to_numpy() for style in styles]
     scores = np.where(empty, np.float32(np.nan), scores)
-    columns = [pa.array(of_style.T.ravel(), from_pandas=True) for of_style in scores.swapaxes(0, 1)]
+    of_style = {style: pa.array(scores[:, i].T.ravel(), from_pandas=True) for i, style in enumerate(styles)}
+    columns = [of_style.get(style, pa.nulls(count * len(names), pa.float32())) for style in STYLES]
     nested = pa.StructArray.from_arrays(columns, fields=list(STYLE_SCORES))
-    places = np.arange(0, (count + 1) * len(names), len(names), dtype=np.int32)
+    starts = np.arange(0, (count + 1) * len(names), len(names), dtype=np.int32)
     return pa.table(
         {
             "chip_id": captions["chip_id"],
-            "column": pa.repeat(column, count),
-            "score": pa.array(scores[0, STYLES.index(column)].astype(np.float64), from_pandas=True),
+            "column": pa.repeat(styles[0], count),
+            "score": pa.array(scores[0, 0].astype(np.float64), from_pandas=True),
             "scorer": pa.repeat(names[0], count),
-            "scores": pa.MapArray.from_arrays(places, pa.array(list(names) * count, pa.string()), nested),
+            "scores": pa.MapArray.from_arrays(starts, pa.array(list(names) * count, pa.string()), nested),
         },
         schema=SCORE_SCHEMA,
     )
 
 
-def _by_scorer(table: pa.Table, names: Sequence[str]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Figures of each scorer and style."""
-    from scipy.stats import spearmanr
+def _figures(table: pa.Table, names: Sequence[str], styles: Sequence[str]) -> dict[str, Any]:
+    """Figures of each scorer and style; the first are those of `score`."""
+    import pandas as pd
 
-    first = table["score"].to_numpy()
-    told: dict[str, dict[str, dict[str, float | None]]] = {name: {} for name in names}
-    for name, style in itertools.product(names, STYLES):
-        scores = pc.struct_field(pc.map_lookup(table["scores"], name, "first"), style).to_numpy()
-        both = np.isfinite(first) & np.isfinite(scores)
-        differ = both.any() and np.ptp(first[both]) > 0 and np.ptp(scores[both]) > 0
-        agreement = float(spearmanr(first[both], scores[both])[0]) if differ else None
-        told[name][style] = _figures(scores) | {"rank_correlation": agreement}
+    known = {
+        f"{name} {style}": pc.struct_field(pc.map_lookup(table["scores"], name, "first"), style).to_numpy()
+        for name, style in itertools.product(names, styles)
+    }
+    scores = pd.DataFrame(known, dtype=np.float64)
+    figures = scores.agg(["mean", "min", "max"]).T
+    figures["agreement"] = scores.corrwith(scores.iloc[:, 0], method="spearman")
+    told: dict[str, Any] = json.loads(figures.to_json(orient="index", double_precision=15))
     return told
-
-
-def _figures(scores: FloatArray) -> dict[str, float | None]:
-    known = scores[np.isfinite(scores)].astype(np.float64)
-    figures = [float(each(known)) for each in (np.mean, np.min, np.max)] if len(known) else [None] * 3
-    return dict(zip(("mean", "lowest", "highest"), figures, strict=True))

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionPolicy, CaptionText, Model, Name, Positive, Share
+from skyscript_assets.lib.settings.base import (
+    UNSEEN,
+    CaptionPolicy,
+    CaptionStyle,
+    CaptionText,
+    Model,
+    Name,
+    Positive,
+    Share,
+)
 
 Precision = Literal["fp32", "amp_bf16"]
 
@@ -158,8 +167,19 @@ class CaptionSettings(Model):
     )
 
 
-class ScoreSettings(CaptionText):
-    """Features of chips, and the similarity of images and captions; every style is scored, `column` ranks pairs."""
+class ScoredText(CaptionText):
+    """The caption that is scored and ranks pairs, and others that are only scored."""
+
+    further_styles: tuple[CaptionStyle, ...] = Field((), description="Further styles of captions that are scored.")
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """All that are scored."""
+        return tuple(dict.fromkeys((self.column, *self.further_styles)))
+
+
+class ScoreSettings(ScoredText):
+    """Features of chips, and the similarity of images and captions."""
 
     scorer: str = Field(description="Key under `bases` of the model whose image tower gives features and scores pairs.")
     further_scorers: tuple[Name, ...] = Field(
@@ -175,18 +195,12 @@ class ScoreSettings(CaptionText):
     @property
     def scorers(self) -> tuple[str, ...]:
         """Names of all scorers, the first one first."""
-        return (self.scorer, *self.further_scorers)
-
-    @model_validator(mode="after")
-    def _each_once(self) -> ScoreSettings:
-        if len(set(self.scorers)) < len(self.scorers):
-            raise ValueError("scorer and further_scorers name one twice")
-        return self
+        return tuple(dict.fromkeys((self.scorer, *self.further_scorers)))
 
     @property
-    def text(self) -> CaptionText:
-        """What features do not depend on: the caption that is scored."""
-        return CaptionText(column=self.column, prefix=self.prefix)
+    def text(self) -> ScoredText:
+        """What features do not depend on: the captions that are scored."""
+        return ScoredText(**{name: getattr(self, name) for name in ScoredText.model_fields})
 
 
 class ShardSettings(CaptionText):

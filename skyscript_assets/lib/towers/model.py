@@ -34,7 +34,10 @@ CPU_BATCH = 8
 """Images in a forward pass on a CPU: activations stay in the cache; 32 are slower (docs/benchmarks.md)."""
 
 GPU_BATCH = 256
-TEXT_BATCH = 64
+"""Images or texts in a forward pass on a GPU."""
+
+TEXT_BATCH = 32
+"""Texts in a forward pass on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class ClipModel:
         self._pad_id: int | None = getattr(getattr(network, "text", None), "config", None) and int(
             network.text.config.pad_token_id
         )
+        self._pool = _causal_pool(self.text_head.owner)
         self._trunk: Callable[[Tensor], Tensor] | None = None
         self._digests: tuple[str, str] | None = None
 
@@ -239,35 +243,48 @@ class ClipModel:
         Returns:
             (N, D) float32, in the order of `texts`.
         """
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        batches = (self.tokens(distinct[start : start + TEXT_BATCH]) for start in range(0, len(distinct), TEXT_BATCH))
+        import torch
+
+        distinct = sorted(set(texts))
+        if not distinct:
+            return np.empty((0, 0), np.float32)
+        ids = self._tokenizer(distinct)
+        used = self._used(ids)
+        order = torch.argsort(used, stable=True)
+        size = TEXT_BATCH if self.device.type == "cpu" else GPU_BATCH
+        batches = (ids[rows, : int(used[rows].max())].to(self.device) for rows in torch.split(order, size))
         with self.text_head.taken_off():
             features = self._rows(self._text_tower, batches)
-        row = {text: i for i, text in enumerate(distinct)}
-        return features[[row[text] for text in texts]] if row else features
+        row = {distinct[number]: i for i, number in enumerate(order.tolist())}
+        return features[[row[text] for text in texts]]
 
-    def _text_tower(self, ids: Tensor) -> Tensor:
-        """The text tower's answer to token ids, of a causal one without what lies behind the texts' ends.
+    def _used(self, ids: Tensor) -> Tensor:
+        """How many of each text's ids, (N, context), can change what the tower makes of it: (N,).
 
-        A causal tower that answers at the end of a text (OpenAI's CLIP and its heirs) cannot see what follows.
-        open_clip's own code wants the whole context; a tower that looks both ways (SigLIP) reads its padding too.
+        A Hugging Face tower masks its padding, and a causal one that answers at the end of a text (OpenAI's CLIP and
+        its heirs) cannot see what follows. One that looks both ways (SigLIP) reads its padding too.
         """
         import torch
-        from open_clip.transformer import text_global_pool
 
-        tower = getattr(self.network, "text", self.network)
-        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-        eos: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
-        mask = getattr(tower, "attn_mask", None)
-        if mask is None or getattr(tower, "cls_emb", None) is not None or pool not in ("argmax", "eos"):
+        if self._pad_id is not None:
+            return (ids != self._pad_id).sum(dim=1)
+        if self._pool is None:
+            return torch.full((len(ids),), ids.shape[1])
+        name, end = self._pool
+        return (ids if name == "argmax" else torch.eq(ids, end).int()).argmax(dim=1) + 1
+
+    def _text_tower(self, ids: Tensor) -> Tensor:
+        """The text tower's answer; open_clip's own code of causal towers takes nothing shorter than their context."""
+        if self._pool is None:
             whole: Tensor = self.network.encode_text(ids)
             return whole
-        ends = ids.argmax(dim=1) if pool == "argmax" else torch.eq(ids, eos).int().argmax(dim=1)
-        length = int(ends.max()) + 1
-        ids = ids[:, :length]
+        from open_clip.transformer import text_global_pool
+
+        tower: Any = self.text_head.owner
+        length = ids.shape[1]
         x = tower.token_embedding(ids) + tower.positional_embedding[:length]
-        x = tower.ln_final(tower.transformer(x, attn_mask=mask[:length, :length]))
-        pooled: Tensor = text_global_pool(x, ids, pool, eos_token_id=eos)
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+        pooled: Tensor = text_global_pool(x, ids, *self._pool)
         return pooled
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
@@ -300,6 +317,14 @@ def _text_head(network: Any) -> Head:
     owner = getattr(network, "text", network)
     attribute = "proj" if hasattr(owner, "proj") else "text_projection"
     return Head(owner, attribute, _names(network, "text." if owner is not network else "", attribute))
+
+
+def _causal_pool(tower: Any) -> tuple[str, Any] | None:
+    """Where a text tower that sees only what came before answers, and the id of a text's end; None of others."""
+    name = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+    causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
+    end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    return (name, end) if causal and name in ("argmax", "eos") else None
 
 
 def _names(network: Any, prefix: str, attribute: str) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class ScorerKind(Kind[S]):
 
     Attributes:
         load: Makes the scorer. It is shown the largest square of each chip with the focus object in sight, at the
-            chip's own resolution, a few dozen at a time, and texts without end (prefix included).
+            chip's own resolution, some dozens at a time, and captions with their prefix.
     """
 
     load: Callable[[S, Shared], Encoder | PairScorer]
