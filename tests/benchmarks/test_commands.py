@@ -278,7 +278,7 @@ def test_storage(run: Callable[..., str]) -> None:
 
 
 def test_towers(run: Callable[..., str], extract: Path) -> None:
-    assert len(list(rows(run("towers", "--images", 8, "--rounds", 1)))) == 5
+    assert len(list(rows(run("towers", "--images", 8, "--texts", 8, "--rounds", 1)))) == 9
 
 
 def test_vocabulary(run: Callable[..., str], extract: Path) -> None:
