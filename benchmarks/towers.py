@@ -2,8 +2,8 @@
 
     python benchmarks/towers.py
 
-Prints the medians of the rounds as Markdown, and how many times as fast the ones in use are. Texts are 2 to 60 words long,
-as captions of all styles are.
+Prints the medians of the rounds as Markdown, and how many times as fast the ones in use are. Texts are 2 to
+60 words long, as captions of all styles are.
 """
 
 import time
@@ -22,7 +22,6 @@ from skyscript_assets.lib.towers.model import TEXT_BATCH, ClipModel
 
 USED = "folded, batches of 8, a thread a batch (used)"
 USED_TEXTS = f"cut to the longest, of like length, batches of {TEXT_BATCH} (used)"
-WORDS = [
     "building",
     "road",
     "water",
@@ -64,7 +63,7 @@ def main() -> None:
     )
     print_rates("images", rates, USED)
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, rng.integers(2, 61))) for _ in range(options.texts)]
+    texts = [f"{'building ' * words}{number}" for number, words in enumerate(rng.integers(2, 61, options.texts))]
     variants_of_text: dict[str, tuple[bool, bool, int]] = {
         "whole context, as they come, batches of 64": (False, False, 64),
         "cut to the longest, as they come, batches of 64": (True, False, 64),
