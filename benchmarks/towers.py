@@ -22,21 +22,6 @@ from skyscript_assets.lib.towers.model import TEXT_BATCH, ClipModel
 
 USED = "folded, batches of 8, a thread a batch (used)"
 USED_TEXTS = f"cut to the longest, of like length, batches of {TEXT_BATCH} (used)"
-    "building",
-    "road",
-    "water",
-    "grass",
-    "house",
-    "asphalt",
-    "surface",
-    "residential",
-    "forest",
-    "park",
-    "stone",
-    "river",
-    "bridge",
-    "school",
-]
 
 
 def main() -> None:
