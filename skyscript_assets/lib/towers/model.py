@@ -39,6 +39,9 @@ GPU_BATCH = 256
 TEXT_BATCH = 32
 """Texts in a forward pass on a CPU."""
 
+TOKENISED = 8192
+"""Texts whose tokens are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -243,20 +246,24 @@ class ClipModel:
         Returns:
             (N, D) float32, in the order of `texts`.
         """
+        row: dict[str, int] = {}
+        with self.text_head.taken_off():
+            features = self._rows(self._text_tower, self._batches(texts, row))
+        return features[[row[text] for text in texts]] if row else features
+
+    def _batches(self, texts: Sequence[str], row: dict[str, int]) -> Iterator[Tensor]:
+        """Token ids of distinct texts, and in `row` the place of each text among them."""
         import torch
 
-        distinct = sorted(set(texts))
-        if not distinct:
-            return np.empty((0, 0), np.float32)
-        ids = self._tokenizer(distinct)
-        used = self._used(ids)
-        order = torch.argsort(used, stable=True)
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
         size = TEXT_BATCH if self.device.type == "cpu" else GPU_BATCH
-        batches = (ids[rows, : int(used[rows].max())].to(self.device) for rows in torch.split(order, size))
-        with self.text_head.taken_off():
-            features = self._rows(self._text_tower, batches)
-        row = {distinct[number]: i for i, number in enumerate(order.tolist())}
-        return features[[row[text] for text in texts]]
+        for start in range(0, len(distinct), TOKENISED):
+            some = distinct[start : start + TOKENISED]
+            ids = self._tokenizer(some)
+            used = self._used(ids)
+            for rows in torch.split(torch.argsort(used, stable=True), size):
+                row |= {some[number]: len(row) + i for i, number in enumerate(rows.tolist())}
+                yield ids[rows, : int(used[rows].max())].to(self.device)
 
     def _used(self, ids: Tensor) -> Tensor:
         """How many of each text's ids, (N, context), can change what the tower makes of it: (N,).

@@ -12,6 +12,7 @@ from torch import nn
 
 from skyscript_assets.lib import threads
 from skyscript_assets.lib.settings.models import OpenClipBase
+from skyscript_assets.lib.towers import model as model_module
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
 from skyscript_assets.lib.towers.model import ClipModel, normalised
@@ -59,6 +60,13 @@ def test_features_have_the_same_bits_on_any_number_of_cores(
         monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
         found.append(model.image_features(images).tobytes() + model.text_features(texts).tobytes())
     assert found == [found[0]] * 3
+
+
+def test_texts_are_tokenised_some_at_a_time(joint_model: ClipModel, monkeypatch: pytest.MonkeyPatch):
+    texts = [f"caption {'long ' * (i % 7)}{i}" for i in range(50)]
+    whole = joint_model.text_features(texts)
+    monkeypatch.setattr(model_module, "TOKENISED", 9)
+    np.testing.assert_allclose(joint_model.text_features(texts), whole, atol=1e-6)
 
 
 def test_no_images_and_no_texts_are_no_rows(joint_model: ClipModel):
