@@ -52,6 +52,8 @@ def made_up(number: int, n: int, out: Path) -> PartitionFolders:
     }
     statements = pa.array([[stated] * 3], CAPTION_SCHEMA.field("statements").type).take(pa.array(np.zeros(n, int)))
     digests = np.where(rng.random(n) < 0.01, 0, at + 1)
+    score = pa.array(rng.random(n).astype(np.float32))
+    styles = pa.StructArray.from_arrays([score] * len(STYLES), list(STYLES))
     known: dict[str, Any] = {
         "chip_id": ids,
         "source": pa.array([f"S{number}"] * n),
@@ -61,7 +63,9 @@ def made_up(number: int, n: int, out: Path) -> PartitionFolders:
         "status": pa.array(["ok"] * n),
         "bbox": pa.StructArray.from_arrays(list(map(pa.array, sides)), fields=list(PLAN_SCHEMA.field("bbox").type)),
         "statements": statements,
-        "score": pa.array(rng.random(n).astype(np.float32)),
+        "column": pa.repeat("title", n),
+        "score": score,
+        "scores": pa.MapArray.from_arrays(np.arange(n + 1, dtype=np.int32), pa.repeat("scorer@1", n), styles),
         "sha256": pa.array([f"{number:032x}{digest:032x}" for digest in digests.tolist()]),
         **dict.fromkeys(STYLES, texts),
     }

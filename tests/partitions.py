@@ -100,6 +100,7 @@ def write_partition(tmp_path: Path) -> Callable[..., PartitionFolders]:
                 }
                 known["statements"] = [{"object_id": f"a{number}", "focus": True, "clause": known["title"]}]
                 known |= {"column": "title", "score": number / 100, "scorer": "a scorer"} | facts
+                known.setdefault("scores", {known["scorer"]: {"title": known["score"]}})
                 data = jpeg(facts.get("image", number))
                 entry = shard.add(f"{known['chip_id']}.jpg", data)
                 rows.append(known | entry._asdict() | {"sha256": hashlib.sha256(data).hexdigest()} | facts)

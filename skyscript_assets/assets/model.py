@@ -10,14 +10,25 @@ import pyarrow.compute as pc
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
+from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
-from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.base import UNSEEN, CaptionText, Model, Shared
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, Further, write_scores
+from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
-from skyscript_assets.lib.settings.models import AlignRecipe, Base, ClipRecipe, JointBase, PackagedWeights, TrainedModel
+from skyscript_assets.lib.settings.models import (
+    AlignRecipe,
+    Base,
+    ClipRecipe,
+    JointBase,
+    PackagedWeights,
+    ScorerBase,
+    TrainedModel,
+)
+from skyscript_assets.lib.settings.plant import Precision, ScoredText
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.scorers import Encoder, PairScorer, scorer_kind
 from skyscript_assets.lib.towers.weights import weights_file, write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
@@ -53,13 +64,15 @@ class BaseConfig(Model):
     base: Base
     weights: dict[str, PackagedWeights]
     shared: Annotated[Shared, UNSEEN]
+    precision: Precision = "fp32"
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> BaseConfig:
+    def of(cls, settings: Settings, name: str, precision: Precision = "fp32") -> BaseConfig:
         """A base of the settings by its name."""
         base = settings.bases[name]
         used = (base.image, base.text) if isinstance(base, JointBase) else ()
-        return cls(base=base, weights={key: settings.weights[key] for key in used}, shared=settings.shared)
+        weights = {key: settings.weights[key] for key in used}
+        return cls(base=base, weights=weights, shared=settings.shared, precision=precision)
 
     def file(self, run: Run[Any]) -> Path | None:
         """Its weights where open_clip does not find them by itself, fetched if need be."""
@@ -67,7 +80,32 @@ class BaseConfig(Model):
 
     def load(self, seed: int, run: Run[Any]) -> ClipModel:
         """The base as a model; `seed` draws what is not pretrained."""
-        return load_base(self.base, self.weights, seed, self.file(run))
+        model = load_base(self.base, self.weights, seed, self.file(run))
+        model.precision = self.precision
+        return model
+
+    def named(self, name: str, run: Run[Any]) -> tuple[str, ClipModel]:
+        """The base as a scorer, with its whole name."""
+        model = self.load(0, run)
+        return f"{name}@{model.digest[:12]}", model
+
+
+class OwnScorer(Model):
+    """A scorer of a package, and what its scores depend on, as its kind tells."""
+
+    own: Annotated[ScorerBase, UNSEEN]
+    shared: Annotated[Shared, UNSEEN]
+    depends_on: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: Settings, name: str) -> OwnScorer:
+        """A scorer of the settings by its name."""
+        own, shared = settings.scorers[name], settings.shared
+        return cls(own=own, shared=shared, depends_on=scorer_kind(own.kind).depends_on(own, shared))
+
+    def named(self, name: str, run: Run[Any]) -> tuple[str, Encoder | PairScorer]:  # noqa: ARG002
+        """The scorer with its whole name."""
+        return f"{name}@{digest(self.depends_on)[:12]}", scorer_kind(self.own.kind).load(self.own, self.shared)
 
 
 class FeaturesConfig(Model):
@@ -79,7 +117,7 @@ class FeaturesConfig(Model):
 
 def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig:  # noqa: ARG001
     scores = settings.plant.scores
-    return FeaturesConfig(scorer=BaseConfig.of(settings, scores.scorer), views=scores.views)
+    return FeaturesConfig(scorer=BaseConfig.of(settings, scores.scorer, scores.precision), views=scores.views)
 
 
 @asset(
@@ -102,20 +140,31 @@ def chip_features(run: Run[FeaturesConfig]) -> Counts:
 
 
 class ScoresConfig(Model):
-    """What scores read: the scorer, and which caption it is shown."""
+    """What scores read: the scorers by name, and which caption ranks pairs."""
 
     scorer: BaseConfig
     name: str
-    text: CaptionText
+    text: ScoredText
+    further: dict[str, BaseConfig | OwnScorer]
 
 
 def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  # noqa: ARG001
     scores = settings.plant.scores
-    return ScoresConfig(scorer=BaseConfig.of(settings, scores.scorer), name=scores.scorer, text=scores.text)
+    further: dict[str, BaseConfig | OwnScorer] = {}
+    for name in scores.scorers[1:]:
+        own = name in settings.scorers
+        further[name] = OwnScorer.of(settings, name) if own else BaseConfig.of(settings, name, scores.precision)
+    first = BaseConfig.of(settings, scores.scorer, scores.precision)
+    return ScoresConfig(scorer=first, name=scores.scorer, text=scores.text, further=further)
+
+
+def _needs_of_scorers(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
+    """The first scorer's features are there; others look at the chips."""
+    return key.asset in ("captions", "chip_features") or len(settings.plant.scores.scorers) > 1
 
 
 def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
-    table = read_table(run.out / "scores.parquet")
+    table = read_table(run.out / "scores.parquet", columns=["chip_id", "column", "score", "scorer"])
     return {"highest scores": metadata.rows(table.take(pc.sort_indices(table, [("score", "descending")])))}
 
 
@@ -123,17 +172,22 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="model",
     kinds=["pytorch", "parquet"],
-    upstream=("captions", "chip_features"),
+    upstream=("captions", "chip_features", "chip_plan", "image_chips", "pretrained_weights"),
     tables={"scores.parquet": SCORE_SCHEMA},
     columns_from={"captions": ["chip_id"]},
     config=_scores_config,
+    code_version="2",
+    needs=_needs_of_scorers,
     empty="warns",
     preview=_scores_preview,
 )
 def clip_scores(run: Run[ScoresConfig]) -> Counts:
-    """Similarity of each chip and its caption by the scorer of the settings, never by a model trained here."""
+    """Similarity of each chip and its captions by the scorers of the settings, never by a model trained here."""
     features, captions, config = run.input("chip_features"), run.input("captions"), run.config
-    return write_scores(features, captions, config.scorer.load(0, run), config.name, config.text, run.out)
+    models = dict(scorer.named(name, run) for name, scorer in config.further.items())
+    further = Further(models, run.input("image_chips"), run.input("chip_plan")) if models else None
+    first = config.scorer.named(config.name, run)
+    return write_scores(features, captions, first, config.text, run.out, further, run.progress)
 
 
 class TrainingConfig(Model):

@@ -13,7 +13,7 @@ from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.base import STYLES
-from skyscript_assets.lib.settings.plant import ShardSettings
+from skyscript_assets.lib.settings.plant import ManifestSettings, ShardSettings
 from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
 
@@ -43,7 +43,7 @@ def caption_shards(run: Run[ShardSettings]) -> Counts:
     return write_caption_shards(folders, run.config, run.out, run.progress)
 
 
-def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
+def _manifest_preview(run: Run[ManifestSettings]) -> dict[str, dg.MetadataValue]:
     with duckdb.connect() as db:
         summary = db.sql(
             "SELECT region, source, split, count(*) AS pairs, count(*) FILTER (eligible) AS eligible, "
@@ -75,14 +75,15 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],
         "captions": list(STYLES),
-        "clip_scores": ["score", "scorer"],
+        "clip_scores": ["score", "scorer", "scores"],
     },
+    config=lambda settings, _: settings.plant.manifest,
     unique="chip_id",
     more_checks=(checks.SHARED_GROUND, checks.HELD_OUT, checks.LEAKS),
     unversioned=frozenset({LEAKS_FILE}),
     preview=_manifest_preview,
 )
-def training_manifest(run: Run[None]) -> Counts:
+def training_manifest(run: Run[ManifestSettings]) -> Counts:
     """Every pair with its place, split and rank share, and why it may not be used."""
     chips, captions, scores = run.pairs("image_chips"), run.pairs("captions"), run.pairs("clip_scores")
     folders = {
@@ -92,4 +93,4 @@ def training_manifest(run: Run[None]) -> Counts:
     }
     benchmarks = {name: folder for (name,), folder in run.folders("benchmark_data").items()}
     unseen = [name for name in run.missing if name.startswith("benchmark_data/")]
-    return write_manifest(folders, run.out, run.progress, benchmarks) | {"unseen_benchmarks": unseen}
+    return write_manifest(folders, run.out, run.config, run.progress, benchmarks) | {"unseen_benchmarks": unseen}

@@ -31,7 +31,7 @@ def _tag(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="webdataset", show_default=True)
 @click.option("--style", type=click.Choice(STYLES), default="title", show_default=True, help="Style of the caption.")
 @click.option("--prefix", default="", help='Put before it, such as "a satellite image of ".')
-@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Only the best share of each source by score.")
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Only the best share by rank_share.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; may be repeated.")
 @click.option("--region", "regions", multiple=True, help="Only this region; may be repeated.")
 @click.option("--source", "sources", multiple=True, help="Only this source; may be repeated.")

@@ -37,7 +37,7 @@ _OF_CHIP = (
     ("score", "{score[score]:.4f} by {score[scorer]}"),
     ("manifest", "eligible: {manifest[eligible]}"),
     ("", "{manifest[dropped_because]:s}"),
-    ("", "among the best {manifest[rank_share]:.1%} of its source"),
+    ("", "among the best {manifest[rank_share]:.1%} of those it is ranked among"),
 )
 """Lines about a chip; one that needs what is not made is left out."""
 
@@ -103,6 +103,9 @@ def _lines(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for what, line in _OF_CHIP:
             with contextlib.suppress(TypeError):  # of None
                 yield what, line.format(**chip)
+        for scorer, scores in (chip["score"] or {"scores": {}})["scores"].items():
+            of_styles = [f"{style} {score:.4f}" for style, score in scores.items() if score is not None]
+            yield "scores", f"{', '.join(of_styles)} by {scorer}"
         for proof in chip["captions"]["trace"] if chip["captions"] else ():
             # What a shorter style says, the longest says too.
             if proof["style"] not in STYLES[2:-1]:

@@ -11,6 +11,9 @@ from typing import Any
 
 from skyscript_assets.lib.errors import SettingsError
 
+SCORER_KINDS = "skyscript_assets.scorer_kinds"
+"""Group of the entry points of kinds of scorers (`lib.towers.scorers`): the one in which nothing is packaged."""
+
 
 @functools.cache
 def registered(group: str) -> dict[str, list[EntryPoint]]:
@@ -22,7 +25,9 @@ def registered(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
         found.setdefault(point.name, []).append(point)
-    if not any(point.value.startswith("skyscript_assets.") for points in found.values() for point in points):
+    if group != SCORER_KINDS and not any(
+        point.value.startswith("skyscript_assets.") for points in found.values() for point in points
+    ):
         raise SettingsError("skyscript-assets is installed as it was before: install it again (`make install`)")
     return found
 
@@ -37,7 +42,7 @@ def load(group: str, name: str) -> Any:
     points = registered(group).get(name, [])
     if not points:
         raise SettingsError(
-            f"no installed package registers {name!r}; known are {', '.join(sorted(registered(group)))}"
+            f"no installed package registers {name!r}; known are {', '.join(sorted(registered(group))) or 'none'}"
         )
     if len(points) > 1:
         packages = " and ".join(sorted(map(_package, points)))

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from skyscript_assets.assets.model import OwnScorer
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.errors import SettingsError
@@ -19,6 +20,8 @@ from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.imagery.sources.kind import Search, check_source, open_scene, source_kind
 from skyscript_assets.lib.progress import silent
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, Settings, load_settings
+from skyscript_assets.lib.towers.model import normalised
+from skyscript_assets.lib.towers.scorers import scorer_kind
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 
@@ -34,7 +37,7 @@ def blocks() -> dict[str, list[str]]:
 
 @pytest.fixture
 def settings(tmp_path: Path, blocks: dict[str, list[str]], install_package: Callable[..., None]) -> Settings:
-    """A profile with a source and a benchmark of the guide's kinds, and their pictures."""
+    """A profile with a source, a benchmark and a scorer of the guide's kinds, and their pictures."""
     described = tomllib.loads("\n".join(blocks["pyproject.toml"]))["project"]
     modules = {name.removesuffix(".py"): texts[0] for name, texts in blocks.items() if name.endswith(".py")}
     install_package(described["name"], described["entry-points"], modules)
@@ -50,6 +53,12 @@ def settings(tmp_path: Path, blocks: dict[str, list[str]], install_package: Call
     stated = {"title": "My folders", "licence": "CC0-1.0", "folder": "classes"}
     benchmarks["benchmarks"]["mine"] = stated | {"kind": "class-folders"}
     (folder / "benchmarks.yaml").write_text(yaml.safe_dump(benchmarks), encoding="utf-8")
+    models = yaml.safe_load((folder / "models.yaml").read_text(encoding="utf-8"))
+    models |= yaml.safe_load(blocks["models.yaml"][0])
+    (folder / "models.yaml").write_text(yaml.safe_dump(models), encoding="utf-8")
+    plant = yaml.safe_load((folder / "plant.yaml").read_text(encoding="utf-8"))
+    plant["scores"]["further_scorers"] = ["mine"]
+    (folder / "plant.yaml").write_text(yaml.safe_dump(plant), encoding="utf-8")
     picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "here.png")
     Image.fromarray(picture).save(folder / "far.png")
@@ -95,6 +104,20 @@ def test_a_benchmark_of_an_own_kind_is_built_and_scored(
     assert pq.read_table(data / "items.parquet")["label"].to_pylist() == ["grass", "grass", "water", "water"]
     scored = evaluate("mine", data, colour_model(), "none", tmp_path / "cache", 100, scores)
     assert (scored.counts["primary"], scored.counts["value"]) == ("top1", 1.0)
+
+
+def test_a_scorer_of_an_own_kind_knows_green_from_grey(settings: Settings) -> None:
+    described = settings.scorers["mine"]
+    scorer = scorer_kind(described.kind).load(described, settings.shared)
+    pictures = [np.full((8, 8, 3), colour, np.uint8) for colour in ((40, 160, 40), (120, 90, 120))]
+    images, texts = normalised(scorer.encode_images(pictures)), scorer.encode_texts(["grass", "road"])
+    assert (images @ texts.T).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_a_scorer_of_an_own_kind_has_other_scores_with_other_settings(settings: Settings) -> None:
+    before = OwnScorer.of(settings, "mine").depends_on
+    changed = settings.scorers["mine"].model_copy(update={"words": ("meadow",)})
+    assert OwnScorer.of(settings.model_copy(update={"scorers": {"mine": changed}}), "mine").depends_on != before
 
 
 def test_settings_of_an_own_kind_are_validated_by_its_model(settings: Settings) -> None:

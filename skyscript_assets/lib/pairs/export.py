@@ -62,7 +62,7 @@ class Selection:
     """Which eligible pairs are exported, and what is said of them.
 
     Attributes:
-        share: The best share of each source by score (`rank_share`); pairs without a score only where it is 1.
+        share: The best share by score (`rank_share`); pairs without a score only where it is 1.
         splits: Splits.
         regions: Regions; empty: all.
         sources: Sources; empty: all.

@@ -32,23 +32,29 @@ PART_CHIPS = 500
 """Chips in a part: what a killed run loses at most."""
 
 BATCH_CHIPS = 64
-"""Chips that are given to the tower together, and decoded meanwhile."""
+"""Chips that are given to the tower together, and decoded meanwhile; more where a forward pass takes more."""
 
 THREADS = 2
 
 
 @dataclass(frozen=True)
-class _Chip:
+class Chip:
+    """An accepted chip: where its JPEG lies, and the box that its caption is about."""
+
     chip_id: str
     shard: Path
     offset: int
     length: int
     focus: Sequence[int] | None
 
+    def image(self) -> UInt8Array:
+        """Its pixels (height, width, 3)."""
+        data = read_member(self.shard, self.offset, self.length)
+        return decode_image(data, f"{self.shard.name}: {self.chip_id}")
+
     def views(self, count: int, model: ClipModel, seed: int) -> UInt8Array:
         """The plain view and draws of the augmentation, (count, size, size, 3)."""
-        data = read_member(self.shard, self.offset, self.length)
-        image = decode_image(data, f"{self.shard.name}: {self.chip_id}")
+        image = self.image()
         generators = (view_rng(seed, self.chip_id, view) for view in range(1, count))
         drawn = [augmented_view(image, self.focus, model.image_size, rng) for rng in generators]
         return np.stack([model.view(image, self.focus), *drawn])
@@ -94,7 +100,7 @@ def write_chip_features(
         UpstreamMissingError: a table or shard is missing.
         CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
     """
-    chips = _accepted_chips(chips_folder, plan_folder)
+    chips = accepted_chips(chips_folder, plan_folder)
     parts, resumed = Parts(out), 0
     for start in range(0, len(chips), PART_CHIPS):
         part = chips[start : start + PART_CHIPS]
@@ -112,7 +118,8 @@ def write_chip_features(
     return made | {"resumed_chips": resumed}
 
 
-def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
+def accepted_chips(chips_folder: Path, plan_folder: Path) -> list[Chip]:
+    """The accepted chips of an `image_chips` folder, in their order; raises as `write_chip_features` does."""
     columns = ["chip_id", "status", "shard", "offset", "length"]
     chips = read_table(chips_folder / "chips.parquet", columns=columns)
     chips = chips.filter(pc.equal(chips["status"], "ok"))
@@ -124,17 +131,18 @@ def _accepted_chips(chips_folder: Path, plan_folder: Path) -> list[_Chip]:
             f"{plan_folder / 'plan.parquet'}; materialize image_chips again"
         )
     return [
-        _Chip(row["chip_id"], inside(chips_folder, row["shard"]), row["offset"], row["length"], box)
+        Chip(row["chip_id"], inside(chips_folder, row["shard"]), row["offset"], row["length"], box)
         for row, box in zip(chips.to_pylist(), plan["focus_box"].take(planned).to_pylist(), strict=True)
     ]
 
 
 def _part_table(
-    chips: Sequence[_Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
+    chips: Sequence[Chip], model: ClipModel, views: int, seed: int, before: int, total: int, progress: Progress
 ) -> pa.Table:
-    drawn = in_order(lambda chip: chip.views(views, model, seed), chips, threads=THREADS, ahead=2 * BATCH_CHIPS)
+    size = max(BATCH_CHIPS, model.batch_size)
+    drawn = in_order(lambda chip: chip.views(views, model, seed), chips, threads=THREADS, ahead=2 * size)
     rows = []
-    while batch := list(itertools.islice(drawn, BATCH_CHIPS)):
+    while batch := list(itertools.islice(drawn, size)):
         rows.append(model.image_features(np.concatenate(batch)).astype(np.float16))
         before += len(batch)
         progress(before, total, "chips")

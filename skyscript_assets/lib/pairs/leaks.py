@@ -48,7 +48,7 @@ RADIUS, LIKENESS = 6, 0.9
 SURE_RADIUS, COMMON = 4, 16
 """Where there are no thumbnails: bits, and images with an equal hash above which that hash tells nothing."""
 
-ASKED = 262_144
+ASKED = 65_536
 """Chips whose boxes are in memory at a time."""
 
 MAX_EXAMPLES = 20
@@ -278,18 +278,20 @@ def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     chip = np.concatenate([np.arange(chips.num_rows), again])
     splits = splits[chip]
     held_out = np.flatnonzero(splits != "train")
-    tree = shapely.STRtree(shapely.box(*sides[held_out].T))
-    met = [
-        tree.query(shapely.box(*sides[start : start + ASKED].T)) + np.array([[start], [0]])
-        for start in range(0, len(sides), ASKED)
-    ]
-    first, found = np.concatenate(met, axis=1) if met else np.zeros((2, 0), dtype=np.int64)
-    second = held_out[found]
-    # A pair of two held-out chips is found from both sides; one of them counts.
-    differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
-    first, second = first[differ], second[differ]
-    overlap = (sides[first, :2] < sides[second, 2:]).all(axis=1) & (sides[second, :2] < sides[first, 2:]).all(axis=1)
-    found_pairs = sorted(set(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True)))
+    # The tree asks for envelopes alone, and a diagonal has that of its box at half the size.
+    tree = shapely.STRtree(shapely.linestrings(sides[held_out].reshape(-1, 2, 2)))
+    met: set[tuple[int, int]] = set()
+    for start in range(0, len(sides), ASKED):
+        asked = shapely.linestrings(sides[start : start + ASKED].reshape(-1, 2, 2))
+        first, found = tree.query(asked)
+        first, second = first + start, held_out[found]
+        # A pair of two held-out chips is found from both sides; one of them counts.
+        differ = (splits[first] != splits[second]) & ((splits[first] == "train") | (chip[first] < chip[second]))
+        first, second = first[differ], second[differ]
+        low, high = sides[first, :2] < sides[second, 2:], sides[second, :2] < sides[first, 2:]
+        overlap = (low & high).all(axis=1)
+        met.update(zip(chip[first[overlap]].tolist(), chip[second[overlap]].tolist(), strict=True))
+    found_pairs = sorted(met)
     names = [tuple(chips["chip_id"].take([a, b]).to_pylist()) for a, b in found_pairs[:MAX_EXAMPLES]]
     examples = [
         f"{one} ({splits[a]}), {other} ({splits[b]})" for (a, b), (one, other) in zip(found_pairs, names, strict=False)

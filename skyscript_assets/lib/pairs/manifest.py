@@ -6,17 +6,16 @@ takes is the model's own setting; the manifest states each pair's rank.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError
@@ -26,14 +25,16 @@ from skyscript_assets.lib.pairs.leaks import (
     FINGERPRINT_SCHEMA,
     FINGERPRINTS_FILE,
     LEAKS_FILE,
+    Leaks,
     find_leaks,
     shared_ground,
 )
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
-from skyscript_assets.lib.pairs.thumbnails import thumbnails_of
+from skyscript_assets.lib.pairs.thumbnails import Thumbnails, thumbnails_of
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import STYLES
+from skyscript_assets.lib.settings.base import GSD_STEPS_M, STYLES
+from skyscript_assets.lib.settings.plant import ManifestSettings
 from skyscript_assets.lib.tables import ROW_GROUP_ROWS, read_table, write_table
 
 MANIFEST_SCHEMA = pa.schema(
@@ -44,7 +45,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_length", pa.int64()),
         *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
         *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
-        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
+        *(SCORE_SCHEMA.field(name) for name in ("score", "scorer", "scores")),
         ("rank_share", pa.float64()),
         PLAN_SCHEMA.field("split"),
         ("eligible", pa.bool_()),
@@ -53,37 +54,21 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """Columns of `manifest.parquet`. `image_shard` is `{region}/{source}/{tar}` below the folder of image_chips.
 
-`rank_share` of an eligible training pair is its rank among those of its source by falling score (equal scores by chip
-id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs get the share of these training pairs
-that come before them; it is null without a score, or where the source has no eligible training pair.
+`rank_share` of an eligible training pair is its rank among those of its stratum (`manifest.rank_within`) by falling
+score (equal scores by chip id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs get the
+share of these training pairs that come before them; it is null without a score, or where the stratum has no eligible
+training pair. Where several scorers rank, each gives such a share; pairs are ranked by the mean of theirs, equal means
+by the first scorer.
 """
 
-_UNUSABLE = """
-SELECT CASE
-    WHEN row_number() OVER (PARTITION BY chip_id ORDER BY place) > 1 THEN 'chip id in two partitions'
-    WHEN title = '' THEN 'empty caption'
-    WHEN NOT coalesce(isfinite(score), false) THEN 'no score'
-END AS unusable
-FROM pairs ORDER BY place
-"""
-"""Why pairs of `JUDGED` cannot be used whatever the others are."""
+UNUSABLE = ("chip id in two partitions", "empty caption", "no score")
+"""Why a pair cannot be used whatever the others are, in the order in which it is asked."""
 
-_JUDGED = """
-WITH known AS (SELECT *, coalesce(isfinite(score), false) AS scored FROM pairs),
-counted AS (SELECT *, (dropped_because IS NULL AND split = 'train')::BIGINT AS counts FROM known)
-SELECT dropped_because, dropped_because IS NULL AS eligible, CASE WHEN scored THEN
-    sum(counts) OVER (PARTITION BY source, scored ORDER BY score DESC, chip_id, place ROWS UNBOUNDED PRECEDING)
-    / nullif(sum(counts) OVER (PARTITION BY source, scored), 0)
-END AS rank_share
-FROM counted ORDER BY place
-"""
-"""Columns of the training manifest that are judged from pairs: `JUDGED`, their place, and why they were dropped."""
-
-JUDGED = ["chip_id", "source", "split", "title", "score"]
-"""Columns by which pairs are judged and ranked: these and `COMPARED` are in memory of all partitions at once."""
-
-COMPARED = ["object_id", "bbox", "sha256", "phash"]
+COMPARED = ("chip_id", "split", "bbox", "object_id", "sha256", "phash")
 """Columns by which pairs are compared with each other."""
+
+JUDGED = {*COMPARED, "source", "title", "gsd_m", "stratum", "column", "scores"}
+"""Columns by which pairs are judged: in memory of all partitions at once is what `_narrow` leaves of them."""
 
 MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
 """What is read of pairs for the table."""
@@ -92,17 +77,19 @@ MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
 def write_manifest(
     partitions: Mapping[tuple[str, str], PartitionFolders],
     out: Path,
+    settings: ManifestSettings = ManifestSettings(),  # noqa: B008 (it is frozen)
     progress: Progress = silent,
     benchmarks: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Write `manifest.parquet`, partitions by name, pairs in the order of their plans, and `leaks.parquet`.
 
     Not eligible are, by the first reason that holds: a chip id that an earlier partition has too; an empty caption; a
-    pair without a score; and what `find_leaks` finds among the others.
+    pair without a score of each scorer that ranks; and what `find_leaks` finds among the others.
 
     Args:
         partitions: Folders by (region, source).
         out: Existing folder.
+        settings: Which scorers rank pairs, and among which.
         progress: Told the partitions read.
         benchmarks: `benchmark_data` folders by name: what is measured on must not be trained on.
 
@@ -113,23 +100,21 @@ def write_manifest(
         TooLittleDataError: there is no pair.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
     """
-    known = []
+    known: list[pa.Table] = []
     for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        known.append(read_pairs(folders, {*JUDGED, *COMPARED}))
+        known.append(_narrow(read_pairs(folders, JUDGED), settings))
         progress(done, len(partitions), "partitions")
     if not any(few.num_rows for few in known):
         raise TooLittleDataError(
             f"none of {len(partitions)} partitions has a chip with a caption: the reports of chip_plan tell what was "
             "wanted and planned, image_chips why chips were rejected"
         )
-    pairs = pa.concat_tables(known)
+    pairs = pa.concat_tables(known, promote_options="default")
     images = thumbnails_of([partitions[name] for name in sorted(partitions)], [few.num_rows for few in known])
     measured_on = {
         name: read_table(folder / FINGERPRINTS_FILE, FINGERPRINT_SCHEMA) for name, folder in (benchmarks or {}).items()
     }
-    unusable = _judge(pairs, _UNUSABLE)["unusable"]
-    leaks = find_leaks(pairs, pc.is_null(unusable).to_numpy(), measured_on, images)
-    judged = _judge(pairs.append_column("dropped_because", pc.coalesce(unusable, leaks.reasons)), _JUDGED)
+    judged, leaks = _judge(pairs, measured_on, images)
     write_table(out / LEAKS_FILE, leaks.report)
     with (
         replacing(out / "manifest.parquet") as temporary,
@@ -142,12 +127,12 @@ def write_manifest(
             )
             start += few.num_rows
     shared, examples = shared_ground(pairs)
-    splits = Counter(pairs["split"].filter(judged["eligible"]).to_pylist())
+    splits = _counts(pairs["split"].filter(judged["eligible"]))
     return {
         "pairs": pairs.num_rows,
-        "eligible": splits.total(),
-        "splits": {split: splits[split] for split in SPLITS},
-        "dropped": dict(sorted(Counter(judged["dropped_because"].drop_null().to_pylist()).items())),
+        "eligible": sum(splits.values()),
+        "splits": {split: splits.get(split, 0) for split in SPLITS},
+        "dropped": dict(sorted(_counts(judged["dropped_because"].drop_null()).items())),
         "partitions": len(partitions),
         "leaks": leaks.counts | {"benchmarks": {name: table.num_rows for name, table in measured_on.items()}},
         "leaks_left": pc.sum(pc.and_(judged["eligible"], leaks.reasons.is_valid())).as_py(),
@@ -167,11 +152,78 @@ def _rows(pairs: pa.Table, judged: pa.Table) -> pa.Table:
     return pa.table({name: found[name] for name in MANIFEST_SCHEMA.names}).cast(MANIFEST_SCHEMA)
 
 
-def _judge(pairs: pa.Table, query: str) -> pa.Table:
-    """What a query tells of the pairs, in their order."""
-    columns = pairs.drop_columns(COMPARED)
-    trimmed = pc.utf8_trim_whitespace(columns["title"])
-    columns = columns.set_column(columns.schema.get_field_index("title"), "title", trimmed)
-    with duckdb.connect() as db:
-        db.register("pairs", columns.append_column("place", pa.array(np.arange(pairs.num_rows))))
-        return db.sql(query).to_arrow_table()
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
+
+
+def _narrow(pairs: pa.Table, settings: ManifestSettings) -> pa.Table:
+    """Of the pairs of a partition, `COMPARED`, stratum, `empty` of the caption, `by NAME`: scores that rank."""
+    empty = pc.equal(pc.utf8_trim_whitespace(pairs["title"]), "")
+    columns = {"stratum": _strata(pairs, settings.rank_within), "empty": empty}
+    scores = pa.concat_arrays(pairs["scores"].chunks) if pairs.num_rows else pa.array([], pairs["scores"].type)
+    styles = pairs["column"].unique().drop_null().to_pylist()
+    for scorer in scores.keys.unique().to_pylist() if styles else ():
+        name = scorer.partition("@")[0]
+        if name in (settings.rank_by or (name,)):
+            columns[f"by {name}"] = pc.struct_field(pc.map_lookup(scores, scorer, "first"), styles[0])
+    return pa.table({name: pairs[name] for name in COMPARED} | columns)
+
+
+def _strata(pairs: pa.Table, within: str) -> pa.Array | pa.ChunkedArray:
+    """Among which pairs each is ranked."""
+    if within == "all":
+        return pa.repeat("", pairs.num_rows)
+    if within == "gsd":
+        # What is called 0.6 m is 0.6002 m here and there.
+        step = np.searchsorted(1.01 * np.array(GSD_STEPS_M), pairs["gsd_m"].to_numpy())
+        return pa.array(step).cast(pa.string())
+    return pc.fill_null(pairs["source" if within == "source" else "stratum"], "")
+
+
+def _judge(pairs: pa.Table, benchmarks: Mapping[str, pa.Table], thumbnails: Thumbnails) -> tuple[pa.Table, Leaks]:
+    """Columns dropped_because, eligible and rank_share of pairs as `_narrow` gives them, in their order; the leaks."""
+    by_id = np.asarray(pc.sort_indices(pairs["chip_id"])).astype(np.int64)
+    scores = [pairs[name].to_numpy() for name in pairs.column_names if name.startswith("by ")]
+    scored: BoolArray = np.logical_and.reduce([np.isfinite(each) for each in scores] or [np.zeros(len(by_id), bool)])
+    unusable = _unusable(pairs, by_id, scored)
+    leaks = find_leaks(pairs, unusable.is_null().to_numpy(zero_copy_only=False), benchmarks, thumbnails)
+    dropped = pc.coalesce(unusable, leaks.reasons)
+    eligible = dropped.is_null().to_numpy(zero_copy_only=False)
+    # Rows without a score have no place among the others; those that have one are ranked in the order of chip ids.
+    rows, share = by_id[scored[by_id]], np.full(len(by_id), np.nan)
+    strata = pairs["stratum"].combine_chunks().dictionary_encode().indices.to_numpy()[rows]
+    counts = eligible & pc.equal(pairs["split"], "train").to_numpy()
+    share[rows] = _rank_shares(strata, [each[rows] for each in scores], counts[rows])
+    ranks = pa.array(share, from_pandas=True)
+    return pa.table({"dropped_because": dropped, "eligible": eligible, "rank_share": ranks}), leaks
+
+
+def _unusable(pairs: pa.Table, by_id: IntArray, scored: BoolArray) -> pa.Array:
+    """Why each pair cannot be used, of `UNUSABLE`; null: it can. `by_id` are rows by chip id."""
+    reasons = np.full(len(by_id), -1, np.int8)
+    reasons[~scored] = 2
+    reasons[pairs["empty"].to_numpy()] = 1
+    ids = pairs["chip_id"].take(pa.array(by_id))
+    reasons[by_id[1:][pc.equal(ids[1:], ids[:-1]).to_numpy()]] = 0
+    return pa.DictionaryArray.from_arrays(pa.array(reasons, mask=reasons < 0), UNUSABLE).cast(pa.string())
+
+
+def _rank_shares(strata: IntArray, scores: Sequence[FloatArray], counts: BoolArray) -> FloatArray:
+    """The share of the pairs that count and come before each or are it, of those in its stratum; NaN where none is.
+
+    Args:
+        strata: Number of each pair's stratum; pairs are in the order in which equal scores are ranked.
+        scores: By scorer, falling score comes first; of several, the mean of the shares that each alone would give
+            decides, and the first of them where that is equal.
+        counts: Which pairs count.
+    """
+    keys = [-scores[0]] if scores else []
+    if len(scores) > 1:
+        keys.append(np.mean([_rank_shares(strata, [each], counts) for each in scores], axis=0))
+    order = np.lexsort((*keys, strata))
+    total = np.bincount(strata, counts)
+    before = np.cumsum(counts[order]) - (np.cumsum(total) - total)[strata[order]]
+    share = np.empty(len(strata))
+    with np.errstate(invalid="ignore"):  # none counts: 0 / 0
+        share[order] = before / total[strata[order]]
+    return share

@@ -26,7 +26,7 @@ CHIP_COLUMNS = (
     *("datetime", "sha256", "phash", "licence", "attribution", "synthetic"),
 )
 CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
-SCORE_COLUMNS = ("column", "score", "scorer")
+SCORE_COLUMNS = ("column", "score", "scorer", "scores")
 OBJECT_COLUMNS = ("version", "timestamp")
 
 
@@ -53,7 +53,7 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
     """The accepted chips that have captions, in the order of the plan.
 
     Args:
-        folders: Where the tables are; `column`, `score` and `scorer` are null where the scores lack a chip.
+        folders: Where the tables are; those of scores are null where the scores lack a chip.
         columns: Those that are wanted; None: all.
 
     Returns:

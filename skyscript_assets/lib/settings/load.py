@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.files import file_sha256
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared, _read, _report
 from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
-from skyscript_assets.lib.settings.models import Base, JointBase, ModelsFile, PackagedWeights, TrainedModel
+from skyscript_assets.lib.settings.models import Base, JointBase, ModelsFile, PackagedWeights, Scorer, TrainedModel
 from skyscript_assets.lib.settings.plant import PlantSettings
 from skyscript_assets.lib.settings.regions import GEOFABRIK, Region, RegionsFile
 from skyscript_assets.lib.settings.sources import Source, SourcesFile
@@ -29,6 +29,7 @@ class Settings(Model):
     sources: dict[str, Source]
     weights: dict[str, PackagedWeights]
     bases: dict[str, Base]
+    scorers: dict[str, Scorer] = Field(default_factory=dict)
     models: dict[str, TrainedModel]
     benchmarks: BenchmarksFile
 
@@ -46,6 +47,8 @@ class Settings(Model):
             for key, count in Counter(map(str.lower, getattr(self, section))).items()
             if count > 1
         ]
+        both = sorted(self.bases.keys() & self.scorers.keys())
+        problems += [f"models.yaml: {key!r} stands under bases and under scorers; rename one" for key in both]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -64,8 +67,7 @@ class Settings(Model):
 def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
     """Every name that one part of a profile uses of another: where it stands, the name, the names there are."""
     bases, sources, benchmarks = settings.bases, settings.sources, settings.benchmarks.benchmarks
-    yield "plant.yaml: scores.scorer", settings.plant.scores.scorer, bases
-    yield "plant.yaml: tags.encoder", settings.plant.tags.encoder, {**settings.weights, **bases}
+    yield from _references_of_plant(settings)
     for key, base in bases.items():
         if isinstance(base, JointBase):
             yield f"models.yaml: bases.{key}.image", base.image, settings.weights
@@ -86,6 +88,16 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
         yield f"benchmarks.yaml: comparisons.{i}.benchmark", comparison.benchmark, benchmarks
         yield f"benchmarks.yaml: comparisons.{i}.group", comparison.group, groups
         yield f"benchmarks.yaml: comparisons.{i}.against", comparison.against, groups
+
+
+def _references_of_plant(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]]:
+    plant, bases = settings.plant, settings.bases
+    yield "plant.yaml: scores.scorer", plant.scores.scorer, bases
+    for name in plant.scores.further_scorers:
+        yield "plant.yaml: scores.further_scorers", name, {**bases, **settings.scorers}
+    for name in plant.manifest.rank_by:
+        yield "plant.yaml: manifest.rank_by", name, plant.scores.scorers
+    yield "plant.yaml: tags.encoder", plant.tags.encoder, {**settings.weights, **bases}
 
 
 PACKAGED_PROFILES = Path(__file__).resolve().parents[2] / "settings"

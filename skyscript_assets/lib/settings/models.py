@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
+from skyscript_assets.lib.plugins import SCORER_KINDS
 from skyscript_assets.lib.settings.base import (
     CAPTION_PREFIX,
     UNSEEN,
@@ -22,6 +23,7 @@ from skyscript_assets.lib.settings.base import (
     SourceKey,
     WebAddress,
 )
+from skyscript_assets.lib.settings.kinds import of_kind
 
 Activation = Literal["gelu", "quick_gelu"]
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
@@ -77,6 +79,16 @@ class OpenClipBase(Model):
 
 
 Base = Annotated[JointBase | OpenClipBase, Field(discriminator="kind")]
+
+
+class ScorerBase(Model):
+    """What every scorer of a package states, whatever its kind."""
+
+    kind: str = Field(description="Name under which the scorer's kind is registered.")
+
+
+Scorer = Annotated[SerializeAsAny[ScorerBase], of_kind(SCORER_KINDS, ScorerBase)]
+"""A scorer as the model of its kind."""
 
 
 class NoRecipe(Model):
@@ -158,4 +170,5 @@ class ModelsFile(Model):
 
     weights: dict[Name, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
     bases: dict[Name, Base] = Field(description="Untrained or pretrained starting points.")
+    scorers: dict[Name, Scorer] = Field(default_factory=dict, description="What scores pairs and is no base.")
     models: dict[ModelKey, TrainedModel] = Field(min_length=1, description="What is trained and scored.")

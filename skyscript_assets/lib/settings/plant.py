@@ -18,6 +18,8 @@ from skyscript_assets.lib.settings.base import (
     Share,
 )
 
+Precision = Literal["fp32", "amp_bf16"]
+
 
 class TagSettings(Model):
     """Vocabulary and groundability; unseen by the latter is what other stages read and hand on."""
@@ -166,18 +168,40 @@ class CaptionSettings(Model):
     )
 
 
-class ScoreSettings(CaptionText):
-    """Features of chips, and the similarity of images and captions by them."""
+class ScoredText(CaptionText):
+    """The caption that is scored and ranks pairs, and others that are only scored."""
+
+    further_styles: tuple[CaptionStyle, ...] = Field((), description="Further styles of captions that are scored.")
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """All that are scored."""
+        return tuple(dict.fromkeys((self.column, *self.further_styles)))
+
+
+class ScoreSettings(ScoredText):
+    """Features of chips, and the similarity of images and captions."""
 
     scorer: str = Field(description="Key under `bases` of the model whose image tower gives features and scores pairs.")
+    further_scorers: tuple[Name, ...] = Field(
+        (), description="Keys under `bases` or `scorers` of what scores pairs too; their ranks are combined."
+    )
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the bases' towers on a GPU; the CPU always runs fp32."
+    )
 
     @property
-    def text(self) -> CaptionText:
-        """What features do not depend on: the caption that is scored."""
-        return CaptionText(column=self.column, prefix=self.prefix)
+    def scorers(self) -> tuple[str, ...]:
+        """Names of all scorers, the first one first."""
+        return tuple(dict.fromkeys((self.scorer, *self.further_scorers)))
+
+    @property
+    def text(self) -> ScoredText:
+        """What features do not depend on: the captions that are scored."""
+        return ScoredText(**{name: getattr(self, name) for name in ScoredText.model_fields})
 
 
 class ShardSettings(CaptionText):
@@ -187,9 +211,17 @@ class ShardSettings(CaptionText):
 
 
 class ManifestSettings(Model):
-    """What may be missing when everything is gathered."""
+    """What may be missing when everything is gathered, and how pairs are ranked."""
 
-    allow_missing: tuple[str, ...] = Field((), description="Partitions `region|source` that may be missing or failed.")
+    allow_missing: Annotated[tuple[str, ...], UNSEEN] = Field(
+        (), description="Partitions `region|source` that may be missing or failed."
+    )
+    rank_within: Literal["source", "all", "gsd", "tag"] = Field(
+        "source",
+        description="Among which pairs `rank_share` is a rank: those of its source; all; those about as fine (steps of "
+        "0.1, 0.2, 0.6, 1, 10 and 30 m); those drawn for the same tag (the plan's stratum).",
+    )
+    rank_by: tuple[Name, ...] = Field((), description="Scorers whose ranks decide, of those that score; default: all.")
 
 
 class ReleaseSettings(Model):

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,13 @@ CPU_BATCH = 8
 """Images in a forward pass on a CPU: activations stay in the cache; 32 are slower (docs/benchmarks.md)."""
 
 GPU_BATCH = 256
-TEXT_BATCH = 64
+"""Images or texts in a forward pass on a GPU."""
+
+TEXT_BATCH = 32
+"""Texts in a forward pass on a CPU."""
+
+TOKENISED = 8192
+"""Texts whose tokens are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,9 @@ class ClipModel:
         std: Channel deviations, of values in 0-1.
         seed: Seed of what was drawn at random in the network; recorded for checkpoints.
         resize: How the tower wants images to be made squares.
+
+    Attributes:
+        precision: Arithmetic of the towers on a GPU: `amp_bf16` is torch's mixed precision; the CPU always runs fp32.
     """
 
     def __init__(
@@ -103,12 +112,14 @@ class ClipModel:
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
+        self.precision: Literal["fp32", "amp_bf16"] = "fp32"
         self._tokenizer = tokenizer
         self.image_head = _image_head(network)
         self.text_head = _text_head(network)
         self._pad_id: int | None = getattr(getattr(network, "text", None), "config", None) and int(
             network.text.config.pad_token_id
         )
+        self._pool = _causal_pool(self.text_head.owner)
         self._trunk: Callable[[Tensor], Tensor] | None = None
         self._digests: tuple[str, str] | None = None
 
@@ -171,6 +182,11 @@ class ClipModel:
         scale = 1.0 / (torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255.0)
         return raw.to(torch.float32).sub_(mean).mul_(scale)
 
+    @property
+    def batch_size(self) -> int:
+        """Images in a forward pass."""
+        return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+
     def image_features(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
         """Features of the image tower before its projection.
 
@@ -181,7 +197,7 @@ class ClipModel:
             (N, D) float32.
         """
         trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
-        size = CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+        size = self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
         with self.image_head.taken_off():
             return self._rows(lambda batch: trunk(self.pixels(self.preprocess(batch))), batches)
@@ -190,7 +206,8 @@ class ClipModel:
         """What a network makes of each batch, one below the other."""
         import torch
 
-        with torch.inference_mode():
+        mixed = self.precision == "amp_bf16" and self.device.type == "cuda"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             passes = forward_passes(network, batches) if self.device.type == "cpu" else map(network, batches)
             found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
@@ -207,6 +224,10 @@ class ClipModel:
     def project_image(self, features: Float32Array) -> Float32Array:
         """Image features (N, D) in the shared space, (N, E), not normalised."""
         return self._project(self.image_head, features)
+
+    def encode_images(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
+        """Images (as `image_features` takes them) as L2-normalised embeddings (N, E)."""
+        return normalised(self.project_image(self.image_features(images)))
 
     # ---------------------------------------------------------------------------------------------------------- texts
 
@@ -225,12 +246,53 @@ class ClipModel:
         Returns:
             (N, D) float32, in the order of `texts`.
         """
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
-        batches = (self.tokens(distinct[start : start + TEXT_BATCH]) for start in range(0, len(distinct), TEXT_BATCH))
+        row: dict[str, int] = {}
         with self.text_head.taken_off():
-            features = self._rows(self.network.encode_text, batches)
-        row = {text: i for i, text in enumerate(distinct)}
+            features = self._rows(self._text_tower, self._batches(texts, row))
         return features[[row[text] for text in texts]] if row else features
+
+    def _batches(self, texts: Sequence[str], row: dict[str, int]) -> Iterator[Tensor]:
+        """Token ids of distinct texts, and in `row` the place of each text among them."""
+        import torch
+
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        size = TEXT_BATCH if self.device.type == "cpu" else GPU_BATCH
+        for start in range(0, len(distinct), TOKENISED):
+            some = distinct[start : start + TOKENISED]
+            ids = self._tokenizer(some)
+            used = self._used(ids)
+            for rows in torch.split(torch.argsort(used, stable=True), size):
+                row |= {some[number]: len(row) + i for i, number in enumerate(rows.tolist())}
+                yield ids[rows, : int(used[rows].max())].to(self.device)
+
+    def _used(self, ids: Tensor) -> Tensor:
+        """How many of each text's ids, (N, context), can change what the tower makes of it: (N,).
+
+        A Hugging Face tower masks its padding, and a causal one that answers at the end of a text (OpenAI's CLIP and
+        its heirs) cannot see what follows. One that looks both ways (SigLIP) reads its padding too.
+        """
+        import torch
+
+        if self._pad_id is not None:
+            return (ids != self._pad_id).sum(dim=1)
+        if self._pool is None:
+            return torch.full((len(ids),), ids.shape[1])
+        name, end = self._pool
+        return (ids if name == "argmax" else torch.eq(ids, end).int()).argmax(dim=1) + 1
+
+    def _text_tower(self, ids: Tensor) -> Tensor:
+        """The text tower's answer; open_clip's own code of causal towers takes nothing shorter than their context."""
+        if self._pool is None:
+            whole: Tensor = self.network.encode_text(ids)
+            return whole
+        from open_clip.transformer import text_global_pool
+
+        tower: Any = self.text_head.owner
+        length = ids.shape[1]
+        x = tower.token_embedding(ids) + tower.positional_embedding[:length]
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+        pooled: Tensor = text_global_pool(x, ids, *self._pool)
+        return pooled
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
         """Texts as L2-normalised embeddings (N, E)."""
@@ -262,6 +324,14 @@ def _text_head(network: Any) -> Head:
     owner = getattr(network, "text", network)
     attribute = "proj" if hasattr(owner, "proj") else "text_projection"
     return Head(owner, attribute, _names(network, "text." if owner is not network else "", attribute))
+
+
+def _causal_pool(tower: Any) -> tuple[str, Any] | None:
+    """Where a text tower that sees only what came before answers, and the id of a text's end; None of others."""
+    name = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+    causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
+    end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    return (name, end) if causal and name in ("argmax", "eos") else None
 
 
 def _names(network: Any, prefix: str, attribute: str) -> tuple[str, ...]:

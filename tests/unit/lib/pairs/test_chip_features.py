@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,11 +15,9 @@ from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, Up
 from skyscript_assets.lib.pairs import features as features_module
 from skyscript_assets.lib.pairs.features import read_chip_features, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.base import CaptionText
+from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, normalised
-
-SCORED = ("lite0-minilm", CaptionText())
 
 
 @pytest.fixture
@@ -103,8 +100,8 @@ def test_an_empty_partition_has_an_empty_table(town, joint_model: ClipModel, out
     summary = write_chip_features(town.chips, town.plan, joint_model, 2, 0, out)
     assert (summary["chips"], summary["dim"]) == (0, 1280)
     assert read_chip_features(out, joint_model.tower_digest)[0] == []
-    scored = write_scores(out, town.captions, joint_model, *SCORED, out)
-    assert (scored["pairs"], scored["mean"]) == (0, None)
+    scored = write_scores(out, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)
+    assert (scored["pairs"], scored["scores"]["lite0-minilm@1 title"]["mean"]) == (0, None)
     assert pq.read_table(out / "scores.parquet").schema == SCORE_SCHEMA
 
 
@@ -146,21 +143,24 @@ def test_scores_are_cosines_of_the_plain_view_and_the_prefixed_caption(town, joi
     write_chip_features(town.chips, town.plan, joint_model, 2, 0, features)
     shuffled = read_table(town.captions / "captions.parquet").take(list(range(11, -1, -1)))
     write_table(town.captions / "captions.parquet", shuffled)
-    summary = write_scores(features, town.captions, joint_model, *SCORED, out)
+    summary = write_scores(features, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)
     table = pq.read_table(out / "scores.parquet")
     assert table["chip_id"].to_pylist() == town.chip_ids[::-1]
-    assert set(table["scorer"].to_pylist()) == {f"lite0-minilm@{joint_model.digest[:12]}"}
+    assert set(table["scorer"].to_pylist()) == {"lite0-minilm@1"}
     plain = read_chip_features(features, joint_model.tower_digest)[1][::-1, 0].astype(np.float32)
     texts = joint_model.encode_texts([f"a satellite image of {title}" for title in town.titles[::-1]])
     expected = (normalised(joint_model.project_image(plain)) * texts).sum(axis=1)
     np.testing.assert_allclose(table["score"].to_numpy(), expected, atol=1e-6)
     assert (summary["pairs"], summary["captions"]) == (12, 4)
-    assert summary["lowest"] <= summary["mean"] <= summary["highest"]
-    assert pc.max(table["score"]).as_py() == summary["highest"]
+    assert list(summary["scores"]) == ["lite0-minilm@1 title"]
+    figures = summary["scores"]["lite0-minilm@1 title"]
+    assert figures == pytest.approx(
+        {"mean": expected.mean(), "min": expected.min(), "max": expected.max(), "agreement": 1.0}, abs=1e-6
+    )
 
 
 def test_a_caption_without_features_is_told(town, joint_model: ClipModel, out: Path):
     write_chip_features(town.chips, town.plan, joint_model, 1, 0, out)
     write_table(out / "features.parquet", read_table(out / "features.parquet").slice(2))
     with pytest.raises(CorruptInputError, match=f"2 captioned chips have no features, such as {town.chip_ids[0]}"):
-        write_scores(out, town.captions, joint_model, *SCORED, out)
+        write_scores(out, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import simplejpeg
@@ -15,6 +16,7 @@ from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FI
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.pairs.thumbnails import thumbnail
+from skyscript_assets.lib.settings.plant import ManifestSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard, read_member
 
@@ -22,9 +24,9 @@ WritePartition = Callable[..., PartitionFolders]
 Partitions = dict[tuple[str, str], PartitionFolders]
 
 
-def manifest_of(partitions: Partitions, out: Path) -> tuple[dict[str, Any], list[dict]]:
+def manifest_of(partitions: Partitions, out: Path, **ranked: Any) -> tuple[dict[str, Any], list[dict]]:
     out.mkdir(exist_ok=True)
-    summary = write_manifest(partitions, out)
+    summary = write_manifest(partitions, out, ManifestSettings(**ranked))
     return summary, read_table(out / "manifest.parquet", MANIFEST_SCHEMA).to_pylist()
 
 
@@ -155,6 +157,101 @@ def test_other_pairs_are_measured_against_the_eligible_training_pairs(
 def test_a_source_without_training_pairs_has_no_ranks(tmp_path: Path, write_partition: WritePartition) -> None:
     _, rows = manifest_of({("here", "S"): write_partition([{"split": "test"}])}, tmp_path / "out")
     assert [(row["rank_share"], row["eligible"]) for row in rows] == [(None, True)]
+
+
+SCORERS = ("one@1", "two@2", "three@3")
+
+
+@pytest.fixture
+def mixed(write_partition: WritePartition) -> Partitions:
+    """Two sources of 60 pairs with few distinct scores, some missing, of all splits, sizes and tags."""
+    rng = np.random.default_rng(0)
+    partitions = {}
+    for source, gsd_m in (("S", 0.6), ("T", 0.6004), ("U", 1.0)):
+        chips = []
+        for number in rng.permutation(60):
+            scores = {name: {"title": float(np.float32(rng.integers(0, 6) / 10))} for name in SCORERS}
+            scores["two@2"]["title"] *= 100
+            if number % 11 == 0:
+                scores["three@3"]["title"] = math.nan
+            if number % 13 == 0:
+                del scores["two@2"]
+            chips.append(
+                {
+                    "chip_id": f"{number}{source}",
+                    "image": ord(source) * 100 + number // (1 + (number > 55)),
+                    "gsd_m": gsd_m,
+                    "stratum": ("building=yes", "natural=water")[number % 2],
+                    "split": ("train", "train", "train", "val", "test")[rng.integers(5)],
+                    "title": "" if number % 17 == 0 else "road",
+                    "score": scores["one@1"]["title"],
+                    "scorer": "one@1",
+                    "scores": scores,
+                }
+            )
+        partitions["here", source] = write_partition(chips, source=source)
+    return partitions
+
+
+def ranked_by_pandas(rows: list[dict], stratum: list[Any], scorers: tuple[str, ...]) -> list[float | None]:
+    """The definition: eligible training pairs are counted one by one."""
+    frame = pd.DataFrame(rows).assign(stratum=stratum)
+    for name in scorers:
+        frame[name] = [dict(row["scores"]).get(name, {}).get("title", np.nan) for row in rows]
+    frame = frame[frame[list(scorers)].notna().all(axis=1)]
+    shares: dict[int, float] = {}
+    for _, group in frame.groupby("stratum"):
+        group = group.sort_values("chip_id")
+        for name in scorers:
+            ordered = group.sort_values(name, ascending=False, kind="stable")
+            counts = ordered["eligible"] & (ordered["split"] == "train")
+            group[f"share {name}"] = counts.cumsum() / counts.sum()
+        group["mean"] = group[[f"share {name}" for name in scorers]].mean(axis=1)
+        ordered = group.sort_values(["mean", scorers[0]], ascending=[True, False], kind="stable")
+        counts = ordered["eligible"] & (ordered["split"] == "train")
+        shares |= (counts.cumsum() / counts.sum()).to_dict()
+    return [shares.get(row) for row in range(len(rows))]
+
+
+@pytest.mark.parametrize("scorers", [("one@1",), ("two@2",), ("one@1", "two@2"), SCORERS])
+@pytest.mark.parametrize("within", ["source", "all", "gsd", "tag"])
+def test_ranks_are_those_of_a_plain_count(
+    mixed: Partitions, tmp_path: Path, within: str, scorers: tuple[str, ...]
+) -> None:
+    by = () if scorers == SCORERS else tuple(name.partition("@")[0] for name in scorers)
+    summary, rows = manifest_of(mixed, tmp_path / "out", rank_within=within, rank_by=by)
+    stratum = {
+        "source": [row["source"] for row in rows],
+        "all": [0] * len(rows),
+        "gsd": [row["source"] == "U" for row in rows],
+        "tag": [int(row["chip_id"][:-1]) % 2 for row in rows],
+    }
+    expected = ranked_by_pandas(rows, stratum[within], scorers)
+    assert None in expected or scorers == ("one@1",)
+    assert [row["rank_share"] for row in rows] == [pytest.approx(share) for share in expected]
+    assert {row["dropped_because"] for row in rows} >= {None, "empty caption", "duplicate image"}
+    assert ("no score" in summary["dropped"]) == (scorers != ("one@1",))
+
+
+def test_a_partition_without_scores_of_one_of_the_scorers_is_not_eligible(
+    tmp_path: Path, write_partition: WritePartition
+) -> None:
+    both = {"one@1": {"title": 0.5}, "two@1": {"title": 0.1}}
+    folders = {
+        ("here", "S"): write_partition([{"scores": both, "scorer": "one@1"}]),
+        ("here", "T"): write_partition([{"scorer": "one@2", "chip_id": "t", "image": 9}], source="T"),
+        ("here", "U"): write_partition([], source="U"),
+    }
+    _, rows = manifest_of(folders, tmp_path / "out")
+    assert [row["dropped_because"] for row in rows] == [None, "no score"]
+    _, rows = manifest_of(folders, tmp_path / "out", rank_by=("one",), rank_within="all")
+    assert [(row["dropped_because"], row["rank_share"]) for row in rows] == [(None, 0.5), (None, 1.0)]
+
+
+def test_images_whose_digests_begin_alike_are_not_equal(tmp_path: Path, write_partition: WritePartition) -> None:
+    chips = [{"sha256": f"{'a' * 16}{word:016x}{'0' * 32}"} for word in (1, 2, 1)]
+    _, rows = manifest_of({("here", "S"): write_partition(chips)}, tmp_path / "out")
+    assert [row["dropped_because"] for row in rows] == [None, None, "duplicate image"]
 
 
 @pytest.mark.parametrize("partitions", [0, 1])

@@ -44,7 +44,8 @@ def partitions(write_partition: Callable[..., Any]) -> dict[tuple[str, str], Any
         for text in HOSTILE
     ]
     facts[1]["split"], facts[2]["split"], facts[3]["west"] = "val", "test", 179.9
-    other = [{"image": 10 + n, "chip_id": f"a{n}_T_20200601_{n:08x}", "gsd_m": 10.0} for n in range(2)]
+    names = [{"object_id": name, "chip_id": f"{name}_T_20200601_00000000"} for name in ("a0", "w1")]
+    other = [{"image": 10 + n, "gsd_m": 10.0, **name} for n, name in enumerate(names)]
     return {("here", "S"): write_partition(facts), ("here", "T"): write_partition(other, source="T")}
 
 
@@ -146,11 +147,10 @@ def test_how_it_was_made_is_told(partitions: Any, released: Write) -> None:
     assert told["creator"][0]["name"] == HOSTILE[1]
 
 
-def test_what_the_manifest_drops_is_told(partitions: Any, released: Write, tmp_path: Path) -> None:
-    (tmp_path / "manifest").mkdir()
-    pq.write_table(pa.table({"kind": ["near-duplicate image"] * 2}), tmp_path / "manifest/leaks.parquet")
-    out, _ = released(partitions)
-    assert "let through between splits: near-duplicate image 2." in (out / "README.md").read_text("utf-8")
+def test_what_the_manifest_drops_is_told(partitions: Any, released: Write, write_partition: Any) -> None:
+    again = [{"image": 10, "object_id": "w9", "chip_id": "w9_U_20200601_00000000"}]
+    out, _ = released(partitions | {("here", "U"): write_partition(again, source="U")})
+    assert "let through between splits: duplicate 1." in (out / "README.md").read_text("utf-8")
 
 
 def test_tables_for_spreadsheets_hold_no_formula(partitions: Any, released: Write) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.plugins import SCORER_KINDS
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, GivenFile, load_settings
 from skyscript_assets.lib.settings.plant import PlanSettings, SizeSettings
@@ -301,6 +302,50 @@ def test_a_name_that_is_not_defined_is_reported_with_those_that_are(profile: Pat
     edit(profile / "plant.yaml", "scorer: lite0-minilm", "scorer: vit")
     with pytest.raises(SettingsError, match=r"scores.scorer: 'vit' is not defined; defined are lite0-minilm"):
         load_settings(profile)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "scorer: lite0-minilm",
+            "scorer: lite0-minilm\n  further_scorers: [vit]",
+            "further_scorers: 'vit' is not defined",
+        ),
+        ("scores:", "manifest: {rank_by: [vit]}\nscores:", "rank_by: 'vit' is not defined; defined are lite0-minilm"),
+        (
+            "scores:",
+            "manifest: {rank_within: region}\nscores:",
+            "rank_within: Input should be 'source', 'all'",
+        ),
+        ("views: 2", "views: 2\n  further_styles: [poem]", "further_styles.0: .*styles of captions are title, "),
+        ("views: 2", "views: 2\n  precision: fp16", "precision: Input should be 'fp32' or 'amp_bf16'"),
+    ],
+)
+def test_a_mistake_about_scores_and_ranks_is_explained(profile: Path, old: str, new: str, message: str) -> None:
+    edit(profile / "plant.yaml", old, new)
+    with pytest.raises(SettingsError, match=message):
+        load_settings(profile)
+
+
+def test_a_scorer_is_of_a_kind_that_is_installed_and_no_base(
+    profile: Path, install_package: Callable[..., None]
+) -> None:
+    edit(profile / "models.yaml", "models:\n", "scorers:\n  lite0-minilm: {kind: pairs}\nmodels:\n")
+    with pytest.raises(SettingsError, match=r"no installed package registers 'pairs'; known are none"):
+        load_settings(profile)
+    module = (
+        "from typing import Literal\n"
+        "from skyscript_assets.lib.settings.models import ScorerBase\n"
+        "from skyscript_assets.lib.towers.scorers import ScorerKind\n"
+        "class Pairs(ScorerBase):\n    kind: Literal['pairs']\n"
+        "KIND = ScorerKind(settings=Pairs, load=None)\n"
+    )
+    install_package("pairs", {SCORER_KINDS: {"pairs": "of_pairs:KIND"}}, {"of_pairs": module})
+    with pytest.raises(SettingsError, match=r"'lite0-minilm' stands under bases and under scorers; rename one"):
+        load_settings(profile)
+    edit(profile / "models.yaml", "  lite0-minilm: {kind: pairs}", "  mine: {kind: pairs}")
+    assert load_settings(profile).scorers["mine"].kind == "pairs"
 
 
 def test_tags_may_be_embedded_by_a_base_and_by_nothing_else(profile: Path) -> None:

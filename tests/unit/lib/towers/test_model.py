@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 
 from skyscript_assets.lib import threads
 from skyscript_assets.lib.settings.models import OpenClipBase
+from skyscript_assets.lib.towers import model as model_module
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.fusion import fused
 from skyscript_assets.lib.towers.model import ClipModel, normalised
@@ -56,6 +60,13 @@ def test_features_have_the_same_bits_on_any_number_of_cores(
         monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
         found.append(model.image_features(images).tobytes() + model.text_features(texts).tobytes())
     assert found == [found[0]] * 3
+
+
+def test_texts_are_tokenised_some_at_a_time(joint_model: ClipModel, monkeypatch: pytest.MonkeyPatch):
+    texts = [f"caption {'long ' * (i % 7)}{i}" for i in range(50)]
+    whole = joint_model.text_features(texts)
+    monkeypatch.setattr(model_module, "TOKENISED", 9)
+    np.testing.assert_allclose(joint_model.text_features(texts), whole, atol=1e-6)
 
 
 def test_no_images_and_no_texts_are_no_rows(joint_model: ClipModel):
@@ -117,3 +128,53 @@ def test_a_vision_transformer_splits_into_features_and_projection(tiny_base: Ope
     assert model.image_head.names == ("visual.proj",)
     assert model.text_head.names == ("text_projection",)
     assert model.network.visual.proj is not None
+
+
+@pytest.mark.parametrize("pool", ["argmax", "eos", "last"])
+@pytest.mark.parametrize("custom", [False, True])
+def test_a_causal_tower_gives_the_same_without_what_follows_a_text(tmp_path: Path, pool: str, custom: bool):
+    model = of_text_tower(tmp_path, {"pool_type": pool, "eos_id": 49407}, custom)
+    assert (model._pool is None) == (pool == "last")
+    texts = ["road", "a satellite image of water, grass and a building", "", "road " * 40]
+    with torch.inference_mode():
+        expected = model.network.encode_text(model.tokens(texts), normalize=True).numpy()
+    used = model._used(model._tokenizer(texts))
+    assert used.tolist() == ([32] * 4 if pool == "last" else [3, 12, 2, 32])
+    np.testing.assert_allclose(model.encode_texts(texts), expected, atol=1e-6)
+    np.testing.assert_allclose(model.encode_texts(texts[:1]), expected[:1], atol=1e-6)
+
+
+def test_a_tower_that_looks_both_ways_reads_its_padding(tmp_path: Path):
+    """As SigLIP's: another number of padding tokens is another answer."""
+    model = of_text_tower(tmp_path, {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}, custom=True)
+    texts = ["road", "a satellite image of water"]
+    ids = model.tokens(texts)
+    assert ids.shape == (2, 32)
+    with torch.inference_mode():
+        whole, cut = (model.network.encode_text(each, normalize=True).numpy() for each in (ids, ids[:, :7]))
+    assert np.abs(whole - cut).max() > 1e-3
+    np.testing.assert_allclose(model.encode_texts(texts), whole, atol=1e-6)
+
+
+def test_mixed_precision_is_for_gpus_alone(joint_model: ClipModel, monkeypatch: pytest.MonkeyPatch):
+    images, texts = noise(3), ["road", "building"]
+    expected = joint_model.encode_images(images).tobytes() + joint_model.encode_texts(texts).tobytes()
+    monkeypatch.setattr(joint_model, "precision", "amp_bf16")
+    assert joint_model.encode_images(images).tobytes() + joint_model.encode_texts(texts).tobytes() == expected
+
+
+def of_text_tower(tmp_path: Path, text: dict[str, object], custom: bool) -> ClipModel:
+    """A tiny model drawn at random with a logit bias, as SigLIP has it, and a text tower of choice."""
+    import open_clip
+
+    config = {
+        "embed_dim": 32,
+        "init_logit_bias": -10,
+        "custom_text": custom,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2} | text,
+    }
+    name = f"tiny-{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    return load_base(OpenClipBase(name=name), {}, seed=0)
