@@ -14,14 +14,12 @@ import yaml
 from PIL import Image
 
 from skyscript_assets.lib.benchmarks import image_folder as module
-from skyscript_assets.lib.benchmarks import images
 from skyscript_assets.lib.benchmarks.image_folder import (
     CaptionRetrievalBenchmark,
     ImageFolderBenchmark,
     build_caption_retrieval,
     build_image_folder,
 )
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
@@ -29,6 +27,8 @@ from skyscript_assets.lib.progress import silent
 from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
+from skyscript_assets.lib.towers import images
+from skyscript_assets.lib.towers.images import decode
 from tests.web import FileServer, running
 
 BENCHMARK = ImageFolderBenchmark(title="Photos", csv="test.csv", classnames="classnames.txt")
