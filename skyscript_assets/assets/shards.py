@@ -67,7 +67,7 @@ def _manifest_preview(run: Run[None]) -> dict[str, dg.MetadataValue]:
     group="model",
     kinds=["parquet"],
     upstream=("chip_plan", "image_chips", "captions", "clip_scores"),
-    code_version="3",
+    code_version="4",
     tables={"manifest.parquet": MANIFEST_SCHEMA},
     columns_from={
         "chip_plan": ["chip_id", "region", "source", "cell", "split"],

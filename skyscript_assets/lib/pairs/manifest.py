@@ -35,6 +35,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_shard", pa.string()),
         ("image_offset", pa.int64()),
         ("image_length", pa.int64()),
+        ("image_sha256", pa.string()),
         *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
         *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
         *(SCORE_SCHEMA.field(name) for name in ("score", "scorer")),
@@ -77,7 +78,7 @@ FROM counted ORDER BY place
 JUDGED = ["chip_id", "source", "split", "title", "score", "sha256"]
 """Columns by which pairs are judged: these alone are in memory of all partitions at once."""
 
-MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
+MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length", "sha256"}
 """What is read of pairs for the table."""
 
 ASKED = 262_144
@@ -146,6 +147,7 @@ def _rows(pairs: pa.Table, judged: pa.Table) -> pa.Table:
         "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
         "image_offset": pairs["offset"],
         "image_length": pairs["length"],
+        "image_sha256": pairs["sha256"],
     }
     found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
     return pa.table({name: found[name] for name in MANIFEST_SCHEMA.names}).cast(MANIFEST_SCHEMA)
