@@ -11,8 +11,10 @@ from skyscript_assets.lib.pairs.reader import Pairs
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize(("name", "count", "side"), [("eurosat", 2700, 64), ("ucmerced", 1050, 256)])
-def test_a_published_set_is_read_whole(shared_data: Path, name: str, count: int, side: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "different", "side"), [("eurosat", 2700, 2695, 64), ("ucmerced", 1050, 1049, 256)]
+)
+def test_a_published_set_is_read_whole(shared_data: Path, name: str, count: int, different: int, side: int) -> None:
     folder = shared_data / "benchmarks" / name
     if not folder.exists():
         pytest.skip(f"real data is absent: {folder} does not exist")
@@ -21,5 +23,5 @@ def test_a_published_set_is_read_whole(shared_data: Path, name: str, count: int,
     assert len(shapes) == count
     assert np.median(shapes, axis=0).tolist() == [side, side, 3]
     table = foreign.with_digests().table
-    assert len(set(table["sha256"].to_pylist())) == count
+    assert len(set(table["sha256"].to_pylist())) == different, "as published: some images are there twice"
     assert len(set(table["phash"].to_pylist())) > 0.98 * count

@@ -37,7 +37,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.views import UInt8Array
 
-WINDOW, TASK = 1024, 8
+WINDOW, TASK = 1024, 16
 """Rows that are looked up at once, and those that a thread reads and decodes at a time."""
 
 REMOTE_THREADS = 32
@@ -70,7 +70,8 @@ class Pairs:
         rank: Number of this process among `ranks`, which share a pass: disjoint, together complete; some have a pair
             more than others. Default: by torch's process group, else 0 of 1.
         ranks: Their number.
-        threads: Threads that read and decode; default: one for each core, 16 at most, or 32 over an object store.
+        threads: Threads that read and decode; 1: whoever iterates does, which is the default in a worker. Else it is one
+            for each core, 16 at most; over an object store 32.
         transform: Called by these threads with each `Pair`; what it returns is given instead.
         scratch: Local folder for the mapped file, and for copies of an object store's tables, which needs one; default:
             below the data folder.
@@ -102,7 +103,7 @@ class Pairs:
         self.epoch, self.position, self._epoch_is_set = 0, 0, False
         rows, images, name = self._opened
         self._count, self._of = int(rows.num_rows), f"{name} {seed}"
-        self._threads = threads or (min(16, cores()) if images.remote is None else REMOTE_THREADS)
+        self._threads = threads or (REMOTE_THREADS if images.remote else None)
         if not self._count:
             raise TooLittleDataError("no pair is wanted: ask for more splits, regions, sources or tags")
         if torch := sys.modules.get("torch"):
@@ -119,10 +120,13 @@ class Pairs:
             CorruptInputError, UpstreamMissingError: an image is not the one that was listed; shard and chip are named.
             SettingsError: in a DataLoader's worker, and no epoch was set.
         """
-        number, of = self._consumer()
+        number, of, threads = self._consumer()
         epoch, first = self.epoch, self.position + (number - self.position) % of
         tasks = self._tasks(self._order()[first::of])
-        done = in_order(self._pairs, tasks, threads=self._threads, ahead=2 * self._threads)
+        if threads > 1:
+            done = in_order(self._pairs, tasks, threads=threads, ahead=2 * threads)
+        else:
+            done = (self._pairs(task) for task in tasks)
         try:
             for taken, pair in enumerate(itertools.chain.from_iterable(done), start=1):
                 self.epoch, self.position = epoch, first - number + taken * of
@@ -160,15 +164,15 @@ class Pairs:
             return _foreign(self._data, self._wanted)
         return _own(Store(self._data, self._scratch), self._wanted, self._scratch)
 
-    def _consumer(self) -> tuple[int, int]:
-        """Number of this process among the workers of all ranks, and how many these are."""
+    def _consumer(self) -> tuple[int, int, int]:
+        """Number of this process among the workers of all ranks, how many these are, and threads of each."""
         torch = sys.modules.get("torch")
         worker = torch.utils.data.get_worker_info() if torch else None
         if worker is None:
-            return self._rank, self._ranks
+            return self._rank, self._ranks, self._threads or min(16, cores())
         if not self._epoch_is_set:
             raise SettingsError("a DataLoader's workers do not know the pass before: call set_epoch before each pass")
-        return worker.id * self._ranks + self._rank, self._ranks * worker.num_workers
+        return worker.id * self._ranks + self._rank, self._ranks * worker.num_workers, self._threads or 1
 
     def _order(self) -> IntArray:
         """Numbers of rows in the order of this pass; no release of numpy draws otherwise."""
