@@ -4,11 +4,11 @@
     python benchmarks/reader.py data --pairs 5000 --peers /path/to/peers/bin/python
 
 Chips of a data folder, over and over up to `--pairs`, with their captions, are written as tars of image, text and json.
-`Pairs` reads these by a manifest and checks each digest; webdataset reads the same tars (a buffer of 1,000), litdata its
-own chunks, datasets a streamed Parquet (a buffer of 1,000), all of the same JPEGs. All decode with simplejpeg; what is
-counted is images that arrive in the process that would train. Each contender is a process of its own, pinned to one
-core or two, `--runs` times in turn; seconds are those of one pass, without imports and opening, workers included. On
-two cores peers run as is usual: two workers, batches of 64. Then the orders of passes are compared, and the reader is
+`Pairs` reads these by a manifest and checks each digest; webdataset reads the same tars (a buffer of 1,000), litdata
+its own chunks, datasets streamed Parquet (a buffer of 1,000), all of the same JPEGs. All decode with simplejpeg; what
+is counted is images that arrive in the process that would train. Each contender is a process of its own, pinned to one
+core or two, `--runs` times in turn; seconds are those of one pass, without imports and opening, and those of the
+processor, which other work on the machine hardly changes. On two cores peers run two workers with batches of 64. Then the orders of passes are compared, and the reader is
 opened on a manifest of `--rows` made-up pairs. `--peers` names a Python that has litdata and datasets; what is not
 installed is said to be. Files are read from memory: no disk is measured.
 """
@@ -80,7 +80,8 @@ def made(data: Path, pairs: int, work: Path) -> None:
         store.complete(OutputKey("training_manifest"), fingerprint="made", made_from={}, counts={})
     images = [found[number % len(found)] for number in range(pairs)]
     table = pa.table({"image": [image for image, _ in images], "text": [text for _, text in images]})
-    pq.write_table(table, work / "pairs.parquet", row_group_size=BUFFER)
+    for start in range(0, pairs, SHARD_PAIRS):
+        pq.write_table(table.slice(start, SHARD_PAIRS), work / f"{start:08d}.parquet", row_group_size=100)
     print(f"{len(found):,} chips, {statistics.mean(len(image) for image, _ in found) / 1000:.1f} kB each\n")
 
 
@@ -91,14 +92,18 @@ def ours(work: Path, cores: int) -> Iterable[Any]:
     return (pair.image for pair in Pairs(work / "data", threads=cores))
 
 
-def in_workers(dataset: Any, cores: int, loader: Any = None) -> Iterable[Any]:
-    """Images of a dataset of dicts, by two worker processes where there are two cores."""
+def decoded_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with pixels instead of JPEGs."""
+    return [{"image": decoded(row["image"]), "text": row["text"]} for row in rows]
+
+
+def in_workers(dataset: Any, cores: int, loader: Any = None, collate: Callable[..., Any] = list) -> Iterable[Any]:
+    """Images of a dataset, by two worker processes where there are two cores; `collate` is called there."""
     from torch.utils.data import DataLoader
 
-    if cores == 1 and loader is None:
-        return (sample["image"] for sample in dataset)
-    settings = {"batch_size": BATCH, "num_workers": cores if cores > 1 else 0, "collate_fn": list}
-    batches = (loader or DataLoader)(dataset, **settings)
+    if cores == 1:
+        return (sample["image"] for row in dataset for sample in collate([row]))
+    batches = (loader or DataLoader)(dataset, batch_size=BATCH, num_workers=cores, collate_fn=collate)
     return (sample["image"] for sample in chain.from_iterable(batches))
 
 
@@ -123,7 +128,7 @@ def chunks_of_litdata(work: Path) -> None:
     """Write litdata's chunks."""
     import litdata
 
-    rows = pq.read_table(work / "pairs.parquet").to_pylist()
+    rows = [row for path in sorted(work.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     litdata.optimize(for_litdata, rows, str(work / "litdata"), chunk_bytes="64MB", num_workers=1, verbose=False)
 
 
@@ -131,31 +136,17 @@ def by_litdata(work: Path, cores: int) -> Iterable[Any]:
     """Litdata: its own shuffle over chunks and within them."""
     import litdata
 
-    class Decoded(litdata.StreamingDataset):
-        def __getitem__(self, index: Any) -> dict[str, Any]:
-            row = super().__getitem__(index)
-            return {"image": decoded(row["image"]), "text": row["text"]}
-
-    return in_workers(
-        Decoded(str(work / "litdata"), shuffle=True), cores, litdata.StreamingDataLoader if cores > 1 else None
-    )
+    rows = litdata.StreamingDataset(str(work / "litdata"), shuffle=True)
+    return in_workers(rows, cores, litdata.StreamingDataLoader, decoded_rows)
 
 
 def by_datasets(work: Path, cores: int) -> Iterable[Any]:
     """Datasets: a Parquet streamed, with a buffer."""
     import datasets
 
-    datasets.disable_caching()
-    rows = datasets.load_dataset(
-        "parquet", data_files=str(work / "pairs.parquet"), split="train", streaming=True, cache_dir=str(work / "cache")
-    )
-    shuffled = rows.reshard() if hasattr(rows, "reshard") else rows
-    return in_workers(
-        shuffled.shuffle(seed=0, buffer_size=BUFFER).map(
-            lambda row: {"image": decoded(row["image"]), "text": row["text"]}
-        ),
-        cores,
-    )
+    files = [str(path) for path in sorted(work.glob("*.parquet"))]
+    rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+    return in_workers(rows.shuffle(seed=0, buffer_size=BUFFER), cores, collate=decoded_rows)
 
 
 CONTENDERS: dict[str, Callable[[Path, int], Iterable[Any]]] = {
@@ -168,14 +159,13 @@ CONTENDERS: dict[str, Callable[[Path, int], Iterable[Any]]] = {
 
 def one_pass(name: str, work: Path, cores: int, pairs: int) -> None:
     """Read all pairs once."""
-    os.environ["HF_HOME"] = str(work / "cache")
     images = CONTENDERS[name](work, cores)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), sum(os.times()[:4])
     seen = sum(image.shape[2] == 3 for image in images)
     seconds = time.perf_counter() - started
     if seen != pairs:
         raise SystemExit(f"{seen} images of {pairs}")
-    print("work_s", seconds)
+    print("cpu_s", sum(os.times()[:4]) - cpu, "work_s", seconds)
 
 
 def orders(work: Path) -> None:
@@ -211,10 +201,8 @@ def opened(work: Path, count: int) -> None:
             next(iter(pairs))
             first = time.perf_counter() - started
             own = int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) / 1e3
-            print(
-                f"{len(pairs):,} pairs, {told}: opened in {seconds:.2f} s, first pair after {first:.2f} s, {own:.0f} MB",
-                flush=True,
-            )
+            took = f"opened in {seconds:.2f} s, first pair after {first:.2f} s, {own:.0f} MB of its own"
+            print(f"{len(pairs):,} pairs, {told}: {took}", flush=True)
         os._exit(0)
     os.waitpid(pid, 0)
 
@@ -239,10 +227,11 @@ def main() -> None:
             "HF_HOME": f"{folder}/hf",
         }
 
-        def apart(name: str, number: int) -> float:
+        def apart(name: str, number: int) -> tuple[float, float]:
             python = sys.executable if name in ("Pairs", "webdataset") else options.peers
             command = [python, __file__, "--only", name, folder, str(number), str(options.pairs)]
-            return options.pairs / run_apart(command, cores[-number:], root).work_s
+            run = run_apart(command, cores[-number:], root)
+            return options.pairs / run.work_s, options.pairs / float(run.printed.split()[1])
 
         apart_for_litdata = [options.peers, __file__, "--only", "chunks", folder, "1", "0"]
         try:
@@ -251,8 +240,9 @@ def main() -> None:
             print(f"litdata's chunks: {error}")
         for number in range(1, len(cores) + 1):
             rates = in_turn({name: partial(apart, name, number) for name in CONTENDERS}, options.runs)
-            print(f"\n{options.pairs:,} pairs, {number} cores, medians of {options.runs}\n")
-            print_rates("pairs", rates, "Pairs")
+            for at, what in enumerate(("seconds", "seconds of the processor")):
+                print(f"\n{options.pairs:,} pairs, cores: {number}, {what}, medians of {options.runs}\n")
+                print_rates("pairs", {name: [run[at] for run in runs] for name, runs in rates.items()}, "Pairs")
         orders(work)
         opened(work, options.rows)
 

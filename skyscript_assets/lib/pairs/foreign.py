@@ -129,18 +129,16 @@ def foreign_pairs(
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
     there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(listed["text"], ""))
-    lost = listed.filter(pc.invert(there))["chip_id"]
+    lost, listed = listed.filter(pc.invert(there))["chip_id"], listed.filter(there)
     if len(lost) and not skip_missing:
-        told = f"{source}: {len(lost):,} of {len(listed):,} pairs have no image or text below {root}"
+        told = f"{source}: {len(lost):,} of {len(there):,} pairs have no image or text below {root}"
         names = ", ".join(lost.slice(0, SHOWN).to_pylist())
         raise MissingInputError(f"{told}: {names}; get them, or leave them out by skip_missing")
-    listed = listed.filter(there)
+    for number, field in enumerate(PAIR_SCHEMA):
+        if field.name not in listed.column_names:
+            listed = listed.add_column(number, field, pa.nulls(len(listed), field.type))
     named = pc.struct_field(pc.extract_regex(listed["chip_id"], _SKYSCRIPT_NAME), "object_id")
-    known = {**dict(zip(listed.column_names, listed.columns, strict=True)), "object_id": named}
-    schema = PAIR_SCHEMA.append(pa.field("object_id", named.type))
-    nothing = pa.nulls(len(listed))
-    table = pa.table([known.get(name, nothing).cast(schema.field(name).type) for name in schema.names], schema=schema)
-    return Foreign(table, root, len(lost))
+    return Foreign(listed.append_column("object_id", named), root, len(lost))
 
 
 def _csv(source: Path, path: str, title: str, split: str) -> Iterator[tuple[str, str, str]]:

@@ -44,7 +44,6 @@ REMOTE_THREADS = 32
 """Threads where an answer takes much longer than decoding it."""
 
 MANIFEST = OutputKey("training_manifest")
-PLACES = {"shard": "image_shard", "offset": "image_offset", "length": "image_length", "sha256": "image_sha256"}
 
 
 class Pair(NamedTuple):
@@ -67,11 +66,11 @@ class Pairs:
         data: The data folder or its address (`s3://bucket/data`), or foreign pairs.
         splits: A split, or several.
         seed: Seed of the order.
-        rank: Number of this process among `ranks`, which share a pass: disjoint, together complete; some have a pair
-            more than others. Default: by torch's process group, else 0 of 1.
+        rank: Number of this process among `ranks`, which share out a pass; some have a pair more than others. Default:
+            by torch's process group, else 0 of 1.
         ranks: Their number.
-        threads: Threads that read and decode; 1: whoever iterates does, which is the default in a worker. Else it is one
-            for each core, 16 at most; over an object store 32.
+        threads: Threads that read and decode; 1: whoever iterates does. Default: over an object store 32, else in a
+            DataLoader's worker 1, else one for each core, 16 at most.
         transform: Called by these threads with each `Pair`; what it returns is given instead.
         scratch: Local folder for the mapped file, and for copies of an object store's tables, which needs one; default:
             below the data folder.
@@ -237,19 +236,18 @@ def _head(store: Store, key: OutputKey) -> Head:
 
 def _chosen(store: Store, wanted: Selection) -> pa.Table:
     """The wanted rows of the manifest, as one chunk: looking rows up in several is slow."""
-    names = {name: PLACES.get(name, name) for name in PAIR_SCHEMA.names} | {"text": wanted.style}
-    columns = list(dict.fromkeys((*names.values(), *SELECTED_BY)))
-    rows = read_table(store.folder(MANIFEST) / "manifest.parquet", MANIFEST_SCHEMA, columns)
+    places = ("chip_id", "image_shard", "image_offset", "image_length", "image_sha256")
+    columns = [*places, wanted.style, "split", "focus_box"]
+    rows = read_table(store.folder(MANIFEST) / "manifest.parquet", MANIFEST_SCHEMA, [*{*columns, *SELECTED_BY}])
     rows = rows.filter(wanted.of_manifest(rows))
     if wanted.looks_closer:
         partitions = rows.group_by(["region", "source"]).aggregate([]).to_pylist()
-        known = pa.concat_tables(_looked_at(store, (each["region"], each["source"])) for each in partitions)
-        known = known.filter(wanted.of_pairs(known))
-        rows = rows.filter(pc.is_in(rows["chip_id"], value_set=known["chip_id"]))
-    return rows.select(list(names.values())).rename_columns(list(names)).cast(PAIR_SCHEMA).combine_chunks()
+        known = pa.concat_tables(_looked_at(store, tuple(each.values())) for each in partitions)
+        rows = rows.filter(pc.is_in(rows["chip_id"], known.filter(wanted.of_pairs(known))["chip_id"]))
+    return rows.select(columns).rename_columns(PAIR_SCHEMA.names).cast(PAIR_SCHEMA).combine_chunks()
 
 
-def _looked_at(store: Store, partition: tuple[str, str]) -> pa.Table:
+def _looked_at(store: Store, partition: tuple[str, ...]) -> pa.Table:
     """GSD and tags, which the manifest does not know, of the chips of a region and source."""
     plan, captions = (store.folder(OutputKey(asset, partition)) for asset in ("chip_plan", "captions"))
     planned = read_table(plan / "plan.parquet", PLAN_SCHEMA, ["chip_id", "gsd_m"])
