@@ -8,9 +8,10 @@ Chips of a data folder, over and over up to `--pairs`, with their captions, are 
 its own chunks, datasets streamed Parquet (a buffer of 1,000), all of the same JPEGs. All decode with simplejpeg; what
 is counted is images that arrive in the process that would train. Each contender is a process of its own, pinned to one
 core or two, `--runs` times in turn; seconds are those of one pass, without imports and opening, and those of the
-processor, which other work on the machine hardly changes. On two cores peers run two workers with batches of 64. Then the orders of passes are compared, and the reader is
-opened on a manifest of `--rows` made-up pairs. `--peers` names a Python that has litdata and datasets; what is not
-installed is said to be. Files are read from memory: no disk is measured.
+processor, which other work on the machine hardly changes. On two cores peers run two workers with batches of 64. Then
+the orders of passes are compared, and the reader is opened on a manifest of `--rows` made-up pairs. `--peers` names a
+Python that has litdata and datasets; what is not installed is said to be. Files are read from memory: no disk is
+measured.
 """
 
 import hashlib
