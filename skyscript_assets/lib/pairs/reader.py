@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.views import UInt8Array
 
-WINDOW, TASK = 1024, 16
+WINDOW, TASK = 1024, 8
 """Rows that are looked up at once, and those that a thread reads and decodes at a time."""
 
 REMOTE_THREADS = 32
@@ -122,10 +122,9 @@ class Pairs:
         number, of, threads = self._consumer()
         epoch, first = self.epoch, self.position + (number - self.position) % of
         tasks = self._tasks(self._order()[first::of])
+        done: Generator[Iterable[Any], None, None] = (map(self._pair, task) for task in tasks)
         if threads > 1:
-            done = in_order(self._pairs, tasks, threads=threads, ahead=2 * threads)
-        else:
-            done = (self._pairs(task) for task in tasks)
+            done = in_order(lambda task: list(map(self._pair, task)), tasks, threads=threads, ahead=2 * threads)
         try:
             for taken, pair in enumerate(itertools.chain.from_iterable(done), start=1):
                 self.epoch, self.position = epoch, first - number + taken * of
@@ -180,15 +179,17 @@ class Pairs:
 
     def _tasks(self, numbers: IntArray) -> Iterator[list[tuple[Any, ...]]]:
         for start in range(0, len(numbers), WINDOW):
-            rows = self._opened[0].take(pa.array(numbers[start : start + WINDOW]))
+            window = np.ascontiguousarray(numbers[start : start + WINDOW])
+            # Not pa.array, which imports pandas when it is given an array first.
+            wanted = pa.Array.from_buffers(pa.int64(), len(window), [None, pa.py_buffer(window)])
+            rows = self._opened[0].take(wanted)
             listed = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
             yield from (listed[at : at + TASK] for at in range(0, len(listed), TASK))
 
-    def _pairs(self, rows: list[tuple[Any, ...]]) -> list[Any]:
-        pixels, prefix, found = self._opened[1].pixels, self._wanted.prefix, []
-        for *place, text, split, box in rows:
-            found.append(self._transform(Pair(pixels(Place(*place)), prefix + text, place[0], split, box)))
-        return found
+    def _pair(self, row: tuple[Any, ...]) -> Any:
+        *place, text, split, box = row
+        image = self._opened[1].pixels(Place(*place))
+        return self._transform(Pair(image, self._wanted.prefix + text, place[0], split, box))
 
 
 def _ranks() -> tuple[int, int]:
