@@ -92,7 +92,7 @@ class Pairs:
         rank: int | None = None,
         ranks: int | None = None,
         threads: int | None = None,
-        transform: Callable[[Pair], Any] = lambda pair: pair,
+        transform: Callable[[Pair], Any] | None = None,
         scratch: Path | None = None,
         **wanted: Any,
     ) -> None:
@@ -120,14 +120,14 @@ class Pairs:
             SettingsError: in a DataLoader's worker, and no epoch was set.
         """
         number, of, threads = self._consumer()
-        epoch, first = self.epoch, self.position + (number - self.position) % of
-        tasks = self._tasks(self._order()[first::of])
+        epoch, start = self.epoch, self.position
+        tasks = self._tasks(self._order()[start + number :: of])
         done: Generator[Iterable[Any], None, None] = (map(self._pair, task) for task in tasks)
         if threads > 1:
             done = in_order(lambda task: list(map(self._pair, task)), tasks, threads=threads, ahead=2 * threads)
         try:
             for taken, pair in enumerate(itertools.chain.from_iterable(done), start=1):
-                self.epoch, self.position = epoch, first - number + taken * of
+                self.epoch, self.position = epoch, start + taken * of
                 yield pair
         finally:
             done.close()
@@ -189,7 +189,8 @@ class Pairs:
     def _pair(self, row: tuple[Any, ...]) -> Any:
         *place, text, split, box = row
         image = self._opened[1].pixels(Place(*place))
-        return self._transform(Pair(image, self._wanted.prefix + text, place[0], split, box))
+        pair = Pair(image, self._wanted.prefix + text, place[0], split, box)
+        return pair if self._transform is None else self._transform(pair)
 
 
 def _ranks() -> tuple[int, int]:
@@ -210,10 +211,13 @@ def _foreign(pairs: Foreign, wanted: Selection) -> tuple[pa.Table, Images, str]:
 def _own(store: Store, wanted: Selection, scratch: Path | None) -> tuple[pa.Table, Images, str]:
     """Of the current manifest; images are those of the current chips of their regions and sources."""
     name = digest([_head(store, MANIFEST).version, repr(replace(wanted, prefix=""))])
-    path = (scratch or store.cache("pairs")) / f"{name}.arrow"
+    path = (
+        Path(store.local, ".cache/pairs", f"{name}.arrow") if store.remote or not scratch else scratch / f"{name}.arrow"
+    )
     try:
         if not path.exists():
             rows = _chosen(store, wanted)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary, pa.ipc.new_file(str(temporary), PAIR_SCHEMA) as writer:
                 writer.write_table(rows)
         rows = pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -142,6 +142,13 @@ def test_ranks_may_be_others_after_a_state(data: Path) -> None:
     rest = Pairs(data, transform=name_of)
     rest.load_state_dict(first[0].state_dict())
     assert sorted([*taken, *rest]) == sorted(names(data))
+    rest.load_state_dict({**first[0].state_dict(), "position": 9})
+    left = list(rest)
+    later = [Pairs(data, transform=name_of, rank=rank, ranks=2) for rank in range(2)]
+    for pairs in later:
+        pairs.load_state_dict({**rest.state_dict(), "epoch": 0, "position": 9})
+    assert [next(iter(pairs)) for pairs in later] == left[:2]
+    assert {pairs.position for pairs in later} == {11}
     with pytest.raises(SettingsError, match="another manifest, selection or seed"):
         Pairs(data, "val").load_state_dict(first[0].state_dict())
 
@@ -168,10 +175,15 @@ def test_the_columns_are_mapped_once_and_shared(data: Path) -> None:
     made = mapped.stat().st_mtime_ns
     copied = pickle.loads(pickle.dumps(first))
     assert list(copied) == list(first)
+    assert len(list(pickle.loads(pickle.dumps(Pairs(data))))) == 23
     assert mapped.stat().st_mtime_ns == made
     mapped.write_bytes(mapped.read_bytes()[:100])
     with pytest.raises(StorageError, match="remove it"):
         Pairs(data)
+    assert len(Pairs(data, scratch=data.parent / "elsewhere")) == 23
+    (data.parent / "file").touch()
+    with pytest.raises(StorageError, match="name a folder by scratch="):
+        Pairs(data, scratch=data.parent / "file")
 
 
 def test_an_altered_byte_anywhere_in_an_image_is_told(data: Path, partitions: Folders) -> None:
