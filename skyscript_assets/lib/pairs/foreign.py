@@ -81,8 +81,9 @@ class Foreign:
         images = self.images
 
         def digests(place: Place) -> tuple[str, str]:
-            sha256 = hashlib.sha256(images.read(place)).hexdigest()
-            return sha256, measure(images.pixels(place), None, (0, 0, 1, 1)).phash
+            data = images.read(place)
+            shown = decode(data, f"{place.shard}: {place.chip_id}")
+            return hashlib.sha256(data).hexdigest(), measure(shown, None, (0, 0, 1, 1)).phash
 
         found = dict(zip(different, in_order(digests, different.values(), threads=cores()), strict=True))
         sha256, phash = (pa.array([found[place[1:3]][n] for place in places], pa.string()) for n in (0, 1))
@@ -125,7 +126,16 @@ def foreign_pairs(
             blocks.append(pa.table([*map(pa.array, zip(*block, strict=True))], names=_LISTED.names).cast(_LISTED))
     except FileNotFoundError as error:
         raise MissingInputError(f"{source} does not exist") from error
-    except (ValueError, LookupError, TypeError, RecursionError, OSError, csv.Error, tarfile.TarError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        csv.Error,
+        tarfile.TarError,
+    ) as error:
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
     there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(listed["text"], ""))
@@ -184,9 +194,9 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:
             folder, slash, name = member.name.rpartition("/")
             key, _, ending = name.partition(".")
             if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                text = os.pread(file.fileno(), min(member.size, MAX_TEXT_BYTES), member.offset_data)
-                told = text if ending.lower() in ("txt", "json") else b""
-                yield folder + slash + key, ending, member.offset_data, member.size, told
+                told = min(member.size, MAX_TEXT_BYTES) if ending.lower() in ("txt", "json") else 0
+                text = os.pread(file.fileno(), told, member.offset_data)
+                yield folder + slash + key, ending, member.offset_data, member.size, text
         if os.pread(file.fileno(), BLOCK, tar.offset) != bytes(BLOCK):
             raise CorruptInputError(f"{path} is cut or damaged at byte {tar.offset}: get it again")
 

@@ -20,6 +20,7 @@ from skyscript_assets.lib.pairs.reader import Pairs
 from skyscript_assets.lib.tar import TarShard
 from tests.unit.lib.pairs.conftest import jpeg
 
+BAD = '{"images": [{"filename": "a.jpg", "sentences": [{"raw": 3}]}]}'
 HOSTILE = 'a "road",\nß🌳'
 
 
@@ -127,7 +128,7 @@ def test_rsicds_json_has_a_row_for_each_sentence(tmp_path: Path) -> None:
     assert len(set(foreign.with_digests().table["phash"].to_pylist())) == 2
 
 
-@pytest.mark.parametrize("content", ["[]", '{"images": [1]}', "{", "[" * 100_000, '{"images": [{"filename": 3}]}'])
+@pytest.mark.parametrize("content", ["[]", '{"images": [1]}', "{", "[" * 100_000, '{"images": [{"filename": 3}]}', BAD])
 def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "set.json").write_text(content)
     with pytest.raises(CorruptInputError, match=r"set\.json is no list of pairs"):
@@ -192,6 +193,12 @@ def test_headers_that_lie_are_refused(tmp_path: Path) -> None:
         with_size(field, kind)
         with pytest.raises(CorruptInputError, match=r"a\.tar"):
             foreign_pairs(path)
+
+
+def test_json_in_a_tar_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = by_tarfile(tmp_path / "a.tar", tarfile.GNU_FORMAT, ("0.jpg", jpeg(0)), ("0.json", b"[1]"))
+    with pytest.raises(CorruptInputError, match=r"a\.tar is no list of pairs"):
+        foreign_pairs(path)
 
 
 def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
