@@ -182,9 +182,10 @@ def orders(work: Path) -> None:
     pairs = Pairs(work / "data", transform=lambda pair: int(pair.chip_id[1:]))
     first, second = np.array(list(pairs)), np.array(list(pairs))
     same = np.array(list(Pairs(work / "data", transform=lambda pair: int(pair.chip_id[1:]))))
-    print(f"\npairs at the place that they had in the pass before: {int((first == second).sum())} of {len(first):,}; ")
-    print(f"with the same seed: {int((first == same).sum()):,}; neighbours in the tars that are neighbours in a pass: ")
-    print(f"{int((np.abs(np.diff(first)) == 1).sum())}")
+    neighbours = int((np.abs(np.diff(first)) == 1).sum())
+    print(f"\nof {len(first):,} pairs, at the place of the pass before: {int((first == second).sum())}")
+    print(f"at the same place with the same seed: {int((first == same).sum()):,}")
+    print(f"beside a neighbour in the tars: {neighbours}\n")
 
 
 def opened(work: Path, count: int) -> None:

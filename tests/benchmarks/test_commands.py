@@ -275,7 +275,7 @@ def test_reader(run: Callable[..., str], tmp_path: Path) -> None:
     assert names.count("Pairs") == names.count("webdataset") >= 2
     for name, module in (("litdata", "litdata"), ("datasets, streaming", "datasets")):
         assert (name in names) == (find_spec(module) is not None) == (f"{name}: " not in printed)
-    assert "with the same seed: 40" in printed
+    assert "at the same place with the same seed: 40" in printed
     assert "100 pairs, mapped: opened in" in printed
 
 
