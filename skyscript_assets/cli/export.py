@@ -12,8 +12,9 @@ from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.shared import console, every_output
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.geometry import SPLITS
-from skyscript_assets.lib.pairs.export import FORMATS, Selection
+from skyscript_assets.lib.pairs.export import FORMATS
 from skyscript_assets.lib.pairs.export import export as write_export
+from skyscript_assets.lib.pairs.selection import Selection
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.partitions import partitions_of

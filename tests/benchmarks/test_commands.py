@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import simplejpeg
 from PIL import Image
 
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey, Store
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tar import TarShard
 from tests.workshop import tiny_files, write_profile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,6 +275,25 @@ def test_rehearsal(run: Callable[..., str], extract: Path, tmp_path: Path) -> No
     before, after = large[6:8]
     assert int(after[1].replace(",", "")) < int(before[1].replace(",", ""))
     assert small[6][2] == before[2], "copies have no tag of their own"
+
+
+def test_reader(run: Callable[..., str], tmp_path: Path) -> None:
+    chips, captions = (tmp_path / asset / "here/S" for asset in ("image_chips", "captions"))
+    chips.mkdir(parents=True)
+    captions.mkdir(parents=True)
+    with TarShard(chips / "part-00000.tar") as shard:
+        made = [shard.add(f"{n}.jpg", simplejpeg.encode_jpeg(np.full((9, 9, 3), n, np.uint8))) for n in range(3)]
+    rows_of = {"chip_id": list("abc"), "status": ["ok"] * 3, "shard": [shard.path.name] * 3}
+    places = {"offset": [one.offset for one in made], "length": [one.length for one in made]}
+    write_table(chips / "chips.parquet", pa.table(rows_of | places))
+    write_table(captions / "captions.parquet", pa.table({"chip_id": list("abc"), "title": ["x"] * 3}))
+    printed = run("reader", tmp_path, "--pairs", 40, "--runs", 1, "--rows", 100)
+    names = [row[0] for row in rows(printed)]
+    assert names.count("Pairs") == names.count("webdataset") >= 2
+    for name, module in (("litdata", "litdata"), ("datasets, streaming", "datasets")):
+        assert (name in names) == (find_spec(module) is not None) == (f"{name}: " not in printed)
+    assert "at the same place with the same seed: 40" in printed
+    assert "100 pairs, mapped: opened in" in printed
 
 
 def test_registration(run: Callable[..., str], data: Callable[[str], Path]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, BenchmarkSpec, iter_images, read_items, read_model
 from skyscript_assets.lib.settings.base import Shared
+from skyscript_assets.lib.towers.images import decode
 
 
 @pytest.mark.integration

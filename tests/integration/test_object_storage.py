@@ -9,16 +9,20 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.faulty_server import BUCKET, CREDENTIALS, Faults, before, object_store
-from skyscript_assets.lib.errors import StorageError
+from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError
+from skyscript_assets.lib.pairs.reader import Pairs
 from skyscript_assets.lib.storage import Heads, OutputKey, Store
 from skyscript_assets.lib.storage.garbage import left_over, remove
 from skyscript_assets.provenance import Outputs, State
+from tests.partitions import write_partition
+from tests.unit.lib.pairs.test_reader import fill
 from tests.unit.test_provenance import STAGES, chips, everything, extract, settings
 
-__all__ = ["settings"]
+__all__ = ["settings", "write_partition"]
 pytestmark = pytest.mark.integration
 KEY = OutputKey("image_chips", ("helsinki", "SYN1"))
 ROOT = f"s3://{BUCKET}/data"
@@ -151,3 +155,41 @@ def test_a_whole_profile_in_the_store(port: int, tmp_path: Path, settings, monke
 def test_a_bucket_that_does_not_exist(port: int, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="s3://no-bucket/.* may not be used .*404"):
         Store("s3://no-bucket/data", tmp_path).head(KEY)
+
+
+def test_pairs_are_read_by_ranges_in_the_order_of_a_folder(
+    port: int, tmp_path: Path, write_partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partitions = {("here", "S"): write_partition([{"gsd_m": 0.2 + number / 100} for number in range(30)])}
+    fill(Store(tmp_path / "data"), partitions, tmp_path / "one")
+    fill(Store(ROOT, tmp_path / "writer"), partitions, tmp_path / "two")
+    faults = Faults(port, latency_s=0.01, refused=0.1, dropped=0.05)
+    with before(faults) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy}")
+        local, remote = Pairs(tmp_path / "data"), Pairs(ROOT, scratch=tmp_path / "reader")
+        for _ in range(2):
+            for one, other in zip(local, remote, strict=True):
+                assert np.array_equal(one.image, other.image)
+                assert one[1:] == other[1:]
+        assert len(Pairs(ROOT, scratch=tmp_path / "reader", max_gsd_m=0.295)) == 10
+    assert faults.seen["503"] > 2
+    assert not list((tmp_path / "reader").rglob("part-*.tar")), "no shard is copied"
+
+
+def test_a_shard_in_the_store_that_is_cut_or_another_one_is_told(port: int, tmp_path: Path, write_partition) -> None:
+    fill(Store(ROOT, tmp_path / "writer"), {("here", "S"): write_partition([{}, {}, {}])}, tmp_path / "work")
+    pairs = Pairs(ROOT, scratch=tmp_path / "reader")
+    remote = Store(ROOT, tmp_path / "reader").remote
+    assert remote is not None
+    (place,) = (item["path"] for item in remote.below(".versions/image_chips") if item["path"].endswith(".tar"))
+    data = remote.read(place)
+    for size in (0, 400, len(data) // 2):
+        remote.put(place, data[:size])
+        with pytest.raises(SkyScriptError, match=r"here/S/part-00000\.tar.*the image of a\d.*image_chips"):
+            list(pairs)
+    remote.put(place, data[:2000] + bytes([data[2000] ^ 1]) + data[2001:])
+    with pytest.raises(CorruptInputError, match=r"here/S/part-00000\.tar: the image of a0.* not the one"):
+        list(pairs)
+    remote.delete([place])
+    with pytest.raises(StorageError, match=r"here/S/part-00000\.tar: the image of a\d.*does not exist"):
+        list(pairs)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BenchmarkSpec, iter_images
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.towers.images import decode
 from skyscript_assets.lib.towers.model import ClipModel
 
 DECODING_THREADS = 2

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import iter_images, read_items
 from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.lookahead import in_order
@@ -16,6 +15,7 @@ from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FI
 from skyscript_assets.lib.pairs.thumbnails import thumbnail
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import rows_to_table, write_table
+from skyscript_assets.lib.towers.images import decode
 
 DECODING_THREADS, IMAGES_AHEAD = 2, 64
 

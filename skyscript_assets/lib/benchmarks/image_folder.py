@@ -21,7 +21,6 @@ import pyarrow as pa
 from pydantic import Field
 
 from skyscript_assets.lib.archive import fetch
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
     CAPTIONS_FILE,
@@ -41,6 +40,7 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import UNSEEN, Sha256, Shared, WebAddress
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.towers.images import decode
 
 MAX_BYTES = 128_000_000
 """Largest image file accepted."""

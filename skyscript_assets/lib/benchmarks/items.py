@@ -42,7 +42,7 @@ ITEM_SCHEMA = pa.schema(
         *fields(pa.int32(), "width", "height"),
     ]
 )
-"""Columns of a benchmark's items; `image` holds the bytes of an image file (`lib.benchmarks.images`)."""
+"""Columns of a benchmark's items; `image` holds the bytes of an image file (`lib.towers.images`)."""
 
 CAPTIONS_SCHEMA = pa.schema(fields(pa.string(), "item_id", "caption"))
 """Which caption is true of which image, one row a pair, where a benchmark is one of captions."""

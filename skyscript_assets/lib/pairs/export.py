@@ -16,7 +16,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleD
 from skyscript_assets.lib.files import write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
+from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
 from skyscript_assets.lib.pairs.shards import add_pair, facts_of, read_image
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
@@ -55,31 +55,6 @@ IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 QUESTION = "<image>\nDescribe this aerial image."
 """What LLaVA's conversations ask of each image."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which eligible pairs are exported, and what is said of them.
-
-    Attributes:
-        share: The best share by score (`rank_share`); pairs without a score only where it is 1.
-        splits: Splits.
-        regions: Regions; empty: all.
-        sources: Sources; empty: all.
-        max_gsd_m: Coarsest GSD, metres.
-        tags: Keys and values of which the focus object must have one that can be seen; empty: any.
-        style: Style of the caption.
-        prefix: Put before it.
-    """
-
-    share: float = 1.0
-    splits: tuple[str, ...] = SPLITS
-    regions: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    max_gsd_m: float = float("inf")
-    tags: tuple[tuple[str, str], ...] = ()
-    style: str = "title"
-    prefix: str = ""
 
 
 class Sample(NamedTuple):
@@ -187,15 +162,8 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def chosen(manifest: Path, wanted: Selection) -> pa.Table:
     """Rows of the manifest that are wanted by what it knows."""
-    columns = ["chip_id", "region", "source", "split", "rank_share", "eligible"]
-    table = read_table(manifest, MANIFEST_SCHEMA, columns)
-    mask = pc.and_(table["eligible"], pc.is_in(table["split"], value_set=pa.array(wanted.splits)))
-    if wanted.share < 1.0:
-        mask = pc.and_(mask, pc.fill_null(pc.less_equal(table["rank_share"], wanted.share), fill_value=False))
-    for name, some in (("region", wanted.regions), ("source", wanted.sources)):
-        if some:
-            mask = pc.and_(mask, pc.is_in(table[name], value_set=pa.array(some)))
-    return table.filter(mask)
+    rows = read_table(manifest, MANIFEST_SCHEMA, ["chip_id", *SELECTED_BY])
+    return rows.filter(wanted.of_manifest(rows))
 
 
 def samples_of(
@@ -213,17 +181,16 @@ def samples_of(
         if not len(ids):
             continue
         pairs = read_pairs(folders).drop_columns("statements")
-        pairs = pairs.filter(pc.is_in(pairs["chip_id"], value_set=ids.combine_chunks()))
+        chosen_here = pc.is_in(pairs["chip_id"], value_set=ids.combine_chunks())
+        pairs = pairs.filter(pc.and_(chosen_here, wanted.of_pairs(pairs)))
         regions = read_table(folders.captions / CAPTIONS_FILE, CAPTION_SCHEMA, ["chip_id", "regions"])
         places = pc.index_in(pairs["chip_id"], value_set=regions["chip_id"])
         pairs = pairs.append_column("regions", regions["regions"].take(places))
         for batch in pairs.to_batches(ROWS_OF_GROUP):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
-                tags = {(key, each) for key, value in row["center_tags"].items() for each in value.split(";")}
-                if row["gsd_m"] <= wanted.max_gsd_m and (not wanted.tags or tags & set(wanted.tags)):
-                    _check_licence(row)
-                    text = wanted.prefix + row[wanted.style]
-                    yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
+                _check_licence(row)
+                text = wanted.prefix + row[wanted.style]
+                yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
 
 
 def _image(sample: Sample, out: Path, folder: str = "images") -> str:

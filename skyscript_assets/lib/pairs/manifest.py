@@ -43,6 +43,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_shard", pa.string()),
         ("image_offset", pa.int64()),
         ("image_length", pa.int64()),
+        ("image_sha256", pa.string()),
         *(CAPTION_SCHEMA.field(name) for name in (*STYLES, "statements")),
         *(PLAN_SCHEMA.field(name) for name in ("focus_box", "cell")),
         *(SCORE_SCHEMA.field(name) for name in ("score", "scorer", "scores")),
@@ -70,7 +71,7 @@ COMPARED = ("chip_id", "split", "bbox", "object_id", "sha256", "phash")
 JUDGED = {*COMPARED, "source", "title", "gsd_m", "stratum", "column", "scores"}
 """Columns by which pairs are judged: in memory of all partitions at once is what `_narrow` leaves of them."""
 
-MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length"}
+MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length", "sha256"}
 """What is read of pairs for the table."""
 
 
@@ -147,6 +148,7 @@ def _rows(pairs: pa.Table, judged: pa.Table) -> pa.Table:
         "image_shard": pc.binary_join_element_wise(pairs["region"], pairs["source"], pairs["shard"], "/"),
         "image_offset": pairs["offset"],
         "image_length": pairs["length"],
+        "image_sha256": pairs["sha256"],
     }
     found = places | {name: table[name] for table in (pairs, judged) for name in table.schema.names}
     return pa.table({name: found[name] for name in MANIFEST_SCHEMA.names}).cast(MANIFEST_SCHEMA)

@@ -82,16 +82,16 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
         pc.is_in(table["chip_id"], value_set=cut["chip_id"]), pc.is_in(table["chip_id"], value_set=written["chip_id"])
     )
     table = table.filter(both).combine_chunks()
-    table = _joined(table, cut, "chip_id", wanted(CHIP_COLUMNS))
-    table = _joined(table, written, "chip_id", wanted(CAPTION_COLUMNS))
-    table = _joined(table, scored, "chip_id", wanted(SCORE_COLUMNS))
+    table = joined(table, cut, "chip_id", wanted(CHIP_COLUMNS))
+    table = joined(table, written, "chip_id", wanted(CAPTION_COLUMNS))
+    table = joined(table, scored, "chip_id", wanted(SCORE_COLUMNS))
     if folders.objects is not None:
         known = read(folders.objects / "objects.parquet", OBJECT_SCHEMA, "object_id", OBJECT_COLUMNS)
-        table = _joined(table, known, "object_id", wanted(OBJECT_COLUMNS))
+        table = joined(table, known, "object_id", wanted(OBJECT_COLUMNS))
     return table
 
 
-def _joined(table: pa.Table, other: pa.Table, key: str, columns: Sequence[str]) -> pa.Table:
+def joined(table: pa.Table, other: pa.Table, key: str, columns: Sequence[str]) -> pa.Table:
     """The table with columns of another one's rows of the same key, null where it has none."""
     rows = other.select(columns).take(pc.index_in(table[key], value_set=other[key]))
     for name in columns:

@@ -20,8 +20,9 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import within_180
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
-from skyscript_assets.lib.pairs.export import IMAGE_TYPE, PairFiles, Sample, Selection, chosen, samples_of
+from skyscript_assets.lib.pairs.export import IMAGE_TYPE, PairFiles, Sample, chosen, samples_of
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
+from skyscript_assets.lib.pairs.selection import Selection
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy

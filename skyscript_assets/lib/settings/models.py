@@ -156,7 +156,7 @@ class TrainedModel(Model):
     recipe: Recipe
     seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
     share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
-    sources: tuple[SourceKey, ...] | None = Field(None, description="Train on these sources only; default: all.")
+    sources: tuple[SourceKey, ...] | None = Field(None, min_length=1, description="Only these sources; default: all.")
     benchmarks: Annotated[tuple[BenchmarkKey, ...] | None, UNSEEN] = Field(
         None, description="Scored on these only; default: all."
     )

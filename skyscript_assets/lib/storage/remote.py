@@ -61,6 +61,10 @@ class ObjectStore:
         """The bytes of a small object."""
         return self._ask(path, lambda: bytes(self._obstore.get(self._objects, path).bytes()))
 
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Some bytes of an object, fewer where it ends."""
+        return self._ask(path, lambda: bytes(self._obstore.get_range(self._objects, path, start=start, length=length)))
+
     def put(self, path: str, content: bytes | Path) -> None:
         """Write an object, whole or not at all."""
         self._ask(path, lambda: self._obstore.put(self._objects, path, content))

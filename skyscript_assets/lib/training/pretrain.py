@@ -20,12 +20,12 @@ import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError
-from skyscript_assets.lib.files import inside, replacing
+from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.pairs.images import Place, chip_images
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
-from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_VAL_PAIRS = 5000
 """Pairs the validation loss is taken on after each epoch (the paper sets 5,000 aside)."""
 
-IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "focus_box")
+IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "image_sha256")
 
 Batch = tuple[int | None, IntArray]
 """Epoch, from 1 (None: the plain views), and numbers of pairs."""
@@ -60,19 +60,18 @@ class _Split:
     ) -> None:
         self.captions = pairs.captions(recipe.column, recipe.prefix)
         self.codes = codes_of(self.captions)
-        self.chip_ids, self._shards, *places = (pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS))
-        self._offsets, self._lengths, self._boxes = places
-        self._chips, self._base, self._seed = chips, base, seed
+        self.places = [*map(Place, *(pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS)))]
+        self._boxes = pairs.table["focus_box"].to_pylist()
+        self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
         self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
 
     def view(self, pair: int, epoch: int | None) -> UInt8Array:
         """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
-        region, source, tar = self._shards[pair].split("/")
-        data = read_member(inside(self._chips[region, source], tar), self._offsets[pair], self._lengths[pair])
-        image = decode_image(data, f"{self._shards[pair]}: {self.chip_ids[pair]}")
+        place = self.places[pair]
+        image = decode_image(self._images.read(place), f"{place.shard}: {place.chip_id}")
         if epoch is None:
             return self._base.view(image, self._boxes[pair])
-        draw = view_rng(self._seed, self.chip_ids[pair], epoch)
+        draw = view_rng(self._seed, place.chip_id, epoch)
         return augmented_view(image, self._boxes[pair], self._base.image_size, draw)
 
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[int | None, list[str], UInt8Array]]:
@@ -119,7 +118,7 @@ def train_clip(
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
     if getattr(base.network, "logit_bias", None) is not None:
         raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
-    train, val = select_pairs(manifest_path, settings, [recipe.column, *IMAGE_COLUMNS], recipe.batch_size)
+    train, val = select_pairs(manifest_path, settings, [recipe.column, "focus_box", *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
     places = (recipe, chips, base, settings.seed, threads or min(16, cores()))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
@@ -136,8 +135,8 @@ def train_clip(
 def _identity(base_digest: str, settings: TrainedModel, train: _Split) -> str:
     """Digest of what a run depends on: a state of another run is not continued."""
     digest = hashlib.sha256(json.dumps([base_digest, settings.model_dump(mode="json")], sort_keys=True).encode())
-    for chip_id, caption in zip(train.chip_ids, train.captions, strict=True):
-        digest.update(f"{chip_id}\x1f{caption}\x1e".encode())
+    for place, caption in zip(train.places, train.captions, strict=True):
+        digest.update(f"{place.chip_id}\x1f{caption}\x1e".encode())
     return digest.hexdigest()
 
 

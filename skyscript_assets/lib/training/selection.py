@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
 from skyscript_assets.lib.settings.models import TrainedModel
 from skyscript_assets.lib.tables import read_table
 
-PAIR_COLUMNS = ("chip_id", "region", "source", "cell", "rank_share", "split", "eligible")
+PAIR_COLUMNS = ("chip_id", "cell", *SELECTED_BY)
 """Columns of the training manifest that every recipe needs."""
 
 
@@ -62,12 +62,10 @@ def select_pairs(
             `read_table` raises.
     """
     table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *columns])))
-    table = table.filter(table["eligible"])
-    if model.sources is not None:
-        table = table.filter(pc.is_in(table["source"], pa.array(model.sources)))
-    train, val = (table.filter(pc.equal(table["split"], split)) for split in ("train", "val"))
-    if model.share < 1.0:
-        train = train.filter(pc.less_equal(train["rank_share"], model.share))
+    train, val = (
+        table.filter(Selection(share, (split,), sources=model.sources or ()).of_manifest(table))
+        for split, share in (("train", model.share), ("val", 1.0))
+    )
     pairs = TrainingPairs(train, columns[0])
     needed = {"pairs": batch_size, "distinct captions": 2, "training cells": 2}
     found = dict(zip(needed, pairs.counts.values(), strict=True))

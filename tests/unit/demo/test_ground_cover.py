@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from pyproj import Transformer
 
 from skyscript_assets.demo.ground_cover import GroundCoverBenchmark, build_ground_cover, cell_windows
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_of, cells_of_bounds, split_of_cell
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
+from skyscript_assets.lib.towers.images import decode
 
 Scenes = dict[tuple[str, str], Path]
 Make = Callable[..., GroundCoverBenchmark]

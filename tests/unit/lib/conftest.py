@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -121,12 +122,14 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
     town = Town(root, [f"a{i}_SYN1" for i in range(count)], [list(COLOURS)[i % 4] for i in range(count)], root / "m")
     for folder in (town.chips, town.plan, town.captions):
         folder.mkdir(parents=True)
-    entries = []
+    entries, digests = [], []
     with TarShard(town.chips / "part-00000.tar") as shard:
         for chip_id, title in zip(town.chip_ids, town.titles, strict=True):
             image = painted(COLOURS[title], 64, 48, rng)
             town.images.append(image)
-            entries.append(shard.add(f"{chip_id}.jpg", simplejpeg.encode_jpeg(image, quality=90)))
+            data = simplejpeg.encode_jpeg(image, quality=90)
+            entries.append(shard.add(f"{chip_id}.jpg", data))
+            digests.append(hashlib.sha256(data).hexdigest())
     offsets, lengths = [e.offset for e in entries], [e.length for e in entries]
     boxes = pa.array([[2, 3, 20, 20]] * count, pa.list_(pa.int32(), 4))
     status = ["ok"] * count
@@ -144,6 +147,7 @@ def make_town(root: Path, count: int = 48, **columns: list[Any]) -> Town:
         "image_shard": [f"{KEY[0]}/{KEY[1]}/part-00000.tar"] * count,
         "image_offset": offsets,
         "image_length": lengths,
+        "image_sha256": digests,
         "focus_box": boxes,
         "cell": [f"{i % 3}/0" for i in range(count)],
         "rank_share": [(i + 1) / count for i in range(count)],

@@ -18,7 +18,6 @@ from skyscript_assets.lib.benchmarks.image_folder import (
     build_caption_retrieval,
     build_image_folder,
 )
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import (
     BENCHMARK_FILE,
     ITEMS_FILE,
@@ -37,6 +36,7 @@ from skyscript_assets.lib.errors import (
     UpstreamMissingError,
 )
 from skyscript_assets.lib.settings.base import Shared
+from skyscript_assets.lib.towers.images import decode
 
 Model = Any
 

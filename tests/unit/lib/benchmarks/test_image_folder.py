@@ -15,7 +15,6 @@ import yaml
 from PIL import Image
 
 from skyscript_assets.lib.benchmarks import image_folder as module
-from skyscript_assets.lib.benchmarks import images
 from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
 from skyscript_assets.lib.benchmarks.image_folder import (
     CaptionRetrievalBenchmark,
@@ -23,7 +22,6 @@ from skyscript_assets.lib.benchmarks.image_folder import (
     build_caption_retrieval,
     build_image_folder,
 )
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.chips.quality import measure
@@ -35,6 +33,8 @@ from skyscript_assets.lib.settings.base import Shared
 from skyscript_assets.lib.settings.benchmarks import BenchmarksFile
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.towers import images
+from skyscript_assets.lib.towers.images import decode
 from tests.web import FileServer, running
 
 BENCHMARK = ImageFolderBenchmark(title="Photos", csv="test.csv", classnames="classnames.txt")

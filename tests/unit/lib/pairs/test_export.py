@@ -16,8 +16,9 @@ import shapely
 from PIL import Image
 
 from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError, TooLittleDataError
-from skyscript_assets.lib.pairs.export import FORMATS, Selection, export
+from skyscript_assets.lib.pairs.export import FORMATS, export
 from skyscript_assets.lib.pairs.manifest import write_manifest
+from skyscript_assets.lib.pairs.selection import Selection
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.settings.base import STYLES
 

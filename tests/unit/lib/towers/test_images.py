@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skyscript_assets.lib.benchmarks.images import decode
 from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.towers.images import decode
 
 PICTURE = np.stack([*np.meshgrid(np.arange(40), np.arange(60), indexing="ij"), np.full((40, 60), 50)], 2)
 RGB = (PICTURE * 4).clip(0, 255).astype(np.uint8)

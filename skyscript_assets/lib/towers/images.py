@@ -1,4 +1,4 @@
-"""Images of benchmarks as a viewer shows them, or the reason why not."""
+"""Images of others as a viewer shows them, or the reason why not."""
 
 from __future__ import annotations
 
