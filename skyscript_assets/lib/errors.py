@@ -115,6 +115,10 @@ class TooLittleDataError(SkyScriptError):
     """There are too few pairs, captions or cells to train or to score."""
 
 
+class DivergedError(SkyScriptError):
+    """Training came to a loss or a gradient that is no finite number."""
+
+
 class PretrainedWeightsError(SkyScriptError):
     """Pretrained weights are not installed, not readable or not the expected ones."""
 

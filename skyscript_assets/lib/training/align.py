@@ -25,7 +25,13 @@ from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
-from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss, matching_loss
+from skyscript_assets.lib.training.optimisation import (
+    adamw,
+    bound_logit_scale,
+    contrastive_loss,
+    matching_loss,
+    refuse_divergence,
+)
 from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
 
 if TYPE_CHECKING:
@@ -146,6 +152,7 @@ def train_alignment(
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
         UpstreamMissingError: the manifest or the features of a (region, source) are missing.
         OutputSchemaError: the features are of another tower than the base's.
+        DivergedError: the loss or a gradient is no finite number.
         SettingsError: the recipe is another one, or the base has no projections of its own to train.
     """
     recipe = settings.recipe
@@ -256,10 +263,12 @@ class _Trainer:
             loss = self._loss(images, self._train.texts, *self._train.said.draw(batch, rng))
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            total = self.steps_per_epoch * self._recipe.epochs
+            refuse_divergence(loss.item(), self.parameters.values(), f"step {step + 1} of {total}, lr {lr:g}")
             self._optimiser.step()
             bound_logit_scale(self._base.network)
             history.append(history_row(step + 1, epoch, "train", loss.item(), lr))
-            progress(step + 1, self.steps_per_epoch * self._recipe.epochs, "steps")
+            progress(step + 1, total, "steps")
 
     def _loss(
         self, images: Tensor, texts: NDArray[np.float32], rows: IntArray, matches: NDArray[np.float32] | None

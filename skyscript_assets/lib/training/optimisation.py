@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from skyscript_assets.lib.errors import DivergedError
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +71,27 @@ def adamw(
     decayed = [p for name, p in parameters.items() if not undecayed(name, p)]
     groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
     return AdamW(groups, lr=lr, betas=betas, eps=eps)
+
+
+def refuse_divergence(loss: float, parameters: Iterable[nn.Parameter], where: str) -> None:
+    """Stop before a loss or gradient that is no finite number reaches the weights.
+
+    Args:
+        loss: Of the step.
+        parameters: Those whose gradients are looked at.
+        where: Model, step, learning rate and samples, for the message.
+
+    Raises:
+        DivergedError: one is not finite.
+    """
+    import torch
+
+    norm = float(torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise DivergedError(
+            f"{where}: loss {loss:g}, norm of the gradient {norm:g}; the weights were left as they were before. "
+            "Lower the recipe's lr or lengthen its warm-up (models.yaml)"
+        )
 
 
 def bound_logit_scale(network: Any) -> None:

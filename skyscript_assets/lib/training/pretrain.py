@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
-from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.errors import SettingsError, StoppedError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.lookahead import in_order
@@ -31,7 +31,7 @@ from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
 from skyscript_assets.lib.training.batches import codes_of, deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
-from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss
+from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss, refuse_divergence
 from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ class _Split:
         draw = view_rng(self._seed, place.chip_id, epoch)
         return augmented_view(image, self._boxes[pair], self._base.image_size, draw)
 
-    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[int | None, list[str], UInt8Array]]:
-        """(epoch, captions, pixels (N, size, size, 3)) of each batch."""
+    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[str], UInt8Array]]:
+        """Each batch with its captions and pixels (N, size, size, 3)."""
         asked, given = itertools.tee(batches)
         pairs = ((int(pair), epoch) for epoch, batch in asked for pair in batch)
         views = in_order(lambda pair: self.view(*pair), pairs, threads=self._threads, ahead=self._ahead)
         for epoch, batch in given:
             pixels = np.stack(list(itertools.islice(views, len(batch))))
-            yield epoch, [self.captions[pair] for pair in batch], pixels
+            yield (epoch, batch), [self.captions[pair] for pair in batch], pixels
 
 
 def train_clip(
@@ -96,7 +96,8 @@ def train_clip(
     """Train both towers and write the checkpoint; the weights after the last step are kept, as in the paper.
 
     The cosine ends with the last step that is taken. A killed run with the same inputs continues from the state it
-    wrote last, to the same result: order, augmentation and dropout depend on seed and step alone.
+    wrote last, to the same result: order, augmentation and dropout depend on seed and step alone. One that is asked to
+    end writes its state first; one that diverges leaves the state of before.
 
     Args:
         manifest_path: `manifest.parquet`.
@@ -111,6 +112,7 @@ def train_clip(
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
         UpstreamMissingError: the manifest or a shard is missing.
         CorruptInputError: a chip cannot be read.
+        DivergedError: the loss or a gradient is no finite number.
         SettingsError: the recipe is another one, or the base is no CLIP.
     """
     recipe = settings.recipe
@@ -204,13 +206,17 @@ class _Run:
 
     def to_the_end(self, progress: Progress) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""
-        for epoch, captions, pixels in self.train.batches(self._order()):
-            self._take_step(epoch or 0, captions, pixels)
+        for (epoch, batch), captions, pixels in self.train.batches(self._order()):
+            self._take_step(epoch or 0, batch, captions, pixels)
             if self._step % self._per_epoch == 0 or self._step == self.total:
                 self._validate(epoch or 0)
             if self._step % self._recipe.checkpoint_steps == 0 and self._step < self.total:
                 self._save()
-            progress(self._step, self.total, "steps")
+            try:
+                progress(self._step, self.total, "steps")
+            except StoppedError:
+                self._save()
+                raise
         return self._history
 
     def _order(self) -> Iterator[Batch]:
@@ -223,7 +229,7 @@ class _Run:
         batches = deal_batches(self.train.codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
         return ((epoch, batch) for batch in batches)
 
-    def _take_step(self, epoch: int, captions: list[str], pixels: UInt8Array) -> None:
+    def _take_step(self, epoch: int, batch: IntArray, captions: list[str], pixels: UInt8Array) -> None:
         import torch
 
         network, device = self._base.network, self._base.device
@@ -236,6 +242,10 @@ class _Run:
             loss = self._loss(self._base.pixels(pixels), tokens)
         self._optimiser.zero_grad()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        samples = ", ".join(self.train.places[pair].chip_id for pair in batch[:3])
+        where = f"step {self._step + 1} of {self.total}, lr {lr:g}, samples such as {samples}"
+        # Scaled gradients of float16 may overflow: the scaler leaves such a step out and goes on.
+        refuse_divergence(loss.item(), () if self._scaler.is_enabled() else network.parameters(), where)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         bound_logit_scale(network)

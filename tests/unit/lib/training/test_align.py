@@ -16,6 +16,7 @@ from PIL import Image
 from skyscript_assets.lib.errors import (
     CorruptInputError,
     DigestMismatchError,
+    DivergedError,
     OutputSchemaError,
     SettingsError,
     TooLittleDataError,
@@ -69,6 +70,12 @@ def test_alignment_teaches_what_images_show(town, base, joint_base, weights, out
     model = load_checkpoint(out, joint_base, weights)
     assert accuracy(model, town) > 0.9
     assert accuracy(base(), town) < 0.6
+
+
+def test_an_alignment_that_diverges_leaves_no_checkpoint(town, base, out: Path):
+    with pytest.raises(DivergedError, match=r"step \d+ of 60, lr [\d.e+]+: loss (nan|inf)"):
+        train(town, base, out, aligned(lr=1e30, warmup_steps=0))
+    assert not list(out.iterdir())
 
 
 def test_the_checkpoint_holds_the_projections_alone(town, base, joint_base, weights, joint_model, out: Path):

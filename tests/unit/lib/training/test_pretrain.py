@@ -10,7 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skyscript_assets.lib.errors import SettingsError, TooLittleDataError, UpstreamMissingError
+from skyscript_assets.lib.errors import (
+    DivergedError,
+    SettingsError,
+    StoppedError,
+    TooLittleDataError,
+    UpstreamMissingError,
+)
 from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe, TrainedModel
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
@@ -90,6 +96,32 @@ def test_a_killed_and_continued_run_equals_an_uninterrupted_one(whole, tiny_base
     assert taken[0] == killed_at // 5 * 5 + 1
     for name in ("model.safetensors", "history.parquet", "model.json"):
         assert (finished / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_a_run_that_is_asked_to_end_goes_on_at_its_very_step(whole, tiny_base, tmp_path: Path):
+    town, _, finished = whole
+    stopped = tmp_path / "stopped"
+
+    def stop(done: int, total: int, unit: str) -> None:
+        if done == 8:
+            raise StoppedError(15)
+
+    with pytest.raises(StoppedError):
+        train(town, tiny_base, stopped, recipe(), progress=stop)
+    taken = []
+    train(town, tiny_base, stopped, recipe(), progress=lambda done, total, unit: taken.append(done))
+    assert taken[0] == 9
+    assert (finished / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
+
+
+def test_a_run_that_diverges_says_where_and_keeps_the_state_of_before(town, tiny_base, out: Path):
+    with pytest.raises(
+        DivergedError, match=r"step \d+ of 24, lr [\d.e+]+, samples such as \S+, .* Lower the recipe's lr"
+    ):
+        train(town, tiny_base, out, recipe(lr=1e6, warmup_steps=0, checkpoint_steps=1))
+    state = torch.load(out / "state.pt", weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
+    assert [path.name for path in out.iterdir()] == ["state.pt"]
 
 
 def test_a_state_of_another_run_or_a_broken_one_is_not_continued(town, tiny_base, out: Path):
