@@ -144,6 +144,14 @@ def test_chips(run: Callable[..., str], textured, write_raster, tmp_path: Path) 
     assert {"naive: opened for each chip, Pillow", "decode only, GDAL", "image_chips, one core"} <= set(names)
 
 
+def test_coverage(run: Callable[..., str]) -> None:
+    accuracy, area = rows(run("coverage", "--cells", 6, "--repeats", 20, "--samples", 100))
+    for row in (accuracy, area):
+        plain, expanded, *lengths = map(float, row[2:])
+        assert 0 < plain <= expanded <= 1
+        assert 0 < lengths[0] < lengths[1]
+
+
 def test_degrade(run: Callable[..., str], tmp_path: Path) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200

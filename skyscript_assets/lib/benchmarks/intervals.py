@@ -19,7 +19,7 @@ from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.settings.base import Model
 
 CONFIDENCE = 0.95
-"""Share of the bootstrap's samples inside an interval."""
+"""Share of the intervals that hold what they are of, as far as samples of so few clusters can tell."""
 
 MAX_COUNTS = 4_000_000
 """Draws of a cluster held at once (32 MB): more samples are drawn in several rounds."""
@@ -104,8 +104,23 @@ def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic) -> Ar
     return np.concatenate(rounds)
 
 
+def tail_of(clusters: Sequence[str]) -> float:
+    """Share of the samples beyond each end of an interval of `CONFIDENCE`.
+
+    Samples of n clusters are spread too little by sqrt((n - 1) / n), and their quantiles are the normal's and not
+    Student's ("expanded percentile interval": Hesterberg 2014, What Teachers Should Know about the Bootstrap, arXiv
+    1411.5279). Clusters of unequal size count as fewer (Kish 1965: the squared sum over the sum of squares).
+    """
+    from scipy import stats
+
+    sizes = np.unique(np.asarray(clusters), return_counts=True)[1].astype(np.float64)
+    n = sizes.sum() ** 2 / (sizes**2).sum()
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * quantile))
+
+
 def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> list[Figure]:
-    """One or several figures with their percentile intervals.
+    """One or several figures with their percentile intervals, expanded for few clusters (`tail_of`).
 
     Args:
         clusters: Cluster of each item.
@@ -118,7 +133,7 @@ def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> li
     values = statistic(Draws.once(len(clusters)))[0]
     if len(set(clusters)) < 2:
         return [Figure(value=float(value)) for value in values]
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * tail_of(clusters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         ends = np.nanpercentile(bootstrap(clusters, samples, statistic), [tail, 100 - tail], axis=0)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from skyscript_assets.lib.benchmarks import intervals as module
-from skyscript_assets.lib.benchmarks.intervals import ScoredItems, bootstrap, group_interval, intervals, paired_interval
+from skyscript_assets.lib.benchmarks.intervals import (
+    ScoredItems,
+    bootstrap,
+    group_interval,
+    intervals,
+    paired_interval,
+    tail_of,
+)
 from skyscript_assets.lib.errors import CorruptInputError
 
 
@@ -23,6 +30,15 @@ def test_the_interval_of_a_mean_agrees_with_the_standard_error_of_cell_means() -
     assert mean.value == pytest.approx(values.mean())
     assert mean.low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
     assert mean.high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
+
+
+def test_few_or_unequal_clusters_have_longer_intervals() -> None:
+    equal = [str(i % 18) for i in range(180)]
+    # Student's 97.5 % quantile for 17 degrees of freedom is 2.1098, and 2.1098 * sqrt(18 / 17) leaves 1.497 % beyond.
+    assert tail_of(equal) == pytest.approx(0.01497, abs=1e-5)
+    assert tail_of([str(i) for i in range(5000)]) == pytest.approx(0.025, abs=1e-4)
+    assert tail_of([*equal, *["0"] * 180]) < tail_of(equal)
+    assert 0.0 <= tail_of(["a"] * 1000 + ["b"]) < 1e-6
 
 
 def test_items_of_one_cell_are_drawn_together() -> None:
