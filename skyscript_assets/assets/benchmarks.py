@@ -95,7 +95,7 @@ def _evaluation_config(settings: Settings, partition: Partition) -> EvaluationCo
     kinds=["pytorch"],
     upstream=("benchmark_data", "trained_checkpoint", "pretrained_weights"),
     config=_evaluation_config,
-    code_version="2",
+    code_version="3",
     preview=lambda run: {"scores": metadata.json_file(run.out / "scores.json")},
     pool="training",
 )
@@ -151,7 +151,7 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
     config=_board,
-    code_version="3",
+    code_version="4",
     preview=_scoreboard_preview,
 )
 def scoreboard(run: Run[Board]) -> Counts:
