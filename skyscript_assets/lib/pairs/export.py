@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
+from PIL import Image, ImageDraw
 
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
 from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleDataError
 from skyscript_assets.lib.files import write_json, write_text
-from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
 from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
 from skyscript_assets.lib.pairs.shards import add_pair, facts_of, read_image
@@ -302,7 +303,12 @@ def _parquet(samples: Iterable[Sample], out: Path) -> None:
 
 
 def _imagefolder(samples: Iterable[Sample], out: Path) -> None:
-    """A folder a split with `metadata.jsonl`, as `datasets` and trainers of text-to-image read it."""
+    """A folder a split with `metadata.jsonl`, as `datasets` and trainers of text-to-image read it.
+
+    Beside each image, for models that are led by one, lies a drawing of what the map has there: a colour a class, which
+    `classes.json` names; black is where captions speak of nothing.
+    """
+    colours: dict[str, tuple[int, int, int]] = {}
     with ExitStack() as stack:
         files: dict[str, Any] = {}
         for sample in samples:
@@ -310,8 +316,31 @@ def _imagefolder(samples: Iterable[Sample], out: Path) -> None:
             path = _image(sample, out, split)
             if split not in files:
                 files[split] = stack.enter_context((out / split / "metadata.jsonl").open("w", encoding="utf-8"))
-            known = {"file_name": Path(path).name, "text": sample.text, "gsd_m": sample.row["gsd_m"]}
+            drawing = f"conditioning/{sample.name}.png"
+            (out / split / "conditioning").mkdir(exist_ok=True)
+            _drawn(sample.row, colours).save(out / split / drawing)
+            names = {"file_name": Path(path).name, "conditioning_file_name": drawing}
+            known = {**names, "text": sample.text, "gsd_m": sample.row["gsd_m"]}
             files[split].write(json.dumps(known, ensure_ascii=False) + "\n")
+    write_json(out / "classes.json", colours)
+
+
+def _drawn(row: Mapping[str, Any], colours: dict[str, tuple[int, int, int]]) -> Image.Image:
+    """The regions of a chip in its frame, the larger ones first, without holes; `colours` by class is added to."""
+    image = Image.new("RGB", (row["width"], row["height"]))
+    pen = ImageDraw.Draw(image)
+    shapes = [(_class_of(one), shapely.from_wkb(one["geometry"])) for one in row["regions"] if one["geometry"]]
+    for name, shape in sorted(shapes, key=lambda pair: -shapely.area(pair[1])):
+        bright = (int(96 + 160 * unit_hash("colour", name, band)) for band in "rgb")
+        colour = colours.setdefault(name, tuple(bright))  # type: ignore[arg-type]
+        for part in shapely.get_parts(shape):
+            if part.geom_type == "Polygon":
+                pen.polygon(list(part.exterior.coords), fill=colour)
+            elif part.geom_type == "LineString":
+                pen.line(list(part.coords), fill=colour, width=3)
+            else:
+                pen.circle((part.x, part.y), 3, fill=colour)
+    return image
 
 
 def _llava(samples: Iterable[Sample], out: Path) -> None:
@@ -347,13 +376,18 @@ def _coco(samples: Iterable[Sample], out: Path, *, captions: bool) -> None:
         write_text(out / name, json.dumps({**told, **kinds}, ensure_ascii=False))
 
 
+def _class_of(region: Mapping[str, Any]) -> str:
+    """What a region is, without its attributes."""
+    return str(region["phrase"].split(" with ")[0])
+
+
 def _annotations(regions: Iterable[Mapping[str, Any]], categories: dict[str, int]) -> Iterator[dict[str, Any]]:
     """The areas among regions; holes are not in COCO's polygons, their area is taken off."""
     for region in regions:
         shape = shapely.from_wkb(region["geometry"])
         if shape is None or shape.area == 0:
             continue
-        name = region["phrase"].split(" with ")[0]
+        name = _class_of(region)
         x0, y0, x1, y1 = shape.bounds
         parts = [part for part in shapely.get_parts(shape) if part.area > 0]
         outlines = [shapely.get_coordinates(part.exterior).round(2).ravel().tolist() for part in parts]

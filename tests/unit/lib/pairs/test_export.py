@@ -86,6 +86,12 @@ def test_folders_and_talks_name_each_image_once(made: tuple[Path, Any]) -> None:
     told = [json.loads(line) for line in (out / "train/metadata.jsonl").read_text("utf-8").splitlines()]
     assert [one["text"] for one in told][1] == HOSTILE
     assert sorted(one["file_name"] for one in told) == sorted(path.name for path in (out / "train").glob("*.jpg"))
+    drawing = Image.open(out / "train" / told[0]["conditioning_file_name"])
+    colours = json.loads((out / "classes.json").read_text())
+    assert set(colours) == {"building", "natural woodland", "natural tree"}
+    seen = [drawing.getpixel(at) for at in ((40, 60), (20, 10), (5, 5), (110, 90))]
+    assert seen == [*(tuple(colours[name]) for name in ("building", "natural woodland", "natural tree")), (0, 0, 0)]
+    assert drawing.size == (120, 100)
     out, _ = written(made, "llava")
     (talk,) = json.loads((out / "test.json").read_text())
     assert (out / talk["image"]).is_file()
