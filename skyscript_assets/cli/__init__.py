@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import audit, export, look, newcomer, release, run, status, why
+from skyscript_assets.cli import audit, export, look, models, newcomer, release, run, status, why
 from skyscript_assets.cli.shared import Commands
 
 
@@ -25,6 +25,8 @@ looking = (
     export.export,
     release.release,
     release.rebuild,
+    models.evaluate,
+    models.classify,
     look.sources,
     look.estimate,
 )

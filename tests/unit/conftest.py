@@ -18,6 +18,7 @@ from skyscript_assets.demo.ground_cover import CoverClass, GroundCoverBenchmark
 from skyscript_assets.lib.geometry import Bounds, utm_crs
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.settings.load import Settings
+from skyscript_assets.lib.settings.models import OpenClipBase
 
 SURFACES = {1: "roof", 2: "road", 3: "water", 4: "grass"}
 COLOURS = {0: (0, 0, 0), 1: (190, 60, 50), 2: (120, 120, 120), 3: (30, 60, 160), 4: (60, 160, 50)}
@@ -191,3 +192,19 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> OpenClipBase:
+    """A vision transformer that open_clip builds from a configuration, small enough to train on a CPU."""
+    import open_clip
+
+    path = tmp_path_factory.mktemp("config") / "tiny-vit.json"
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    return OpenClipBase(name="tiny-vit")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import simplejpeg
 
 from skyscript_assets.lib.pairs.features import write_chip_features
 from skyscript_assets.lib.settings.base import STYLES
-from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights
+from skyscript_assets.lib.settings.models import JointBase, PackagedWeights
 from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.tar import TarShard
 from skyscript_assets.lib.towers.bases import load_base
@@ -62,22 +61,6 @@ def joint_base() -> JointBase:
 def joint_model(joint_base: JointBase, weights: dict[str, PackagedWeights]) -> ClipModel:
     """For tests that leave the weights as they are."""
     return load_base(joint_base, weights, seed=0)
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> OpenClipBase:
-    """A vision transformer that open_clip builds from a configuration, small enough to train on a CPU."""
-    import open_clip
-
-    path = tmp_path_factory.mktemp("config") / "tiny-vit.json"
-    config = {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
-    path.write_text(json.dumps(config))
-    open_clip.add_model_config(path)
-    return OpenClipBase(name="tiny-vit")
 
 
 @dataclass
