@@ -896,7 +896,7 @@ def test_chips_of_a_service_are_cut_as_they_are_served(
     server.faults[corner(scene)] = (200, {}, b"<html>")
     inputs = CutInputs(plan, tmp_path / "scenes", lambda scene: open_scene(scene, xyz(server), cache))
     summary = cut_chips(inputs, ChipSettings(jpeg_quality=100, min_sharpness=0.0), out)
-    assert (summary.ok, dict(summary.rejected)) == (2, {"unreadable": 1})
+    assert (summary["ok"], dict(summary["rejected"])) == (2, {"unreadable": 1})
     rows = read_table(out / "chips.parquet").to_pylist()
     data = (out / rows[1]["shard"]).read_bytes()[rows[1]["offset"] :][: rows[1]["length"]]
     pixels = np.asarray(Image.open(io.BytesIO(data)))
