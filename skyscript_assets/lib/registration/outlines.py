@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from skyscript_assets.lib.arrays import FloatArray
+from skyscript_assets.lib.geometry import from_lonlat
 from skyscript_assets.lib.osm.meaning import MEANING, is_hidden
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.roads import road_width_m
@@ -46,10 +47,6 @@ class Frame:
         crs = CRS.from_proj4(f"+proj=tmerc +lat_0={latitude!r} +lon_0={longitude!r} +k=1 +datum=WGS84 +units=m")
         return cls(longitude, latitude, crs.to_wkt())
 
-    def transformer(self) -> Transformer:
-        """From degrees to metres."""
-        return Transformer.from_crs(4326, self.crs, always_xy=True)
-
 
 @dataclass(frozen=True)
 class Segments:
@@ -77,8 +74,7 @@ class Outlines:
     @classmethod
     def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Outlines:
         """Outlines of some geometries."""
-        array = np.empty(len(geometry), dtype=object)
-        array[:] = list(geometry)
+        array = np.array(list(geometry), dtype=object)
         return cls(array, np.asarray(width_m, dtype=np.float64), shapely.STRtree(array))
 
     def segments(self, frame: Frame, reach_m: float) -> Segments:
@@ -88,7 +84,7 @@ class Outlines:
             frame: The square's frame.
             reach_m: Half of its side, metres.
         """
-        to_metres = frame.transformer()
+        to_metres = from_lonlat(frame.crs)
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach_m
         lon, lat = to_metres.transform(corners[:, 0], corners[:, 1], direction="INVERSE")
         found = np.sort(self.tree.query(shapely.box(min(lon), min(lat), max(lon), max(lat)), predicate="intersects"))
