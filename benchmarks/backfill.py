@@ -94,7 +94,6 @@ def measure(folder: Path, regions: int, sources: int, home: Path) -> None:
             started, began = time.process_time(), time.perf_counter()
             for result in backfill.run_all(defs, settings, store, instance):
                 assert result.error is None, result.error
-                assert not result.failed_checks, result.failed_checks
                 level = "pairs" if result.step.level is PAIRS else "all other levels"
                 now, clock = time.process_time(), time.perf_counter()
                 cpu[level] += now - started

@@ -71,7 +71,7 @@ def repeated(folder: Path, times: int, out: Path) -> None:
     accept(out)
 
 
-def write_all(folder: Path, out: Path, objects: Path) -> write.CaptionSummary:
+def write_all(folder: Path, out: Path, objects: Path) -> dict[str, Any]:
     """The captions of a plan."""
     return write.write_captions(write.CaptionInputs(out, out, objects, folder, RULES), CaptionSettings(), out)
 
@@ -83,7 +83,7 @@ def cpu_s(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - started, given
 
 
-def rates(folder: Path) -> write.CaptionSummary:
+def rates(folder: Path) -> dict[str, Any]:
     """Print how many captions are made in a second of CPU; gives the summary of the written ones."""
     inputs = write.CaptionInputs(folder, folder, folder / "objects.parquet", folder, RULES)
     writer = write.Writer(inputs, CaptionSettings())
@@ -104,13 +104,13 @@ def rates(folder: Path) -> write.CaptionSummary:
     return summary
 
 
-def variety(summary: write.CaptionSummary) -> None:
+def variety(summary: dict[str, Any]) -> None:
     """Print how varied captions are."""
     print()
     print_head("style", "captions", "distinct", "as varied as", "others alike in a batch of 512")
     for style in STYLES:
-        cells = (f"{summary.distinct[style]:,}", f"{summary.effective[style]:,.0f}", summary.collisions[style])
-        print_row(style, f"{summary.captions:,}", *cells)
+        cells = (f"{summary['distinct'][style]:,}", f"{summary['effective'][style]:,.0f}", summary["collisions"][style])
+        print_row(style, f"{summary['captions']:,}", *cells)
     print_row("SkyScript's title", "517,669", "25,220", "", PAPER_COLLISIONS)
 
 
@@ -194,8 +194,8 @@ def main() -> None:
         seconds, summary = cpu_s(lambda: write_all(options.extract, options.only, options.extract / "objects.parquet"))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         size = (options.only / write.CAPTIONS_FILE).stat().st_size / 1e9
-        rate = summary.captions * len(STYLES) / seconds
-        print_row(f"{summary.chips:,}", f"{seconds:.0f}", f"{rate:,.0f}", f"{peak:.2f}", f"{size:.2f}")
+        rate = summary["captions"] * len(STYLES) / seconds
+        print_row(f"{summary['chips']:,}", f"{seconds:.0f}", f"{rate:,.0f}", f"{peak:.2f}", f"{size:.2f}")
         return
     options = options_of(parser)
     with tempfile.TemporaryDirectory() as folder:

@@ -95,7 +95,7 @@ class Rehearsal:
         labels = LabelFiles(PACKAGED_PROFILES / "tag_labels.csv")
         decide_groundability(self.tags, labels, encode, TagSettings(), self.tags)
         freeze_snapshot(self.tags, self.tags, self.tags)
-        return found.tags
+        return int(found["tags"])
 
     def plans(self) -> int:
         """`chip_plan` of all pairs; every object is drawn."""

@@ -54,7 +54,6 @@ class StepResult:
         ran: Whether a run was started.
         error: What went wrong, failed checks included; None where it went well.
         seconds: Time of each asset of the run, by name.
-        failed_checks: Names of checks that failed with severity ERROR.
         warnings: What the checks found that failed with severity WARN, but for `fresh`.
     """
 
@@ -62,7 +61,6 @@ class StepResult:
     ran: bool
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    failed_checks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -226,7 +224,7 @@ def _run(defs: dg.Definitions, step: Step, instance: dg.DagsterInstance, *, forc
     warnings = tuple(_warning(name, unmet[name]) for check, name in sorted(warned.items()) if check != FRESH)
     if error is None and failed:
         error = f"failed checks: {', '.join(failed)}"
-    return StepResult(step, ran=True, error=error, seconds=seconds, failed_checks=failed, warnings=warnings)
+    return StepResult(step, ran=True, error=error, seconds=seconds, warnings=warnings)
 
 
 def _warning(name: str, check: dg.AssetCheckEvaluation) -> str:

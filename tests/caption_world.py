@@ -11,7 +11,7 @@ import shapely
 from pyproj import Transformer
 
 import skyscript_assets
-from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, CaptionSummary, write_captions
+from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CaptionInputs, write_captions
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.settings.plant import CaptionSettings
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, read_table, rows_to_table, write_table
@@ -98,7 +98,7 @@ class World:
         self.chips.append({**row, **more})
         self.status.append(status)
 
-    def write(self, settings: CaptionSettings = DEFAULTS, rules: Path = RULES, **more: Any) -> CaptionSummary:
+    def write(self, settings: CaptionSettings = DEFAULTS, rules: Path = RULES, **more: Any) -> dict[str, Any]:
         here = self.folder
         write_table(here / "objects.parquet", rows_to_table(self.objects, OBJECTS))
         write_table(here / "plan.parquet", rows_to_table(self.chips, PLAN_SCHEMA))

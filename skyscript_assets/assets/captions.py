@@ -73,7 +73,7 @@ def captions(run: Run[CaptionSettings]) -> Counts:
         snapshot=run.input("sampling_snapshot"),
         rules=run.input("caption_rules") / "caption_rules.yaml",
     )
-    return vars(write_captions(inputs, run.config, run.out, run.progress))
+    return write_captions(inputs, run.config, run.out, run.progress)
 
 
 @asset(

@@ -189,7 +189,7 @@ def image_chips(run: Run[CutConfig]) -> Counts:
     """
     config, plan = run.config, run.input("chip_plan")
     reader = partial(open_scene, source=config.source, cache=run.store.cache("tiles"))
-    summary = cut_chips(
+    counts = cut_chips(
         CutInputs(plan, run.input("scene_index"), reader, run.replaced()),
         config.chips,
         run.out,
@@ -198,4 +198,4 @@ def image_chips(run: Run[CutConfig]) -> Counts:
         only_failed=run.retry,
     )
     write_sheets(run.out, plan)
-    return vars(summary)
+    return counts

@@ -163,4 +163,4 @@ def scene_offsets(run: Run[OffsetsConfig]) -> Counts:
     """The shift between OSM and each scene, from outlines of buildings and roads against the image, with confidence."""
     objects, scenes = run.input("osm_objects") / "objects.parquet", run.input("scene_index")
     reader = partial(open_scene, source=run.config.source, cache=run.store.cache("tiles"))
-    return vars(write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader))
+    return write_offsets(scenes, objects, run.config.offsets, run.out, run.progress, open_scene=reader)

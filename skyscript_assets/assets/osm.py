@@ -81,18 +81,19 @@ def osm_objects(run: Run[None]) -> Counts:
     """Every tagged node, way and area of a region with its geometry, as GeoParquet; invalid geometry is listed."""
     (region,) = run.partition
     origin = next(record.counts["origin"] for key in run.inputs if (record := run.store.record(key)))
-    summary = write_objects(run.input("osm_extract"), run.out, run.progress, origin)
-    if summary.outside and not summary.objects:
+    counts = write_objects(run.input("osm_extract"), run.out, run.progress, origin)
+    none = not any(counts[kind] for kind in ("nodes", "lines", "areas"))
+    if none and counts["outside"]:
         raise NotCoveredError(
-            f"region {region}: none of the extract's {summary.outside} tagged objects lies in its ground "
+            f"region {region}: none of the extract's {counts['outside']} tagged objects lies in its ground "
             f"{run.region_bbox()}; correct bbox or polygon of regions.{region} in regions.yaml"
         )
-    if not summary.objects:
+    if none:
         raise TooLittleDataError(
             f"region {region}: its extract holds no tagged object; give another extract, or take the region out of "
             "regions.yaml"
         )
-    return vars(summary)
+    return counts
 
 
 def _regions_on_its_ground(settings: Settings) -> Mapping[str, Sequence[str]]:
@@ -119,4 +120,4 @@ def region_overlap(run: Run[None]) -> Counts:
     (region,) = run.partition
     objects = {name: folder / "objects.parquet" for (name,), folder in run.folders("osm_objects").items()}
     earlier = {name: (path, run.region_bbox(name)) for name, path in objects.items() if name != region}
-    return vars(write_region_overlap(region, run.region_bbox(), objects[region], earlier, run.out))
+    return write_region_overlap(region, run.region_bbox(), objects[region], earlier, run.out)

@@ -85,7 +85,7 @@ def tag_vocabulary(run: Run[VocabularyConfig]) -> Counts:
     objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
     gsds_m = read_table(run.input("image_sources") / "sources.parquet")["gsd_m"].to_pylist()
     config = run.config
-    return vars(count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress))
+    return count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress)
 
 
 class GroundabilityConfig(Model):
@@ -139,7 +139,7 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     file = next((weights_file(base, config.shared, run.store.cache("weights"), run.progress) for base in bases), None)
     encode = load_encoder(config.tags.encoder, config.weights, config.bases, file)
     vocabulary = run.input("tag_vocabulary")
-    return vars(decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out))
+    return decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out)
 
 
 @asset(
@@ -156,4 +156,4 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
 )
 def sampling_snapshot(run: Run[None]) -> Counts:
     """The counts and decisions that plans use, frozen under the name in the settings until another is chosen."""
-    return vars(freeze_snapshot(run.input("tag_vocabulary"), run.input("tag_groundability"), run.out))
+    return freeze_snapshot(run.input("tag_vocabulary"), run.input("tag_groundability"), run.out)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,36 +41,16 @@ PAINTER_VERSION = "3"
 _THREADS, _OVERVIEW_PX = 2, 1600
 
 
-@dataclass(frozen=True)
-class PaintingSummary:
-    """What a painting came to: scene id, columns, rows, metres a pixel, `EPSG:n`, and counts.
-
-    Objects painted, left out on purpose, and painted but moved, by role; those that an orthophoto does not show; things
-    that the map lacks, by kind; crowns that stand for no object; share of the pixels by surface name.
-    """
-
-    scene_id: str
-    width: int
-    height: int
-    gsd_m: float
-    crs: str
-    painted: dict[str, int]
-    omitted: dict[str, int]
-    displaced: dict[str, int]
-    unseen: int
-    invented: dict[str, int]
-    background_crowns: int
-    surface_share: dict[str, float]
-
-
-def paint_scene(search: Search[SyntheticSource]) -> PaintingSummary:
+def paint_scene(search: Search[SyntheticSource]) -> dict[str, Any]:
     """Paint the scene of a region; palette and sun vary by the Web Mercator cells of the split.
 
     Writes `scene.tif` (uint8 RGB), `surfaces.tif` (uint8 codes in the same grid), `surfaces.json` (code to name),
     `scenes.parquet` (one row), `painting.json` (the report) and `overview.jpg`.
 
     Returns:
-        Counts, also in `painting.json`.
+        What is also in `painting.json`: scene id, columns, rows, metres a pixel, `EPSG:n`, and counts: objects painted,
+        left out on purpose, and painted but moved, by role; those that an orthophoto does not show; things that the map
+        lacks, by kind; crowns that stand for no object; share of the pixels by surface name.
 
     Raises:
         SceneError: the ground is empty or too large for one painting; and what `read_objects` raises.
@@ -86,23 +65,25 @@ def paint_scene(search: Search[SyntheticSource]) -> PaintingSummary:
     painting = make_painting(grid, objects, source, search.shared.zoom, search.bbox)
     scene_id = f"{search.region}_{search.key}_{source.datetime:%Y%m%d}"
     crowns, pixels = _paint(painting, out, scene_id, search.progress)
-    summary = PaintingSummary(
-        scene_id=scene_id,
-        width=grid.width,
-        height=grid.height,
-        gsd_m=grid.gsd_m,
-        crs=f"EPSG:{grid.epsg}",
-        painted=dict(+counts.painted),
-        omitted=dict(+counts.omitted),
-        displaced=dict(+counts.displaced),
-        unseen=counts.unseen,
-        invented=dict(+painting.made),
-        background_crowns=crowns,
-        surface_share={name: round(int(pixels[code]) / int(pixels.sum()), 6) for code, name in SURFACE_NAMES.items()},
-    )
+    summary = {
+        "scene_id": scene_id,
+        "width": grid.width,
+        "height": grid.height,
+        "gsd_m": grid.gsd_m,
+        "crs": f"EPSG:{grid.epsg}",
+        "painted": dict(+counts.painted),
+        "omitted": dict(+counts.omitted),
+        "displaced": dict(+counts.displaced),
+        "unseen": counts.unseen,
+        "invented": dict(+painting.made),
+        "background_crowns": crowns,
+        "surface_share": {
+            name: round(int(pixels[code]) / int(pixels.sum()), 6) for code, name in SURFACE_NAMES.items()
+        },
+    }
     what = "A synthetic orthophoto, painted from OpenStreetMap objects; not a photograph."
     origin = {"region": search.region, "source": search.key, "settings": source.model_dump(mode="json")}
-    report = {"what": what, "painter_version": PAINTER_VERSION} | origin | asdict(summary)
+    report = {"what": what, "painter_version": PAINTER_VERSION} | origin | summary
     write_json(out / REPORT_FILE, report)
     write_json(out / SURFACE_NAMES_FILE, {str(code): name for code, name in SURFACE_NAMES.items()})
     write_scenes(out, [_scene(search, grid, scene_id)])
@@ -184,7 +165,7 @@ KIND = SourceKind(
     settings=SyntheticSource,
     version=PAINTER_VERSION,
     reads=lambda _source, shared: {"zoom": shared.zoom},
-    index=lambda search: vars(paint_scene(search)),
+    index=paint_scene,
     open_scene=lambda scene, _source, _cache: RasterReader(scene),
     needs_objects=True,
 )

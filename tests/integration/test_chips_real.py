@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
 
-from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, ChipSummary, CutInputs, cut_chips
+from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CutInputs, cut_chips
 from skyscript_assets.lib.chips.sheet import sheet_preview, write_sheets
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.imagery.sources.files.index import index_files
@@ -49,7 +49,7 @@ class Workshop:
         (scene,) = read_scenes(self.folder / "scenes")
         return scene
 
-    def cut(self, windows: list[Window], **facts: Any) -> ChipSummary:
+    def cut(self, windows: list[Window], **facts: Any) -> dict[str, Any]:
         self.plan = self.write_plan(self.folder / "plan", windows, **facts)
         return cut_chips(CutInputs(self.folder / "plan", self.folder / "scenes"), SETTINGS, self.folder / "chips")
 
@@ -100,9 +100,9 @@ def test_buildings_of_kampala_become_chips_that_show_them(
     windows = windows_around(scene, buildings_inside(folder / "labels_osm_buildings.geojson", scene))
     summary = workshop.cut(windows)
     assert len(windows) >= 85
-    assert summary.planned == len(windows)
-    assert summary.ok >= 0.95 * len(windows)
-    assert summary.parts == 3
+    assert summary["planned"] == len(windows)
+    assert summary["ok"] >= 0.95 * len(windows)
+    assert summary["parts"] == 3
     with rasterio.open(path) as dataset:
         picture = np.moveaxis(dataset.read(), 0, -1)
     for chip, (_, column, row, width, height) in zip(workshop.chips(), windows, strict=True):
@@ -137,21 +137,21 @@ def test_a_transparent_image_gives_chips_only_where_it_has_data(shared_data: Pat
         (scene, column, row, 32, 32) for row in range(0, scene.height, 32) for column in range(0, scene.width, 32)
     ]
     summary = workshop.cut(windows)
-    assert summary.rejected["no-data"] > 0.9 * summary.planned
+    assert summary["rejected"]["no-data"] > 0.9 * summary["planned"]
     for chip, (_, column, row, width, height) in zip(workshop.chips(), windows, strict=True):
         share = 1 - alpha[row : row + height, column : column + width].mean()
         assert chip["nodata_share"] == pytest.approx(share, abs=1e-6)
         assert (chip["reason"] == "no-data") == (share > SETTINGS.max_nodata_share)
-    assert summary.ok > 0
+    assert summary["ok"] > 0
 
 
 def test_the_sea_off_libya_is_blank_or_blurred_and_its_land_is_not(shared_data: Path, workshop: Workshop) -> None:
     scene = workshop.index((shared_data / "imagery/sentinel2_tci_T34RFV_100m_cog.tif").resolve(), 100)
     windows = [(scene, column, row, 100, 100) for row in range(0, 1000, 100) for column in range(0, 1000, 100)]
     summary = workshop.cut(windows)
-    assert summary.ok > 20
-    assert set(summary.rejected) <= {"no-data", "blank", "blurred", "cloud"}
-    assert summary.rejected["no-data"] > 0
+    assert summary["ok"] > 20
+    assert set(summary["rejected"]) <= {"no-data", "blank", "blurred", "cloud"}
+    assert summary["rejected"]["no-data"] > 0
 
 
 def test_degrees_become_square_pixels_in_utm(shared_data: Path, workshop: Workshop) -> None:
@@ -160,7 +160,7 @@ def test_degrees_become_square_pixels_in_utm(shared_data: Path, workshop: Worksh
     x, y = Transformer.from_crs(4326, 32611, always_xy=True).transform(*scene.footprint.centroid.coords[0])
     transform = [0.3, 0.0, round(x), 0.0, -0.3, round(y)]
     summary = workshop.cut([(scene, 0, 0, 200, 150)], crs="EPSG:32611", transform=transform)
-    assert summary.ok == 1
+    assert summary["ok"] == 1
     image = workshop.image(workshop.chips()[0])
     assert image.shape == (150, 200, 3)
     # The ground under one pixel of the chip, looked up in the file by an independent projection.

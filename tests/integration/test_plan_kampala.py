@@ -105,7 +105,7 @@ def test_buildings_of_kampala_become_captioned_chips(
     rules = PACKAGE / "settings" / "caption_rules.yaml"
     summary = write_captions(CaptionInputs(tmp_path, tmp_path, table, objects, rules), CaptionSettings(), tmp_path)
     captions = read_table(tmp_path / "captions.parquet", CAPTION_SCHEMA)
-    assert summary.captions == captions.num_rows == summary.chips >= least * 0.9
+    assert summary["captions"] == captions.num_rows == summary["chips"] >= least * 0.9
     assert set(captions["title"].to_pylist()) == {"building"}
 
 

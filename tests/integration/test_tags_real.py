@@ -27,15 +27,14 @@ from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tags.embedding import SentenceEncoder
-from skyscript_assets.lib.tags.groundability import GroundabilitySummary, LabelFiles, decide_groundability
+from skyscript_assets.lib.tags.groundability import LabelFiles, decide_groundability
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability
-from skyscript_assets.lib.tags.snapshot import GENERAL, GENERAL_KEYS, SnapshotSummary, freeze_snapshot
+from skyscript_assets.lib.tags.snapshot import GENERAL, GENERAL_KEYS, freeze_snapshot
 from skyscript_assets.lib.tags.text import NEVER_SAID, attribute_reason, text_reason
 from skyscript_assets.lib.tags.vocabulary import (
     COOCCURRENCE_SCHEMA,
     VOCABULARY_SCHEMA,
-    VocabularySummary,
     count_vocabulary,
     plot_tag_counts,
 )
@@ -57,7 +56,7 @@ def encoder() -> SentenceEncoder:
 
 
 @pytest.fixture(scope="module")
-def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VocabularySummary]:
+def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     settings = load_settings(PACKAGED_PROFILES / "demo")
     objects = {}
     for region, name in EXTRACTS.items():
@@ -71,8 +70,8 @@ def vocabulary(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture(scope="module")
 def groundability(
-    vocabulary: tuple[Path, VocabularySummary], encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, GroundabilitySummary]:
+    vocabulary: tuple[Path, dict[str, Any]], encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("groundability")
     return out, decide_groundability(vocabulary[0], LabelFiles(LABELS), encoder.encode, TagSettings(), out)
 
@@ -85,7 +84,7 @@ def test_the_label_file_skips_no_tag_that_occurs_four_times(shared_data: Path) -
     assert ["1", "33153", "1", "m", "building=yes"] in [line.split() for line in result.stdout.splitlines()[:4]]
 
 
-def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary]) -> None:
+def test_counts_agree_with_the_objects(vocabulary: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = vocabulary
     rows = pq.read_table(folder / "vocabulary.parquet").to_pylist()
     trees = {
@@ -94,16 +93,16 @@ def test_counts_agree_with_the_objects(vocabulary: tuple[Path, VocabularySummary
         if (row["key"], row["value"], row["region"]) == ("natural", "tree", "helsinki")
     }
     assert trees["node"] > 500
-    assert sum(row["n"] for row in rows) == summary.occurrences
+    assert sum(row["n"] for row in rows) == summary["occurrences"]
     assert all(row["n_plannable"] == row["n"] for row in rows if row["kind"] == "node")
     assert all(row["n_plannable"] <= row["n"] for row in rows)
-    assert summary.plannable["0.3"] >= summary.plannable["1"] > 0
+    assert summary["plannable"]["0.3"] >= summary["plannable"]["1"] > 0
     plot_tag_counts(folder, folder / "counts.png")
     assert (folder / "counts.png").stat().st_size < 100_000
 
 
 def test_plans_find_every_tag_that_the_vocabulary_counts(
-    vocabulary: tuple[Path, VocabularySummary], shared_data: Path, tmp_path: Path
+    vocabulary: tuple[Path, dict[str, Any]], shared_data: Path, tmp_path: Path
 ) -> None:
     rows = pq.read_table(vocabulary[0] / "vocabulary.parquet").to_pylist()
     counted = Counter[tuple[str, str]]()
@@ -126,7 +125,7 @@ def test_plans_find_every_tag_that_the_vocabulary_counts(
     assert planned["building", GENERAL] > counted["building", GENERAL]
 
 
-def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path, VocabularySummary]) -> None:
+def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path, dict[str, Any]]) -> None:
     rows = pq.read_table(vocabulary[0] / "vocabulary.parquet", schema=VOCABULARY_SCHEMA).to_pylist()
     totals = Counter[tuple[str, str]]()
     for row in rows:
@@ -144,7 +143,7 @@ def test_what_is_rare_or_comes_together_is_as_one_expects(vocabulary: tuple[Path
 
 
 def test_no_class_holds_a_clock_a_link_a_long_number_or_a_sentence(
-    vocabulary: tuple[Path, VocabularySummary],
+    vocabulary: tuple[Path, dict[str, Any]],
 ) -> None:
     rows = pq.read_table(vocabulary[0] / "vocabulary.parquet", columns=["key", "value"]).to_pylist()
     classes = [f"{row['key']}={row['value']}" for row in rows if text_reason(row["key"], row["value"]) is None]
@@ -156,7 +155,7 @@ def test_no_class_holds_a_clock_a_link_a_long_number_or_a_sentence(
 
 
 def test_text_never_gets_a_decision_and_attributes_are_never_visible(
-    groundability: tuple[Path, GroundabilitySummary],
+    groundability: tuple[Path, dict[str, Any]],
 ) -> None:
     rows = pq.read_table(groundability[0] / "groundability.parquet").to_pylist()
     assert len(rows) > 1000
@@ -169,7 +168,7 @@ def test_text_never_gets_a_decision_and_attributes_are_never_visible(
     assert (groundability[0] / "plot.png").stat().st_size < 150_000
 
 
-def test_on_unseen_keys_both_stages_beat_their_baselines(groundability: tuple[Path, GroundabilitySummary]) -> None:
+def test_on_unseen_keys_both_stages_beat_their_baselines(groundability: tuple[Path, dict[str, Any]]) -> None:
     report = json.loads((groundability[0] / "report.json").read_text(encoding="utf-8"))
     stage_1, stage_2 = report["stage_1"]["unseen_keys"], report["stage_2"]["unseen_keys"]
     assert stage_1["decision"]["f1"] > stage_1["policy"]["f1"] + 0.03
@@ -247,9 +246,9 @@ def test_two_passes_of_labellers_show_in_the_report_and_in_the_preview(
 
 
 def test_the_snapshot_holds_buildings_at_both_gsds_and_walls_at_the_fine_one(
-    groundability: tuple[Path, GroundabilitySummary], vocabulary: tuple[Path, VocabularySummary], tmp_path: Path
+    groundability: tuple[Path, dict[str, Any]], vocabulary: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    summary: SnapshotSummary = freeze_snapshot(vocabulary[0], groundability[0], tmp_path)
+    summary: dict[str, Any] = freeze_snapshot(vocabulary[0], groundability[0], tmp_path)
     rows = pq.read_table(tmp_path / "snapshot.parquet").to_pylist()
     gsds: dict[str, set[float]] = {}
     for row in rows:
@@ -259,10 +258,10 @@ def test_the_snapshot_holds_buildings_at_both_gsds_and_walls_at_the_fine_one(
     assert gsds["barrier=wall"] == {0.3}
     assert "amenity=bench" not in gsds
     assert "lit=yes" not in gsds
-    assert summary.rows == len(rows)
+    assert summary["rows"] == len(rows)
     decided = pq.read_table(groundability[0] / "groundability.parquet").to_pylist()
     visible = [row for row in decided if row["coarsest_gsd_m"] is not None and not is_gone(row["key"], row["value"])]
-    assert groundability[1].visible > summary.tags == len(visible)
+    assert groundability[1]["visible"] > summary["tags"] == len(visible)
     labels = read_labels(LABELS)
     tags = pq.read_table(tmp_path / "tags.parquet").to_pylist()
     labelled = [row for row in tags if (row["key"], row["value"]) in labels]

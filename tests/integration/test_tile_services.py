@@ -236,7 +236,7 @@ def test_the_tiles_just_fetched_stay_where_the_clock_was_set_back(cache: Path) -
     (tile,) = (cache / "now").rglob("*/*")
     os.utime(tile, (time.time() - 3600,) * 2)
     now.prune()
-    assert [now.has(0, 0), earlier.has(0, 0), earlier.has(1, 0)] == [True, False, False]
+    assert [path.is_file() for path in (now.path(0, 0), earlier.path(0, 0), earlier.path(1, 0))] == [True, False, False]
 
 
 def test_without_a_folder_tiles_are_kept_as_long_as_the_reader(server: TileServer, scene: Scene) -> None:
@@ -896,7 +896,7 @@ def test_chips_of_a_service_are_cut_as_they_are_served(
     server.faults[corner(scene)] = (200, {}, b"<html>")
     inputs = CutInputs(plan, tmp_path / "scenes", lambda scene: open_scene(scene, xyz(server), cache))
     summary = cut_chips(inputs, ChipSettings(jpeg_quality=100, min_sharpness=0.0), out)
-    assert (summary.ok, dict(summary.rejected)) == (2, {"unreadable": 1})
+    assert (summary["ok"], dict(summary["rejected"])) == (2, {"unreadable": 1})
     rows = read_table(out / "chips.parquet").to_pylist()
     data = (out / rows[1]["shard"]).read_bytes()[rows[1]["offset"] :][: rows[1]["length"]]
     pixels = np.asarray(Image.open(io.BytesIO(data)))

@@ -10,7 +10,6 @@ import base64
 import csv
 import heapq
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,8 +47,6 @@ AUDIT_SCHEMA = pa.schema(
 """Columns of `audit.parquet`: see `judged`; `standing` are the captions judged that are written just so today."""
 
 VERDICT_COLUMNS = ("reader", "chip_id", "style", "caption", "right", "fault")
-Z_95 = 1.959964
-"""Quantile of the normal distribution for an interval of 95 %."""
 
 
 class Captioned(NamedTuple):
@@ -184,8 +181,9 @@ def judged(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     """What verdicts say of each style: a caption is right where every reader of it says so.
 
     Returns:
-        For each style: captions judged, how many are right, the share and its 95 % interval (`wilson`), kinds of faults
-        with how often a reader named them, and, where readers judged the same captions, Cohen's kappa of the first two.
+        For each style: captions judged, how many are right, the share and its 95 % interval (Wilson 1927), kinds of
+        faults with how often a reader named them, and, where readers judged the same captions, Cohen's kappa of the
+        first two.
     """
     by_style: dict[str, dict[tuple[str, str], dict[str, Verdict]]] = {}
     for one in verdicts:
@@ -194,8 +192,10 @@ def judged(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
 
 
 def _figures(style: str, items: Sequence[Mapping[str, Verdict]]) -> dict[str, Any]:
+    from scipy.stats import binomtest
+
     right = sum(all(one.right for one in item.values()) for item in items)
-    low, high = wilson(right, len(items))
+    low, high = map(float, binomtest(right, len(items)).proportion_ci(method="wilson"))
     faults = Counter(one.fault or "not told" for item in items for one in item.values() if not one.right)
     readers = sorted({reader for item in items for reader in item})[:2]
     both = [[item[reader].right for reader in readers] for item in items if all(reader in item for reader in readers)]
@@ -234,11 +234,3 @@ def write_verdicts(paths: Iterable[Path], captions: Iterable[Path], out: Path) -
     rows = [{**one, "standing": standing[one["style"]]} for one in judged(verdicts)]
     write_table(out / AUDIT_FILE, rows_to_table(rows, AUDIT_SCHEMA))
     return {"verdicts": len(verdicts), "captions": len(asked), "standing": standing.total()}
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), `n` above 0."""
-    share, z2 = right / n, Z_95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)

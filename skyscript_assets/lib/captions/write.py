@@ -97,32 +97,6 @@ VERIFIED = 100
 """Chips of a partition whose sentences are proved once more, from objects and window alone."""
 
 
-@dataclass(frozen=True)
-class CaptionSummary:
-    """Counts of the captions of one region and source: accepted chips, captions, different ones of each style.
-
-    Attributes:
-        without_caption: Chips whose focus object has no tag that may be said at the chip's GSD.
-        with_surrounding: Captions that name at least one surrounding object.
-        longest: Characters of the longest caption.
-        effective: How many equally frequent captions would be as varied, by style: the exponential of the entropy.
-        collisions: How many others of a batch of 512 carry a sample's caption on average, by style.
-        verified: Chips whose sentences were proved once more by `verify`.
-        unproven: What it refused, by chip.
-    """
-
-    chips: int
-    captions: int
-    without_caption: int
-    with_surrounding: int
-    distinct: dict[str, int]
-    longest: int
-    effective: dict[str, float]
-    collisions: dict[str, float]
-    verified: int
-    unproven: dict[str, list[str]]
-
-
 class _Level(NamedTuple):
     """What can be seen and said at one GSD, by number of the set of tags."""
 
@@ -152,7 +126,7 @@ class CaptionInputs:
 
 def write_captions(
     inputs: CaptionInputs, captions: CaptionSettings, out: Path, progress: Progress = silent
-) -> CaptionSummary:
+) -> dict[str, Any]:
     """Write `captions.parquet` for the accepted chips of a plan, in its order.
 
     Args:
@@ -162,7 +136,11 @@ def write_captions(
         progress: Told of chips done.
 
     Returns:
-        Counts.
+        Numbers of accepted `chips`, of `captions`, of chips `without_caption`, whose focus object has no tag that may
+        be said at the chip's GSD, and of captions `with_surrounding` objects; by style, how many are `distinct`, how
+        many equally frequent ones would be as varied (`effective`: the exponential of the entropy) and how many others
+        of a batch of 512 carry a sample's caption on average (`collisions`); characters of the `longest`; chips whose
+        sentences were `verified` once more by `verify`, and what it refused, by chip: `unproven`.
 
     Raises:
         UpstreamMissingError: an input table is missing.
@@ -243,22 +221,22 @@ class Writer:
             if wrong := unproven(row, chip, self._objects, level.seen, level.names, self._grammar):
                 self._unproven[row["chip_id"]] = wrong
 
-    def summary(self) -> CaptionSummary:
+    def summary(self) -> dict[str, Any]:
         """Counts of all rows that were made."""
         counts = {style: np.unique(np.array(found), return_counts=True)[1] for style, found in self._hashes.items()}
         n = len(self._hashes["title"])
-        return CaptionSummary(
-            chips=self._chips,
-            captions=n,
-            without_caption=self._chips - n,
-            with_surrounding=self._with_surrounding,
-            distinct={style: len(found) for style, found in counts.items()},
-            longest=self._longest,
-            effective={style: effective_number(found.tolist()) for style, found in counts.items()},
-            collisions={style: collisions(found.tolist(), TRAINING_BATCH) for style, found in counts.items()},
-            verified=self._verified,
-            unproven=dict(sorted(self._unproven.items())),
-        )
+        return {
+            "chips": self._chips,
+            "captions": n,
+            "without_caption": self._chips - n,
+            "with_surrounding": self._with_surrounding,
+            "distinct": {style: len(found) for style, found in counts.items()},
+            "longest": self._longest,
+            "effective": {style: effective_number(found.tolist()) for style, found in counts.items()},
+            "collisions": {style: collisions(found.tolist(), TRAINING_BATCH) for style, found in counts.items()},
+            "verified": self._verified,
+            "unproven": dict(sorted(self._unproven.items())),
+        }
 
     def _level(self, tags: int) -> _Level:
         if tags not in self._levels:

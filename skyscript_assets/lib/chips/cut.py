@@ -14,7 +14,7 @@ import itertools
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,30 +88,6 @@ class CutInputs:
     replaced: Path | None = None
 
 
-@dataclass(frozen=True)
-class ChipSummary:
-    """Counts of one cutting: chips planned, accepted and, by reason, rejected, tar parts and their bytes.
-
-    Attributes:
-        failed: Rejected chips that could not be read and are among the failures.
-        parts_kept: Whole parts that an earlier, killed run had left, or that a retry did not touch.
-        copied: Chips taken over from the output that is replaced.
-        retried: Chips tried again that had failed before.
-        recovered: Of these, read this time.
-    """
-
-    planned: int
-    ok: int
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    failed: int = 0
-    parts: int = 0
-    parts_kept: int = 0
-    copied: int = 0
-    retried: int = 0
-    recovered: int = 0
-    bytes: int = 0
-
-
 def cut_chips(
     inputs: CutInputs,
     settings: ChipSettings,
@@ -121,7 +97,7 @@ def cut_chips(
     max_failed_share: float = 1.0,
     only_failed: bool = False,
     workers: int = WORKERS,
-) -> ChipSummary:
+) -> dict[str, Any]:
     """Cut all chips of a plan into `part-00000.tar` ..., `chips.parquet` and `failures.parquet`.
 
     Args:
@@ -133,6 +109,12 @@ def cut_chips(
         only_failed: The chips that are replaced were made of the same plan, scenes and settings: their parts are taken
             as they are, and those of them that failed are tried again.
         workers: Threads that read and encode.
+
+    Returns:
+        Numbers of chips `planned`, `ok` and, by reason, `rejected`, of tar `parts` and their `bytes`. Of the rejected
+        ones `failed` could not be read and are among the failures. `parts_kept`: whole parts that an earlier, killed
+        run had left, or that a retry did not touch. `copied`: chips taken over from the output that is replaced.
+        `retried`: chips tried again that had failed before, of which `recovered` were read this time.
 
     Raises:
         UpstreamMissingError: there is no plan or no scene table.
@@ -242,7 +224,7 @@ class _Cutting:
         self._done, self._retried = 0, set(ids.to_pylist())
         self._write([(self._parts.next_number, made_from, self._tasks(chips))], len(chips), "chips tried again")
 
-    def finish(self) -> ChipSummary:
+    def finish(self) -> dict[str, Any]:
         """Join the parts' tables, and remove them and whatever an earlier, larger plan has left."""
         table = self._latest()
         failures = self._failures(table)
@@ -257,18 +239,18 @@ class _Cutting:
         self._parts.clear()
         tars = self._parts.files()
         counts = Counter(table["reason"].to_pylist())
-        return ChipSummary(
-            planned=table.num_rows,
-            ok=counts.pop(None, 0),
-            rejected=dict(sorted(counts.items())),
-            failed=len(failures),
-            parts=len(tars),
-            parts_kept=self._kept,
-            copied=self._copied,
-            retried=len(self._retried),
-            recovered=len(self._retried - {row["chip_id"] for row in failures}),
-            bytes=sum(tar.stat().st_size for tar in tars),
-        )
+        return {
+            "planned": table.num_rows,
+            "ok": counts.pop(None, 0),
+            "rejected": dict(sorted(counts.items())),
+            "failed": len(failures),
+            "parts": len(tars),
+            "parts_kept": self._kept,
+            "copied": self._copied,
+            "retried": len(self._retried),
+            "recovered": len(self._retried - {row["chip_id"] for row in failures}),
+            "bytes": sum(tar.stat().st_size for tar in tars),
+        }
 
     def _write(self, parts: Iterable[_Part], total: int, unit: str) -> None:
         """Cut parts and write them as what is cut comes in; the threads are some tasks ahead, of the next part too."""

@@ -142,7 +142,9 @@ class SceneReader(abc.ABC):
         """
         places = [self._aligned(box) for box in boxes]
         windows = [self._window(box, place) for box, place in zip(boxes, places, strict=True)]
-        order = sorted(range(len(boxes)), key=lambda i: (self._first_block(windows[i]), i))
+        rows, columns = self.block_shape
+        blocks = [(0, 0) if window is None else (window.row // rows, window.column // columns) for window in windows]
+        order = sorted(range(len(boxes)), key=blocks.__getitem__)
         for start in range(0, len(order), AHEAD):
             ahead = order[start : start + AHEAD]
             self.expect([window for index in ahead if (window := windows[index]) is not None])
@@ -260,13 +262,6 @@ class SceneReader(abc.ABC):
             (x,), _ = warp_points(self._crs(box.crs), crs, [x], [y])
         middle, _ = self._transform @ (self.scene.width / 2, self.scene.height / 2)
         return 360.0 * round((middle - x) / 360) if np.isfinite(x) else 0.0
-
-    def _first_block(self, window: Window | None) -> tuple[int, int]:
-        """(row, column) of the block that holds a window's upper left pixel."""
-        if window is None:
-            return (0, 0)
-        rows, columns = self.block_shape
-        return (window.row // rows, window.column // columns)
 
     def _crs(self, text: str) -> Any:
         import rasterio

@@ -93,24 +93,6 @@ _UNPACKED = {".bz2": 12, ".gz": 10}
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class ObjectsSummary:
-    """What a region's extract holds."""
-
-    nodes: int
-    lines: int
-    areas: int
-    outside: int
-    """Tagged objects of the extract that do not touch the region's ground."""
-    invalid: int
-    invalid_reasons: dict[str, int]
-
-    @property
-    def objects(self) -> int:
-        """Rows of `objects.parquet`."""
-        return self.nodes + self.lines + self.areas
-
-
 @dataclass
 class _Rows:
     """What some blocks gave: rows of the table with their places on the curve, and what else is to be told."""
@@ -122,7 +104,7 @@ class _Rows:
     outside: int = 0
 
 
-def write_objects(extract_folder: Path, out: Path, progress: Progress = silent, origin: str = "") -> ObjectsSummary:
+def write_objects(extract_folder: Path, out: Path, progress: Progress = silent, origin: str = "") -> dict[str, Any]:
     """Write `objects.parquet` and `invalid.parquet` of a staged extract.
 
     Every node, way and area with at least one tag becomes a row if it touches the region's ground; the tag `type`
@@ -134,6 +116,10 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent, 
         out: Existing folder for the two tables.
         progress: Told the blocks of the extract that are done.
         origin: Where the extract came from, as messages name it; default: its own path.
+
+    Returns:
+        Numbers of `nodes`, `lines` and `areas`, of tagged objects `outside` the region's ground, and of `invalid` ones,
+        also by reason (`invalid_reasons`).
 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.
@@ -228,7 +214,7 @@ class _Writing:
         self._done = 0
         self._needed: IntArray = np.zeros(0, np.int64)
 
-    def run(self) -> ObjectsSummary:
+    def run(self) -> dict[str, Any]:
         """Read the extract and write both tables."""
         nodes, ways, relations = self._file.sections()
         self._total = len(nodes) + len(ways) + len(relations)
@@ -274,18 +260,18 @@ class _Writing:
         found.types |= rows.types
         found.outside += rows.outside
 
-    def _summary(self) -> ObjectsSummary:
+    def _summary(self) -> dict[str, Any]:
         found = self._found
         invalid = [{"object_id": object_id, "reason": reason} for object_id, reason in sorted(found.invalid)]
         write_table(self._out / "invalid.parquet", rows_to_table(invalid, INVALID_SCHEMA))
-        return ObjectsSummary(
-            nodes=found.letters["n"],
-            lines=found.letters["w"],
-            areas=found.letters["a"] + found.letters["r"],
-            outside=found.outside,
-            invalid=len(invalid),
-            invalid_reasons=dict(sorted(Counter(row["reason"] for row in invalid).items())),
-        )
+        return {
+            "nodes": found.letters["n"],
+            "lines": found.letters["w"],
+            "areas": found.letters["a"] + found.letters["r"],
+            "outside": found.outside,
+            "invalid": len(invalid),
+            "invalid_reasons": dict(sorted(Counter(row["reason"] for row in invalid).items())),
+        }
 
     def _borders(self, nodes: range) -> NDArray[np.uint64]:
         """Where to cut the Hilbert curve so that each piece can be sorted in memory: by a sample of the nodes."""

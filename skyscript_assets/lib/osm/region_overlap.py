@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,9 @@ OVERLAP_SCHEMA = pa.schema([("object_id", pa.string()), ("owner", pa.string())])
 _NEEDED_SCHEMA = pa.schema([("object_id", pa.string()), ("bbox", BBOX_TYPE)])
 
 
-@dataclass(frozen=True)
-class OverlapSummary:
-    """Counts of one region's overlap: its objects that belong elsewhere, and how many to each region on its ground."""
-
-    objects: int
-    owners: Mapping[str, int]
-
-
 def write_region_overlap(
     region: str, bbox: Bounds, objects: Path, earlier: Mapping[str, tuple[Path, Bounds]], out: Path
-) -> OverlapSummary:
+) -> dict[str, Any]:
     """Write `overlap.parquet`: the objects of a region that an earlier region plans.
 
     An object is planned by a region only where its box's centre lies in the region's box. One that merely reaches into
@@ -46,7 +38,7 @@ def write_region_overlap(
         out: Existing folder for the table.
 
     Returns:
-        Counts. Raises what `read_table` does.
+        Numbers of `objects` that belong elsewhere, and by region, of its `owners`. Raises what `read_table` does.
     """
     ids = read_table(objects, columns=["object_id"])["object_id"].combine_chunks()
     found = OVERLAP_SCHEMA.empty_table()
@@ -68,4 +60,4 @@ def write_region_overlap(
         owners[name] = len(there)
         found = pa.concat_tables([found, pa.table([there, pa.repeat(name, len(there))], schema=OVERLAP_SCHEMA)])
     write_table(out / OVERLAP_FILE, found.sort_by("object_id").combine_chunks())
-    return OverlapSummary(found.num_rows, owners)
+    return {"objects": found.num_rows, "owners": owners}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,23 +56,6 @@ TOLERANCE_M, TOLERANCE_PX = 1.0, 1.5
 
 Status = Literal["estimated", "too-few-objects", "disagree", "unresolved"]
 OpenScene = Callable[[Scene], SceneReader]
-
-
-@dataclass(frozen=True)
-class OffsetSummary:
-    """Counts of one table of offsets.
-
-    Attributes:
-        scenes: Scenes of the source over the region.
-        status: Status -> scenes.
-        kept: Scenes that an earlier, killed run had done.
-        median_shift_m: Median length of the estimated shifts, metres; None where there is none.
-    """
-
-    scenes: int
-    status: Mapping[str, int] = field(default_factory=dict)
-    kept: int = 0
-    median_shift_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +113,7 @@ def write_offsets(
     progress: Progress = silent,
     *,
     open_scene: OpenScene,
-) -> OffsetSummary:
+) -> dict[str, Any]:
     """Estimate the offset of every scene of a source over a region: writes `offsets.parquet`.
 
     Args:
@@ -140,6 +123,10 @@ def write_offsets(
         out: Existing folder; scenes that an earlier run with the same inputs did there are kept.
         progress: Told of scenes done.
         open_scene: The reader of a scene.
+
+    Returns:
+        Numbers of `scenes`, by `status`, and of those `kept` that an earlier, killed run had done; `median_shift_m`:
+        median length of the estimated shifts, metres, None where there is none.
 
     Raises:
         UpstreamMissingError: an input table is missing.
@@ -163,12 +150,12 @@ def write_offsets(
         draw_scenes([(row, open_scene(by_id[row["scene_id"]])) for row in drawn], outlines, out / FIGURE_FILE)
     parts.clear()
     lengths = [math.hypot(row["dx_m"], row["dy_m"]) for row in rows if row["dx_m"] is not None]
-    return OffsetSummary(
-        scenes=len(scenes),
-        status=dict(sorted(Counter(row["status"] for row in rows).items())),
-        kept=kept,
-        median_shift_m=round(float(np.median(lengths)), 3) if lengths else None,
-    )
+    return {
+        "scenes": len(scenes),
+        "status": dict(sorted(Counter(row["status"] for row in rows).items())),
+        "kept": kept,
+        "median_shift_m": round(float(np.median(lengths)), 3) if lengths else None,
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------- a scene

@@ -86,16 +86,15 @@ def _frame(row: Mapping[str, Any], scene: Scene, outlines: Outlines, half_m: flo
     """The frame of the window that agreed, lies inside the scene and has the longest outlines of buildings."""
     per_lon, per_lat = metres_per_degree((scene.bounds[1] + scene.bounds[3]) / 2)
     reach = half_m / np.array([per_lon, per_lat])
-    found: list[tuple[bool, float, Frame]] = []
-    for window in (window for window in row["windows"] if window["used"]):
-        place = np.array([window["lon"], window["lat"]])
+
+    def worth(frame: Frame) -> tuple[bool, float]:
+        place = np.array([frame.longitude, frame.latitude])
         inside = bool(shapely.contains(scene.footprint, shapely.box(*(place - reach), *(place + reach))))
-        frame = Frame.at(window["lon"], window["lat"])
         segments = outlines.segments(frame, half_m)
         building = segments.weight > ROAD_WEIGHT
-        length = float(np.hypot(*(segments.end - segments.start)[building].T).sum())
-        found.append((inside, length, frame))
-    return max(found, key=lambda one: one[:2])[2]
+        return inside, float(np.hypot(*(segments.end - segments.start)[building].T).sum())
+
+    return max((Frame.at(one["lon"], one["lat"]) for one in row["windows"] if one["used"]), key=worth)
 
 
 def _outlined(picture: Image.Image, segments: Segments, shift: tuple[float, float], half_m: float) -> Image.Image:

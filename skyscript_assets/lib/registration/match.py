@@ -73,9 +73,12 @@ def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
         Magnitude 0..1 with twice the direction of the gradient as the angle, and the pixels that can be used; both
         (rows, columns), the former 0 outside the latter.
     """
+    values = rgb.copy()
+    if not valid.all() and valid.any():
+        values[~valid] = values[valid].mean(axis=0)
     usable = np.asarray(ndimage.binary_erosion(valid, np.ones((3, 3), bool), iterations=INVALID_MARGIN_PX))
     squared = np.zeros(valid.shape, dtype=np.complex64)
-    for channel in np.moveaxis(_filled(rgb, valid), -1, 0):
+    for channel in np.moveaxis(values, -1, 0):
         gx = ndimage.gaussian_filter(channel, GRADIENT_SIGMA_PX, order=(0, 1))
         gy = ndimage.gaussian_filter(channel, GRADIENT_SIGMA_PX, order=(1, 0))
         squared += (gx + 1j * gy) ** 2
@@ -85,13 +88,6 @@ def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
     # Strong and very strong edges count alike; what is weaker than most of the image hardly counts.
     soft = magnitude**2 / (magnitude**2 + (2.0 * typical) ** 2 + 1e-3)
     return np.asarray(squared / np.maximum(np.abs(squared), 1e-12) * soft, dtype=np.complex64), usable
-
-
-def _filled(rgb: Rgb, valid: BoolArray) -> Rgb:
-    values = rgb.copy()
-    if not valid.all() and valid.any():
-        values[~valid] = values[valid].mean(axis=0)
-    return values
 
 
 def draw(start: FloatArray, end: FloatArray, weight: FloatArray, size: int) -> ComplexArray:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
-from skyscript_assets.lib.arrays import FloatArray
+from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.geometry import from_lonlat
 from skyscript_assets.lib.osm.meaning import MEANING, is_hidden
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.roads import road_width_m
@@ -46,10 +47,6 @@ class Frame:
         crs = CRS.from_proj4(f"+proj=tmerc +lat_0={latitude!r} +lon_0={longitude!r} +k=1 +datum=WGS84 +units=m")
         return cls(longitude, latitude, crs.to_wkt())
 
-    def transformer(self) -> Transformer:
-        """From degrees to metres."""
-        return Transformer.from_crs(4326, self.crs, always_xy=True)
-
 
 @dataclass(frozen=True)
 class Segments:
@@ -77,8 +74,7 @@ class Outlines:
     @classmethod
     def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Outlines:
         """Outlines of some geometries."""
-        array = np.empty(len(geometry), dtype=object)
-        array[:] = list(geometry)
+        array = np.array(list(geometry), dtype=object)
         return cls(array, np.asarray(width_m, dtype=np.float64), shapely.STRtree(array))
 
     def segments(self, frame: Frame, reach_m: float) -> Segments:
@@ -88,16 +84,13 @@ class Outlines:
             frame: The square's frame.
             reach_m: Half of its side, metres.
         """
-        to_metres = frame.transformer()
+        to_metres = from_lonlat(frame.crs)
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach_m
         lon, lat = to_metres.transform(corners[:, 0], corners[:, 1], direction="INVERSE")
         found = np.sort(self.tree.query(shapely.box(min(lon), min(lat), max(lon), max(lat)), predicate="intersects"))
-        lines, of_line = _lines(self.geometry[found])
-        width = self.width_m[found][of_line]
-        coordinates, owner = shapely.get_coordinates(lines, return_index=True)
+        coordinates, first, owner = _pieces(self.geometry[found])
         places = np.column_stack(to_metres.transform(coordinates[:, 0], coordinates[:, 1]))
-        joined = np.flatnonzero(owner[1:] == owner[:-1])
-        start, end, width = places[joined], places[joined + 1], width[owner[joined]]
+        start, end, width = places[first], places[first + 1], self.width_m[found][owner]
         near = (np.minimum(start, end) <= reach_m + width[:, None]).all(axis=1)
         near &= (np.maximum(start, end) >= -reach_m - width[:, None]).all(axis=1)
         near &= np.isfinite(start).all(axis=1) & np.isfinite(end).all(axis=1)
@@ -109,14 +102,12 @@ class Outlines:
 
         Lengths are on the sphere, for choosing windows only.
         """
-        lines, of_line = _lines(self.geometry)
-        coordinates, owner = shapely.get_coordinates(lines, return_index=True)
-        joined = np.flatnonzero(owner[1:] == owner[:-1])
-        start, end = coordinates[joined], coordinates[joined + 1]
+        coordinates, first, owner = _pieces(self.geometry)
+        start, end = coordinates[first], coordinates[first + 1]
         middle = (start + end) / 2
         step = np.radians(end - start) * 6_371_000.0
         length = np.hypot(step[:, 0] * np.cos(np.radians(middle[:, 1])), step[:, 1])
-        road = self.width_m[of_line][owner[joined]] > 0
+        road = self.width_m[owner] > 0
         return middle, np.where(road, 2 * ROAD_WEIGHT, 1.0) * length
 
 
@@ -142,13 +133,15 @@ def _width_m(object_id: str, tags: dict[str, str]) -> float | None:
     return road_width_m(tags, MEANING.roads[road]) if object_id[:1] == "w" and road in MEANING.motor_roads else None
 
 
-def _lines(geometry: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
-    """Rings of areas and single lines, and which geometry each belongs to."""
-    pieces, of_piece = shapely.get_parts(geometry, return_index=True)
-    areas = shapely.get_type_id(pieces) == 3
-    rings, of_ring = shapely.get_rings(pieces[areas], return_index=True)
-    lines = np.concatenate([rings, pieces[~areas]])
-    return lines, np.concatenate([of_piece[areas][of_ring], of_piece[~areas]]).astype(np.int64)
+def _pieces(geometry: npt.NDArray[np.object_]) -> tuple[FloatArray, IntArray, IntArray]:
+    """Coordinates of rings of areas and of lines, which of them go straight to the next, and the geometry of these."""
+    parts, of_part = shapely.get_parts(geometry, return_index=True)
+    areas = shapely.get_type_id(parts) == 3
+    rings, of_ring = shapely.get_rings(parts[areas], return_index=True)
+    of_line = np.concatenate([of_part[areas][of_ring], of_part[~areas]]).astype(np.int64)
+    coordinates, line = shapely.get_coordinates(np.concatenate([rings, parts[~areas]]), return_index=True)
+    first = np.flatnonzero(line[1:] == line[:-1])
+    return coordinates, first, of_line[line[first]]
 
 
 def _edges(start: FloatArray, end: FloatArray, width: FloatArray) -> Segments:

@@ -209,11 +209,7 @@ def _all_field_names() -> list[str]:
     return sorted(names)
 
 
-class _Unseen:
-    """See `UNSEEN`."""
-
-
-UNSEEN = _Unseen()
+UNSEEN = object()
 """Marks a field, `Annotated[float, UNSEEN]`, by which work is done or shown, and that changes nothing in the output."""
 
 

@@ -75,34 +75,9 @@ class LabelFiles:
     second_pass: Path | None = None
 
 
-@dataclass(frozen=True)
-class GroundabilitySummary:
-    """What `decide_groundability` decided.
-
-    Attributes:
-        tags: Tags with a decision, text not counted.
-        visible: Those that can be seen at some GSD.
-        decided_by: Tags by who decided.
-        labels: Labels that trained the model.
-        stage_1_f1: Cross-validated F1 of stage I (policy, then model) on keys it was not trained on.
-        stage_2_exact: Share of visible labels whose step stage II hits, on keys it was not trained on.
-        stage_2_within_one_step: The same, one step off allowed.
-        visibility_kappa: Cohen's kappa of two labellers on whether a tag can be seen; None without a second pass.
-    """
-
-    tags: int
-    visible: int
-    decided_by: dict[str, int]
-    labels: int
-    stage_1_f1: float
-    stage_2_exact: float
-    stage_2_within_one_step: float
-    visibility_kappa: float | None
-
-
 def decide_groundability(
     vocabulary_folder: Path, files: LabelFiles, encode: Encode, tags: TagSettings, out: Path
-) -> GroundabilitySummary:
+) -> dict[str, Any]:
     """Decide every tag of the vocabulary that is no text into `groundability.parquet`, with `report.json`.
 
     Args:
@@ -111,6 +86,13 @@ def decide_groundability(
         encode: Text encoder.
         tags: Least count and thresholds.
         out: Existing folder that receives the files.
+
+    Returns:
+        `tags` with a decision, text not counted; those that are `visible` at some GSD; `decided_by`: tags by who
+        decided; `labels` that trained the model; of keys that it was not trained on `stage_1_f1` (policy, then model,
+        cross-validated), `stage_2_exact`, the share of visible labels whose step stage II hits, and
+        `stage_2_within_one_step`, the same with one step off allowed; `visibility_kappa`: Cohen's kappa of two
+        labellers on whether a tag can be seen, None without a second pass.
 
     Raises:
         UpstreamMissingError: the vocabulary does not exist.
@@ -145,16 +127,16 @@ def decide_groundability(
         "label_next": _doubtful(rows, statistics.counts),
     }
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    return GroundabilitySummary(
-        tags=len(rows),
-        visible=sum(found["visible"] for found in report["decisions"].values()),
-        decided_by={who: found["tags"] for who, found in report["decisions"].items() if found["tags"]},
-        labels=len(labels),
-        stage_1_f1=report["stage_1"]["unseen_keys"]["decision"]["f1"],
-        stage_2_exact=report["stage_2"]["unseen_keys"]["model"]["exact"],
-        stage_2_within_one_step=report["stage_2"]["unseen_keys"]["model"]["within_one_step"],
-        visibility_kappa=None if agreement is None else agreement["visibility"]["kappa"],
-    )
+    return {
+        "tags": len(rows),
+        "visible": sum(found["visible"] for found in report["decisions"].values()),
+        "decided_by": {who: found["tags"] for who, found in report["decisions"].items() if found["tags"]},
+        "labels": len(labels),
+        "stage_1_f1": report["stage_1"]["unseen_keys"]["decision"]["f1"],
+        "stage_2_exact": report["stage_2"]["unseen_keys"]["model"]["exact"],
+        "stage_2_within_one_step": report["stage_2"]["unseen_keys"]["model"]["within_one_step"],
+        "visibility_kappa": None if agreement is None else agreement["visibility"]["kappa"],
+    }
 
 
 def _decider(tag: Tag, n: int, labels: Mapping[Tag, Label], overrides: Mapping[Tag, Label], min_count: int) -> str:

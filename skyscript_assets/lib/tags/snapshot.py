@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,22 +46,16 @@ GENERAL, GENERAL_KEYS = "yes", ("building", "building:part", "bridge")
 """Keys whose values are said as `yes` where they cannot be told: a school's building is a building."""
 
 
-@dataclass(frozen=True)
-class SnapshotSummary:
-    """What `freeze_snapshot` wrote: visible tags, rows of the snapshot, and plannable objects by GSD in metres."""
-
-    tags: int
-    rows: int
-    plannable: dict[str, int]
-
-
-def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Path) -> SnapshotSummary:
+def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Path) -> dict[str, Any]:
     """Join counts and decisions into `snapshot.parquet` and `tags.parquet`.
 
     Args:
         vocabulary_folder: Output of `vocabulary.count_vocabulary`.
         groundability_folder: Output of `groundability.decide_groundability`.
         out: Existing folder that receives the two files.
+
+    Returns:
+        Numbers of visible `tags`, of `rows` of the snapshot, and of `plannable` objects by GSD in metres.
 
     Raises:
         UpstreamMissingError: an input does not exist.
@@ -86,11 +80,11 @@ def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Pa
     seen = seen.sort_by([*order, ("region", "ascending"), ("gsd_m", "ascending")]).cast(SNAPSHOT_SCHEMA)
     write_table(out / TAGS_FILE, tags.combine_chunks().cast(TAGS_SCHEMA))
     write_table(out / SNAPSHOT_FILE, seen.combine_chunks())
-    return SnapshotSummary(
-        tags=tags.num_rows,
-        rows=seen.num_rows,
-        plannable={f"{row['gsd_m']:g}": row["n_plannable"] for row in tags_by_gsd(out).to_pylist()},
-    )
+    return {
+        "tags": tags.num_rows,
+        "rows": seen.num_rows,
+        "plannable": {f"{row['gsd_m']:g}": row["n_plannable"] for row in tags_by_gsd(out).to_pylist()},
+    }
 
 
 def is_general(key: str, value: str) -> bool:

@@ -9,7 +9,6 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,31 +64,6 @@ MEMORY_LIMIT, THREADS = "2GB", 2
 PLOTTED_TAGS = 30
 
 
-@dataclass(frozen=True)
-class VocabularySummary:
-    """What `count_vocabulary` found.
-
-    Attributes:
-        objects: Objects counted, by region; an object in two regions counts in the first by name.
-        shared_objects: Objects that lie in two regions or more.
-        tags: Distinct key=value, values in their normal spelling.
-        text_tags: Those among them that are names, numbers and other text (`text.text_reason`).
-        rare_tags: Those among the others that are rare.
-        occurrences: Tags on objects.
-        cooccurrences: Rows of `cooccurrence.parquet`.
-        plannable: Occurrences on objects whose size suits a chip, by GSD in metres.
-    """
-
-    objects: dict[str, int]
-    shared_objects: int
-    tags: int
-    text_tags: int
-    rare_tags: int
-    occurrences: int
-    cooccurrences: int
-    plannable: dict[str, int]
-
-
 def limits_px(kind: str, chips: SizeSettings) -> tuple[float, float]:
     """Least and greatest longer side in pixels of the objects of a kind (node, line, area) that suit a chip.
 
@@ -114,7 +88,7 @@ def count_vocabulary(
     out: Path,
     rare_below: int = RARE_BELOW,
     progress: Progress = silent,
-) -> VocabularySummary:
+) -> dict[str, Any]:
     """Count the tags of all regions into `vocabulary.parquet`, `plannable.parquet` and `cooccurrence.parquet`.
 
     Args:
@@ -124,6 +98,13 @@ def count_vocabulary(
         out: Existing folder that receives the files.
         rare_below: Tags on fewer objects are marked rare.
         progress: Told when the counting and the tags that come together are done.
+
+    Returns:
+        `objects` counted, by region, those in two regions in the first by name, and how many are such
+        `shared_objects`; distinct `tags`, values in their normal spelling; of them `text_tags`: names, numbers and
+        other text (`text.text_reason`), and of the others `rare_tags`; `occurrences` of tags on objects;
+        `cooccurrences`: rows of that table; `plannable`: occurrences on objects whose size suits a chip, by GSD in
+        metres.
 
     Raises what `open_counter` does.
     """
@@ -138,18 +119,18 @@ def count_vocabulary(
     write_table(out / PLANNABLE_FILE, at_gsd)
     write_table(out / COOCCURRENCE_FILE, together.cast(COOCCURRENCE_SCHEMA))
     progress(2, 2, "steps")
-    return VocabularySummary(
-        objects=per_region,
-        shared_objects=shared,
-        tags=len(tags.n),
-        text_tags=int(len(tags.n) - tags.classes.sum()),
-        rare_tags=int((tags.classes & (tags.n < rare_below)).sum()),
-        occurrences=int(tags.n.sum()),
-        cooccurrences=together.num_rows,
-        plannable={
+    return {
+        "objects": per_region,
+        "shared_objects": shared,
+        "tags": len(tags.n),
+        "text_tags": int(len(tags.n) - tags.classes.sum()),
+        "rare_tags": int((tags.classes & (tags.n < rare_below)).sum()),
+        "occurrences": int(tags.n.sum()),
+        "cooccurrences": together.num_rows,
+        "plannable": {
             f"{gsd:g}": int(pc.sum(at_gsd.filter(pc.equal(at_gsd["gsd_m"], gsd))["n"]).as_py() or 0) for gsd in gsds
         },
-    )
+    }
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pyproj import Transformer
 
 from skyscript_assets.demo import scene as synthetic
 from skyscript_assets.demo.painter import grid as painter_grid
-from skyscript_assets.demo.scene import PaintingSummary, paint_scene
+from skyscript_assets.demo.scene import paint_scene
 from skyscript_assets.demo.settings import SyntheticSource
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, SceneError, UpstreamMissingError
 from skyscript_assets.lib.imagery.scenes import read_scenes
@@ -96,7 +96,7 @@ def search(objects: Path, out: Path, **changes: Any) -> Search[SyntheticSource]:
     return Search("village", "SYN", source(**changes), shared_in(out), BBOX, out, objects=objects)
 
 
-def paint(folder: Path, objects: Path, **changes: Any) -> tuple[Path, PaintingSummary]:
+def paint(folder: Path, objects: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
     folder.mkdir()
     return folder, paint_scene(search(objects, folder, **changes))
 
@@ -119,7 +119,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def painted(objects: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PaintingSummary]:
+def painted(objects: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     return paint(tmp_path_factory.mktemp("plain") / "out", objects)
 
 
@@ -137,13 +137,13 @@ def test_the_scene_is_a_tiled_deflated_rgb_in_utm_whose_pixel_is_the_gsd(painted
     assert north >= BBOX[3]
 
 
-def test_the_scene_table_describes_the_picture(painted: tuple[Path, PaintingSummary]) -> None:
+def test_the_scene_table_describes_the_picture(painted: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = painted
     (scene,) = read_scenes(folder)
     assert (scene.scene_id, scene.region, scene.source) == ("village_SYN_20200701", "village", "SYN")
     assert scene.synthetic
     assert scene.path == folder / "scene.tif"
-    assert (scene.width, scene.height, scene.gsd_m) == (summary.width, summary.height, 0.5)
+    assert (scene.width, scene.height, scene.gsd_m) == (summary["width"], summary["height"], 0.5)
     assert scene.fingerprint == hashlib.sha256((folder / "scene.tif").read_bytes()).hexdigest()
     assert shapely.covers(scene.footprint, shapely.box(*BBOX))
 
@@ -169,21 +169,21 @@ def test_a_wood_is_mostly_crowns(painted: tuple[Path, Any]) -> None:
         assert (surfaces.read(1, window=window) == 6).mean() > 0.9
 
 
-def test_the_report_counts_what_became_of_the_objects(painted: tuple[Path, PaintingSummary]) -> None:
+def test_the_report_counts_what_became_of_the_objects(painted: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = painted
-    assert summary.painted["building"] == 2
-    assert summary.painted["area"] == 5
-    assert summary.unseen == 2  # the boundary and the wires
-    assert (summary.omitted, summary.displaced) == ({}, {})
-    assert summary.background_crowns > 100
-    assert sum(summary.surface_share.values()) == pytest.approx(1, abs=1e-4)
+    assert summary["painted"]["building"] == 2
+    assert summary["painted"]["area"] == 5
+    assert summary["unseen"] == 2  # the boundary and the wires
+    assert (summary["omitted"], summary["displaced"]) == ({}, {})
+    assert summary["background_crowns"] > 100
+    assert sum(summary["surface_share"].values()) == pytest.approx(1, abs=1e-4)
     report = json.loads((folder / "painting.json").read_text())
     assert "synthetic" in report["what"]
-    assert report["painted"] == summary.painted
+    assert report["painted"] == summary["painted"]
     assert str(folder) not in (folder / "painting.json").read_text()
 
 
-def test_the_overview_is_a_jpeg_for_people(painted: tuple[Path, PaintingSummary]) -> None:
+def test_the_overview_is_a_jpeg_for_people(painted: tuple[Path, dict[str, Any]]) -> None:
     with Image.open(painted[0] / "overview.jpg") as overview:
         assert overview.format == "JPEG"
         assert max(overview.size) <= 1600
@@ -210,15 +210,15 @@ def test_the_order_of_the_rows_changes_nothing(painted: tuple[Path, Any], tmp_pa
 
 def test_omitted_objects_are_counted_and_not_in_the_surfaces(objects: Path, tmp_path: Path) -> None:
     folder, summary = paint(tmp_path / "empty", objects, omit_share=1.0)
-    assert summary.painted == {}
-    assert summary.omitted["building"] == 2
+    assert summary["painted"] == {}
+    assert summary["omitted"]["building"] == 2
     assert surface_at(folder, 50, 46) != "building"
-    assert summary.surface_share["building"] == 0
+    assert summary["surface_share"]["building"] == 0
 
 
 def test_displaced_objects_move_by_some_metres(objects: Path, painted: tuple[Path, Any], tmp_path: Path) -> None:
     folder, summary = paint(tmp_path / "moved", objects, displace_share=1.0)
-    assert summary.displaced == summary.painted
+    assert summary["displaced"] == summary["painted"]
     moved, still = (pixels(path, "surfaces.tif")[0] == 5 for path in (folder, painted[0]))
     offset = [np.argwhere(mask).mean(axis=0) for mask in (moved, still)]
     assert 1 < np.hypot(*(offset[0] - offset[1])) * 0.5 < 11
@@ -226,13 +226,13 @@ def test_displaced_objects_move_by_some_metres(objects: Path, painted: tuple[Pat
 
 def test_invented_objects_are_counted_by_kind(objects: Path, tmp_path: Path) -> None:
     folder, summary = paint(tmp_path / "busy", objects, invent_per_km2=3000.0)
-    assert summary.invented["tree"] > 10
-    assert summary.invented["shed"] >= 1
-    with_sheds = summary.surface_share["building"]
+    assert summary["invented"]["tree"] > 10
+    assert summary["invented"]["shed"] >= 1
+    with_sheds = summary["surface_share"]["building"]
     assert with_sheds > 0
     _, calm = paint(tmp_path / "calm", objects)
-    assert with_sheds > calm.surface_share["building"]
-    assert set(calm.invented) <= {"car"}  # those on the parking ground
+    assert with_sheds > calm["surface_share"]["building"]
+    assert set(calm["invented"]) <= {"car"}  # those on the parking ground
     assert folder.is_dir()
 
 
@@ -262,7 +262,7 @@ def test_blocks_and_threads_leave_no_trace(
 
 def test_coarse_pixels_are_painted_finer_and_averaged(objects: Path, tmp_path: Path) -> None:
     folder, summary = paint(tmp_path / "coarse", objects, gsd_m=1.0)
-    assert (summary.width, summary.height) == pixels(folder).shape[:0:-1]
+    assert (summary["width"], summary["height"]) == pixels(folder).shape[:0:-1]
     assert surface_at(folder, 50, 46) == "building"
 
 
@@ -286,8 +286,8 @@ def test_progress_is_told_block_by_block(objects: Path, tmp_path: Path, monkeypa
 def test_a_place_without_objects_is_painted_as_wild_ground(tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     folder, summary = paint(tmp_path / "out", write_village(tmp_path / "objects", []))
-    assert summary.painted == {}
-    assert summary.surface_share["grass"] + summary.surface_share["trees"] > 0.9
+    assert summary["painted"] == {}
+    assert summary["surface_share"]["grass"] + summary["surface_share"]["trees"] > 0.9
     assert read_scenes(folder)[0].synthetic
 
 
@@ -299,7 +299,7 @@ def test_an_object_that_spans_a_continent_is_cut_before_it_is_projected(tmp_path
     ]
     write_table(tmp_path / "objects" / "objects.parquet", rows_to_table(rows, SCHEMA))
     folder, summary = paint(tmp_path / "out", tmp_path / "objects" / "objects.parquet")
-    assert summary.surface_share["trees"] > 0.8
+    assert summary["surface_share"]["trees"] > 0.8
     assert surface_at(folder, 50, 46) == "building"
 
 

@@ -96,14 +96,12 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
     own = [(each.scales[band - 1], each.offsets[band - 1]) for each, band in image.planes()]
     calibration = stated.calibration if stated.calibration and set(own) == {UNCALIBRATED} else own
     low, high = scaling_of(image.name, stated, preview, calibration)
-    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
-    frame = shapely.box(0, 0, dataset.width, dataset.height)
-    outline = _placed(image, frame, to_wgs84)
+    gsd_m, outline = located(image, stated)
     footprint = outline
     if preview is not None and not preview[1].all():
-        footprint = _placed(image, _valid_outline(preview[1], frame), to_wgs84)
+        footprint = _placed(image, _valid_outline(preview[1], dataset.width, dataset.height))
     columns = {
-        "gsd_m": _gsd_m(image, crs, stated),
+        "gsd_m": gsd_m,
         "crs": crs_text(crs),
         "transform": tuple(dataset.transform[:6]),
         "width": dataset.width,
@@ -121,13 +119,21 @@ def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]
 def located(image: OpenImage, stated: Stated) -> tuple[float, shapely.Geometry]:
     """What its header alone says of an open image: metres on the ground per pixel, and its frame in EPSG:4326.
 
+    The metres are those at its centre, along the longer side of a pixel that is not square.
+
     Raises:
         SceneError: it lies nowhere on the globe, or its pixels are not of the size that its source states.
     """
     crs, dataset = _crs_of(image), image.datasets[0]
-    to_wgs84 = Transformer.from_crs(crs, 4326, always_xy=True)
-    outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height), to_wgs84)
-    return _gsd_m(image, crs, stated), outline
+    outline = _placed(image, shapely.box(0, 0, dataset.width, dataset.height))
+    x, y = dataset.transform @ (dataset.width / 2, dataset.height / 2)
+    gsd = float(ground_gsd_m(crs, dataset.transform[:6], x, y))
+    if stated.gsd_m is not None and not is_stated_gsd(gsd, stated.gsd_m):
+        raise SceneError(
+            f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
+            f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"
+        )
+    return gsd, outline
 
 
 def nodata_of(image: OpenImage, stated: Stated) -> float | None:
@@ -249,22 +255,9 @@ def _fixed_limits(name: str, key: str, scaling: Scaling, calibration: Calibratio
     return tuple(low.tolist()), tuple(high.tolist())
 
 
-def _gsd_m(image: OpenImage, crs: CRS, stated: Stated) -> float:
-    """Metres on the ground per pixel at the raster's centre: along the longer side of a pixel that is not square."""
-    dataset = image.datasets[0]
-    x, y = dataset.transform @ (dataset.width / 2, dataset.height / 2)
-    gsd = float(ground_gsd_m(crs, dataset.transform[:6], x, y))
-    if stated.gsd_m is not None and not is_stated_gsd(gsd, stated.gsd_m):
-        raise SceneError(
-            f"{image.name} has pixels of {gsd:.3g} m on the ground, but sources.yaml: {stated.key}.gsd_m says "
-            f"{stated.gsd_m:g}: correct it, or keep files of one resolution to a source"
-        )
-    return gsd
-
-
-def _placed(image: OpenImage, in_pixels: shapely.Geometry, to_wgs84: Transformer) -> shapely.Geometry:
+def _placed(image: OpenImage, in_pixels: shapely.Geometry) -> shapely.Geometry:
     """A part of a raster on the globe, EPSG:4326."""
-    dataset = image.datasets[0]
+    dataset, to_wgs84 = image.datasets[0], Transformer.from_crs(_crs_of(image), 4326, always_xy=True)
     fine = shapely.segmentize(in_pixels, max(dataset.width, dataset.height) / EDGE_POINTS)
     placed = place(fine, dataset.transform[:6], to_wgs84)
     if placed is None or placed.is_empty:
@@ -275,7 +268,7 @@ def _placed(image: OpenImage, in_pixels: shapely.Geometry, to_wgs84: Transformer
     return placed
 
 
-def _valid_outline(valid: NDArray[np.bool_], frame: shapely.Geometry) -> shapely.Geometry:
+def _valid_outline(valid: NDArray[np.bool_], width: int, height: int) -> shapely.Geometry:
     """The valid part of a raster in its pixel coordinates, closed over specks and a little too large."""
     from rasterio.features import shapes
 
@@ -286,6 +279,5 @@ def _valid_outline(valid: NDArray[np.bool_], frame: shapely.Geometry) -> shapely
     area = area.buffer(1, join_style="mitre").buffer(-0.75, join_style="mitre").simplify(0.25)
     if shapely.get_num_coordinates(area) > MAX_FOOTPRINT_POINTS:
         area = area.convex_hull
-    _, _, width, height = frame.bounds
     step = (POOL_PX * width / valid.shape[1], POOL_PX * height / valid.shape[0])
-    return shapely.transform(area, lambda points: points * step).intersection(frame)
+    return shapely.transform(area, lambda points: points * step).intersection(shapely.box(0, 0, width, height))

@@ -222,8 +222,7 @@ class RasterReader(SceneReader):
             SceneError: it is not the image that was indexed, or its blocks are too large.
         """
         dataset = stack.enter_context(open_raster(self.scene.path))
-        self._image = OpenImage(self.scene.where, (dataset,), self.scene.bands, self.scene.ignore_alpha)
-        check_is_indexed(self._image, self.scene)
+        self.show(dataset)
         file = os.open(self.scene.path, os.O_RDONLY)
         stack.callback(os.close, file)
         stack.enter_context(BLOCKS.used())
@@ -238,6 +237,22 @@ class RasterReader(SceneReader):
         one_each = self._cell == (rows, columns) and self.scene.scale_low is None and self._image.colours is None
         self._stored = tiff_blocks(dataset, file) if one_each else None
         self._shown = sorted({band - 1 for band in (*_colour_bands(self._image), *self.scene.bands)})
+
+    def show(self, *datasets: Any) -> None:
+        """Read from open datasets from now on.
+
+        Raises:
+            SceneError: they cannot be what was indexed as the scene: no CRS, too few bands, or another size.
+        """
+        scene = self.scene
+        self._image = OpenImage(scene.where, datasets, scene.bands, scene.ignore_alpha)
+        size = {(dataset.width, dataset.height) for dataset in datasets}
+        enough = all(dataset.crs is not None and band <= dataset.count for dataset, band in self._image.planes())
+        if not enough or size != {(scene.width, scene.height)}:
+            raise SceneError(
+                f"{scene.where} is not the image that was indexed as scene {scene.scene_id} (no CRS, too few bands or "
+                "another size): materialize scene_index again"
+            )
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -295,21 +310,6 @@ class RasterReader(SceneReader):
             known = np.logical_or.reduce([pixels[..., band] != np.uint8(nodata) for band in self._shown])
             mask = known if mask is None else mask & known
         return mask
-
-
-def check_is_indexed(image: OpenImage, scene: Scene) -> None:
-    """Check that an open image can be the one that was indexed as a scene.
-
-    Raises:
-        SceneError: it has no CRS, too few bands, or another size.
-    """
-    size = {(dataset.width, dataset.height) for dataset in image.datasets}
-    enough = all(dataset.crs is not None and band <= dataset.count for dataset, band in image.planes())
-    if not enough or size != {(scene.width, scene.height)}:
-        raise SceneError(
-            f"{scene.where} is not the image that was indexed as scene {scene.scene_id} (no CRS, too few bands or "
-            "another size): materialize scene_index again"
-        )
 
 
 def to_pixels(raw: NDArray[Any], valid: NDArray[np.bool_], scene: Scene) -> Pixels:

@@ -67,11 +67,9 @@ class SparseCopy:
         self._lock = threading.RLock()
         self._kept = Spans()
         self._etag: str | None = None
-        self._known = False
-        self.size = 0
+        self.size = 0  # until the first answer
         self._file = self._new_file()
         head = self._asked(0, HEAD_BYTES, MAX_WHOLE_BYTES).body
-        self._known = True
         self._keep(0, head)
         self.fingerprint = hashlib.sha256(self.size.to_bytes(8, "big") + head[:HEAD_BYTES]).hexdigest()
         self.directories = read_directories(self._read, self.name)
@@ -139,12 +137,12 @@ class SparseCopy:
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise CorruptInputError(f"{self.name}: its server sends it compressed, where ranges mean nothing")
         if answer.status != 206 or stated is None:
-            if begin == 0 and not self._known:
+            if not self.size:
                 self.size, self._etag = len(answer.body), etag
                 return
             raise CorruptInputError(f"{self.name}: its server sent the file where a range of it was asked for")
         first, last, size = (int(number) for number in stated.groups())
-        if not self._known:
+        if not self.size:
             self.size, self._etag = size, etag
         if size != self.size or (etag and self._etag and etag != self._etag and not etag.startswith("W/")):
             raise SceneError(f"{self.name} has changed while it was read: materialize scene_index and chip_plan again")

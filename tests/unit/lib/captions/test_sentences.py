@@ -24,8 +24,8 @@ GRAMMAR = packaged_grammar()
 
 def told(world: World) -> tuple[str, str]:
     summary = world.write()
-    assert summary.verified == len(world.chips)
-    assert summary.unproven == {}
+    assert summary["verified"] == len(world.chips)
+    assert summary["unproven"] == {}
     row = world.only()
     return row["natural_short"], row["natural_long"]
 
@@ -243,7 +243,7 @@ def test_what_is_too_long_leaves_out_its_last_facts_and_stays_whole(world: World
     world.chip("a1")
     full = told(world)[1]
     for most in range(60, len(full), 7):
-        assert world.write(CaptionSettings(max_length=most)).unproven == {}
+        assert world.write(CaptionSettings(max_length=most))["unproven"] == {}
         text = world.only()["natural_long"]
         assert len(text) <= most
         assert text.endswith(".")

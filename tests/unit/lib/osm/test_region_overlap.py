@@ -5,7 +5,7 @@ import pytest
 
 from skyscript_assets.lib.errors import UpstreamMissingError
 from skyscript_assets.lib.geometry import Bounds
-from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA, OverlapSummary, write_region_overlap
+from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA, write_region_overlap
 from skyscript_assets.lib.tables import BBOX_TYPE, read_table, rows_to_table, write_table
 
 SCHEMA = pa.schema([("object_id", pa.string()), ("bbox", BBOX_TYPE)])
@@ -38,7 +38,7 @@ def test_an_object_in_two_regions_belongs_to_the_first_where_its_centre_is_in_bo
     path = table(tmp_path / "objects.parquet", BOXES)
     found = write_region_overlap("second", SECOND, path, {"first": (path, FIRST)}, tmp_path)
     assert owners(tmp_path) == [("a4", "first"), ("n2", "first")]
-    assert found == OverlapSummary(2, {"first": 2})
+    assert found == {"objects": 2, "owners": {"first": 2}}
     assert read_table(path).num_rows == 4
 
 
@@ -47,7 +47,7 @@ def test_an_object_in_three_regions_belongs_to_the_first_by_name_whatever_their_
     earlier = {"b": (path, (1.2, 0.0, 3.0, 2.0)), "a": (path, FIRST)}
     found = write_region_overlap("c", SECOND, path, earlier, tmp_path)
     assert owners(tmp_path) == [("a3", "b"), ("a4", "a"), ("n2", "a"), ("n5", "b")]
-    assert found == OverlapSummary(4, {"a": 2, "b": 2})
+    assert found == {"objects": 4, "owners": {"a": 2, "b": 2}}
 
 
 def test_objects_that_the_region_does_not_have_and_regions_after_it_are_left_out(tmp_path: Path) -> None:
@@ -56,13 +56,13 @@ def test_objects_that_the_region_does_not_have_and_regions_after_it_are_left_out
     write_region_overlap("second", SECOND, own, {"first": (other, FIRST)}, tmp_path)
     assert owners(tmp_path) == [("n2", "first")]
     missing = tmp_path / "missing.parquet"
-    assert write_region_overlap("second", SECOND, own, {"third": (missing, FIRST)}, tmp_path).objects == 0
+    assert write_region_overlap("second", SECOND, own, {"third": (missing, FIRST)}, tmp_path)["objects"] == 0
 
 
 def test_regions_without_common_ground_are_not_read(tmp_path: Path) -> None:
     own, missing = table(tmp_path / "own.parquet", BOXES), tmp_path / "missing.parquet"
     for earlier in ({"first": (missing, (5.0, 5.0, 6.0, 6.0))}, {}):
-        assert write_region_overlap("second", SECOND, own, earlier, tmp_path) == OverlapSummary(0, {})
+        assert write_region_overlap("second", SECOND, own, earlier, tmp_path) == {"objects": 0, "owners": {}}
         assert owners(tmp_path) == []
     with pytest.raises(UpstreamMissingError):
         write_region_overlap("second", SECOND, own, {"first": (missing, FIRST)}, tmp_path)

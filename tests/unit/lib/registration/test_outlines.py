@@ -10,6 +10,7 @@ import shapely
 from pyproj import Geod
 
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
+from skyscript_assets.lib.geometry import from_lonlat
 from skyscript_assets.lib.registration.outlines import ROAD_WEIGHT, Frame, Outlines, read_outlines
 from skyscript_assets.lib.tables import BBOX_TYPE, TAGS_TYPE, rows_to_table, write_table
 
@@ -20,7 +21,7 @@ FRAME = Frame.at(LON, LAT)
 
 def ground(geometry: shapely.Geometry) -> shapely.Geometry:
     """From metres of the frame to degrees."""
-    to = FRAME.transformer()
+    to = from_lonlat(FRAME.crs)
     return shapely.transform(geometry, lambda p: np.column_stack(to.transform(p[:, 0], p[:, 1], direction="INVERSE")))
 
 
@@ -77,7 +78,7 @@ def test_what_does_not_reach_a_window_is_left_out() -> None:
 
 
 def test_a_frame_is_true_to_scale_and_its_north_is_north() -> None:
-    x, y = Frame.at(24.9, 60.2).transformer().transform(24.9, 60.2005)
+    x, y = from_lonlat(Frame.at(24.9, 60.2).crs).transform(24.9, 60.2005)
     _, _, metres = Geod(ellps="WGS84").inv(24.9, 60.2, 24.9, 60.2005)
     assert (x, y) == pytest.approx((0.0, metres), abs=1e-3)
 

@@ -62,7 +62,7 @@ def test_only_visible_tags_at_gsds_where_they_show_are_frozen(inputs: Path) -> N
         ("natural", "b", 0.3, 5, 0.6),
     ]
     assert rows[1]["text"] == "natural tree"
-    assert (summary.tags, summary.rows, summary.plannable) == (3, 3, {"0.3": 9, "1": 7})
+    assert (summary["tags"], summary["rows"], summary["plannable"]) == (3, 3, {"0.3": 9, "1": 7})
 
 
 def test_every_visible_tag_is_listed_with_its_gsd(inputs: Path) -> None:

@@ -28,21 +28,13 @@ class TileCache:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._folder, self._limit, self._written = folder, limit_bytes, 0
 
-    def has(self, column: int, row: int) -> bool:
-        """Whether a tile is here."""
-        return self._path(column, row).is_file()
-
-    def read(self, column: int, row: int) -> bytes:
-        """A tile's bytes.
-
-        Raises:
-            FileNotFoundError: it is not here any more.
-        """
-        return self._path(column, row).read_bytes()
+    def path(self, column: int, row: int) -> Path:
+        """Where a tile is kept, if it is."""
+        return self._folder / str(row) / str(column)
 
     def write(self, column: int, row: int, data: bytes) -> None:
         """Keep a tile; a reader never meets half of one."""
-        path = self._path(column, row)
+        path = self.path(column, row)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(data)
@@ -66,6 +58,3 @@ class TileCache:
             size -= bytes_
             if size <= self._limit * KEPT_SHARE:
                 return
-
-    def _path(self, column: int, row: int) -> Path:
-        return self._folder / str(row) / str(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,11 +121,11 @@ def _moment(text: str, key: str) -> dt.datetime | None:
         ) from None
 
 
-def box_of(west: str, south: str, east: str, north: str) -> shapely.Geometry | None:
-    """A box in degrees from the numbers of a document, None where they are none."""
+def box_of(sides: Iterable[str]) -> shapely.Geometry | None:
+    """A box in degrees from the west, south, east and north of a document, None where they are no such numbers."""
     try:
-        bounds = [float(west), float(south), float(east), float(north)]
+        w, s, e, n = map(float, sides)
     except ValueError:
         return None
-    w, s, e, n = max(-180.0, bounds[0]), max(-90.0, bounds[1]), min(180.0, bounds[2]), min(90.0, bounds[3])
+    w, s, e, n = max(-180.0, w), max(-90.0, s), min(180.0, e), min(90.0, n)
     return shapely.box(w, s, e, n) if w < e and s < n else None

@@ -74,9 +74,8 @@ class TileReader(SceneReader):
             UnreachableError: it has failed, or wants fewer requests.
         """
         places = dict.fromkeys(place for window in windows for place in self._places(window))
-        missing = [
-            place for place in places if not (place in self._recent or place in self._failed or self._cache.has(*place))
-        ]
+        unknown = [place for place in places if place not in self._recent and place not in self._failed]
+        missing = [place for place in unknown if not self._cache.path(*place).is_file()]
         for _ in in_order(self._fetch, missing, threads=self._source.connections):
             pass
 
@@ -100,13 +99,10 @@ class TileReader(SceneReader):
     def _kept(self, place: Place) -> Pixels | None:
         """A tile from this machine, None where it has no image; one that is not here, or was damaged, is fetched."""
         try:
-            data = self._cache.read(*place)
+            data = self._cache.path(*place).read_bytes()
             return self._address.decode(data) if data else None
         except (CorruptInputError, FileNotFoundError):
-            return self._asked(place)
-
-    def _asked(self, place: Place) -> Pixels | None:
-        pixels = None if place in self._failed else self._fetch(place)
+            pixels = None if place in self._failed else self._fetch(place)
         if place in self._failed:
             raise CorruptInputError(self._failed[place])
         return pixels

@@ -133,13 +133,11 @@ def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, 
 def _ground(path: Path) -> shapely.Geometry:
     """Where the layer has images: its own geographic box, else that of the layers around it, else the world."""
     for layer in reversed(path):
-        box, older = layer.find("EX_GeographicBoundingBox"), layer.find("LatLonBoundingBox")
-        found = None
-        if box is not None:
-            sides = ("westBoundLongitude", "southBoundLatitude", "eastBoundLongitude", "northBoundLatitude")
-            found = box_of(*(text_at(box, side) for side in sides))
-        elif older is not None:
-            found = box_of(*(older.attrib.get(side, "") for side in ("minx", "miny", "maxx", "maxy")))
-        if found is not None:
+        older = layer.find("LatLonBoundingBox")
+        names = ("westBoundLongitude", "southBoundLatitude", "eastBoundLongitude", "northBoundLatitude")
+        sides = [text_at(layer, f"EX_GeographicBoundingBox/{name}") for name in names]
+        if older is not None and not any(sides):
+            sides = [older.attrib.get(name, "") for name in ("minx", "miny", "maxx", "maxy")]
+        if (found := box_of(sides)) is not None:
             return found
     return WORLD

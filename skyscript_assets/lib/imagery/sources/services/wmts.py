@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
@@ -44,9 +43,7 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     capabilities = client.capabilities(url, "WMTS", ("Capabilities",))
     layers = {text_at(layer, "Identifier"): layer for layer in capabilities.iterfind("Contents/Layer")}
     layer = layers[choose(source.layer, list(layers), None, f"sources.yaml: {key}.layer")]
-    grids = list(_grids(source, key, capabilities, layer, ground))
-    # Sets of neighbouring zones may lie beside the region.
-    grids = [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
+    grids = _grids(source, key, capabilities, layer, ground)
     best = nearest_grid([grid for _, grid in grids], source.gsd_m, ground, f"source {key}, layer {source.layer!r}")
     matrix_set = next(name for name, grid in grids if grid is best)
     defaults = {
@@ -61,18 +58,8 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
             f"source {key}: its address of tiles has a place {min(unknown)} that the service says nothing of"
         )
     terms = text_at(capabilities, "ServiceIdentification/AccessConstraints")
-    return ServedLayer(best, client.keyless(template), _ground(layer), moment, terms=terms)
-
-
-def _ground(layer: Element) -> shapely.Geometry:
-    """Where the layer has images; all of the world where it does not say."""
-    box = layer.find("WGS84BoundingBox")
-    if box is not None:
-        corners = [*text_at(box, "LowerCorner").split(), *text_at(box, "UpperCorner").split()]
-        found = box_of(*corners) if len(corners) == 4 else None
-        if found is not None:
-            return found
-    return WORLD
+    corners = " ".join(text_at(layer, f"WGS84BoundingBox/{corner}Corner") for corner in ("Lower", "Upper"))
+    return ServedLayer(best, client.keyless(template), box_of(corners.split()) or WORLD, moment, terms=terms)
 
 
 # ------------------------------------------------------------------------------------------------------------- matrices
@@ -80,14 +67,14 @@ def _ground(layer: Element) -> shapely.Geometry:
 
 def _grids(
     source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
-) -> Iterator[tuple[str, TileGrid]]:
-    """The matrices of a layer's matrix sets in a projected CRS, each with the name of its set."""
+) -> list[tuple[str, TileGrid]]:
+    """The matrices of a layer's matrix sets in a projected CRS over the ground, each with the name of its set."""
     links = {text_at(link, "TileMatrixSet"): link for link in layer.iterfind("TileMatrixSetLink")}
     names = list(links)
     if source.matrix_set is not None:
         names = [choose(source.matrix_set, names, None, f"sources.yaml: {key}.matrix_set")]
     described = {text_at(entry, "Identifier"): entry for entry in capabilities.iterfind("Contents/TileMatrixSet")}
-    some = False
+    grids: list[tuple[str, TileGrid]] = []
     systems = {name: text_at(described[name], "SupportedCRS") if name in described else "" for name in names}
     for name, stated in systems.items():
         crs = _metric_crs(stated)
@@ -95,17 +82,16 @@ def _grids(
             continue
         # In URNs coordinates have the order of the CRS (OGC 07-092r3): corners may be stated as (north, east).
         swaps = not stated.upper().startswith(("EPSG:", "ESRI:")) and is_northing_first(crs)
-        for matrix in described[name].iterfind("TileMatrix"):
-            grid = _grid(matrix, links[name], crs, swaps, ground)
-            if grid is not None:
-                some = True
-                yield name, grid
-    if not some:
+        found = (_grid(matrix, links[name], crs, swaps, ground) for matrix in described[name].iterfind("TileMatrix"))
+        grids += [(name, grid) for grid in found if grid is not None]
+    if not grids:
         raise SceneError(
             f"source {key}: layer {source.layer!r} has no matrix set in a projected CRS that is known here among "
             f"{', '.join(f'{name} ({stated})' for name, stated in systems.items()) or 'none'}; choose another one with "
             "matrix_set"
         )
+    # Sets of neighbouring zones may lie beside the region.
+    return [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
 
 
 def _metric_crs(name: str) -> CRS | None:

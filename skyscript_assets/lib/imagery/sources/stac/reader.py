@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
 
 from skyscript_assets.lib.errors import CorruptInputError, SceneError
-from skyscript_assets.lib.imagery.geotiff.raster import OpenImage, RasterReader, check_is_indexed
+from skyscript_assets.lib.imagery.geotiff.raster import RasterReader
 from skyscript_assets.lib.imagery.geotiff.remote import ImageFile
 from skyscript_assets.lib.imagery.reader import Pixels, Window
 from skyscript_assets.lib.imagery.scenes import Scene
@@ -74,7 +73,5 @@ class RemoteReader(RasterReader):
     def _fetch(self, windows: frozenset[Window]) -> None:
         self._windows = frozenset()
         self._opened_now.close()
-        datasets: list[Any] = [self._opened_now.enter_context(file.open(sorted(windows))) for file in self._files]
-        self._image = OpenImage(self.scene.where, tuple(datasets), self.scene.bands, self.scene.ignore_alpha)
-        check_is_indexed(self._image, self.scene)
+        self.show(*[self._opened_now.enter_context(file.open(sorted(windows))) for file in self._files])
         self._windows = windows
