@@ -11,7 +11,6 @@ import shapely
 
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.release.data import DATA_SCHEMA, batches
-from skyscript_assets.lib.release.documents import PARQUET
 from skyscript_assets.lib.tables import BBOX_TYPE, fields, geo_metadata
 
 _SAME = ("datetime", "attribution", "region", "source", "split", "object_id")
@@ -44,7 +43,7 @@ def write_items(collection: str, release: Path) -> None:
         pq.ParquetWriter(temporary, ITEM_SCHEMA.with_metadata(geo), compression="zstd") as writer,
     ):
         for name, batch in batches(release, ("chip_id", "text", "bbox", "gsd_m", *_SAME)):
-            asset = {"href": f"./{name}", "type": PARQUET, "roles": ["data"]}
+            asset = {"href": f"./{name}", "type": "application/x-parquet", "roles": ["data"]}
             rows = [
                 {
                     **same,
