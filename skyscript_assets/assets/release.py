@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
-from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.pairs.table import MADE_OF, partition_folders
 from skyscript_assets.lib.release.data import ReleaseInputs
 from skyscript_assets.lib.release.write import SUMS_FILE, write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy, Model
@@ -53,24 +54,11 @@ def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _folders(run: Run[ReleaseConfig]) -> dict[tuple[str, str], PartitionFolders]:
-    plans, objects = run.pairs("chip_plan"), run.folders("osm_objects")
-    chips, captions, scores = (run.pairs(name) for name in ("image_chips", "captions", "clip_scores"))
-    return {
-        pair: PartitionFolders(plan, chips[pair], captions[pair], scores[pair], objects[pair[0],])
-        for pair, plan in plans.items()
-        if pair in chips and pair in captions and pair in scores
-    }
-
-
 @asset(
     Scheme.SINGLE,
     group="release",
     kinds=["parquet", "huggingface"],
-    upstream=(
-        *("scene_index", "chip_plan", "image_chips", "captions", "clip_scores"),
-        *("osm_objects", "training_manifest", "caption_audit"),
-    ),
+    upstream=("scene_index", *MADE_OF, "osm_objects", "training_manifest", "caption_audit"),
     config=_config,
     needs=lambda settings, _, key: len(key.partition) < 2 or not settings.sources[key.partition[1]].is_control,
     preview=_preview,
@@ -80,9 +68,12 @@ def dataset_release(run: Run[ReleaseConfig]) -> Counts:
     config = run.config
     if config.release is None:
         return {"pairs": 0, "why_none": "plant.yaml has no section `release`"}
+    objects = {region: folder for (region,), folder in run.folders("osm_objects").items()}
     inputs = ReleaseInputs(
         *(config.release, config.plan, config.zoom, config.policy, config.chips),
-        partitions=_folders(run),
+        partitions={
+            pair: replace(folders, objects=objects[pair[0]]) for pair, folders in partition_folders(run.pairs).items()
+        },
         scenes=run.pairs("scene_index"),
         manifest=run.input("training_manifest"),
         audit=run.input("caption_audit"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
 SCORE_COLUMNS = ("column", "score", "scorer", "scores")
 OBJECT_COLUMNS = ("version", "timestamp")
 
+MADE_OF = ("chip_plan", "image_chips", "captions", "clip_scores")
+"""Stages that pairs are read from."""
+
 
 @dataclass(frozen=True)
 class PartitionFolders:
@@ -47,6 +50,18 @@ class PartitionFolders:
     captions: Path
     scores: Path
     objects: Path | None = None
+
+
+def partition_folders(
+    folders: Callable[[str], Mapping[tuple[str, str], Path]],
+) -> dict[tuple[str, str], PartitionFolders]:
+    """The regions and sources of which all stages of `MADE_OF` have an output, given the folders of a stage."""
+    stages = [folders(name) for name in MADE_OF]
+    return {
+        pair: PartitionFolders(*(stage[pair] for stage in stages))
+        for pair in stages[0]
+        if all(pair in stage for stage in stages)
+    }
 
 
 def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None) -> pa.Table:
