@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,13 +30,12 @@ from skyscript_assets.lib.files import write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
 from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
-from skyscript_assets.lib.pairs.shards import add_pair, facts_of, read_image
+from skyscript_assets.lib.pairs.shards import facts_of, read_image, write_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.tar import TarShard
 
 UNKNOWN_LICENCES = frozenset({"", "none", "unknown"})
 """What is written where nobody knows a licence: nothing may be given away under it."""
@@ -203,20 +202,8 @@ def _image(sample: Sample, out: Path, folder: str = "images") -> str:
 
 def _webdataset(samples: Iterable[Sample], out: Path) -> None:
     """Shards of image, text and json, as `caption_shards` has them, with `sizes.json` for open_clip's loader."""
-    sizes: dict[str, dict[str, int]] = {}
-    with ExitStack() as stack:
-        shards: dict[str, TarShard] = {}
-        for sample in samples:
-            split = sample.row["split"]
-            if split not in shards or len(shards[split]) >= 3 * PAIRS_OF_SHARD:
-                name = f"{len(sizes.setdefault(split, {})):06d}.tar"
-                (out / split).mkdir(exist_ok=True)
-                shards[split] = stack.enter_context(TarShard(out / split / name))
-                sizes[split][name] = 0
-            add_pair(shards[split], sample.row, sample.image, sample.text)
-            sizes[split][list(sizes[split])[-1]] += 1
-    for split, counted in sizes.items():
-        write_json(out / split / "sizes.json", counted)
+    pairs = ((sample.row, sample.image, sample.text) for sample in samples)
+    deque(write_shards(pairs, out, lambda _, nth: nth // PAIRS_OF_SHARD), maxlen=0)
 
 
 def _skyscript(samples: Iterable[Sample], out: Path) -> None:
@@ -334,17 +321,15 @@ def _coco(samples: Iterable[Sample], out: Path, *, captions: bool) -> None:
         told = splits.setdefault(row["split"], {"images": [], "annotations": []})
         size = {name: row[name] for name in ("width", "height")}
         told["images"].append({"id": number, "file_name": _image(sample, out), **size})
-        found = (
-            [{"caption": row[style]} for style in STYLES]
-            if captions
-            else list(_annotations(row["regions"], categories))
-        )
+        spoken = ({"caption": row[style]} for style in STYLES)
+        found = spoken if captions else _annotations(row["regions"], categories)
         start = len(told["annotations"]) + 1
-        told["annotations"] += [{"id": start + i, "image_id": number, **one} for i, one in enumerate(found)]
+        told["annotations"] += [{"id": i, "image_id": number, **one} for i, one in enumerate(found, start)]
+    name = "captions" if captions else "instances"
     for split, told in splits.items():
-        kinds = {} if captions else {"categories": [{"id": n, "name": name} for name, n in categories.items()]}
-        name = f"{'captions' if captions else 'instances'}_{split}.json"
-        write_text(out / name, json.dumps({**told, **kinds}, ensure_ascii=False))
+        if not captions:
+            told["categories"] = [{"id": n, "name": kind} for kind, n in categories.items()]
+        write_text(out / f"{name}_{split}.json", json.dumps(told, ensure_ascii=False))
 
 
 def _annotations(regions: Iterable[Mapping[str, Any]], categories: dict[str, int]) -> Iterator[dict[str, Any]]:
