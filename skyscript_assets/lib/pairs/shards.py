@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,8 @@ def write_shards(
         for row, image, text in pairs:
             split, key = row["split"], row["chip_id"]
             if "." in key:
-                raise CorruptInputError(
-                    f"the chip id {key!r} of chip_plan/{row['region']}/{row['source']} holds a dot, and WebDataset would "
-                    "cut it there; materialize chip_plan again"
-                )
+                told = f"the chip id {key!r} of chip_plan/{row['region']}/{row['source']} holds a dot"
+                raise CorruptInputError(f"{told}, and WebDataset would cut it there; materialize chip_plan again")
             sized = sizes.setdefault(split, {})
             name = f"{number_of(split, sum(sized.values())):06d}.tar"
             if name not in sized:

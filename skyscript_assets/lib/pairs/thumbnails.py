@@ -7,6 +7,7 @@ than the hash sees, and its colours, tell them apart, and outlive compression, r
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.pairs.shards import read_image
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
+from skyscript_assets.lib.towers.images import decode
 from skyscript_assets.lib.towers.views import decode_image
 
 Thumbnails = Callable[[IntArray], NDArray[np.uint8]]
@@ -42,6 +45,17 @@ def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean colours of 16 x 16 equal parts of an image (height, width, 3), row by row: uint8 [768]."""
     small = Image.fromarray(rgb).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.uint8).ravel()
+
+
+def fingerprint(image: bytes, name: str) -> dict[str, Any]:
+    """What an image of any format is known by: `sha256`, `phash` as chips have it, `thumbnail`.
+
+    Raises:
+        CorruptInputError: it cannot be decoded; the message begins with `name`.
+    """
+    pixels = decode(image, name)
+    hashed = measure(pixels, None, (0, 0, 0, 0)).phash
+    return {"sha256": hashlib.sha256(image).hexdigest(), "phash": hashed, "thumbnail": thumbnail(pixels)}
 
 
 def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]) -> Thumbnails:
