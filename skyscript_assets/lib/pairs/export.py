@@ -229,16 +229,17 @@ class PairFiles:
     Args:
         stack: What closes the last file.
         schema: Columns; the first is the image.
-        path: The file of a number.
+        folder: Where they are; made with the first one.
+        name: Their name, with a place for the number.
         file_bytes: Bytes of images after which the next file begins.
     """
 
     def __init__(
-        self, stack: ExitStack, schema: pa.Schema, path: Callable[[int], Path], file_bytes: float = math.inf
+        self, stack: ExitStack, schema: pa.Schema, folder: Path, name: str, file_bytes: float = math.inf
     ) -> None:
         features = {field.name: _feature(field.type) for field in schema}
         told = {"huggingface": json.dumps({"info": {"features": features}})}
-        self._stack, self._schema, self._path = stack, schema.with_metadata(told), path
+        self._stack, self._schema, self._folder, self._name = stack, schema.with_metadata(told), folder, name
         self._most, self._rows, self._held, self._number = file_bytes, list[Mapping[str, Any]](), 0, 0
         self._writer: pq.ParquetWriter | None = None
 
@@ -254,7 +255,9 @@ class PairFiles:
         if not self._rows:
             return
         if self._writer is None:
-            writer = pq.ParquetWriter(self._path(self._number), self._schema, compression="zstd", write_page_index=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / self._name.format(self._number)
+            writer = pq.ParquetWriter(path, self._schema, compression="zstd", write_page_index=True)
             self._writer, self._written, self._number = self._stack.enter_context(writer), 0, self._number + 1
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._written += self._held
@@ -277,10 +280,7 @@ def _parquet(samples: Iterable[Sample], out: Path) -> None:
     """Parquet with images, as `datasets` reads it: one file a split."""
     schema = pa.schema([("image", IMAGE_TYPE), ("text", pa.string()), ("facts", pa.string())])
     with ExitStack() as stack:
-        files = {
-            split: PairFiles(stack, schema, lambda _, split=split: out / f"{split}.parquet")  # type: ignore[misc]
-            for split in SPLITS
-        }
+        files = {split: PairFiles(stack, schema, out, f"{split}.parquet") for split in SPLITS}
         for sample in samples:
             facts = json.dumps(facts_of(sample.row), ensure_ascii=False)
             files[sample.row["split"]].add({"image": sample.picture, "text": sample.text, "facts": facts})

@@ -6,6 +6,7 @@ takes is the model's own setting; the manifest states each pair's rank.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.leaks import (
     FINGERPRINT_SCHEMA,
@@ -34,7 +33,7 @@ from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.pairs.thumbnails import Thumbnails, thumbnails_of
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import GSD_STEPS_M, STYLES
-from skyscript_assets.lib.tables import ROW_GROUP_ROWS, read_table, write_table
+from skyscript_assets.lib.tables import read_table, write_table, write_tables
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -100,8 +99,9 @@ def write_manifest(
         TooLittleDataError: there is no pair.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
     """
+    ordered = [partitions[name] for name in sorted(partitions)]
     known: list[pa.Table] = []
-    for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
+    for done, folders in enumerate(ordered, start=1):
         known.append(_narrow(read_pairs(folders, JUDGED), rank_within))
         progress(done, len(partitions), "partitions")
     if not any(few.num_rows for few in known):
@@ -110,22 +110,17 @@ def write_manifest(
             "wanted and planned, image_chips why chips were rejected"
         )
     pairs = pa.concat_tables(known, promote_options="default")
-    images = thumbnails_of([partitions[name] for name in sorted(partitions)], [few.num_rows for few in known])
+    images = thumbnails_of(ordered, [few.num_rows for few in known])
     measured_on = {
         name: read_table(folder / FINGERPRINTS_FILE, FINGERPRINT_SCHEMA) for name, folder in (benchmarks or {}).items()
     }
     judged, leaks = _judge(pairs, measured_on, images)
     write_table(out / LEAKS_FILE, leaks.report)
-    with (
-        replacing(out / "manifest.parquet") as temporary,
-        pq.ParquetWriter(temporary, MANIFEST_SCHEMA, compression="zstd") as writer,
-    ):
-        start = 0
-        for (_, folders), few in zip(sorted(partitions.items()), known, strict=True):
-            writer.write_table(
-                _rows(read_pairs(folders, MANIFEST_COLUMNS), judged.slice(start, few.num_rows)), ROW_GROUP_ROWS
-            )
-            start += few.num_rows
+    ends = itertools.accumulate(few.num_rows for few in known)
+    pieces = zip(ordered, known, ends, strict=True)
+    judgements = ((folders, judged.slice(end - few.num_rows, few.num_rows)) for folders, few, end in pieces)
+    tables = (_rows(read_pairs(folders, MANIFEST_COLUMNS), mine) for folders, mine in judgements)
+    write_tables(out / "manifest.parquet", MANIFEST_SCHEMA, tables)
     shared, examples = shared_ground(pairs)
     splits = _counts(pairs["split"].filter(judged["eligible"]))
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +118,10 @@ def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progre
 def _write(samples: Iterator[Sample], folder: Path, region: str, removed: frozenset[str]) -> int:
     """Write the pairs of a partition; how many stay out."""
     left_out = 0
-
-    def path(name: str, number: int) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name}-{region}-{number:05d}.parquet"
-
     with ExitStack() as stack:
         files = {
-            split: PairFiles(stack, DATA_SCHEMA, partial(path, name), FILE_BYTES) for split, name in SPLIT_NAMES.items()
+            split: PairFiles(stack, DATA_SCHEMA, folder, f"{name}-{region}-{{:05d}}.parquet", FILE_BYTES)
+            for split, name in SPLIT_NAMES.items()
         }
         for sample in samples:
             if removed.isdisjoint((sample.name, sample.row["object_id"])):
