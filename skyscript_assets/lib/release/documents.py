@@ -42,7 +42,7 @@ def write_documents(inputs: ReleaseInputs, figures: Figures, more: Mapping[str, 
         release: Its folder, with all other files.
     """
     facts = {
-        **vars(inputs),
+        **dict(inputs.config),
         **vars(figures),
         **more,
         "boxes": figures.boxes,

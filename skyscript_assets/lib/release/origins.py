@@ -59,7 +59,7 @@ def write_origins(inputs: ReleaseInputs, removed: frozenset[str], release: Path)
 
     write_tables(release / WINDOWS_FILE, WINDOW_SCHEMA, windows())
     write_scenes(release, used)
-    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.chips.model_dump(mode="json")})
+    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.config.chips.model_dump(mode="json")})
     schema = SIGHT_SCHEMA.with_metadata({b"geo": geo_metadata(SIGHT_SCHEMA, "geometry")})
     write_tables(release / OBJECTS_FILE, schema, objects())
 

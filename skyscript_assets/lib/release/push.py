@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError
 from skyscript_assets.lib.files import file_sha256, inside
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.write import SUMS_FILE
+from skyscript_assets.lib.release.data import SUMS_FILE
 from skyscript_assets.lib.storage.remote import ObjectStore
 
 STATE = ".pushed.json"

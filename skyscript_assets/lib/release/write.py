@@ -11,14 +11,12 @@ from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.pairs.export import write_credits
 from skyscript_assets.lib.pairs.leaks import LEAK_SCHEMA, LEAKS_FILE
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, ReleaseInputs, read_removed, write_data
+from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, SUMS_FILE, ReleaseInputs, read_removed, write_data
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
 from skyscript_assets.lib.release.origins import write_origins
 from skyscript_assets.lib.tables import read_table
-
-SUMS_FILE = "SHA256SUMS"
 
 
 def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
@@ -37,10 +35,11 @@ def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent)
         TooLittleDataError: there is no pair.
         CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
     """
-    removed = read_removed(inputs.removed) if inputs.removed is not None else frozenset[str]()
+    previous = inputs.config.previous
+    removed = read_removed(inputs.config.removed.path) if inputs.config.removed else frozenset[str]()
     gone = write_data(inputs, removed, out, progress)
     figures = figures_of(out)
-    changes = None if inputs.previous is None else write_changes(out, inputs.previous, out / "changes.csv")
+    changes = write_changes(out, previous.path.parent, out / "changes.csv") if previous else None
     plot(out, figures)
     write_items(inputs.settings.name, out)
     write_origins(inputs, removed, out)

@@ -204,7 +204,7 @@ class ClipModel:
 
         with torch.inference_mode():
             passes = forward_passes(network, batches) if self.device.type == "cpu" else map(network, batches)
-            found = [rows.cpu().numpy() for rows in passes]
+            found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
     def _inference_trunk(self) -> Callable[[Tensor], Tensor]:
