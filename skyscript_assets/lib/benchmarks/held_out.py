@@ -33,7 +33,7 @@ from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.pairs.shards import read_image
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.table import MADE_OF, partition_folders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import CAPTION_PREFIX, CaptionStyle, Shared, SourceKey
@@ -84,7 +84,7 @@ class HeldOutRetrieval(OwnBenchmark):
 
 
 Candidate = dict[str, Any]
-"""A chip that may be shown: what `read_pairs` knows of it, its `label`, and its folder of `chips`."""
+"""A chip that may be shown: what `read_pairs` knows of it, its `label`, and the `images` of its folder."""
 
 
 def build_held_out(
@@ -163,7 +163,7 @@ def _candidates(
     verified = _verified(benchmark, shared)
     trained = _trained(inputs["chip_plan"])
     for _, folders in sorted(partition_folders(inputs.__getitem__).items()):
-        pairs = read_pairs(folders)
+        pairs, images = read_pairs(folders), images_in(folders.chips)
         pairs = pairs.filter(pc.equal(pairs["split"], "test"))
         seen: set[str] = set()
         for row in sorted(pairs.to_pylist(maps_as_pydicts="strict"), key=lambda row: unit_hash(row["chip_id"])):
@@ -178,7 +178,7 @@ def _candidates(
                 left_out["its object is shown"] += 1
             else:
                 seen.add(row["object_id"])
-                yield row | {"label": label, "chips": folders.chips}
+                yield row | {"label": label, "images": images}
 
 
 def _label(benchmark: HeldOutBenchmark | HeldOutRetrieval, row: Mapping[str, Any]) -> str:
@@ -251,7 +251,7 @@ def _item(one: Candidate, classes: Sequence[str]) -> dict[str, Any]:
     same = ("region", "source", "gsd_m", "cell", "split", "width", "height")
     label = one["label"] if classes else None
     told = {"item_id": one["chip_id"], "label": label, "truth": [label] if label else []}
-    return {name: one[name] for name in same} | told | {"image": read_image(one, one["chips"])}
+    return {name: one[name] for name in same} | told | {"image": one["images"].read(Place.of(one))}
 
 
 def _reads(benchmark: OwnBenchmark, shared: Shared) -> dict[str, Any]:

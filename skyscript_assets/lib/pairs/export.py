@@ -28,9 +28,10 @@ from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
 from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleDataError
 from skyscript_assets.lib.files import write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
 from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
-from skyscript_assets.lib.pairs.shards import facts_of, read_image, write_shards
+from skyscript_assets.lib.pairs.shards import facts_of, write_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
@@ -95,7 +96,7 @@ def export(
         StorageError: the folder exists, or cannot be written.
         TooLittleDataError: no pair is wanted.
         SkyScriptError: a licence is unknown or forbids it.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
     if out.exists():
         raise StorageError(f"{out} exists: name a folder that does not, or remove it")
@@ -172,7 +173,7 @@ def samples_of(
 
     Raises:
         SkyScriptError: the licence of one is unknown, or forbids to give its image away.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
     for (region, source), folders in sorted(partitions.items()):
         mine = pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source))
@@ -185,11 +186,12 @@ def samples_of(
         regions = read_table(folders.captions / CAPTIONS_FILE, CAPTION_SCHEMA, ["chip_id", "regions"])
         places = pc.index_in(pairs["chip_id"], value_set=regions["chip_id"])
         pairs = pairs.append_column("regions", regions["regions"].take(places))
+        images = images_in(folders.chips)
         for batch in pairs.to_batches(ROWS_OF_GROUP):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 _check_licence(row)
                 text = wanted.prefix + row[wanted.style]
-                yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
+                yield Sample(row["chip_id"], text, images.read(Place.of(row)), row)
 
 
 def _image(sample: Sample, out: Path, folder: str = "images") -> str:

@@ -7,7 +7,6 @@ shard holds. Which pairs are used in training, and how images are cut, is decide
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -19,16 +18,17 @@ from typing import Any
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.files import inside, write_text
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import rows_to_table, write_table
-from skyscript_assets.lib.tar import TarShard, read_member
+from skyscript_assets.lib.tar import TarShard
 
 SAMPLE_SCHEMA = pa.schema(
     {"chip_id": pa.string(), "split": pa.string(), "shard": pa.string(), "offset": pa.int64(), "length": pa.int64()}
@@ -69,7 +69,8 @@ def write_caption_shards(
     def number_of(split: str, nth: int) -> int:
         return ((nth + 1) * shards[split] - 1) // counts[split]
 
-    pairs = ((row, read_image(row, folders.chips), settings.prefix + row[settings.column]) for row in rows)
+    images = images_in(folders.chips)
+    pairs = ((row, images.read(Place.of(row)), settings.prefix + row[settings.column]) for row in rows)
     samples = []
     for sample in write_shards(pairs, out, number_of):
         samples.append(sample)
@@ -123,19 +124,6 @@ def write_shards(
             yield {"chip_id": key, "split": split, "shard": f"{split}/{name}", **entry._asdict()}
     for split, sized in sizes.items():
         write_text(out / split / "sizes.json", json.dumps(sized, indent=2) + "\n")
-
-
-def read_image(row: Row, chips_folder: Path) -> bytes:
-    """The JPEG of a pair.
-
-    Raises:
-        CorruptInputError: it differs from its digest.
-    """
-    source = inside(chips_folder, row["shard"])
-    image = read_member(source, row["offset"], row["length"])
-    if hashlib.sha256(image).hexdigest() != row["sha256"]:
-        raise CorruptInputError(f"{source}: the image of {row['chip_id']} is damaged; materialize image_chips again")
-    return image
 
 
 def facts_of(row: Row) -> dict[str, Any]:

@@ -6,10 +6,8 @@ than the hash sees, and its colours, tell them apart, and outlive compression, r
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,9 @@ from PIL import Image
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.shards import read_image
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.towers.images import decode
-from skyscript_assets.lib.towers.views import decode_image
 
 Thumbnails = Callable[[IntArray], NDArray[np.uint8]]
 """Thumbnails [k, 768] of some rows, rising, of a table of chips."""
@@ -66,11 +63,8 @@ def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]
         lengths: Pairs of each, as `read_pairs` gives them.
 
     Returns:
-        A function that raises what `read_pairs`, `read_image` and `decode_image` do.
+        A function that raises what `read_pairs` and `Images.pixels` do.
     """
-
-    def shown(row: Mapping[str, Any], folder: Path) -> NDArray[np.uint8]:
-        return thumbnail(decode_image(read_image(row, folder), row["chip_id"]))
 
     def read(rows: IntArray) -> NDArray[np.uint8]:
         found, end = [np.zeros((0, THUMBNAIL_BYTES), dtype=np.uint8)], 0
@@ -78,9 +72,9 @@ def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]
             start, end = end, end + length
             mine = rows[(rows >= start) & (rows < end)] - start
             if len(mine):
-                places = read_pairs(folders, {"shard", "offset", "length", "sha256"}).take(mine).to_pylist()
-                work = functools.partial(shown, folder=folders.chips)
-                found.append(np.stack(list(in_order(work, places, threads=THREADS, ahead=IMAGES_AHEAD))))
+                places = map(Place.of, read_pairs(folders, Place._fields).take(mine).to_pylist())
+                pixels = in_order(images_in(folders.chips).pixels, places, threads=THREADS, ahead=IMAGES_AHEAD)
+                found.append(np.stack([*map(thumbnail, pixels)]))
         return np.concatenate(found)
 
     return read
