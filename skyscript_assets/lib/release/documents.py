@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.release.data import SPLIT_NAMES, ReleaseInputs
@@ -94,7 +93,7 @@ def _shown(value: Any) -> str:
 
 def _markdown(value: Any) -> str:
     """A value in Markdown; `safe` ones, which are no text of others, stay as they are."""
-    return markdown(value, LONG) if isinstance(value, str) and not isinstance(value, Markup) else _shown(value)
+    return markdown(value, LONG) if isinstance(value, str) and not hasattr(value, "__html__") else _shown(value)
 
 
 def _quoted(value: Any) -> str:
