@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.files import digest
-from skyscript_assets.lib.pairs.features import FEATURE_KEYS, write_chip_features
-from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, Further, write_scores
+from skyscript_assets.lib.pairs.features import FEATURE_KEYS, accepted_chips, write_chip_features
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
@@ -24,7 +24,7 @@ from skyscript_assets.lib.settings.models import (
     ScorerBase,
     TrainedModel,
 )
-from skyscript_assets.lib.settings.plant import Precision, ScoredText
+from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
@@ -64,15 +64,14 @@ class BaseConfig(Model):
     base: Base
     weights: dict[str, PackagedWeights]
     shared: Annotated[Shared, UNSEEN]
-    precision: Precision = "fp32"
 
     @classmethod
-    def of(cls, settings: Settings, name: str, precision: Precision = "fp32") -> BaseConfig:
+    def of(cls, settings: Settings, name: str) -> BaseConfig:
         """A base of the settings by its name."""
         base = settings.bases[name]
         used = (base.image, base.text) if isinstance(base, JointBase) else ()
         weights = {key: settings.weights[key] for key in used}
-        return cls(base=base, weights=weights, shared=settings.shared, precision=precision)
+        return cls(base=base, weights=weights, shared=settings.shared)
 
     def file(self, run: Run[Any]) -> Path | None:
         """Its weights where open_clip does not find them by itself, fetched if need be."""
@@ -80,9 +79,7 @@ class BaseConfig(Model):
 
     def load(self, seed: int, run: Run[Any]) -> ClipModel:
         """The base as a model; `seed` draws what is not pretrained."""
-        model = load_base(self.base, self.weights, seed, self.file(run))
-        model.precision = self.precision
-        return model
+        return load_base(self.base, self.weights, seed, self.file(run))
 
     def named(self, name: str, run: Run[Any]) -> tuple[str, ClipModel]:
         """The base as a scorer, with its whole name."""
@@ -115,11 +112,6 @@ class FeaturesConfig(Model):
     views: int
 
 
-def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig:  # noqa: ARG001
-    scores = settings.plant.scores
-    return FeaturesConfig(scorer=BaseConfig.of(settings, scores.scorer, scores.precision), views=scores.views)
-
-
 @asset(
     Scheme.REGION_SOURCE,
     group="model",
@@ -127,7 +119,9 @@ def _features_config(settings: Settings, partition: Partition) -> FeaturesConfig
     upstream=("chip_plan", "image_chips", "pretrained_weights"),
     tables={"features.parquet": FEATURE_KEYS},
     columns_from={"image_chips": ["chip_id"]},
-    config=_features_config,
+    config=lambda settings, _: FeaturesConfig(
+        scorer=BaseConfig.of(settings, settings.plant.scores.scorer), views=settings.plant.scores.views
+    ),
     code_version="2",
     empty="warns",
     pool="training",
@@ -150,17 +144,10 @@ class ScoresConfig(Model):
 
 def _scores_config(settings: Settings, partition: Partition) -> ScoresConfig:  # noqa: ARG001
     scores = settings.plant.scores
-    further: dict[str, BaseConfig | OwnScorer] = {}
-    for name in scores.scorers[1:]:
-        own = name in settings.scorers
-        further[name] = OwnScorer.of(settings, name) if own else BaseConfig.of(settings, name, scores.precision)
-    first = BaseConfig.of(settings, scores.scorer, scores.precision)
-    return ScoresConfig(scorer=first, name=scores.scorer, text=scores.text, further=further)
-
-
-def _needs_of_scorers(settings: Settings, partition: Partition, key: OutputKey) -> bool:  # noqa: ARG001
-    """The first scorer's features are there; others look at the chips."""
-    return key.asset in ("captions", "chip_features") or len(settings.plant.scores.scorers) > 1
+    first, *others = scores.scorers
+    further = {name: (OwnScorer if name in settings.scorers else BaseConfig).of(settings, name) for name in others}
+    scorer = BaseConfig.of(settings, first)
+    return ScoresConfig(scorer=scorer, name=first, text=scores.text, further=further)
 
 
 def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
@@ -177,17 +164,16 @@ def _scores_preview(run: Run[ScoresConfig]) -> dict[str, dg.MetadataValue]:
     columns_from={"captions": ["chip_id"]},
     config=_scores_config,
     code_version="2",
-    needs=_needs_of_scorers,
     empty="warns",
     preview=_scores_preview,
 )
 def clip_scores(run: Run[ScoresConfig]) -> Counts:
     """Similarity of each chip and its captions by the scorers of the settings, never by a model trained here."""
     features, captions, config = run.input("chip_features"), run.input("captions"), run.config
-    models = dict(scorer.named(name, run) for name, scorer in config.further.items())
-    further = Further(models, run.input("image_chips"), run.input("chip_plan")) if models else None
+    chips = accepted_chips(run.input("image_chips"), run.input("chip_plan"))
     first = config.scorer.named(config.name, run)
-    return write_scores(features, captions, first, config.text, run.out, further, run.progress)
+    further = dict(scorer.named(name, run) for name, scorer in config.further.items())
+    return write_scores(features, captions, chips, first, config.text, run.out, further, run.progress)
 
 
 class TrainingConfig(Model):

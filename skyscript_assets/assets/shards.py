@@ -11,7 +11,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.pairs.leaks import LEAK_SCHEMA, LEAKS_FILE
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.shards import SAMPLE_SCHEMA, write_caption_shards
-from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.pairs.table import MADE_OF, PartitionFolders, partition_folders
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ManifestSettings, ShardSettings
 from skyscript_assets.partitions import Scheme
@@ -22,7 +22,7 @@ from skyscript_assets.provenance import Run
     Scheme.REGION_SOURCE,
     group="captions",
     kinds=["tar"],
-    upstream=("chip_plan", "image_chips", "captions", "clip_scores", "osm_objects"),
+    upstream=(*MADE_OF, "osm_objects"),
     code_version="2",
     tables={"samples.parquet": SAMPLE_SCHEMA},
     columns_from={"chip_plan": ["chip_id"]},
@@ -33,13 +33,7 @@ from skyscript_assets.provenance import Run
 )
 def caption_shards(run: Run[ShardSettings]) -> Counts:
     """WebDataset shards of image, text and json under train/, val/ and test/, read by open_clip's own loader."""
-    folders = PartitionFolders(
-        plan=run.input("chip_plan"),
-        chips=run.input("image_chips"),
-        captions=run.input("captions"),
-        scores=run.input("clip_scores"),
-        objects=run.input("osm_objects"),
-    )
+    folders = PartitionFolders(*(run.input(name) for name in (*MADE_OF, "osm_objects")))
     return write_caption_shards(folders, run.config, run.out, run.progress)
 
 
@@ -68,7 +62,7 @@ def _manifest_preview(run: Run[ManifestSettings]) -> dict[str, dg.MetadataValue]
     Scheme.SINGLE,
     group="model",
     kinds=["parquet"],
-    upstream=("chip_plan", "image_chips", "captions", "clip_scores", "benchmark_data"),
+    upstream=(*MADE_OF, "benchmark_data"),
     optional=frozenset({"benchmark_data"}),
     code_version="4",
     tables={"manifest.parquet": MANIFEST_SCHEMA, LEAKS_FILE: LEAK_SCHEMA},
@@ -85,12 +79,9 @@ def _manifest_preview(run: Run[ManifestSettings]) -> dict[str, dg.MetadataValue]
 )
 def training_manifest(run: Run[ManifestSettings]) -> Counts:
     """Every pair with its place, split and rank share, and why it may not be used."""
-    chips, captions, scores = run.pairs("image_chips"), run.pairs("captions"), run.pairs("clip_scores")
-    folders = {
-        pair: PartitionFolders(plan=plan, chips=chips[pair], captions=captions[pair], scores=scores[pair])
-        for pair, plan in run.pairs("chip_plan").items()
-        if pair in chips and pair in captions and pair in scores
-    }
+    folders = partition_folders(run.pairs)
     benchmarks = {name: folder for (name,), folder in run.folders("benchmark_data").items()}
     unseen = [name for name in run.missing if name.startswith("benchmark_data/")]
-    return write_manifest(folders, run.out, run.config, run.progress, benchmarks) | {"unseen_benchmarks": unseen}
+    return write_manifest(folders, run.out, run.config.rank_within, run.progress, benchmarks) | {
+        "unseen_benchmarks": unseen
+    }

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.progress import Progress as ProgressBar
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.cli.shared import console, every_output, progress_bar
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.export import FORMATS
 from skyscript_assets.lib.pairs.export import export as write_export
 from skyscript_assets.lib.pairs.selection import Selection
-from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.pairs.table import partition_folders
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.partitions import partitions_of
 
@@ -59,25 +58,15 @@ def export(
     manifest = STAGES["training_manifest"].key(outputs.settings, ())
     if outputs.head(manifest) is None:
         raise SkyScriptError("there is no training manifest yet: skyscript run training_manifest")
-    names = ("chip_plan", "image_chips", "captions", "clip_scores")
-    stages = [STAGES[name] for name in names]
-    partitions = {
-        (region, source): PartitionFolders(
-            *(outputs.store.folder(stage.key(outputs.settings, (region, source))) for stage in stages)
-        )
-        for region, source in partitions_of(stages[0].scheme, outputs.settings)
-        if all(outputs.head(stage.key(outputs.settings, (region, source))) is not None for stage in stages)
-    }
+
+    def folders(name: str) -> dict[tuple[str, str], Path]:
+        pairs = partitions_of(STAGES[name].scheme, outputs.settings)
+        keys = {(region, source): STAGES[name].key(outputs.settings, (region, source)) for region, source in pairs}
+        return {pair: outputs.store.folder(key) for pair, key in keys.items() if outputs.head(key) is not None}
+
     wanted = Selection(share, splits or SPLITS, regions, sources, max_gsd, tags, style, prefix)
-    with ProgressBar(console=console, transient=True) as bar:
-        task = bar.add_task("pairs", total=None)
-        counts = write_export(
-            form,
-            outputs.store.folder(manifest) / "manifest.parquet",
-            partitions,
-            wanted,
-            out,
-            lambda done, total, _: bar.update(task, completed=done, total=total),
-        )
+    table = outputs.store.folder(manifest) / "manifest.parquet"
+    with progress_bar() as progress:
+        counts = write_export(form, table, partition_folders(folders), wanted, out, progress)
     told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
     console.print(f"{told} pairs as {form} in {escape(str(out))}; whose they are stands in credits.json")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.progress import Progress as ProgressBar
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.cli.shared import console, every_output, progress_bar
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.release.push import push
 from skyscript_assets.lib.release.rebuild import REBUILT_FILE, SAME
@@ -29,9 +28,8 @@ def release(address: str | None) -> None:
     folder = outputs.store.folder(key)
     console.print(f"{record.counts['pairs']:,} pairs in {escape(str(folder))}", soft_wrap=True)
     if address is not None:
-        with ProgressBar(console=console, transient=True) as bar:
-            task = bar.add_task("files", total=None)
-            sent = push(folder, address, lambda done, total, _: bar.update(task, completed=done, total=total))
+        with progress_bar() as progress:
+            sent = push(folder, address, progress)
         console.print(f"{sent:,} files sent to {escape(address)}, which is now this release")
 
 
@@ -44,11 +42,9 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--scenes", type=_FOLDER, help="Where scenes lie that are files: in it, or in its REGION/SOURCE.")
 def rebuild(folder: Path, out: Path, scenes: Path | None) -> None:
     """Cut the images of the folder RELEASE again from their scenes, into OUT, and tell which are not the same."""
-    with ProgressBar(console=console, transient=True) as bar:
-        task = bar.add_task("chips", total=None)
-        sources = every_output().settings.sources
-        tell = lambda done, total, _: bar.update(task, completed=done, total=total)  # noqa: E731
-        counts = cut_again(folder, out, sources, scenes, tell)
+    sources = every_output().settings.sources
+    with progress_bar() as progress:
+        counts = cut_again(folder, out, sources, scenes, progress)
     for outcome, n in counts.most_common():
         console.print(f"{n:,} {outcome}")
     console.print(f"what became of each is in {escape(str(out / REBUILT_FILE))}", soft_wrap=True)

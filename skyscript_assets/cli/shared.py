@@ -15,9 +15,11 @@ import click
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress as ProgressBar
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.errors import SkyScriptError, StoppedError, StorageError
+from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.settings.load import load_settings
 from skyscript_assets.provenance import Outputs
 
@@ -45,6 +47,14 @@ def every_output() -> Outputs:
 
     plant = plant_from_environment()
     return Outputs(STAGES, load_settings(Path(plant.settings_folder)), plant.store())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A listener that shows how far a piece of work is, until the block ends."""
+    with ProgressBar(console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
 
 
 @contextmanager

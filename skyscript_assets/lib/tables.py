@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,14 @@ def write_table(path: Path, table: pa.Table, geometry: str | None = None, geomet
     if geometry is not None:
         metadata = {**(table.schema.metadata or {}), b"geo": geo_metadata(table.schema, geometry, geometry_types)}
         table = table.replace_schema_metadata(metadata)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    write_tables(path, table.schema, [table])
+
+
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema below each other, each in row groups of its own, whole or not at all."""
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table, ROW_GROUP_ROWS)
 
 
 def geo_metadata(schema: pa.Schema, geometry: str, geometry_types: Sequence[str] = ()) -> bytes:

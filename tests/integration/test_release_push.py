@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.faulty_server import BUCKET, CREDENTIALS, Faults, before, object_store
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError
-from skyscript_assets.lib.release.push import MARKS, push
+from skyscript_assets.lib.release.push import STATE, push
 from skyscript_assets.lib.release.write import SUMS_FILE, write_sums
 from skyscript_assets.lib.storage.remote import ObjectStore
 
@@ -36,8 +36,8 @@ def release(folder: Path, **files: str) -> Path:
 
 
 def there(store: ObjectStore) -> dict[str, bytes]:
-    """What is at the address, but for marks."""
-    return {item["path"]: store.read(item["path"]) for item in store.below("") if not item["path"].startswith(MARKS)}
+    """What is at the address, but for what a push notes."""
+    return {item["path"]: store.read(item["path"]) for item in store.below("") if item["path"] != STATE}
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -41,6 +41,9 @@ def test_a_release_is_sent_to_the_address(tmp_path: Path, monkeypatch: pytest.Mo
         def below(self, _: str) -> list[dict[str, object]]:
             return [{"path": path, "size": len(content)} for path, content in self.items()]
 
+        def read(self, path: str) -> bytes:
+            return self[path]
+
         def put(self, path: str, content: bytes | Path) -> None:
             self[path] = content if isinstance(content, bytes) else content.read_bytes()
 

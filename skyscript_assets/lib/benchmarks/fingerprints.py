@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.benchmarks.items import iter_images, read_items
-from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
-from skyscript_assets.lib.pairs.thumbnails import thumbnail
+from skyscript_assets.lib.pairs.thumbnails import fingerprint
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.tables import rows_to_table, write_table
-from skyscript_assets.lib.towers.images import decode
 
 DECODING_THREADS, IMAGES_AHEAD = 2, 64
 
@@ -39,7 +36,4 @@ def write_fingerprints(folder: Path, progress: Progress = silent) -> None:
 
 def _row(item: tuple[str, bytes]) -> dict[str, Any]:
     name, image = item
-    pixels = decode(image, name)
-    hashed = measure(pixels, None, (0, 0, 0, 0)).phash
-    digest = hashlib.sha256(image).hexdigest()
-    return {"item_id": name, "sha256": digest, "phash": hashed, "thumbnail": thumbnail(pixels)}
+    return {"item_id": name, **fingerprint(image, name)}

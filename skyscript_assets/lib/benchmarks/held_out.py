@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,8 @@ from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.files import file_stamp
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.pairs.shards import read_image
-from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
+from skyscript_assets.lib.pairs.images import Place, images_in
+from skyscript_assets.lib.pairs.table import MADE_OF, partition_folders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import CAPTION_PREFIX, CaptionStyle, Shared, SourceKey
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
@@ -83,13 +83,8 @@ class HeldOutRetrieval(OwnBenchmark):
     items: int = Field(1000, ge=2, description="Most chips, drawn by hash.")
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A chip that may be shown: what is known of it, its label, and its folder of chips."""
-
-    row: Mapping[str, Any]
-    label: str
-    chips: Path
+Candidate = dict[str, Any]
+"""A chip that may be shown: what `read_pairs` knows of it, its `label`, and the `images` of its folder."""
 
 
 def build_held_out(
@@ -124,9 +119,8 @@ def build_held_out(
         chosen = _frozen(shared.resolve(benchmark.frozen), found)
     else:
         chosen, few = _drawn(benchmark, found)
-    labels = sorted({one.label for one in chosen})
-    classes = labels if isinstance(benchmark, HeldOutBenchmark) else []
-    if len(chosen) < 2 or (isinstance(benchmark, HeldOutBenchmark) and len(classes) < 2):
+    classes = sorted({one["label"] for one in chosen}) if isinstance(benchmark, HeldOutBenchmark) else []
+    if len(chosen) < 2 or len(classes) == 1:
         raise TooLittleDataError(
             f"benchmark {benchmark.title!r}: {len(found)} chips of held-out objects give {len(classes)} classes and "
             f"{len(chosen)} items; left out: {dict(left_out)}; too few: {few}. Take more sources, a lower "
@@ -139,9 +133,9 @@ def build_held_out(
     spec = BenchmarkSpec(
         kind=benchmark.kind,
         title=benchmark.title,
-        synthetic=any(one.row["synthetic"] for one in chosen),
+        synthetic=any(one["synthetic"] for one in chosen),
         statement=STATEMENT,
-        licence=" and ".join(sorted({one.row["licence"] for one in chosen})),
+        licence=" and ".join(sorted({one["licence"] for one in chosen})),
         classes=tuple(BenchmarkClass(name=label, text=label) for label in classes),
         prompts=benchmark.prompts,
         split_zoom=shared.zoom,
@@ -149,11 +143,11 @@ def build_held_out(
         images_digest=items.images_digest,
     )
     write_model(out / BENCHMARK_FILE, spec)
-    lines = [FROZEN_COLUMNS, *((one.row["chip_id"], one.label, one.row["sha256"]) for one in chosen)]
+    lines = [FROZEN_COLUMNS, *((one["chip_id"], one["label"], one["sha256"]) for one in chosen)]
     with (out / FROZEN_FILE).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(lines)
     if not classes:
-        told = {"item_id": [one.row["chip_id"] for one in chosen], "caption": [one.label for one in chosen]}
+        told = {"item_id": [one["chip_id"] for one in chosen], "caption": [one["label"] for one in chosen]}
         write_table(out / CAPTIONS_FILE, pa.table(told, schema=CAPTIONS_SCHEMA))
     return items.summary(left_out, synthetic=spec.synthetic) | {
         "candidates": len(found),
@@ -164,14 +158,12 @@ def build_held_out(
 
 def _candidates(
     benchmark: HeldOutBenchmark | HeldOutRetrieval, shared: Shared, inputs: Inputs, left_out: Counter[str]
-) -> Iterator[_Candidate]:
+) -> Iterator[Candidate]:
     """Chips of test cells with a label, by partition and plan; `left_out` counts the others."""
     verified = _verified(benchmark, shared)
     trained = _trained(inputs["chip_plan"])
-    for pair, chips in sorted(inputs["image_chips"].items()):
-        folders = (inputs[name][pair] for name in ("chip_plan", "captions", "clip_scores"))
-        plan, captions, scores = folders
-        pairs = read_pairs(PartitionFolders(plan, chips, captions, scores))
+    for _, folders in sorted(partition_folders(inputs.__getitem__).items()):
+        pairs, images = read_pairs(folders), images_in(folders.chips)
         pairs = pairs.filter(pc.equal(pairs["split"], "test"))
         seen: set[str] = set()
         for row in sorted(pairs.to_pylist(maps_as_pydicts="strict"), key=lambda row: unit_hash(row["chip_id"])):
@@ -186,7 +178,7 @@ def _candidates(
                 left_out["its object is shown"] += 1
             else:
                 seen.add(row["object_id"])
-                yield _Candidate(row, label, chips)
+                yield row | {"label": label, "images": images}
 
 
 def _label(benchmark: HeldOutBenchmark | HeldOutRetrieval, row: Mapping[str, Any]) -> str:
@@ -218,24 +210,24 @@ def _verified(benchmark: OwnBenchmark, shared: Shared) -> set[str] | None:
 
 
 def _drawn(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval, found: Sequence[_Candidate]
-) -> tuple[list[_Candidate], dict[str, int]]:
+    benchmark: HeldOutBenchmark | HeldOutRetrieval, found: Sequence[Candidate]
+) -> tuple[list[Candidate], dict[str, int]]:
     """What is drawn by hash, in the order of chip ids, and the classes that have too few chips."""
-    order = sorted(found, key=lambda one: unit_hash("held-out", benchmark.seed, one.row["chip_id"]))
-    few: dict[str, int] = {}
-    chosen: list[_Candidate] = []
+    order = sorted(found, key=lambda one: unit_hash("held-out", benchmark.seed, one["chip_id"]))
     if isinstance(benchmark, HeldOutRetrieval):
-        chosen = order[: benchmark.items]
-    else:
-        for label, n in sorted(Counter(one.label for one in found).items()):
-            if n < benchmark.min_per_class:
-                few[label] = n
-            else:
-                chosen += [one for one in order if one.label == label][: benchmark.per_class]
-    return sorted(chosen, key=lambda one: str(one.row["chip_id"])), few
+        return sorted(order[: benchmark.items], key=itemgetter("chip_id")), {}
+    counts = sorted(Counter(one["label"] for one in found).items())
+    few = {label: n for label, n in counts if n < benchmark.min_per_class}
+    chosen = [
+        one
+        for label, _ in counts
+        if label not in few
+        for one in [one for one in order if one["label"] == label][: benchmark.per_class]
+    ]
+    return sorted(chosen, key=itemgetter("chip_id")), few
 
 
-def _frozen(path: Path, found: Sequence[_Candidate]) -> list[_Candidate]:
+def _frozen(path: Path, found: Sequence[Candidate]) -> list[Candidate]:
     """The items of a frozen list, with its labels."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -245,25 +237,21 @@ def _frozen(path: Path, found: Sequence[_Candidate]) -> list[_Candidate]:
             listed = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorruptInputError(f"{path} cannot be read as a frozen list ({error})") from error
-    known = {one.row["chip_id"]: one for one in found}
-    changed = [
-        row["item_id"]
-        for row in listed
-        if row["item_id"] not in known or known[row["item_id"]].row["sha256"] != row["sha256"]
-    ]
+    known = {(one["chip_id"], one["sha256"]): one for one in found}
+    changed = [row["item_id"] for row in listed if (row["item_id"], row["sha256"]) not in known]
     if changed:
         raise CorruptInputError(
             f"{path}: {len(changed)} of {len(listed)} frozen images are missing or have changed, such as "
             f"{', '.join(changed[:3])}: make the chips as they were, or freeze a new version"
         )
-    return [_Candidate(known[row["item_id"]].row, row["label"], known[row["item_id"]].chips) for row in listed]
+    return [known[row["item_id"], row["sha256"]] | {"label": row["label"]} for row in listed]
 
 
-def _item(one: _Candidate, classes: Sequence[str]) -> dict[str, Any]:
+def _item(one: Candidate, classes: Sequence[str]) -> dict[str, Any]:
     same = ("region", "source", "gsd_m", "cell", "split", "width", "height")
-    label = one.label if classes else None
-    told = {"item_id": one.row["chip_id"], "label": label, "truth": [label] if label else []}
-    return {name: one.row[name] for name in same} | told | {"image": read_image(one.row, one.chips)}
+    label = one["label"] if classes else None
+    told = {"item_id": one["chip_id"], "label": label, "truth": [label] if label else []}
+    return {name: one[name] for name in same} | told | {"image": one["images"].read(Place.of(one))}
 
 
 def _reads(benchmark: OwnBenchmark, shared: Shared) -> dict[str, Any]:
@@ -271,8 +259,6 @@ def _reads(benchmark: OwnBenchmark, shared: Shared) -> dict[str, Any]:
     names = [*benchmark.verdicts, *([] if benchmark.frozen is None else [benchmark.frozen])]
     return {"files": [file_stamp(shared.resolve(name)) for name in names], "zoom": shared.zoom}
 
-
-MADE_OF = ("chip_plan", "image_chips", "captions", "clip_scores")
 
 KIND = BenchmarkKind(settings=HeldOutBenchmark, reads=_reads, build=build_held_out, made_of=MADE_OF, labels="one")
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.captions.compose import compose, statements, texts, trace
@@ -30,13 +29,12 @@ from skyscript_assets.lib.captions.verify import unproven
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.chips.sampling import read_snapshot
 from skyscript_assets.lib.chips.spread import collisions, effective_number
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import NO_SHIFT
 from skyscript_assets.lib.settings.base import SENTENCES, STYLES, read_yaml
 from skyscript_assets.lib.settings.plant import CaptionSettings
-from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_batches, read_table, rows_to_table
+from skyscript_assets.lib.tables import TAGS_TYPE, fields, read_batches, read_table, rows_to_table, write_tables
 from skyscript_assets.lib.tags.features import base_counts
 
 CAPTIONS_FILE = "captions.parquet"
@@ -148,12 +146,8 @@ def write_captions(
         SettingsError: the rules are wrong.
     """
     writer = Writer(inputs, captions)
-    with (
-        replacing(out / CAPTIONS_FILE) as temporary,
-        pq.ParquetWriter(temporary, CAPTION_SCHEMA, compression="zstd") as table,
-    ):
-        for chips in writer.chips():
-            table.write_table(rows_to_table(writer.rows(chips, progress), CAPTION_SCHEMA))
+    tables = (rows_to_table(writer.rows(chips, progress), CAPTION_SCHEMA) for chips in writer.chips())
+    write_tables(out / CAPTIONS_FILE, CAPTION_SCHEMA, tables)
     return writer.summary()
 
 

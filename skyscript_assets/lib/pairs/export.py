@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,15 +29,15 @@ from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
 from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleDataError
 from skyscript_assets.lib.files import write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
 from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
-from skyscript_assets.lib.pairs.shards import add_pair, facts_of, read_image
+from skyscript_assets.lib.pairs.shards import facts_of, write_shards
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
-from skyscript_assets.lib.tar import TarShard
 
 UNKNOWN_LICENCES = frozenset({"", "none", "unknown"})
 """What is written where nobody knows a licence: nothing may be given away under it."""
@@ -97,7 +97,7 @@ def export(
         StorageError: the folder exists, or cannot be written.
         TooLittleDataError: no pair is wanted.
         SkyScriptError: a licence is unknown or forbids it.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
     if out.exists():
         raise StorageError(f"{out} exists: name a folder that does not, or remove it")
@@ -174,7 +174,7 @@ def samples_of(
 
     Raises:
         SkyScriptError: the licence of one is unknown, or forbids to give its image away.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `read_image` do.
+        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
     for (region, source), folders in sorted(partitions.items()):
         mine = pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source))
@@ -187,11 +187,12 @@ def samples_of(
         regions = read_table(folders.captions / CAPTIONS_FILE, CAPTION_SCHEMA, ["chip_id", "regions"])
         places = pc.index_in(pairs["chip_id"], value_set=regions["chip_id"])
         pairs = pairs.append_column("regions", regions["regions"].take(places))
+        images = images_in(folders.chips)
         for batch in pairs.to_batches(ROWS_OF_GROUP):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 _check_licence(row)
                 text = wanted.prefix + row[wanted.style]
-                yield Sample(row["chip_id"], text, read_image(row, folders.chips), row)
+                yield Sample(row["chip_id"], text, images.read(Place.of(row)), row)
 
 
 def _image(sample: Sample, out: Path, folder: str = "images") -> str:
@@ -204,20 +205,8 @@ def _image(sample: Sample, out: Path, folder: str = "images") -> str:
 
 def _webdataset(samples: Iterable[Sample], out: Path) -> None:
     """Shards of image, text and json, as `caption_shards` has them, with `sizes.json` for open_clip's loader."""
-    sizes: dict[str, dict[str, int]] = {}
-    with ExitStack() as stack:
-        shards: dict[str, TarShard] = {}
-        for sample in samples:
-            split = sample.row["split"]
-            if split not in shards or len(shards[split]) >= 3 * PAIRS_OF_SHARD:
-                name = f"{len(sizes.setdefault(split, {})):06d}.tar"
-                (out / split).mkdir(exist_ok=True)
-                shards[split] = stack.enter_context(TarShard(out / split / name))
-                sizes[split][name] = 0
-            add_pair(shards[split], sample.row, sample.image, sample.text)
-            sizes[split][list(sizes[split])[-1]] += 1
-    for split, counted in sizes.items():
-        write_json(out / split / "sizes.json", counted)
+    pairs = ((sample.row, sample.image, sample.text) for sample in samples)
+    deque(write_shards(pairs, out, lambda _, nth: nth // PAIRS_OF_SHARD), maxlen=0)
 
 
 def _skyscript(samples: Iterable[Sample], out: Path) -> None:
@@ -243,16 +232,17 @@ class PairFiles:
     Args:
         stack: What closes the last file.
         schema: Columns; the first is the image.
-        path: The file of a number.
+        folder: Where they are; made with the first one.
+        name: Their name, with a place for the number.
         file_bytes: Bytes of images after which the next file begins.
     """
 
     def __init__(
-        self, stack: ExitStack, schema: pa.Schema, path: Callable[[int], Path], file_bytes: float = math.inf
+        self, stack: ExitStack, schema: pa.Schema, folder: Path, name: str, file_bytes: float = math.inf
     ) -> None:
         features = {field.name: _feature(field.type) for field in schema}
         told = {"huggingface": json.dumps({"info": {"features": features}})}
-        self._stack, self._schema, self._path = stack, schema.with_metadata(told), path
+        self._stack, self._schema, self._folder, self._name = stack, schema.with_metadata(told), folder, name
         self._most, self._rows, self._held, self._number = file_bytes, list[Mapping[str, Any]](), 0, 0
         self._writer: pq.ParquetWriter | None = None
 
@@ -268,7 +258,9 @@ class PairFiles:
         if not self._rows:
             return
         if self._writer is None:
-            writer = pq.ParquetWriter(self._path(self._number), self._schema, compression="zstd", write_page_index=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / self._name.format(self._number)
+            writer = pq.ParquetWriter(path, self._schema, compression="zstd", write_page_index=True)
             self._writer, self._written, self._number = self._stack.enter_context(writer), 0, self._number + 1
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._written += self._held
@@ -291,10 +283,7 @@ def _parquet(samples: Iterable[Sample], out: Path) -> None:
     """Parquet with images, as `datasets` reads it: one file a split."""
     schema = pa.schema([("image", IMAGE_TYPE), ("text", pa.string()), ("facts", pa.string())])
     with ExitStack() as stack:
-        files = {
-            split: PairFiles(stack, schema, lambda _, split=split: out / f"{split}.parquet")  # type: ignore[misc]
-            for split in SPLITS
-        }
+        files = {split: PairFiles(stack, schema, out, f"{split}.parquet") for split in SPLITS}
         for sample in samples:
             facts = json.dumps(facts_of(sample.row), ensure_ascii=False)
             files[sample.row["split"]].add({"image": sample.picture, "text": sample.text, "facts": facts})
@@ -363,17 +352,15 @@ def _coco(samples: Iterable[Sample], out: Path, *, captions: bool) -> None:
         told = splits.setdefault(row["split"], {"images": [], "annotations": []})
         size = {name: row[name] for name in ("width", "height")}
         told["images"].append({"id": number, "file_name": _image(sample, out), **size})
-        found = (
-            [{"caption": row[style]} for style in STYLES]
-            if captions
-            else list(_annotations(row["regions"], categories))
-        )
+        spoken = ({"caption": row[style]} for style in STYLES)
+        found = spoken if captions else _annotations(row["regions"], categories)
         start = len(told["annotations"]) + 1
-        told["annotations"] += [{"id": start + i, "image_id": number, **one} for i, one in enumerate(found)]
+        told["annotations"] += [{"id": i, "image_id": number, **one} for i, one in enumerate(found, start)]
+    name = "captions" if captions else "instances"
     for split, told in splits.items():
-        kinds = {} if captions else {"categories": [{"id": n, "name": name} for name, n in categories.items()]}
-        name = f"{'captions' if captions else 'instances'}_{split}.json"
-        write_text(out / name, json.dumps({**told, **kinds}, ensure_ascii=False))
+        if not captions:
+            told["categories"] = [{"id": n, "name": kind} for kind, n in categories.items()]
+        write_text(out / f"{name}_{split}.json", json.dumps(told, ensure_ascii=False))
 
 
 def _class_of(region: Mapping[str, Any]) -> str:

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError
-from skyscript_assets.lib.files import digest, inside, replacing, write_json
+from skyscript_assets.lib.files import digest, inside, write_json
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tables import read_table, write_tables
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
@@ -164,9 +163,7 @@ def _join(parts: Parts, model: ClipModel, path: Path) -> int:
     if first is None:
         blank = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
         first = feature_schema(model.image_features(blank).shape[1]).empty_table()
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
-        for table in itertools.chain([first], tables):
-            writer.write_table(table)
+    write_tables(path, first.schema, itertools.chain([first], tables))
     return int(first.schema.field("features").type.list_size)
 
 

@@ -1,4 +1,4 @@
-"""Pairs that others made, as the columns by which pairs are read: a CSV, RSICD's JSON, tars of WebDataset.
+"""Pairs that others made, as the columns by which pairs are read: a CSV, tars of WebDataset.
 
 The published SkyScript is a CSV as well. Its `metas` are pickles, which can run anything when they are read: they never
 are, so that boxes and tags of its images are not known here.
@@ -7,7 +7,6 @@ are, so that boxes and tags of its images are not known here.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -16,16 +15,17 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
-from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.files import inside
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.pairs.images import Images, Place
+from skyscript_assets.lib.pairs.thumbnails import fingerprint
 from skyscript_assets.lib.tables import ROW_GROUP_ROWS, fields
 from skyscript_assets.lib.tar import BLOCK
 from skyscript_assets.lib.threads import cores
@@ -80,15 +80,14 @@ class Foreign:
         different = {place[1:3]: place for place in places}
         images = self.images
 
-        def digests(place: Place) -> tuple[str, str]:
-            data = images.read(place)
-            shown = decode(data, f"{place.shard}: {place.chip_id}")
-            return hashlib.sha256(data).hexdigest(), measure(shown, None, (0, 0, 1, 1)).phash
+        def known(place: Place) -> dict[str, Any]:
+            return fingerprint(images.read(place), f"{place.shard}: {place.chip_id}")
 
-        found = dict(zip(different, in_order(digests, different.values(), threads=cores()), strict=True))
-        sha256, phash = (pa.array([found[place[1:3]][n] for place in places], pa.string()) for n in (0, 1))
-        table = self.table.drop_columns("sha256").append_column("sha256", sha256.cast(pa.large_string()))
-        return replace(self, table=table.append_column("phash", phash))
+        found = dict(zip(different, in_order(known, different.values(), threads=cores()), strict=True))
+        table = self.table.drop_columns("sha256")
+        for name, kind in (("sha256", pa.large_string()), ("phash", pa.string())):
+            table = table.append_column(name, pa.array([found[place[1:3]][name] for place in places], kind))
+        return replace(self, table=table)
 
 
 def foreign_pairs(
@@ -103,8 +102,8 @@ def foreign_pairs(
     """List pairs that others made.
 
     Args:
-        source: A CSV; a JSON of images with `filename`, `split` and `sentences` (RSICD); a tar of WebDataset, not
-            compressed, or a folder of them, whose samples are an image with a txt or a json.
+        source: A CSV; a tar of WebDataset, not compressed, or a folder of them, whose samples are an image with a txt
+            or a json.
         images: Folder that paths start at; default: that of the list.
         path: Column of the paths.
         title: Column of the captions, or the key of the json where there is no txt.
@@ -118,24 +117,14 @@ def foreign_pairs(
     source = Path(source)
     root = Path(images or (source if source.is_dir() else source.parent))
     tars = sorted(root.rglob("*.tar")) if source.is_dir() else [source] if source.suffix == ".tar" else []
-    read = _json if source.suffix == ".json" else _csv
-    rows = _samples(tars, root, title, split) if tars else _files(read(source, path, title, split), root)
+    rows = _samples(tars, root, title, split) if tars else _files(source, root, path, title, split)
     blocks = [_LISTED.empty_table()]
     try:
         while block := list(itertools.islice(rows, ROW_GROUP_ROWS)):
             blocks.append(pa.table([*map(pa.array, zip(*block, strict=True))], names=_LISTED.names).cast(_LISTED))
     except FileNotFoundError as error:
         raise MissingInputError(f"{source} does not exist") from error
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OSError,
-        csv.Error,
-        tarfile.TarError,
-    ) as error:
+    except (ValueError, AttributeError, RecursionError, OSError, csv.Error, tarfile.TarError) as error:
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
     there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(listed["text"], ""))
@@ -151,25 +140,15 @@ def foreign_pairs(
     return Foreign(listed.append_column("object_id", named), root, len(lost))
 
 
-def _csv(source: Path, path: str, title: str, split: str) -> Iterator[tuple[str, str, str]]:
+def _files(source: Path, root: Path, path: str, title: str, split: str) -> Iterator[_Row]:
+    """Rows of a CSV with the place of each image: a whole file; its length is 0 where there is none."""
     with source.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             if row.get(path) is None or row.get(title) is None:
                 raise ValueError(f"a row has no {path} and {title}, its columns are {', '.join(map(str, row))}")
-            yield row[path], row[title], row.get(split) or split
-
-
-def _json(source: Path, _path: str, _title: str, split: str) -> Iterator[tuple[str, str, str]]:
-    for image in json.loads(source.read_bytes())["images"]:
-        for sentence in image["sentences"]:
-            yield image["filename"], sentence["raw"].strip(), image.get("split", split)
-
-
-def _files(listed: Iterable[tuple[str, str, str]], root: Path) -> Iterator[_Row]:
-    """With the place of each image: a whole file; its length is 0 where there is none."""
-    for path, text, split in listed:
-        file = inside(root, path)
-        yield path, path, 0, file.stat().st_size if file.is_file() else 0, text, split
+            image = inside(root, row[path])
+            size = image.stat().st_size if image.is_file() else 0
+            yield row[path], row[path], 0, size, row[title], row.get(split) or split
 
 
 def _samples(tars: Iterable[Path], root: Path, title: str, split: str) -> Iterator[_Row]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from skyscript_assets.lib.errors import CorruptInputError, StorageError, UpstreamMissingError
 from skyscript_assets.lib.files import inside
@@ -30,6 +30,11 @@ class Place(NamedTuple):
     offset: int
     length: int
     sha256: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Place:
+        """That of a row of `read_pairs`."""
+        return cls(*(row[name] for name in cls._fields))
 
 
 class Images:
@@ -86,6 +91,11 @@ class Images:
             return self.remote.read_range(self._path_of(shard).as_posix(), offset, length)
         file = self._opened(shard)  # held here, it stays open
         return os.pread(file.fileno(), length, offset)
+
+
+def images_in(chips: Path) -> Images:
+    """Those of an `image_chips` folder, by its own shards."""
+    return Images(lambda shard: inside(chips, shard), remedy=f"materialize image_chips again, here {chips}")
 
 
 def chip_images(folder_of: Callable[[str, str], Path], remote: ObjectStore | None = None) -> Images:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -100,8 +101,7 @@ def find_leaks(
     if "object_id" in chips.column_names:
         search.objects()
     search.equal_images()
-    search.near_images()
-    search.images_of({name: table for name, table in (benchmarks or {}).items() if table.num_rows})
+    search.near_images({name: table for name, table in (benchmarks or {}).items() if table.num_rows})
     return search.leaks()
 
 
@@ -115,7 +115,8 @@ class _Search:
             raise CorruptInputError(f"a chip has the split {wrong}: splits are {', '.join(SPLITS)}")
         self._chips, self._thumbnails, self._splits = chips, thumbnails, splits.to_numpy()
         self._left = np.ones(chips.num_rows, dtype=np.bool_) if usable is None else usable.copy()
-        self._hashes = _first_bits(chips["phash"])
+        self._by_id = pc.sort_indices(chips["chip_id"]).to_numpy().astype(np.int64)
+        self._rank = np.argsort(self._by_id)
         self._names: list[str] = []
         self._reasons = np.full(chips.num_rows, -1, dtype=np.int32)
         self._found = [LEAK_SCHEMA.empty_table()]
@@ -153,83 +154,73 @@ class _Search:
         rows = rows[np.argsort(bits[rows], kind="stable")]
         same = bits[rows[1:]] == bits[rows[:-1]]
         rows = rows[np.append(False, same) | np.append(same, False)] if len(rows) else rows
-        few = self._chips.select(["sha256", "chip_id"]).take(rows).append_column("row", pa.array(rows))
-        few = few.sort_by([(name, "ascending") for name in ("sha256", "chip_id", "row")])
-        digests, rows = few["sha256"].combine_chunks().dictionary_encode().indices.to_numpy(), few["row"].to_numpy()
+        digests = self._chips["sha256"].take(rows).combine_chunks().dictionary_encode().indices.to_numpy()
+        order = np.lexsort((self._rank[rows], digests))
+        rows, digests = rows[order], digests[order]
         first = np.append(True, digests[1:] != digests[:-1])[: len(rows)]
         kept = rows[np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))]
         zeros = np.zeros(len(rows), dtype=np.int64)
         self._drop("duplicate", "duplicate image", rows[~first], kept[~first], zeros[~first])
 
-    def near_images(self) -> None:
-        """Images that are nearly equal: of each pair the chip of the smaller id stays, if it does not go itself."""
-        from skyscript_assets.lib.pairs.near import keep_first, near_pairs
-
-        rows = np.flatnonzero(self._left & (self._hashes != 0))
-        pairs, crowded = near_pairs(self._hashes[rows], RADIUS)
-        self._crowded = int(crowded.sum())
-        pairs, like = self._alike(rows[pairs], self._hashes, self._thumbnails)
-        rows, places = np.unique(pairs, return_inverse=True)
-        rank = np.empty(len(rows), dtype=np.int64)
-        rank[pc.sort_indices(self._chips["chip_id"].take(rows)).to_numpy()] = np.arange(len(rows))
-        order = np.sort(rank[places].reshape(-1, 2), axis=1)
-        kept = keep_first(order, len(rows))
-        # Of each chip that goes, the pair with the one that it yields to.
-        goes = np.flatnonzero(kept[order[:, 1]] == order[:, 0])
-        of_rank = np.empty_like(rows)
-        of_rank[rank] = rows
-        gone, stays = of_rank[order[goes, 1]], of_rank[order[goes, 0]]
-        distance = np.bitwise_count(self._hashes[gone] ^ self._hashes[stays])
-        self._drop("near-duplicate", "near-duplicate image", gone, stays, distance, like[goes])
-
-    def images_of(self, benchmarks: Mapping[str, pa.Table]) -> None:
-        """Images of benchmarks outside the test split, by bytes or nearly; of several the first item is told."""
+    def near_images(self, benchmarks: Mapping[str, pa.Table]) -> None:
+        """Images that are nearly equal to each other, and then those that are nearly or wholly equal to benchmarks'."""
         from skyscript_assets.lib.pairs.near import near_pairs
 
-        if not benchmarks:
-            return
-        items = pa.concat_tables([table.select(FINGERPRINT_SCHEMA.names) for table in benchmarks.values()])
-        names = np.repeat(list(benchmarks), [table.num_rows for table in benchmarks.values()])
-        rows = np.flatnonzero(self._left & (self._splits != SPLITS.index("test")))
-        digests = self._chips["sha256"].take(rows)
-        equal = pc.index_in(digests, value_set=items["sha256"].combine_chunks()).to_numpy(zero_copy_only=False)
-        equal_rows = np.flatnonzero(~np.isnan(equal))
-        same = np.column_stack([equal[equal_rows].astype(np.int64), rows[equal_rows]])
+        tables = [table.select(FINGERPRINT_SCHEMA.names) for table in benchmarks.values()]
+        items = pa.concat_tables([FINGERPRINT_SCHEMA.empty_table(), *tables])
         # Items come first, and so are compared with the most chips where many hashes are equal.
-        n, hashes = items.num_rows, np.concatenate([_first_bits(items["phash"]), self._hashes])
-        both = np.concatenate([np.arange(n), rows + n])
-        both = both[hashes[both] != 0]
-        pairs = both[near_pairs(hashes[both], RADIUS)[0]]
-        pairs = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)]
-        of_items = items["thumbnail"].combine_chunks().flatten().to_numpy().reshape(n, -1)
+        n, hashes = items.num_rows, np.append(_first_bits(items["phash"]), _first_bits(self._chips["phash"]))
+        rows = np.append(np.arange(n), np.flatnonzero(self._left) + n)
+        rows = rows[hashes[rows] != 0]
+        pairs, crowded = near_pairs(hashes[rows], RADIUS)
+        self._crowded = int(crowded[rows >= n].sum())
+        pairs = rows[pairs]
+        pairs, like = self._alike(pairs[pairs[:, 1] >= n], hashes, items)
+        distance = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
+        measured = pairs[:, 0] < n
+        self._near_each_other(pairs[~measured] - n, distance[~measured], like[~measured])
+        names = np.repeat(np.array([*benchmarks], dtype=np.object_), [table.num_rows for table in tables])
+        self._of_benchmarks(names, items, pairs[measured] - [[0, n]], distance[measured], like[measured])
 
-        def shown(wanted: IntArray) -> NDArray[np.uint8]:
-            assert self._thumbnails is not None
-            own = wanted[wanted >= n] - n
-            return np.concatenate([of_items[wanted[wanted < n]], self._thumbnails(own)])
+    def _near_each_other(self, pairs: IntArray, distance: NDArray[Any], like: FloatArray) -> None:
+        """Of each pair the chip of the smaller id stays, if it does not go itself."""
+        from skyscript_assets.lib.pairs.near import keep_first
 
-        near, like = self._alike(pairs, hashes, None if self._thumbnails is None else shown)
-        distance = np.append(np.zeros(len(same)), np.bitwise_count(hashes[near[:, 0]] ^ hashes[near[:, 1]]))
-        like = np.append(np.full(len(same), np.nan), like)
-        near = np.concatenate([same, near - [[0, n]]])
-        once = np.unique(near[:, 1], return_index=True)[1]
-        for name in benchmarks:
-            mine = once[names[near[once, 0]] == name]
-            others = [f"{name}: {item}" for item in items["item_id"].take(near[mine, 0]).to_pylist()]
-            told = (distance[mine], like[mine])
-            self._drop("benchmark", f"image of benchmark {name}", near[mine, 1], others, *told)
+        order = np.sort(self._rank[pairs], axis=1)
+        # Of each chip that goes, the pair with the one that it yields to.
+        goes = keep_first(order, len(self._rank))[order[:, 1]] == order[:, 0]
+        stay, gone = self._by_id[order[goes].T]
+        self._drop("near-duplicate", "near-duplicate image", gone, stay, distance[goes], like[goes])
 
-    def _alike(self, pairs: IntArray, hashes: HashArray, thumbnails: Thumbnails | None) -> tuple[IntArray, FloatArray]:
-        """Those of candidate pairs whose images are nearly the same, and their likeness."""
-        if thumbnails is None:
+    def _of_benchmarks(
+        self, names: NDArray[Any], items: pa.Table, near: IntArray, distance: NDArray[Any], like: FloatArray
+    ) -> None:
+        """Images of benchmarks outside the test split; of several items the first one is told."""
+        equal = pc.fill_null(pc.index_in(self._chips["sha256"], items["sha256"].combine_chunks()), -1).to_numpy()
+        same = np.flatnonzero(equal >= 0)
+        item, chip = np.append(equal[same], near[:, 0]), np.append(same, near[:, 1])
+        distance, like = np.append(np.zeros(len(same)), distance), np.append(np.full(len(same), np.nan), like)
+        looked = self._left & (self._splits != SPLITS.index("test"))
+        once = np.unique(chip, return_index=True)[1]
+        once = once[looked[chip[once]]]
+        for name in dict.fromkeys(names):
+            mine = once[names[item[once]] == name]
+            others = [f"{name}: {one}" for one in items["item_id"].take(item[mine]).to_pylist()]
+            self._drop("benchmark", f"image of benchmark {name}", chip[mine], others, distance[mine], like[mine])
+
+    def _alike(self, pairs: IntArray, hashes: HashArray, items: pa.Table) -> tuple[IntArray, FloatArray]:
+        """Those of candidate pairs, of items and then chips, whose images are nearly the same, and their likeness."""
+        if self._thumbnails is None:
             near = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= SURE_RADIUS
             values, counts = np.unique(hashes, return_counts=True)
             common = counts[np.searchsorted(values, hashes[pairs])] > COMMON
             pairs = pairs[near & ~common.any(axis=1)]
             return pairs, np.full(len(pairs), np.nan)
         rows, places = np.unique(pairs, return_inverse=True)
-        seen, places = thumbnails(rows), places.reshape(-1, 2)
-        like = likeness(textures(seen), places)
+        of_items = items["thumbnail"].combine_chunks().flatten().to_numpy().reshape(-1, THUMBNAIL_BYTES)
+        own = np.searchsorted(rows, items.num_rows)
+        seen = np.concatenate([of_items[rows[:own]], self._thumbnails(rows[own:] - items.num_rows)])
+        like = likeness(textures(seen), places.reshape(-1, 2))
         return pairs[like >= LIKENESS], like[like >= LIKENESS]
 
     def _drop(
@@ -301,13 +292,10 @@ def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
 
 def _first_bits(digests: pa.ChunkedArray) -> HashArray:
     """The first 16 hexadecimal digits of each as a number, [n]; 0 where there are none."""
-    digits = pc.utf8_lower(pc.utf8_slice_codeunits(digests, 0, 16))
-    known = pc.fill_null(pc.match_substring_regex(digits, "^[0-9a-f]{16}$"), fill_value=False)
-    packed = digits.filter(known).combine_chunks().cast(pa.binary(16))
-    data = np.frombuffer(packed.buffers()[1], dtype=np.uint8)[: 16 * len(packed)]
-    values = np.where(data > ord("9"), data - (ord("a") - 10), data - ord("0")).astype(np.uint8)
-    bits = np.zeros(len(digests), dtype=np.uint64)
-    bits[known.to_numpy(zero_copy_only=False)] = (values[::2] << 4 | values[1::2]).view(">u8")
+    table = pa.table({"digits": digests.cast(pa.string())})
+    query = "SELECT coalesce(try_cast('0x' || left(digits, 16) AS UBIGINT), 0) AS bits FROM table_"
+    with duckdb.connect() as db:
+        bits: HashArray = db.register("table_", table).sql(query).to_arrow_table()["bits"].to_numpy()
     return bits
 
 

@@ -6,6 +6,7 @@ takes is the model's own setting; the manifest states each pair's rank.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA
 from skyscript_assets.lib.chips.plan import PLAN_SCHEMA
 from skyscript_assets.lib.errors import TooLittleDataError
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.leaks import (
     FINGERPRINT_SCHEMA,
@@ -34,8 +33,7 @@ from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.pairs.thumbnails import Thumbnails, thumbnails_of
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import GSD_STEPS_M, STYLES
-from skyscript_assets.lib.settings.plant import ManifestSettings
-from skyscript_assets.lib.tables import ROW_GROUP_ROWS, read_table, write_table
+from skyscript_assets.lib.tables import read_table, write_table, write_tables
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -58,7 +56,7 @@ MANIFEST_SCHEMA = pa.schema(
 `rank_share` of an eligible training pair is its rank among those of its stratum (`manifest.rank_within`) by falling
 score (equal scores by chip id) over their number: keeping the best 30 % is `rank_share <= 0.3`. Other pairs get the
 share of these training pairs that come before them; it is null without a score, or where the stratum has no eligible
-training pair. Where several scorers rank, each gives such a share; pairs are ranked by the mean of theirs, equal means
+training pair. Of several scorers each gives such a share; pairs are ranked by the mean of theirs, equal means
 by the first scorer.
 """
 
@@ -78,19 +76,19 @@ MANIFEST_COLUMNS = {*MANIFEST_SCHEMA.names, "shard", "offset", "length", "sha256
 def write_manifest(
     partitions: Mapping[tuple[str, str], PartitionFolders],
     out: Path,
-    settings: ManifestSettings = ManifestSettings(),  # noqa: B008 (it is frozen)
+    rank_within: str = "source",
     progress: Progress = silent,
     benchmarks: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Write `manifest.parquet`, partitions by name, pairs in the order of their plans, and `leaks.parquet`.
 
     Not eligible are, by the first reason that holds: a chip id that an earlier partition has too; an empty caption; a
-    pair without a score of each scorer that ranks; and what `find_leaks` finds among the others.
+    pair without a score of each scorer; and what `find_leaks` finds among the others.
 
     Args:
         partitions: Folders by (region, source).
         out: Existing folder.
-        settings: Which scorers rank pairs, and among which.
+        rank_within: Among which pairs each is ranked, as in `ManifestSettings`.
         progress: Told the partitions read.
         benchmarks: `benchmark_data` folders by name: what is measured on must not be trained on.
 
@@ -101,9 +99,10 @@ def write_manifest(
         TooLittleDataError: there is no pair.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` does.
     """
+    ordered = [partitions[name] for name in sorted(partitions)]
     known: list[pa.Table] = []
-    for done, (_, folders) in enumerate(sorted(partitions.items()), start=1):
-        known.append(_narrow(read_pairs(folders, JUDGED), settings))
+    for done, folders in enumerate(ordered, start=1):
+        known.append(_narrow(read_pairs(folders, JUDGED), rank_within))
         progress(done, len(partitions), "partitions")
     if not any(few.num_rows for few in known):
         raise TooLittleDataError(
@@ -111,22 +110,17 @@ def write_manifest(
             "wanted and planned, image_chips why chips were rejected"
         )
     pairs = pa.concat_tables(known, promote_options="default")
-    images = thumbnails_of([partitions[name] for name in sorted(partitions)], [few.num_rows for few in known])
+    images = thumbnails_of(ordered, [few.num_rows for few in known])
     measured_on = {
         name: read_table(folder / FINGERPRINTS_FILE, FINGERPRINT_SCHEMA) for name, folder in (benchmarks or {}).items()
     }
     judged, leaks = _judge(pairs, measured_on, images)
     write_table(out / LEAKS_FILE, leaks.report)
-    with (
-        replacing(out / "manifest.parquet") as temporary,
-        pq.ParquetWriter(temporary, MANIFEST_SCHEMA, compression="zstd") as writer,
-    ):
-        start = 0
-        for (_, folders), few in zip(sorted(partitions.items()), known, strict=True):
-            writer.write_table(
-                _rows(read_pairs(folders, MANIFEST_COLUMNS), judged.slice(start, few.num_rows)), ROW_GROUP_ROWS
-            )
-            start += few.num_rows
+    ends = itertools.accumulate(few.num_rows for few in known)
+    pieces = zip(ordered, known, ends, strict=True)
+    judgements = ((folders, judged.slice(end - few.num_rows, few.num_rows)) for folders, few, end in pieces)
+    tables = (_rows(read_pairs(folders, MANIFEST_COLUMNS), mine) for folders, mine in judgements)
+    write_tables(out / "manifest.parquet", MANIFEST_SCHEMA, tables)
     shared, examples = shared_ground(pairs)
     splits = _counts(pairs["split"].filter(judged["eligible"]))
     return {
@@ -158,16 +152,15 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
 
 
-def _narrow(pairs: pa.Table, settings: ManifestSettings) -> pa.Table:
-    """Of the pairs of a partition, `COMPARED`, stratum, `empty` of the caption, `by NAME`: scores that rank."""
+def _narrow(pairs: pa.Table, rank_within: str) -> pa.Table:
+    """Of the pairs of a partition, `COMPARED`, stratum, `empty` of the caption, `by NAME`: its scores."""
     empty = pc.equal(pc.utf8_trim_whitespace(pairs["title"]), "")
-    columns = {"stratum": _strata(pairs, settings.rank_within), "empty": empty}
+    columns = {"stratum": _strata(pairs, rank_within), "empty": empty}
     scores = pa.concat_arrays(pairs["scores"].chunks) if pairs.num_rows else pa.array([], pairs["scores"].type)
     styles = pairs["column"].unique().drop_null().to_pylist()
     for scorer in scores.keys.unique().to_pylist() if styles else ():
-        name = scorer.partition("@")[0]
-        if name in (settings.rank_by or (name,)):
-            columns[f"by {name}"] = pc.struct_field(pc.map_lookup(scores, scorer, "first"), styles[0])
+        named = f"by {scorer.partition('@')[0]}"
+        columns[named] = pc.struct_field(pc.map_lookup(scores, scorer, "first"), styles[0])
     return pa.table({name: pairs[name] for name in COMPARED} | columns)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.features import BATCH_CHIPS, THREADS, Chip, accepted_chips, read_chip_features
+from skyscript_assets.lib.pairs.features import BATCH_CHIPS, THREADS, Chip, read_chip_features
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import SENTENCES, STYLES
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.tables import fields, read_table, write_table
 from skyscript_assets.lib.towers.model import ClipModel, Float32Array, normalised
@@ -50,22 +49,14 @@ PART_CHIPS = 8192
 """Chips in a part: what a killed run loses at most, and within which equal captions are encoded once."""
 
 
-@dataclass(frozen=True)
-class Further:
-    """Scorers beside the first one by name (digest included), and the chips and their plan that they look at."""
-
-    models: Mapping[str, Encoder | PairScorer]
-    chips: Path
-    plan: Path
-
-
 def write_scores(
     features_folder: Path,
     captions_folder: Path,
+    chips: Sequence[Chip],
     scorer: tuple[str, ClipModel],
     text: ScoredText,
     out: Path,
-    further: Further | None = None,
+    further: Mapping[str, Encoder | PairScorer] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Score every captioned chip and write `scores.parquet`, in the order of the captions.
@@ -76,10 +67,11 @@ def write_scores(
     Args:
         features_folder: A `chip_features` folder, made by the first scorer's image tower.
         captions_folder: A `captions` folder.
+        chips: The accepted chips, which further scorers look at.
         scorer: The first scorer: name, digest included, and model.
         text: Which caption `score` is of, its prefix, and which others are scored.
         out: Folder that receives the table.
-        further: Other scorers.
+        further: Other scorers by name, digest included.
         progress: Listener; counts chips.
 
     Returns:
@@ -95,16 +87,15 @@ def write_scores(
     captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", *text.styles])
     first, model = scorer
     known, features = read_chip_features(features_folder, model.tower_digest)
-    chips = accepted_chips(further.chips, further.plan) if further else []
-    seen = _places(captions["chip_id"], known, features_folder, "features")
-    cut = _places(captions["chip_id"], [chip.chip_id for chip in chips], further.chips, "image") if further else seen
-    models = {first: model, **(further.models if further else {})}
+    seen = _places(captions["chip_id"], known, captions_folder, "features")
+    cut = _places(captions["chip_id"], [chip.chip_id for chip in chips], captions_folder, "image")
+    models: dict[str, Encoder | PairScorer] = {first: model, **(further or {})}
     parts = Parts(out)
     for number, start in enumerate(range(0, len(seen), PART_CHIPS)):
         part, rows = captions.slice(start, PART_CHIPS), slice(start, start + PART_CHIPS)
         made_from = digest([list(models), text.model_dump(), part.to_pydict()])
         if not parts.keep(number, made_from):
-            texts = [_texts(part[style], style, text) for style in text.styles]
+            texts = [[text.prefix_of(style) + caption for caption in part[style].to_pylist()] for style in text.styles]
             plain = features[seen[rows], 0].astype(np.float32)
             scores = [_cosines(model.project_image(plain), texts, *scorer)]
             scores += [_looked([chips[i] for i in cut[rows]], texts, *one) for one in list(models.items())[1:]]
@@ -123,15 +114,10 @@ def _places(asked: pa.ChunkedArray, known: list[str], folder: Path, what: str) -
     if found.null_count:
         raise CorruptInputError(
             f"{folder}: {found.null_count} captioned chips have no {what}, such as "
-            f"{asked.filter(pc.is_null(found))[0]}; materialize chip_features again"
+            f"{asked.filter(pc.is_null(found))[0]}; materialize image_chips and chip_features again"
         )
     places: IntArray = found.to_numpy().astype(np.int64)
     return places
-
-
-def _texts(captions: pa.ChunkedArray, style: str, text: ScoredText) -> list[str]:
-    prefix = text.prefix if style == text.column or style not in SENTENCES else ""
-    return [prefix + caption for caption in captions.to_pylist()]
 
 
 def _looked(chips: Sequence[Chip], texts: Texts, name: str, model: Encoder | PairScorer) -> Float32Array:

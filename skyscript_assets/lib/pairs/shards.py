@@ -7,27 +7,28 @@ shard holds. Which pairs are used in training, and how images are cut, is decide
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import CorruptInputError
-from skyscript_assets.lib.files import inside, write_text
+from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.osm.objects import OSM_TYPES
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ShardSettings
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import rows_to_table, write_table
-from skyscript_assets.lib.tar import TarEntry, TarShard, read_member
+from skyscript_assets.lib.tar import TarShard
 
 SAMPLE_SCHEMA = pa.schema(
     {"chip_id": pa.string(), "split": pa.string(), "shard": pa.string(), "offset": pa.int64(), "length": pa.int64()}
@@ -61,72 +62,68 @@ def write_caption_shards(
     """
     table = read_pairs(folders).drop_columns("statements")
     rows = [row for row in table.to_pylist(maps_as_pydicts="strict") if row[settings.column].strip()]
-    _check_keys(rows, folders.plan)
-    samples: list[Row] = []
-    counts: dict[str, int] = {}
-    for split in SPLITS:
-        chosen = [row for row in rows if row["split"] == split]
-        chosen.sort(key=lambda row: unit_hash("shard", row["chip_id"]))
-        counts[split] = len(chosen)
-        sizes: dict[str, int] = {}
-        for fill in _fills(chosen, settings.samples_per_shard):
-            name = f"{len(sizes):06d}.tar"
-            sizes[name] = len(fill)
-            (out / split).mkdir(exist_ok=True)
-            with TarShard(out / split / name) as shard:
-                for row in fill:
-                    entry = add_pair(shard, row, read_image(row, folders.chips), settings.prefix + row[settings.column])
-                    place = {"chip_id": row["chip_id"], "split": split, "shard": f"{split}/{name}"}
-                    samples.append(place | entry._asdict())
-                    progress(len(samples), len(rows), "pairs")
-        if sizes:
-            write_text(out / split / "sizes.json", json.dumps(sizes, indent=2) + "\n")
+    rows.sort(key=lambda row: (SPLITS.index(row["split"]), unit_hash("shard", row["chip_id"])))
+    counts = Counter(row["split"] for row in rows)
+    shards = {split: math.ceil(n / settings.samples_per_shard) for split, n in counts.items()}
+
+    def number_of(split: str, nth: int) -> int:
+        return ((nth + 1) * shards[split] - 1) // counts[split]
+
+    images = images_in(folders.chips)
+    pairs = ((row, images.read(Place.of(row)), settings.prefix + row[settings.column]) for row in rows)
+    samples = []
+    for sample in write_shards(pairs, out, number_of):
+        samples.append(sample)
+        progress(len(samples), len(rows), "pairs")
     write_table(out / "samples.parquet", rows_to_table(samples, SAMPLE_SCHEMA))
     return {
         "pairs": len(samples),
-        "splits": counts,
-        "shards": len({sample["shard"] for sample in samples}),
+        "splits": {split: counts[split] for split in SPLITS},
+        "shards": sum(shards.values()),
         "without_caption": table.num_rows - len(rows),
     }
 
 
-def _check_keys(rows: Sequence[Row], plan_folder: Path) -> None:
-    """WebDataset takes a member's name up to its first dot as the key."""
-    for row in rows:
-        if "." in row["chip_id"]:
-            raise CorruptInputError(
-                f"{plan_folder / 'plan.parquet'}: the chip id {row['chip_id']!r} holds a dot, "
-                "and WebDataset would cut it there; materialize chip_plan again"
-            )
+def write_shards(
+    pairs: Iterable[tuple[Row, bytes, str]], out: Path, number_of: Callable[[str, int], int]
+) -> Iterator[Row]:
+    """Write pairs of row, image and text as `{split}/{number}.tar`, and `sizes.json` beside them.
 
+    Args:
+        pairs: Any number of them; one is in memory at a time.
+        out: Existing folder.
+        number_of: Number of the shard, rising, that the nth pair of a split goes into.
 
-def _fills(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
-    """What each shard holds: as few shards of at most `size` rows as there can be, all about as long."""
-    number = math.ceil(len(rows) / size)
-    bounds = [i * len(rows) // number for i in range(number + 1)] if number else []
-    return [rows[start:end] for start, end in pairwise(bounds)]
-
-
-def read_image(row: Row, chips_folder: Path) -> bytes:
-    """The JPEG of a pair.
+    Yields:
+        Of each pair its row of `samples.parquet`.
 
     Raises:
-        CorruptInputError: it differs from its digest.
+        CorruptInputError: a chip id is no WebDataset key.
     """
-    source = inside(chips_folder, row["shard"])
-    image = read_member(source, row["offset"], row["length"])
-    if hashlib.sha256(image).hexdigest() != row["sha256"]:
-        raise CorruptInputError(f"{source}: the image of {row['chip_id']} is damaged; materialize image_chips again")
-    return image
-
-
-def add_pair(shard: TarShard, row: Row, image: bytes, text: str) -> TarEntry:
-    """Add a pair's three members; returns the place of the image."""
-    entry = shard.add(f"{row['chip_id']}.jpg", image)
-    shard.add(f"{row['chip_id']}.txt", text.encode())
-    facts = json.dumps(facts_of(row), ensure_ascii=False, separators=(",", ":"))
-    shard.add(f"{row['chip_id']}.json", facts.encode())
-    return entry
+    sizes: dict[str, dict[str, int]] = {}
+    with ExitStack() as whole:
+        opened: dict[str, tuple[ExitStack, TarShard]] = {}
+        for row, image, text in pairs:
+            split, key = row["split"], row["chip_id"]
+            if "." in key:
+                told = f"the chip id {key!r} of chip_plan/{row['region']}/{row['source']} holds a dot"
+                raise CorruptInputError(f"{told}, and WebDataset would cut it there; materialize chip_plan again")
+            sized = sizes.setdefault(split, {})
+            name = f"{number_of(split, sum(sized.values())):06d}.tar"
+            if name not in sized:
+                (out / split).mkdir(exist_ok=True)
+                last = opened[split][0] if split in opened else whole.enter_context(ExitStack())
+                last.close()
+                opened[split] = last, last.enter_context(TarShard(out / split / name))
+            shard = opened[split][1]
+            facts = json.dumps(facts_of(row), ensure_ascii=False, separators=(",", ":"))
+            entry = shard.add(f"{key}.jpg", image)
+            shard.add(f"{key}.txt", text.encode())
+            shard.add(f"{key}.json", facts.encode())
+            sized[name] = sized.get(name, 0) + 1
+            yield {"chip_id": key, "split": split, "shard": f"{split}/{name}", **entry._asdict()}
+    for split, sized in sizes.items():
+        write_text(out / split / "sizes.json", json.dumps(sized, indent=2) + "\n")
 
 
 def facts_of(row: Row) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ CAPTION_COLUMNS = (*STYLES, "center_tags", "statements")
 SCORE_COLUMNS = ("column", "score", "scorer", "scores")
 OBJECT_COLUMNS = ("version", "timestamp")
 
+MADE_OF = ("chip_plan", "image_chips", "captions", "clip_scores")
+"""Stages that pairs are read from."""
+
 
 @dataclass(frozen=True)
 class PartitionFolders:
@@ -49,6 +52,18 @@ class PartitionFolders:
     objects: Path | None = None
 
 
+def partition_folders(
+    folders: Callable[[str], Mapping[tuple[str, str], Path]],
+) -> dict[tuple[str, str], PartitionFolders]:
+    """The regions and sources of which all stages of `MADE_OF` have an output, given the folders of a stage."""
+    stages = [folders(name) for name in MADE_OF]
+    return {
+        pair: PartitionFolders(*(stage[pair] for stage in stages))
+        for pair in stages[0]
+        if all(pair in stage for stage in stages)
+    }
+
+
 def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None) -> pa.Table:
     """The accepted chips that have captions, in the order of the plan.
 
@@ -66,28 +81,26 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
         OutputSchemaError: a table is of another version.
     """
 
-    def wanted(names: Sequence[str]) -> list[str]:
-        return [name for name in names if columns is None or name in columns]
-
     def read(path: Path, schema: pa.Schema, key: str, names: Sequence[str]) -> pa.Table:
-        return read_table(path, schema, list(dict.fromkeys((key, *wanted(names)))))
+        return read_table(path, schema, list(dict.fromkeys((key, *(name for name in names if wanted(name))))))
 
-    table = read(folders.plan / "plan.parquet", PLAN_SCHEMA, "chip_id", PLAN_COLUMNS)
+    def wanted(name: str) -> bool:
+        return columns is None or name in columns
+
+    plan = read(folders.plan / "plan.parquet", PLAN_SCHEMA, "chip_id", PLAN_COLUMNS)
     cut = read(folders.chips / "chips.parquet", CHIP_SCHEMA, "chip_id", CHIP_COLUMNS)
     status = read_table(folders.chips / "chips.parquet", CHIP_SCHEMA, ["status"])["status"]
     cut = cut.filter(pc.equal(status, "ok"))
     written = read(folders.captions / "captions.parquet", CAPTION_SCHEMA, "chip_id", CAPTION_COLUMNS)
     scored = read(folders.scores / "scores.parquet", SCORE_SCHEMA, "chip_id", SCORE_COLUMNS)
-    both = pc.and_(
-        pc.is_in(table["chip_id"], value_set=cut["chip_id"]), pc.is_in(table["chip_id"], value_set=written["chip_id"])
-    )
-    table = table.filter(both).combine_chunks()
-    table = joined(table, cut, "chip_id", wanted(CHIP_COLUMNS))
-    table = joined(table, written, "chip_id", wanted(CAPTION_COLUMNS))
-    table = joined(table, scored, "chip_id", wanted(SCORE_COLUMNS))
+    both = pc.and_(pc.is_in(plan["chip_id"], cut["chip_id"]), pc.is_in(plan["chip_id"], written["chip_id"]))
+    table = plan.filter(both).combine_chunks()
+    others = [(cut, "chip_id", CHIP_COLUMNS), (written, "chip_id", CAPTION_COLUMNS), (scored, "chip_id", SCORE_COLUMNS)]
     if folders.objects is not None:
         known = read(folders.objects / "objects.parquet", OBJECT_SCHEMA, "object_id", OBJECT_COLUMNS)
-        table = joined(table, known, "object_id", wanted(OBJECT_COLUMNS))
+        others.append((known, "object_id", OBJECT_COLUMNS))
+    for other, key, names in others:
+        table = joined(table, other, key, [*filter(wanted, names)])
     return table
 
 

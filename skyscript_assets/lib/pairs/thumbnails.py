@@ -6,9 +6,8 @@ than the hash sees, and its colours, tell them apart, and outlive compression, r
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skyscript_assets.lib.arrays import FloatArray, IntArray
+from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.shards import read_image
+from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.table import PartitionFolders, read_pairs
-from skyscript_assets.lib.towers.views import decode_image
+from skyscript_assets.lib.towers.images import decode
 
 Thumbnails = Callable[[IntArray], NDArray[np.uint8]]
 """Thumbnails [k, 768] of some rows, rising, of a table of chips."""
@@ -44,6 +44,17 @@ def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(small, dtype=np.uint8).ravel()
 
 
+def fingerprint(image: bytes, name: str) -> dict[str, Any]:
+    """What an image of any format is known by: `sha256`, `phash` as chips have it, `thumbnail`.
+
+    Raises:
+        CorruptInputError: it cannot be decoded; the message begins with `name`.
+    """
+    pixels = decode(image, name)
+    hashed = measure(pixels, None, (0, 0, 0, 0)).phash
+    return {"sha256": hashlib.sha256(image).hexdigest(), "phash": hashed, "thumbnail": thumbnail(pixels)}
+
+
 def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]) -> Thumbnails:
     """Reads thumbnails of the pairs of some partitions, by their rows in the table of all.
 
@@ -52,11 +63,8 @@ def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]
         lengths: Pairs of each, as `read_pairs` gives them.
 
     Returns:
-        A function that raises what `read_pairs`, `read_image` and `decode_image` do.
+        A function that raises what `read_pairs` and `Images.pixels` do.
     """
-
-    def shown(row: Mapping[str, Any], folder: Path) -> NDArray[np.uint8]:
-        return thumbnail(decode_image(read_image(row, folder), row["chip_id"]))
 
     def read(rows: IntArray) -> NDArray[np.uint8]:
         found, end = [np.zeros((0, THUMBNAIL_BYTES), dtype=np.uint8)], 0
@@ -64,9 +72,9 @@ def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]
             start, end = end, end + length
             mine = rows[(rows >= start) & (rows < end)] - start
             if len(mine):
-                places = read_pairs(folders, {"shard", "offset", "length", "sha256"}).take(mine).to_pylist()
-                work = functools.partial(shown, folder=folders.chips)
-                found.append(np.stack(list(in_order(work, places, threads=THREADS, ahead=IMAGES_AHEAD))))
+                places = map(Place.of, read_pairs(folders, Place._fields).take(mine).to_pylist())
+                pixels = in_order(images_in(folders.chips).pixels, places, threads=THREADS, ahead=IMAGES_AHEAD)
+                found.append(np.stack([*map(thumbnail, pixels)]))
         return np.concatenate(found)
 
     return read

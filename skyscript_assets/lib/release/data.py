@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,12 @@ from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.selection import Selection
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy
+from skyscript_assets.lib.settings.base import STYLES, CaptionPolicy, Model
+from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 from skyscript_assets.lib.tables import fields
+
+SUMS_FILE = "SHA256SUMS"
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 """Names of our splits among users of the hub."""
@@ -62,35 +64,51 @@ DONE = ".*.done"
 """Marks of the partitions that are whole, for a run that goes on after a kill."""
 
 
+class ReleaseConfig(Model):
+    """What a release is made by: its settings, the files that these name, and what it says of how pairs were made."""
+
+    settings: ReleaseSettings | None
+    previous: GivenFile | None
+    removed: GivenFile | None
+    plan: PlanSettings
+    zoom: int
+    policy: CaptionPolicy
+    chips: ChipSettings
+
+    @classmethod
+    def of(cls, profile: Settings) -> ReleaseConfig:
+        """That of a profile; `settings` is None where it has no section `release`."""
+        plant, own = profile.plant, profile.plant.release
+        return cls(
+            settings=own,
+            previous=GivenFile.of(profile, f"{own.previous}/{SUMS_FILE}") if own and own.previous else None,
+            removed=GivenFile.of(profile, own.removed) if own and own.removed else None,
+            plan=plant.plan,
+            zoom=plant.split.zoom,
+            policy=plant.captions.policy,
+            chips=plant.chips,
+        )
+
+
 @dataclass(frozen=True)
 class ReleaseInputs:
     """What a release is made from.
 
     Attributes:
         settings: Name, version, people, style.
-        plan: How objects were drawn.
-        zoom: Zoom of the tiles that are never divided between splits.
-        policy: That of the captions.
-        chips: How chips were cut and encoded.
+        config: All of its configuration.
         partitions: Folders by (region, source), those of objects among them.
         scenes: Folders of `scene_index` by the same.
         manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
         audit: Folder with `audit.parquet`.
-        previous: The release before.
-        removed: File of the ids that stay out.
     """
 
     settings: ReleaseSettings
-    plan: PlanSettings
-    zoom: int
-    policy: CaptionPolicy
-    chips: ChipSettings
+    config: ReleaseConfig
     partitions: Mapping[tuple[str, str], PartitionFolders]
     scenes: Mapping[tuple[str, str], Path]
     manifest: Path
     audit: Path
-    previous: Path | None = None
-    removed: Path | None = None
 
 
 def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progress: Progress = silent) -> int:
@@ -119,14 +137,10 @@ def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progre
 def _write(samples: Iterator[Sample], folder: Path, region: str, removed: frozenset[str]) -> int:
     """Write the pairs of a partition; how many stay out."""
     left_out = 0
-
-    def path(name: str, number: int) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name}-{region}-{number:05d}.parquet"
-
     with ExitStack() as stack:
         files = {
-            split: PairFiles(stack, DATA_SCHEMA, partial(path, name), FILE_BYTES) for split, name in SPLIT_NAMES.items()
+            split: PairFiles(stack, DATA_SCHEMA, folder, f"{name}-{region}-{{:05d}}.parquet", FILE_BYTES)
+            for split, name in SPLIT_NAMES.items()
         }
         for sample in samples:
             if removed.isdisjoint((sample.name, sample.row["object_id"])):

@@ -33,9 +33,10 @@ FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, sour
     "owners": "SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL",
     "tags": """
 SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) GROUP BY tag ORDER BY pairs DESC, tag""",
-    "resolutions": "SELECT round(gsd_m, 3) AS gsd_m, count(*) AS pairs FROM pairs GROUP BY ALL ORDER BY ALL",
-    "years": "SELECT year(datetime) + dayofyear(datetime) / 366 AS year, count(*) AS pairs FROM pairs GROUP BY ALL "
-    "ORDER BY ALL",
+}
+_DISTRIBUTIONS = {
+    "metres a pixel": "SELECT round(gsd_m, 3), count(*) FROM pairs GROUP BY 1 ORDER BY 1",
+    "year": "SELECT year(datetime) + dayofyear(datetime) / 366, count(*) FROM pairs GROUP BY 1 ORDER BY 1",
 }
 _CHANGED = """
 WITH new AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM pairs),
@@ -61,8 +62,6 @@ class Figures:
         regions: The same by region.
         owners: Source, attribution, licence and images of each owner.
         tags: Pairs by tag, falling.
-        resolutions: Pairs by GSD, metres.
-        years: Pairs by time of the image, in years.
     """
 
     whole: dict[str, Any]
@@ -70,8 +69,6 @@ class Figures:
     regions: Rows
     owners: Rows
     tags: Rows
-    resolutions: Rows
-    years: Rows
 
     @property
     def boxes(self) -> list[Bounds]:
@@ -142,10 +139,11 @@ def plot(release: Path, figures: Figures) -> None:
     shown = [row["region"] for row in sorted(figures.regions, key=lambda row: -row["pairs"])][:PANELS]
     with _pairs(pairs=release) as db:
         places = db.execute(_MAPPED, [shown, PLACES]).fetchall()
-    columns = min(3, len(shown))
-    figure = Figure(figsize=(4.2 * columns, 3.8 * -(-len(shown) // columns)), layout="constrained")
+        counted = {name: db.sql(query).fetchall() for name, query in _DISTRIBUTIONS.items()}
+    columns, rows = min(3, len(shown)), -(-len(shown) // 3)
+    chart = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
     for number, region in enumerate(shown, start=1):
-        panel = figure.add_subplot(-(-len(shown) // columns), columns, number, title=region)
+        panel = chart.add_subplot(rows, columns, number, title=region)
         for split, name in SPLIT_NAMES.items():
             if mine := [place for other, of, *place in places if (other, of) == (region, split)]:
                 lon, lat = zip(*mine, strict=True)
@@ -153,9 +151,8 @@ def plot(release: Path, figures: Figures) -> None:
         panel.ticklabel_format(useOffset=False)
         panel.tick_params(labelsize=6)
         panel.legend(fontsize=6, markerscale=3)
-    _save(figure, release / "map.png")
-    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-    tags, resolutions, years = figure.subplots(1, 3)
+    bars = Figure(figsize=(11.0, 4.2), layout="constrained")
+    tags, *panels = bars.subplots(1, 3)
     few = figures.tags[:TAGS_SHOWN]
     # A dollar sign would begin a formula; signs that the font lacks would be boxes.
     labels = [plain(row["tag"], 40).encode("ascii", "replace").decode("ascii") for row in few]
@@ -163,14 +160,11 @@ def plot(release: Path, figures: Figures) -> None:
     tags.set_yticks(range(len(few)), labels, fontsize=6, parse_math=False)
     tags.invert_yaxis()
     tags.set_title("pairs by tag")
-    for panel, name, rows in ((resolutions, "metres a pixel", figures.resolutions), (years, "year", figures.years)):
-        values, weights = zip(*(row.values() for row in rows), strict=True)
+    for panel, (name, found) in zip(panels, counted.items(), strict=True):
+        values, weights = zip(*found, strict=True)
         panel.hist(values, bins=20, weights=weights)
         panel.set_title(f"pairs by {name}")
         panel.ticklabel_format(useOffset=False)
-    _save(figure, release / "distributions.png")
-
-
-def _save(figure: Any, path: Path) -> None:
-    with picture_file(path) as buffer:
-        figure.savefig(buffer, dpi=90, format="png", metadata={"Software": None})
+    for name, figure in (("map.png", chart), ("distributions.png", bars)):
+        with picture_file(release / name) as buffer:
+            figure.savefig(buffer, dpi=90, format="png", metadata={"Software": None})

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.release.data import DATA_SCHEMA, batches
-from skyscript_assets.lib.release.documents import PARQUET
-from skyscript_assets.lib.tables import BBOX_TYPE, fields, geo_metadata
+from skyscript_assets.lib.tables import BBOX_TYPE, fields, geo_metadata, rows_to_table, write_tables
 
 _SAME = ("datetime", "attribution", "region", "source", "split", "object_id")
 _ASSET = pa.struct([*fields(pa.string(), "href", "type", "title"), ("roles", pa.list_(pa.string()))])
@@ -37,28 +34,19 @@ ITEM_SCHEMA = pa.schema(
 def write_items(collection: str, release: Path) -> None:
     """Write `items.parquet`, some rows in memory at a time."""
     links = [{"href": "./collection.json", "rel": "collection", "type": "application/json"}]
-    same = {"type": "Feature", "stac_version": "1.1.0", "stac_extensions": [], "license": "other", "links": links}
     geo = {b"geo": geo_metadata(ITEM_SCHEMA, "geometry"), b"stac-geoparquet": b'{"version": "1.0.0"}'}
-    with (
-        replacing(release / "items.parquet") as temporary,
-        pq.ParquetWriter(temporary, ITEM_SCHEMA.with_metadata(geo), compression="zstd") as writer,
-    ):
-        for name, batch in batches(release, ("chip_id", "text", "bbox", "gsd_m", *_SAME)):
-            asset = {"href": f"./{name}", "type": PARQUET, "roles": ["data"]}
-            rows = [
-                {
-                    **same,
-                    **{column: row[column] for column in _SAME},
-                    **_ground(*row["bbox"]),
-                    "id": row["chip_id"],
-                    "assets": {"pair": asset | {"title": f"The row of chip_id {row['chip_id']}"}},
-                    "collection": collection,
-                    "gsd": row["gsd_m"],
-                    "title": row["text"],
-                }
-                for row in batch.to_pylist()
-            ]
-            writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+    same = {"type": "Feature", "stac_version": "1.1.0", "stac_extensions": [], "license": "other", "links": links}
+    schema = ITEM_SCHEMA.with_metadata(geo)
+
+    def item(file: str, row: dict[str, Any]) -> dict[str, Any]:
+        asset = {"href": f"./{file}", "type": "application/x-parquet", "roles": ["data"]}
+        pair = asset | {"title": f"The row of chip_id {row['chip_id']}"}
+        told = {"id": row["chip_id"], "collection": collection, "gsd": row["gsd_m"], "title": row["text"]}
+        return row | same | told | _ground(*row["bbox"]) | {"assets": {"pair": pair}}
+
+    found = batches(release, ("chip_id", "text", "bbox", "gsd_m", *_SAME))
+    tables = (rows_to_table([item(file, row) for row in batch.to_pylist()], schema) for file, batch in found)
+    write_tables(release / "items.parquet", schema, tables)
 
 
 def _ground(west: float, south: float, east: float, north: float) -> dict[str, Any]:

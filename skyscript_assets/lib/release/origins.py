@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CUT_VERSION
@@ -18,8 +16,9 @@ from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.files import write_json
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
+from skyscript_assets.lib.pairs.table import joined
 from skyscript_assets.lib.release.data import ReleaseInputs, data_files
-from skyscript_assets.lib.tables import geo_metadata, read_batches, read_table
+from skyscript_assets.lib.tables import geo_metadata, read_batches, read_table, write_tables
 from skyscript_assets.lib.tags.text import text_reason
 
 WINDOWS_FILE, RECIPE_FILE, OBJECTS_FILE = "rebuild.parquet", "rebuild.json", "objects.parquet"
@@ -40,25 +39,29 @@ def write_origins(inputs: ReleaseInputs, removed: frozenset[str], release: Path)
     import pyarrow.dataset as ds
 
     pairs, used = ds.dataset(data_files(release)), list[Scene]()
-    with closing(pq.ParquetWriter(release / WINDOWS_FILE, WINDOW_SCHEMA, compression="zstd")) as windows:
+
+    def windows() -> Iterator[pa.Table]:
         for (region, source), folders in sorted(inputs.partitions.items()):
             mine = (ds.field("region") == region) & (ds.field("source") == source)
-            known = pairs.to_table(columns=["chip_id", "sha256"], filter=mine)
+            known = pairs.to_table(columns=["chip_id", "sha256"], filter=mine).combine_chunks()
             plan = read_table(folders.plan / PLAN_FILE, PLAN_SCHEMA).select(PLAN_SCHEMA.names)
-            plan = plan.filter(pc.is_in(plan["chip_id"], value_set=known["chip_id"].combine_chunks()))
-            digests = known["sha256"].take(pc.index_in(plan["chip_id"], value_set=known["chip_id"].combine_chunks()))
-            windows.write_table(plan.append_column("sha256", digests).cast(WINDOW_SCHEMA))
-            shown = set(pc.unique(plan["scene_id"]).to_pylist())
-            used += [_public(scene) for scene in read_scenes(inputs.scenes[region, source]) if scene.scene_id in shown]
-    write_scenes(release, used)
-    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.chips.model_dump(mode="json")})
-    schema = SIGHT_SCHEMA.with_metadata({b"geo": geo_metadata(SIGHT_SCHEMA, "geometry")})
-    with closing(pq.ParquetWriter(release / OBJECTS_FILE, schema, compression="zstd")) as objects:
+            plan = joined(plan.filter(pc.is_in(plan["chip_id"], known["chip_id"])), known, "chip_id", ["sha256"])
+            shown = set(plan["scene_id"].to_pylist())
+            used.extend(_public(one) for one in read_scenes(inputs.scenes[region, source]) if one.scene_id in shown)
+            yield plan.cast(WINDOW_SCHEMA)
+
+    def objects() -> Iterator[pa.Table]:
+        gone = pa.array(sorted(removed), pa.string())
         for region, folder in sorted({region: each.objects for (region, _), each in inputs.partitions.items()}.items()):
             boxes = pairs.to_table(columns=["bbox"], filter=ds.field("region") == region)["bbox"]
             for table in _in_sight(region, folder / "objects.parquet", boxes) if folder is not None else ():
-                stays = pc.invert(pc.is_in(table["object_id"], value_set=pa.array(sorted(removed), pa.string())))
-                objects.write_table(table.filter(stays).cast(schema))
+                yield table.filter(pc.invert(pc.is_in(table["object_id"], gone))).cast(schema)
+
+    write_tables(release / WINDOWS_FILE, WINDOW_SCHEMA, windows())
+    write_scenes(release, used)
+    write_json(release / RECIPE_FILE, {"code": CUT_VERSION, "chips": inputs.config.chips.model_dump(mode="json")})
+    schema = SIGHT_SCHEMA.with_metadata({b"geo": geo_metadata(SIGHT_SCHEMA, "geometry")})
+    write_tables(release / OBJECTS_FILE, schema, objects())
 
 
 def _public(scene: Scene) -> Scene:

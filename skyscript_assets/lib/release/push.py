@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError
 from skyscript_assets.lib.files import file_sha256, inside
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.write import SUMS_FILE
+from skyscript_assets.lib.release.data import SUMS_FILE
 from skyscript_assets.lib.storage.remote import ObjectStore
 
-MARKS = ".pushed"
-"""Below the address an object without content for each file: `{SHA-256}/{name}`, until it is whole `sending/{name}`."""
+STATE = ".pushed.json"
+"""Below the address: SHA-256 of each file that was sent, empty from before it is sent until it is whole."""
+
+_KNOWN = TypeAdapter(dict[str, str])
 
 
 def read_sums(release: Path) -> dict[str, str]:
@@ -30,8 +34,8 @@ def read_sums(release: Path) -> dict[str, str]:
 def push(release: Path, address: str, progress: Progress = silent) -> int:
     """Make what is at an address the release: files are sent, those of an earlier one that it lacks are removed.
 
-    Each file is marked, before it is sent and when all of it is there; so a push that was cut goes on, none takes a
-    file for that of another version, and none forgets one. `SHA256SUMS` is sent last.
+    Each file is noted before it is sent and when all of it is there; so a push that was cut goes on, none takes a file
+    for that of another version, and none forgets one. `SHA256SUMS` is sent last.
 
     Args:
         release: Its folder.
@@ -48,28 +52,24 @@ def push(release: Path, address: str, progress: Progress = silent) -> int:
     """
     store, sums = ObjectStore(address), read_sums(release)
     there = {item["path"]: item["size"] for item in store.below("")}
-    marked: dict[str, set[str]] = {}
-    for mark in there:
-        if mark.startswith(f"{MARKS}/"):
-            marked.setdefault(mark.split("/", 2)[2], set()).add(mark)
+    try:
+        known = _KNOWN.validate_json(store.read(STATE) if STATE in there else "{}")
+    except ValidationError as error:
+        raise StorageError(f"{address}/{STATE} cannot be read ({error}): remove it, all is sent again") from error
     sent = 0
     for number, (name, digest) in enumerate(sums.items(), start=1):
-        path, whole, sending = inside(release, name), f"{MARKS}/{digest}/{name}", f"{MARKS}/sending/{name}"
-        earlier = marked.get(name, set())
-        if earlier != {whole} or there.get(name) != path.stat().st_size:
+        path = inside(release, name)
+        if known.get(name) != digest or there.get(name) != path.stat().st_size:
             if file_sha256(path) != digest:
                 raise DigestMismatchError(f"{path} is not what {SUMS_FILE} says: skyscript run --force dataset_release")
-            store.put(sending, b"")
-            if earlier - {sending}:
-                store.delete(sorted(earlier - {sending}))
+            store.put(STATE, _KNOWN.dump_json(known | {name: ""}))
             store.put(name, path)
-            store.put(whole, b"")
-            store.delete([sending])
+            known[name] = digest
+            store.put(STATE, _KNOWN.dump_json(known))
             sent += 1
         progress(number, len(sums), "files")
-    for name in marked.keys() - sums.keys():
-        if name in there:
-            store.delete([name])
-        store.delete(sorted(marked[name]))
+    if gone := sorted((known.keys() - sums.keys()) & there.keys()):
+        store.delete(gone)
+    store.put(STATE, _KNOWN.dump_json(sums))
     store.put(SUMS_FILE, release / SUMS_FILE)
     return sent

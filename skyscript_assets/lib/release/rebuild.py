@@ -7,8 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,19 +70,16 @@ def rebuild(
     with replacing(out / REBUILT_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("chip_id", "outcome", "why"))
-        for (region, source), some in groupby(sorted(found, key=_pair), key=_pair):
+        pair_of = attrgetter("region", "source")
+        for (region, source), some in groupby(sorted(found, key=pair_of), key=pair_of):
             mine = pc.and_(pc.equal(windows["region"], region), pc.equal(windows["source"], source))
             known = [_located(scene, scenes or release) for scene in some]
-            cut = partial(_cut, settings=settings, sources=sources, out=out / region / source, progress=progress)
-            for chip_id, outcome, why in cut(windows.filter(mine), known):
+            folder = out / region / source
+            for chip_id, outcome, why in _cut(windows.filter(mine), known, settings, sources, folder, progress):
                 outcome = CODE if outcome == PIXELS and code != CUT_VERSION else outcome
                 table.writerow((chip_id, outcome, why))
                 counts[outcome] += 1
     return counts
-
-
-def _pair(scene: Scene) -> tuple[str, str]:
-    return scene.region, scene.source
 
 
 def _located(scene: Scene, folder: Path) -> Scene:

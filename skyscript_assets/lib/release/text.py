@@ -1,12 +1,8 @@
-"""Text of others where it is shown: in Markdown that becomes HTML, and in CSV that a spreadsheet opens.
-
-The Parquet files hold it as it is.
-"""
+"""Text of others where it is shown, in Markdown that becomes HTML; the Parquet files hold it as it is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 
 from skyscript_assets.lib.tags.text import clean_value
 
@@ -23,14 +19,3 @@ def plain(text: str, most: int = 120) -> str:
 def markdown(text: str, most: int = 120) -> str:
     """A text inside a paragraph or a cell of Markdown: nothing in it is syntax of Markdown or HTML."""
     return _SYNTAX.sub(lambda found: f"&#{ord(found[0])};", plain(text, most))
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table of Markdown, texts escaped."""
-    lines = [[markdown(each) if isinstance(each, str) else f"{each:,}" for each in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), ["---"] * len(header), *lines])
-
-
-def cell(text: str) -> str:
-    """A text in a cell of CSV that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text

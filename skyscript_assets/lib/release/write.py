@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib.captions.audit import AUDIT_FILE, AUDIT_SCHEMA
-from skyscript_assets.lib.files import file_sha256, replacing, write_text
+from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.pairs.export import write_credits
+from skyscript_assets.lib.pairs.leaks import LEAK_SCHEMA, LEAKS_FILE
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, ReleaseInputs, read_removed, write_data
+from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, SUMS_FILE, ReleaseInputs, read_removed, write_data
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
 from skyscript_assets.lib.release.origins import write_origins
-from skyscript_assets.lib.release.text import cell
 from skyscript_assets.lib.tables import read_table
-
-SUMS_FILE = "SHA256SUMS"
 
 
 def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
@@ -38,19 +35,18 @@ def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent)
         TooLittleDataError: there is no pair.
         CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
     """
-    removed = read_removed(inputs.removed) if inputs.removed is not None else frozenset[str]()
+    previous = inputs.config.previous
+    removed = read_removed(inputs.config.removed.path) if inputs.config.removed else frozenset[str]()
     gone = write_data(inputs, removed, out, progress)
     figures = figures_of(out)
-    changes = None if inputs.previous is None else write_changes(out, inputs.previous, out / "changes.csv")
+    changes = write_changes(out, previous.path.parent, out / "changes.csv") if previous else None
     plot(out, figures)
     write_items(inputs.settings.name, out)
     write_origins(inputs, removed, out)
-    with replacing(out / "tags.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("tag", "pairs"), *((cell(row["tag"]), row["pairs"]) for row in figures.tags)])
     write_credits(out, (tuple(row.values()) for row in figures.owners))
     audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
-    more = {"audit": audit, "leaks": _leaks(inputs.manifest), "gone": gone, "changes": changes}
-    write_documents(inputs, figures, more, out)
+    leaks = Counter(read_table(inputs.manifest / LEAKS_FILE, LEAK_SCHEMA, ["kind"])["kind"].to_pylist())
+    write_documents(inputs, figures, {"audit": audit, "leaks": leaks, "gone": gone, "changes": changes}, out)
     write_sums(out)
     for mark in out.glob(DONE):
         mark.unlink()
@@ -61,14 +57,6 @@ def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent)
         "removed": gone,
         "changes": changes,
     }
-
-
-def _leaks(manifest: Path) -> dict[str, int]:
-    """Chips that the manifest's leak report drops, by kind, where there is one."""
-    path = manifest / "leaks.parquet"
-    return (
-        dict(sorted(Counter(read_table(path, columns=["kind"])["kind"].to_pylist()).items())) if path.exists() else {}
-    )
 
 
 def write_sums(release: Path) -> None:

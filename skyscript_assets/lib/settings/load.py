@@ -95,8 +95,6 @@ def _references_of_plant(settings: Settings) -> Iterator[tuple[str, str, Collect
     yield "plant.yaml: scores.scorer", plant.scores.scorer, bases
     for name in plant.scores.further_scorers:
         yield "plant.yaml: scores.further_scorers", name, {**bases, **settings.scorers}
-    for name in plant.manifest.rank_by:
-        yield "plant.yaml: manifest.rank_by", name, plant.scores.scorers
     yield "plant.yaml: tags.encoder", plant.tags.encoder, {**settings.weights, **bases}
 
 

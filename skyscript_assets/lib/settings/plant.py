@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from skyscript_assets.lib.settings.base import (
+    SENTENCES,
     UNSEEN,
     CaptionPolicy,
     CaptionStyle,
@@ -17,8 +18,6 @@ from skyscript_assets.lib.settings.base import (
     Positive,
     Share,
 )
-
-Precision = Literal["fp32", "amp_bf16"]
 
 
 class TagSettings(Model):
@@ -178,6 +177,10 @@ class ScoredText(CaptionText):
         """All that are scored."""
         return tuple(dict.fromkeys((self.column, *self.further_styles)))
 
+    def prefix_of(self, style: str) -> str:
+        """What stands before captions of a style: nothing before sentences, but of the style that ranks."""
+        return self.prefix if style == self.column or style not in SENTENCES else ""
+
 
 class ScoreSettings(ScoredText):
     """Features of chips, and the similarity of images and captions."""
@@ -188,9 +191,6 @@ class ScoreSettings(ScoredText):
     )
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
-    )
-    precision: Precision = Field(
-        "fp32", description="Arithmetic of the bases' towers on a GPU; the CPU always runs fp32."
     )
 
     @property
@@ -221,7 +221,6 @@ class ManifestSettings(Model):
         description="Among which pairs `rank_share` is a rank: those of its source; all; those about as fine (steps of "
         "0.1, 0.2, 0.6, 1, 10 and 30 m); those drawn for the same tag (the plan's stratum).",
     )
-    rank_by: tuple[Name, ...] = Field((), description="Scorers whose ranks decide, of those that score; default: all.")
 
 
 class ReleaseSettings(Model):

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +90,6 @@ class ClipModel:
         std: Channel deviations, of values in 0-1.
         seed: Seed of what was drawn at random in the network; recorded for checkpoints.
         resize: How the tower wants images to be made squares.
-
-    Attributes:
-        precision: Arithmetic of the towers on a GPU: `amp_bf16` is torch's mixed precision; the CPU always runs fp32.
     """
 
     def __init__(
@@ -112,7 +109,6 @@ class ClipModel:
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
-        self.precision: Literal["fp32", "amp_bf16"] = "fp32"
         self._tokenizer = tokenizer
         self.image_head = _image_head(network)
         self.text_head = _text_head(network)
@@ -206,8 +202,7 @@ class ClipModel:
         """What a network makes of each batch, one below the other."""
         import torch
 
-        mixed = self.precision == "amp_bf16" and self.device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+        with torch.inference_mode():
             passes = forward_passes(network, batches) if self.device.type == "cpu" else map(network, batches)
             found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)

@@ -13,7 +13,7 @@ import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.pairs import features as features_module
-from skyscript_assets.lib.pairs.features import read_chip_features, write_chip_features
+from skyscript_assets.lib.pairs.features import accepted_chips, read_chip_features, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
 from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.tables import read_table, write_table
@@ -100,7 +100,9 @@ def test_an_empty_partition_has_an_empty_table(town, joint_model: ClipModel, out
     summary = write_chip_features(town.chips, town.plan, joint_model, 2, 0, out)
     assert (summary["chips"], summary["dim"]) == (0, 1280)
     assert read_chip_features(out, joint_model.tower_digest)[0] == []
-    scored = write_scores(out, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)
+    scored = write_scores(
+        out, town.captions, accepted_chips(town.chips, town.plan), ("lite0-minilm@1", joint_model), ScoredText(), out
+    )
     assert (scored["pairs"], scored["scores"]["lite0-minilm@1 title"]["mean"]) == (0, None)
     assert pq.read_table(out / "scores.parquet").schema == SCORE_SCHEMA
 
@@ -143,7 +145,14 @@ def test_scores_are_cosines_of_the_plain_view_and_the_prefixed_caption(town, joi
     write_chip_features(town.chips, town.plan, joint_model, 2, 0, features)
     shuffled = read_table(town.captions / "captions.parquet").take(list(range(11, -1, -1)))
     write_table(town.captions / "captions.parquet", shuffled)
-    summary = write_scores(features, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)
+    summary = write_scores(
+        features,
+        town.captions,
+        accepted_chips(town.chips, town.plan),
+        ("lite0-minilm@1", joint_model),
+        ScoredText(),
+        out,
+    )
     table = pq.read_table(out / "scores.parquet")
     assert table["chip_id"].to_pylist() == town.chip_ids[::-1]
     assert set(table["scorer"].to_pylist()) == {"lite0-minilm@1"}
@@ -163,4 +172,11 @@ def test_a_caption_without_features_is_told(town, joint_model: ClipModel, out: P
     write_chip_features(town.chips, town.plan, joint_model, 1, 0, out)
     write_table(out / "features.parquet", read_table(out / "features.parquet").slice(2))
     with pytest.raises(CorruptInputError, match=f"2 captioned chips have no features, such as {town.chip_ids[0]}"):
-        write_scores(out, town.captions, ("lite0-minilm@1", joint_model), ScoredText(), out)
+        write_scores(
+            out,
+            town.captions,
+            accepted_chips(town.chips, town.plan),
+            ("lite0-minilm@1", joint_model),
+            ScoredText(),
+            out,
+        )

@@ -1,4 +1,4 @@
-"""Pairs of others: CSVs, RSICD's JSON, tars, and the published SkyScript."""
+"""Pairs of others: CSVs, tars, and the published SkyScript."""
 
 import csv
 import hashlib
@@ -113,26 +113,6 @@ def test_paths_stay_in_their_folder(tmp_path: Path, path: str) -> None:
     write_images(tmp_path, "secret.jpg")
     with pytest.raises(CorruptInputError, match="leads out of it"):
         foreign_pairs(write_csv(tmp_path / "set/list.csv", ("filepath", "title"), (path, "x")))
-
-
-def test_rsicds_json_has_a_row_for_each_sentence(tmp_path: Path) -> None:
-    write_images(tmp_path / "images", "airport_1.jpg", "park_2.jpg")
-    images = [
-        {"filename": "airport_1.jpg", "split": "train", "sentences": [{"raw": "many planes "}, {"raw": "a runway"}]},
-        {"filename": "park_2.jpg", "split": "test", "sentences": [{"raw": "a park"}]},
-    ]
-    listed = tmp_path / "dataset_rsicd.json"
-    listed.write_text(json.dumps({"images": images, "dataset": "rsicd"}))
-    foreign = foreign_pairs(listed, tmp_path / "images")
-    assert sorted(pair.text for pair in Pairs(foreign)) == ["a runway", "many planes"]
-    assert len(set(foreign.with_digests().table["phash"].to_pylist())) == 2
-
-
-@pytest.mark.parametrize("content", ["[]", '{"images": [1]}', "{", "[" * 100_000, '{"images": [{"filename": 3}]}', BAD])
-def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "set.json").write_text(content)
-    with pytest.raises(CorruptInputError, match=r"set\.json is no list of pairs"):
-        foreign_pairs(tmp_path / "set.json")
 
 
 def by_tarfile(path: Path, form: int, *members: tuple[str, bytes]) -> Path:

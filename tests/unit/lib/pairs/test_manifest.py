@@ -16,7 +16,6 @@ from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FI
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA, write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
 from skyscript_assets.lib.pairs.thumbnails import thumbnail
-from skyscript_assets.lib.settings.plant import ManifestSettings
 from skyscript_assets.lib.tables import read_table, rows_to_table, write_table
 from skyscript_assets.lib.tar import TarShard, read_member
 
@@ -26,7 +25,7 @@ Partitions = dict[tuple[str, str], PartitionFolders]
 
 def manifest_of(partitions: Partitions, out: Path, **ranked: Any) -> tuple[dict[str, Any], list[dict]]:
     out.mkdir(exist_ok=True)
-    summary = write_manifest(partitions, out, ManifestSettings(**ranked))
+    summary = write_manifest(partitions, out, **ranked)
     return summary, read_table(out / "manifest.parquet", MANIFEST_SCHEMA).to_pylist()
 
 
@@ -218,8 +217,15 @@ def ranked_by_pandas(rows: list[dict], stratum: list[Any], scorers: tuple[str, .
 def test_ranks_are_those_of_a_plain_count(
     mixed: Partitions, tmp_path: Path, within: str, scorers: tuple[str, ...]
 ) -> None:
-    by = () if scorers == SCORERS else tuple(name.partition("@")[0] for name in scorers)
-    summary, rows = manifest_of(mixed, tmp_path / "out", rank_within=within, rank_by=by)
+    for folders in mixed.values():
+        table = read_table(folders.scores / "scores.parquet")
+        kept = [[(name, own) for name, own in row if name in scorers] for row in table["scores"].to_pylist()]
+        place = table.schema.get_field_index("scores")
+        write_table(
+            folders.scores / "scores.parquet",
+            table.set_column(place, "scores", pa.array(kept, table.schema.field(place).type)),
+        )
+    summary, rows = manifest_of(mixed, tmp_path / "out", rank_within=within)
     stratum = {
         "source": [row["source"] for row in rows],
         "all": [0] * len(rows),
@@ -244,8 +250,6 @@ def test_a_partition_without_scores_of_one_of_the_scorers_is_not_eligible(
     }
     _, rows = manifest_of(folders, tmp_path / "out")
     assert [row["dropped_because"] for row in rows] == [None, "no score"]
-    _, rows = manifest_of(folders, tmp_path / "out", rank_by=("one",), rank_within="all")
-    assert [(row["dropped_because"], row["rank_share"]) for row in rows] == [(None, 0.5), (None, 1.0)]
 
 
 def test_images_whose_digests_begin_alike_are_not_equal(tmp_path: Path, write_partition: WritePartition) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.pairs import scores as scores_module
-from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, Further, write_scores
+from skyscript_assets.lib.pairs.features import accepted_chips
+from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
 from skyscript_assets.lib.settings.models import OpenClipBase
 from skyscript_assets.lib.settings.plant import ScoredText
 from skyscript_assets.lib.tables import read_table, write_table
@@ -48,8 +49,8 @@ class Redness:
 def scored(
     town: Any, model: ClipModel, out: Path, text: ScoredText = TITLE, models: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    further = Further(models, town.chips, town.plan) if models else None
-    told = write_scores(town.root / "features", town.captions, (FIRST, model), text, out, further)
+    chips = accepted_chips(town.chips, town.plan)
+    told = write_scores(town.root / "features", town.captions, chips, (FIRST, model), text, out, models)
     return told, read_table(out / "scores.parquet", SCORE_SCHEMA).to_pylist(maps_as_pydicts="strict")
 
 

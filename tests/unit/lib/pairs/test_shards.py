@@ -180,7 +180,9 @@ def test_a_chip_id_that_is_no_webdataset_key_is_refused(tmp_path: Path, write_pa
 
 
 def test_a_damaged_image_is_found(tmp_path: Path, write_partition: WritePartition) -> None:
-    with pytest.raises(CorruptInputError, match=r"part-00000\.tar: the image of a0_.* is damaged"):
+    with pytest.raises(
+        CorruptInputError, match=r"part-00000\.tar: the image of a0_.* is not the one that was listed: damaged"
+    ):
         shards_of(write_partition([{"sha256": "0" * 64}]), tmp_path / "out")
 
 

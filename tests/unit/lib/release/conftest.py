@@ -13,9 +13,10 @@ from skyscript_assets.lib.captions.audit import write_verdicts
 from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.table import PartitionFolders
-from skyscript_assets.lib.release.data import ReleaseInputs
+from skyscript_assets.lib.release.data import SUMS_FILE, ReleaseConfig, ReleaseInputs
 from skyscript_assets.lib.release.write import write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy
+from skyscript_assets.lib.settings.load import GivenFile
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
 
 Partitions = dict[tuple[str, str], PartitionFolders]
@@ -69,9 +70,11 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
                 folder.mkdir()
                 write_scenes(folder, [scene(source)])
         settings = ReleaseSettings.model_validate(SETTINGS | more)
-        inputs = ReleaseInputs(
-            settings, plan, 16, policy, CHIPS, partitions, scenes, manifest, manifest, previous=before, removed=asked
-        )
-        return out, write_release(inputs, out)
+        given = {
+            name: GivenFile(path=path, sha256="") if path else None
+            for name, path in (("previous", before and before / SUMS_FILE), ("removed", asked))
+        }
+        config = ReleaseConfig(settings=settings, plan=plan, zoom=16, policy=policy, chips=CHIPS, **given)
+        return out, write_release(ReleaseInputs(settings, config, partitions, scenes, manifest, manifest), out)
 
     return write

@@ -23,7 +23,7 @@ from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, TooLi
 from skyscript_assets.lib.pairs import export as pairs_export
 from skyscript_assets.lib.release import data
 from skyscript_assets.lib.release.data import DATA_SCHEMA, read_removed
-from skyscript_assets.lib.release.text import cell, markdown, plain
+from skyscript_assets.lib.release.text import markdown, plain
 from skyscript_assets.lib.settings.plant import PlanSettings
 
 HOSTILE = [
@@ -151,16 +151,6 @@ def test_what_the_manifest_drops_is_told(partitions: Any, released: Write, write
     again = [{"image": 10, "object_id": "w9", "chip_id": "w9_U_20200601_00000000"}]
     out, _ = released(partitions | {("here", "U"): write_partition(again, source="U")})
     assert "let through between splits: duplicate 1." in (out / "README.md").read_text("utf-8")
-
-
-def test_tables_for_spreadsheets_hold_no_formula(partitions: Any, released: Write) -> None:
-    out, _ = released(partitions)
-    with (out / "tags.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["tag"]: int(row["pairs"]) for row in csv.DictReader(file)}
-    assert rows["building=yes"] == 7
-    assert rows[f"note={HOSTILE[4]}"] == rows[f"note={HOSTILE[2]}"] == 1
-    assert cell("=1+1") == "'=1+1"
-    assert cell("layer=-1") == "layer=-1"
 
 
 def test_text_stays_text() -> None:

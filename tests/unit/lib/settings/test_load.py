@@ -312,14 +312,12 @@ def test_a_name_that_is_not_defined_is_reported_with_those_that_are(profile: Pat
             "scorer: lite0-minilm\n  further_scorers: [vit]",
             "further_scorers: 'vit' is not defined",
         ),
-        ("scores:", "manifest: {rank_by: [vit]}\nscores:", "rank_by: 'vit' is not defined; defined are lite0-minilm"),
         (
             "scores:",
             "manifest: {rank_within: region}\nscores:",
             "rank_within: Input should be 'source', 'all'",
         ),
         ("views: 2", "views: 2\n  further_styles: [poem]", "further_styles.0: .*styles of captions are title, "),
-        ("views: 2", "views: 2\n  precision: fp16", "precision: Input should be 'fp32' or 'amp_bf16'"),
     ],
 )
 def test_a_mistake_about_scores_and_ranks_is_explained(profile: Path, old: str, new: str, message: str) -> None:

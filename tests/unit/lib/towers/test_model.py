@@ -156,13 +156,6 @@ def test_a_tower_that_looks_both_ways_reads_its_padding(tmp_path: Path):
     np.testing.assert_allclose(model.encode_texts(texts), whole, atol=1e-6)
 
 
-def test_mixed_precision_is_for_gpus_alone(joint_model: ClipModel, monkeypatch: pytest.MonkeyPatch):
-    images, texts = noise(3), ["road", "building"]
-    expected = joint_model.encode_images(images).tobytes() + joint_model.encode_texts(texts).tobytes()
-    monkeypatch.setattr(joint_model, "precision", "amp_bf16")
-    assert joint_model.encode_images(images).tobytes() + joint_model.encode_texts(texts).tobytes() == expected
-
-
 def of_text_tower(tmp_path: Path, text: dict[str, object], custom: bool) -> ClipModel:
     """A tiny model drawn at random with a logit bias, as SigLIP has it, and a text tower of choice."""
     import open_clip
