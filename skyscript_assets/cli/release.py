@@ -11,7 +11,7 @@ from rich.progress import Progress as ProgressBar
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.shared import console, every_output
-from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.release.push import push
 from skyscript_assets.lib.release.rebuild import REBUILT_FILE, SAME
 from skyscript_assets.lib.release.rebuild import rebuild as cut_again
@@ -48,7 +48,10 @@ def rebuild(folder: Path, out: Path, scenes: Path | None) -> None:
         task = bar.add_task("chips", total=None)
         sources = every_output().settings.sources
         tell = lambda done, total, _: bar.update(task, completed=done, total=total)  # noqa: E731
-        counts = cut_again(folder, out, sources, scenes, tell)
+        try:
+            counts = cut_again(folder, out, sources, scenes, tell)
+        except OSError as error:
+            raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
     for outcome, n in counts.most_common():
         console.print(f"{n:,} {outcome}")
     console.print(f"what became of each is in {escape(str(out / REBUILT_FILE))}", soft_wrap=True)

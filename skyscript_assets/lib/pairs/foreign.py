@@ -132,13 +132,14 @@ def foreign_pairs(
         TypeError,
         AttributeError,
         RecursionError,
+        OverflowError,
         OSError,
         csv.Error,
         tarfile.TarError,
     ) as error:
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
-    there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(listed["text"], ""))
+    there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(pc.utf8_trim_whitespace(listed["text"]), ""))
     lost, listed = listed.filter(pc.invert(there))["chip_id"], listed.filter(there)
     if len(lost) and not skip_missing:
         told = f"{source}: {len(lost):,} of {len(there):,} pairs have no image or text below {root}"
@@ -153,7 +154,7 @@ def foreign_pairs(
 
 def _csv(source: Path, path: str, title: str, split: str) -> Iterator[tuple[str, str, str]]:
     with source.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(file, strict=True):
             if row.get(path) is None or row.get(title) is None:
                 raise ValueError(f"a row has no {path} and {title}, its columns are {', '.join(map(str, row))}")
             yield row[path], row[title], row.get(split) or split
@@ -162,7 +163,7 @@ def _csv(source: Path, path: str, title: str, split: str) -> Iterator[tuple[str,
 def _json(source: Path, _path: str, _title: str, split: str) -> Iterator[tuple[str, str, str]]:
     for image in json.loads(source.read_bytes())["images"]:
         for sentence in image["sentences"]:
-            yield image["filename"], sentence["raw"].strip(), image.get("split", split)
+            yield image["filename"], sentence["raw"].strip(), image.get("split") or split
 
 
 def _files(listed: Iterable[tuple[str, str, str]], root: Path) -> Iterator[_Row]:
@@ -180,8 +181,8 @@ def _samples(tars: Iterable[Path], root: Path, title: str, split: str) -> Iterat
             parts = {ending.lower(): (start, size, told) for _, ending, start, size, told in found}
             offset, length, _ = next((parts[ending] for ending in IMAGES if ending in parts), (0, 0, b""))
             facts = json.loads(parts["json"][2]) if "json" in parts else {}
-            text = parts["txt"][2].decode() if "txt" in parts else str(facts.get(title, ""))
-            yield key, shard, offset, length, text, str(facts.get(split, split))
+            text = parts["txt"][2].decode() if "txt" in parts else str(facts.get(title) or "")
+            yield key, shard, offset, length, text, str(facts.get(split) or split)
 
 
 def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:

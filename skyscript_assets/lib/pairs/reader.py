@@ -79,7 +79,7 @@ class Pairs:
     Raises:
         UpstreamMissingError: there is no manifest yet.
         TooLittleDataError: no pair is wanted.
-        SettingsError: foreign pairs are chosen by what nobody knows of them.
+        SettingsError: foreign pairs are chosen by what nobody knows of them; there is no such rank, style or share.
         StorageError: the mapped file cannot be written.
     """
 
@@ -93,12 +93,17 @@ class Pairs:
         ranks: int | None = None,
         threads: int | None = None,
         transform: Callable[[Pair], Any] | None = None,
-        scratch: Path | None = None,
+        scratch: str | Path | None = None,
         **wanted: Any,
     ) -> None:
         self._wanted = Selection(splits=(splits,) if isinstance(splits, str) else tuple(splits), **wanted)
-        self._data, self._scratch, self._seed, self._transform = data, scratch, seed, transform
-        self._rank, self._ranks = _ranks() if rank is None or ranks is None else (rank, ranks)
+        self._data, self._seed, self._transform = data, seed, transform
+        self._scratch = None if scratch is None else Path(scratch)
+        if rank is None and ranks is None:
+            rank, ranks = _ranks()
+        if rank is None or ranks is None or not 0 <= rank < ranks:
+            raise SettingsError(f"rank {rank} of {ranks}: state both, ranks count from 0")
+        self._rank, self._ranks = rank, ranks
         self.epoch, self.position, self._epoch_is_set = 0, 0, False
         rows, images, name = self._opened
         self._count, self._of = int(rows.num_rows), f"{name} {seed}"

@@ -55,9 +55,9 @@ def push(release: Path, address: str, progress: Progress = silent) -> int:
     sent = 0
     for number, (name, digest) in enumerate(sums.items(), start=1):
         path, whole, sending = inside(release, name), f"{MARKS}/{digest}/{name}", f"{MARKS}/sending/{name}"
-        earlier = marked.get(name, set())
-        if earlier != {whole} or there.get(name) != path.stat().st_size:
-            if file_sha256(path) != digest:
+        earlier, size = marked.get(name, set()), path.stat().st_size if path.is_file() else -1
+        if earlier != {whole} or there.get(name) != size:
+            if size < 0 or file_sha256(path) != digest:
                 raise DigestMismatchError(f"{path} is not what {SUMS_FILE} says: skyscript run --force dataset_release")
             store.put(sending, b"")
             if earlier - {sending}:

@@ -195,6 +195,31 @@ def test_headers_that_lie_are_refused(tmp_path: Path) -> None:
             foreign_pairs(path)
 
 
+def test_a_size_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        about = tarfile.TarInfo("0.jpg")
+        about.pax_headers = {"size": "9" * 23}
+        tar.addfile(about)
+    with pytest.raises(CorruptInputError, match=r"a\.tar is no list of pairs"):
+        foreign_pairs(path)
+
+
+def test_what_is_null_is_no_text_and_no_split(tmp_path: Path) -> None:
+    facts = [{"title": None}, {"title": " "}, {"title": "x", "split": None}]
+    members = [(f"{n}.json", json.dumps(each).encode()) for n, each in enumerate(facts)]
+    members = [member for n, each in enumerate(members) for member in ((f"{n}.jpg", jpeg(n)), each)]
+    foreign = foreign_pairs(by_tarfile(tmp_path / "a.tar", tarfile.GNU_FORMAT, *members), skip_missing=True)
+    assert (foreign.skipped, [pair.text for pair in Pairs(foreign)]) == (2, ["x"])
+
+
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "list.csv").write_text('filepath,title\na.jpg,"open\nb.jpg,x\n')
+    with pytest.raises(CorruptInputError, match=r"list\.csv is no list of pairs that can be read \(unexpected end"):
+        foreign_pairs(tmp_path / "list.csv")
+
+
 def test_json_in_a_tar_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = by_tarfile(tmp_path / "a.tar", tarfile.GNU_FORMAT, ("0.jpg", jpeg(0)), ("0.json", b"[1]"))
     with pytest.raises(CorruptInputError, match=r"a\.tar is no list of pairs"):
