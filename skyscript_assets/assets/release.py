@@ -35,8 +35,8 @@ def _config(settings: Settings, partition: Partition) -> ReleaseConfig:  # noqa:
     before, removed = (release.previous, release.removed) if release is not None else (None, None)
     return ReleaseConfig(
         release=release,
-        previous=GivenFile.of(settings, str(Path(before) / SUMS_FILE)) if before else None,
-        removed=GivenFile.of(settings, removed) if removed else None,
+        previous=GivenFile.of(settings, "release.previous", str(Path(before) / SUMS_FILE)) if before else None,
+        removed=GivenFile.of(settings, "release.removed", removed) if removed else None,
         plan=plant.plan,
         zoom=plant.split.zoom,
         policy=plant.captions.policy,
