@@ -9,6 +9,7 @@ at any position. An object store is asked once for each pair; threads hide how l
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -210,7 +211,11 @@ def _foreign(pairs: Foreign, wanted: Selection) -> tuple[pa.Table, Images, str]:
         raise SettingsError("foreign pairs have no score, region, source, GSD, tags or style: choose by split alone")
     rows = pairs.table.filter(pc.is_in(pairs.table["split"], value_set=pa.array(wanted.splits)))
     rows = rows.select(PAIR_SCHEMA.names).combine_chunks()
-    return rows, pairs.images, digest([str(pairs.root), rows.num_rows, wanted.splits])
+    listed = hashlib.sha256()
+    for chunk in (*rows["chip_id"].chunks, *rows["text"].chunks):
+        for buffer in filter(None, chunk.buffers()):
+            listed.update(buffer)
+    return rows, pairs.images, digest([str(pairs.root), listed.hexdigest(), wanted.splits])
 
 
 def _own(store: Store, wanted: Selection, scratch: Path | None) -> tuple[pa.Table, Images, str]:

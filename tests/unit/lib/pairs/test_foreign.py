@@ -92,6 +92,18 @@ def test_columns_are_named_and_images_may_lie_elsewhere(tmp_path: Path) -> None:
         foreign_pairs(listed)
 
 
+def test_a_reader_does_not_go_on_in_another_list(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg")
+    listed = [[("a.jpg", text), ("b.jpg", "x")] for text in ("x", "x", "y")]
+    first, same, other = (
+        Pairs(foreign_pairs(write_csv(tmp_path / f"{n}.csv", ("filepath", "title"), *rows)))
+        for n, rows in enumerate(listed)
+    )
+    same.load_state_dict(first.state_dict())
+    with pytest.raises(SettingsError, match="state is of another"):
+        other.load_state_dict(first.state_dict())
+
+
 def test_missing_images_are_counted_and_named_or_left_out(tmp_path: Path) -> None:
     write_images(tmp_path, "0.jpg")
     (tmp_path / "1.jpg").touch()
