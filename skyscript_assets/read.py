@@ -2,7 +2,7 @@
 
 from skyscript_assets.read import Pairs
 
-for pair in Pairs("data", split="train", share=0.3):
+for pair in Pairs("data", "train", share=0.3):
     pair.image, pair.text, pair.chip_id
 """
 

@@ -24,7 +24,7 @@ from skyscript_assets.provenance import Run
     Scheme.SINGLE,
     group="captions",
     kinds=["yaml"],
-    config=lambda settings, _: GivenFile.of(settings, settings.plant.captions.rules),
+    config=lambda settings, _: GivenFile.of(settings, "captions.rules", settings.plant.captions.rules),
 )
 def caption_rules(run: Run[GivenFile]) -> Counts:
     """The rules that turn tags into phrases, as given by the settings."""
@@ -83,7 +83,9 @@ def captions(run: Run[CaptionSettings]) -> Counts:
     after=("chip_plan", "image_chips", "clip_scores", "benchmark_data"),
     tables={"audit.parquet": AUDIT_SCHEMA},
     empty="passes",
-    config=lambda settings, _: [GivenFile.of(settings, name) for name in settings.plant.captions.verdicts],
+    config=lambda settings, _: [
+        GivenFile.of(settings, "captions.verdicts", name) for name in settings.plant.captions.verdicts
+    ],
     preview=lambda run: {"verdicts": metadata.parquet_rows(run.out / "audit.parquet")},
 )
 def caption_audit(run: Run[list[GivenFile]]) -> Counts:

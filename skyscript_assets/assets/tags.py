@@ -38,7 +38,9 @@ from skyscript_assets.provenance import Run
 def _label_files(settings: Settings, partition: Partition) -> dict[str, GivenFile]:  # noqa: ARG001
     tags = settings.plant.tags
     named = {name: getattr(tags, name) for name in LabelFiles.__dataclass_fields__}
-    return {f"{name}.csv": GivenFile.of(settings, path) for name, path in named.items() if path is not None}
+    return {
+        f"{name}.csv": GivenFile.of(settings, f"tags.{name}", path) for name, path in named.items() if path is not None
+    }
 
 
 @asset(Scheme.SINGLE, group="tags", kinds=["csv"], config=_label_files)

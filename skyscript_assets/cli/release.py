@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.shared import console, every_output, progress_bar
-from skyscript_assets.lib.errors import SkyScriptError
+from skyscript_assets.lib.errors import SkyScriptError, StorageError
 from skyscript_assets.lib.release.push import push
 from skyscript_assets.lib.release.rebuild import REBUILT_FILE, SAME
 from skyscript_assets.lib.release.rebuild import rebuild as cut_again
@@ -44,7 +44,10 @@ def rebuild(folder: Path, out: Path, scenes: Path | None) -> None:
     """Cut the images of the folder RELEASE again from their scenes, into OUT, and tell which are not the same."""
     sources = every_output().settings.sources
     with progress_bar() as progress:
-        counts = cut_again(folder, out, sources, scenes, progress)
+        try:
+            counts = cut_again(folder, out, sources, scenes, progress)
+        except OSError as error:
+            raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
     for outcome, n in counts.most_common():
         console.print(f"{n:,} {outcome}")
     console.print(f"what became of each is in {escape(str(out / REBUILT_FILE))}", soft_wrap=True)

@@ -88,3 +88,6 @@ def test_what_is_not_the_release_is_not_sent(port: int, tmp_path: Path) -> None:
     with pytest.raises(DigestMismatchError, match="data/a is not what SHA256SUMS says"):
         push(folder, ADDRESS)
     assert hashlib.sha256(b"1").hexdigest() in (folder / SUMS_FILE).read_text()
+    (folder / "data/a").unlink()
+    with pytest.raises(DigestMismatchError, match="data/a is not what SHA256SUMS says"):
+        push(folder, ADDRESS)

@@ -6,9 +6,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skyscript_assets.cli import main
+from skyscript_assets.lib.files import write_json
+from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.release import push as push_module
+from skyscript_assets.lib.release.origins import RECIPE_FILE, WINDOW_SCHEMA, WINDOWS_FILE
 from skyscript_assets.lib.release.write import write_sums
 from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.tables import write_table
 
 KEY = OutputKey("dataset_release", ())
 
@@ -66,3 +70,13 @@ def test_a_folder_that_is_no_release_is_not_rebuilt(tmp_path: Path) -> None:
     done = run(tmp_path, "rebuild", str(tmp_path), str(tmp_path / "out"))
     assert done.exit_code == 1
     assert "rebuild.json cannot be read" in done.output
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / RECIPE_FILE, {"code": "1", "chips": {}})
+    write_table(tmp_path / WINDOWS_FILE, WINDOW_SCHEMA.empty_table())
+    write_scenes(tmp_path, [])
+    (tmp_path / "out").write_text("a file")
+    done = run(tmp_path, "rebuild", str(tmp_path), str(tmp_path / "out/again"))
+    assert done.exit_code == 1
+    assert "out/again cannot be written" in "".join(done.output.split("\n"))

@@ -164,11 +164,14 @@ def read_scenes(folder: Path) -> list[Scene]:
     scenes = []
     for row in read_table(path, SCENE_SCHEMA).select(SCENE_SCHEMA.names).to_pylist():
         del row["bbox"]
-        lists: dict[str, Any] = {name: tuple(row.pop(name)) for name in ("bands", "transform", "hrefs")}
+        lists: dict[str, Any] = {name: tuple(row.pop(name) or ()) for name in ("bands", "transform", "hrefs")}
         row |= {name: row[name] and tuple(row[name]) for name in ("scale_low", "scale_high")}
-        if len(lists["bands"]) != 3 or len(lists["transform"]) != 6 or len(lists["hrefs"]) not in (1, 3):
+        known = all(row[name] is not None for name in ("scene_id", "region", "source", "kind", "geometry", "access"))
+        sizes = [len(lists[name]) for name in ("bands", "transform", "hrefs")]
+        if not known or sizes not in ([3, 6, 1], [3, 6, 3]) or None in lists["hrefs"]:
             raise CorruptInputError(
-                f"{path}: scene {row['scene_id']} needs 3 bands, 6 coefficients and 1 or 3 addresses; make it again"
+                f"{path}: scene {row['scene_id']} needs names, a footprint, 3 bands, 6 coefficients and 1 or 3 "
+                "addresses; make it again"
             )
         try:
             footprint, access = shapely.from_wkb(row.pop("geometry")), json.loads(row.pop("access"))

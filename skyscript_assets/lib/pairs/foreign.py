@@ -124,10 +124,20 @@ def foreign_pairs(
             blocks.append(pa.table([*map(pa.array, zip(*block, strict=True))], names=_LISTED.names).cast(_LISTED))
     except FileNotFoundError as error:
         raise MissingInputError(f"{source} does not exist") from error
-    except (ValueError, AttributeError, RecursionError, OSError, csv.Error, tarfile.TarError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+        OSError,
+        csv.Error,
+        tarfile.TarError,
+    ) as error:
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
-    there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(listed["text"], ""))
+    there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(pc.utf8_trim_whitespace(listed["text"]), ""))
     lost, listed = listed.filter(pc.invert(there))["chip_id"], listed.filter(there)
     if len(lost) and not skip_missing:
         told = f"{source}: {len(lost):,} of {len(there):,} pairs have no image or text below {root}"
@@ -143,7 +153,7 @@ def foreign_pairs(
 def _files(source: Path, root: Path, path: str, title: str, split: str) -> Iterator[_Row]:
     """Rows of a CSV with the place of each image: a whole file; its length is 0 where there is none."""
     with source.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(file, strict=True):
             if row.get(path) is None or row.get(title) is None:
                 raise ValueError(f"a row has no {path} and {title}, its columns are {', '.join(map(str, row))}")
             image = inside(root, row[path])
@@ -159,8 +169,8 @@ def _samples(tars: Iterable[Path], root: Path, title: str, split: str) -> Iterat
             parts = {ending.lower(): (start, size, told) for _, ending, start, size, told in found}
             offset, length, _ = next((parts[ending] for ending in IMAGES if ending in parts), (0, 0, b""))
             facts = json.loads(parts["json"][2]) if "json" in parts else {}
-            text = parts["txt"][2].decode() if "txt" in parts else str(facts.get(title, ""))
-            yield key, shard, offset, length, text, str(facts.get(split, split))
+            text = parts["txt"][2].decode() if "txt" in parts else str(facts.get(title) or "")
+            yield key, shard, offset, length, text, str(facts.get(split) or split)
 
 
 def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:

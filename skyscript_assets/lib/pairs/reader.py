@@ -9,6 +9,7 @@ at any position. An object store is asked once for each pair; threads hide how l
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -79,7 +80,7 @@ class Pairs:
     Raises:
         UpstreamMissingError: there is no manifest yet.
         TooLittleDataError: no pair is wanted.
-        SettingsError: foreign pairs are chosen by what nobody knows of them.
+        SettingsError: foreign pairs are chosen by what nobody knows of them; there is no such rank, style or share.
         StorageError: the mapped file cannot be written.
     """
 
@@ -93,12 +94,17 @@ class Pairs:
         ranks: int | None = None,
         threads: int | None = None,
         transform: Callable[[Pair], Any] | None = None,
-        scratch: Path | None = None,
+        scratch: str | Path | None = None,
         **wanted: Any,
     ) -> None:
         self._wanted = Selection(splits=(splits,) if isinstance(splits, str) else tuple(splits), **wanted)
-        self._data, self._scratch, self._seed, self._transform = data, scratch, seed, transform
-        self._rank, self._ranks = _ranks() if rank is None or ranks is None else (rank, ranks)
+        self._data, self._seed, self._transform = data, seed, transform
+        self._scratch = None if scratch is None else Path(scratch)
+        if rank is None and ranks is None:
+            rank, ranks = _ranks()
+        if rank is None or ranks is None or not 0 <= rank < ranks:
+            raise SettingsError(f"rank {rank} of {ranks}: state both, ranks count from 0")
+        self._rank, self._ranks = rank, ranks
         self.epoch, self.position, self._epoch_is_set = 0, 0, False
         rows, images, name = self._opened
         self._count, self._of = int(rows.num_rows), f"{name} {seed}"
@@ -205,7 +211,11 @@ def _foreign(pairs: Foreign, wanted: Selection) -> tuple[pa.Table, Images, str]:
         raise SettingsError("foreign pairs have no score, region, source, GSD, tags or style: choose by split alone")
     rows = pairs.table.filter(pc.is_in(pairs.table["split"], value_set=pa.array(wanted.splits)))
     rows = rows.select(PAIR_SCHEMA.names).combine_chunks()
-    return rows, pairs.images, digest([str(pairs.root), rows.num_rows, wanted.splits])
+    listed = hashlib.sha256()
+    for chunk in (*rows["chip_id"].chunks, *rows["text"].chunks):
+        for buffer in filter(None, chunk.buffers()):
+            listed.update(buffer)
+    return rows, pairs.images, digest([str(pairs.root), listed.hexdigest(), wanted.splits])
 
 
 def _own(store: Store, wanted: Selection, scratch: Path | None) -> tuple[pa.Table, Images, str]:

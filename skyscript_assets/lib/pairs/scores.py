@@ -131,7 +131,7 @@ def _looked(chips: Sequence[Chip], texts: Texts, name: str, model: Encoder | Pai
             answers = [model.score_pairs(batch, of_style[done : done + len(batch)]) for of_style in texts]
             rows.append(np.stack([_checked(answer, (len(batch),), name) for answer in answers]))
         else:
-            rows.append(_checked(model.encode_images(batch), (len(batch), None), name))
+            rows.append(_checked(model.encode_images(batch), (len(batch), rows[0].shape[1] if rows else None), name))
         done += len(batch)
     if isinstance(model, PairScorer):
         return np.concatenate(rows, axis=1)
@@ -157,7 +157,10 @@ def _cosines(images: Float32Array, texts: Texts, name: str, model: Encoder) -> F
 
 def _checked(answer: Any, shape: tuple[int | None, ...], name: str) -> Float32Array:
     """What a scorer answers, of a known number of rows and, but for a first batch of images, of columns."""
-    found = np.asarray(answer, np.float32)
+    try:
+        found = np.asarray(answer, np.float32)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"scorer {name} answers with what are no numbers ({str(error)[:200]})") from error
     if found.ndim != len(shape) or any(a not in (b, None) for a, b in zip(shape, found.shape, strict=True)):
         raise SettingsError(f"scorer {name} answers with numbers of shape {found.shape}, wanted: {shape}")
     return found
@@ -166,7 +169,9 @@ def _checked(answer: Any, shape: tuple[int | None, ...], name: str) -> Float32Ar
 def _table(captions: pa.Table, names: Sequence[str], scores: Float32Array) -> pa.Table:
     """A table of scores (scorers, styles, N), of captions with the columns chip_id and styles."""
     count, styles = captions.num_rows, captions.column_names[1:]
-    empty = [pc.equal(pc.utf8_trim_whitespace(captions[style]), "").to_numpy() for style in styles]
+    empty = np.array([pc.equal(pc.utf8_trim_whitespace(captions[style]), "").to_numpy() for style in styles])
+    if odd := [name for name, each in zip(names, scores, strict=True) if not np.isfinite(each[~empty]).all()]:
+        raise SettingsError(f"scorer {odd[0]} gives captions scores that are no finite numbers")
     scores = np.where(empty, np.float32(np.nan), scores)
     of_style = {style: pa.array(scores[:, i].T.ravel(), from_pandas=True) for i, style in enumerate(styles)}
     columns = [of_style.get(style, pa.nulls(count * len(names), pa.float32())) for style in STYLES]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.geometry import SPLITS
+from skyscript_assets.lib.settings.base import STYLES
 
 SELECTED_BY = ("region", "source", "split", "rank_share", "eligible")
 """Columns of the manifest that `Selection.of_manifest` looks at."""
@@ -27,6 +29,9 @@ class Selection:
         tags: Keys and values of which the focus object must have one that can be seen; empty: any.
         style: Style of the caption.
         prefix: Put before it.
+
+    Raises:
+        SettingsError: a share, style or tag that there cannot be, or one name where several are listed.
     """
 
     share: float = 1.0
@@ -38,9 +43,15 @@ class Selection:
     style: str = "title"
     prefix: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or self.style not in STYLES:
+            raise SettingsError(f"pairs are chosen by a share from 0 to 1 and a style of {', '.join(STYLES)}")
+        if any(isinstance(some, str) for some in (self.splits, self.regions, self.sources, *self.tags)):
+            raise SettingsError('pairs are chosen by lists: regions=["here"], tags=[("building", "yes")]')
+
     def of_manifest(self, pairs: pa.Table) -> pa.ChunkedArray:
         """Whether each pair is wanted by what the manifest knows of it (`SELECTED_BY`)."""
-        mask = pc.and_(pairs["eligible"], pc.is_in(pairs["split"], value_set=pa.array(self.splits)))
+        mask = pc.and_(pairs["eligible"], pc.is_in(pairs["split"], value_set=pa.array(self.splits, pa.string())))
         if self.share < 1.0:
             mask = pc.and_(mask, pc.fill_null(pc.less_equal(pairs["rank_share"], self.share), fill_value=False))
         for name, some in (("region", self.regions), ("source", self.sources)):

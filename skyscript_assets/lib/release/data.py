@@ -81,8 +81,10 @@ class ReleaseConfig(Model):
         plant, own = profile.plant, profile.plant.release
         return cls(
             settings=own,
-            previous=GivenFile.of(profile, f"{own.previous}/{SUMS_FILE}") if own and own.previous else None,
-            removed=GivenFile.of(profile, own.removed) if own and own.removed else None,
+            previous=GivenFile.of(profile, "release.previous", f"{own.previous}/{SUMS_FILE}")
+            if own and own.previous
+            else None,
+            removed=GivenFile.of(profile, "release.removed", own.removed) if own and own.removed else None,
             plan=plant.plan,
             zoom=plant.split.zoom,
             policy=plant.captions.policy,

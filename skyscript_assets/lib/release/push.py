@@ -59,8 +59,9 @@ def push(release: Path, address: str, progress: Progress = silent) -> int:
     sent = 0
     for number, (name, digest) in enumerate(sums.items(), start=1):
         path = inside(release, name)
-        if known.get(name) != digest or there.get(name) != path.stat().st_size:
-            if file_sha256(path) != digest:
+        size = path.stat().st_size if path.is_file() else -1
+        if known.get(name) != digest or there.get(name) != size:
+            if size < 0 or file_sha256(path) != digest:
                 raise DigestMismatchError(f"{path} is not what {SUMS_FILE} says: skyscript run --force dataset_release")
             store.put(STATE, _KNOWN.dump_json(known | {name: ""}))
             store.put(name, path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import attrgetter
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SettingsError
-from skyscript_assets.lib.files import replacing
+from skyscript_assets.lib.files import is_name, replacing
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import source_kind
@@ -29,6 +29,11 @@ from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import read_table, write_table
 
 REBUILT_FILE = "rebuilt.csv"
+MAX_PX = 4096
+"""Longest side of a chip."""
+
+_LEADS_OUT = re.compile(r"^/|^$|(^|/)\.\.(/|$)|\0")
+
 SAME, MISSING, CHANGED = "same", "scene missing", "scene's digest differs"
 PIXELS, CODE = "pixels differ", "code version differs"
 """What becomes of a sample. Where the code's version differs, so do the pixels, and the code may be why."""
@@ -56,30 +61,45 @@ def rebuild(
         Samples by what became of them.
 
     Raises:
-        CorruptInputError: the release's files are broken.
+        CorruptInputError: the release's files are broken, or name what lies elsewhere.
         SettingsError: `sources` lack one that is read over a network.
         UpstreamMissingError: the release has no such files.
     """
     try:
         recipe = json.loads((release / RECIPE_FILE).read_text(encoding="utf-8"))
         settings, code = ChipSettings.model_validate(recipe["chips"]), recipe["code"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise CorruptInputError(f"{release / RECIPE_FILE} cannot be read ({error}); fetch the release again") from error
     windows, found, counts = read_table(release / WINDOWS_FILE, WINDOW_SCHEMA), read_scenes(release), Counter[str]()
+    _check(release, windows, found)
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / REBUILT_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("chip_id", "outcome", "why"))
-        pair_of = attrgetter("region", "source")
-        for (region, source), some in groupby(sorted(found, key=pair_of), key=pair_of):
+        pairs = windows.group_by(["region", "source"]).aggregate([])
+        for region, source in sorted(zip(*(pairs[name].to_pylist() for name in ("region", "source")), strict=True)):
             mine = pc.and_(pc.equal(windows["region"], region), pc.equal(windows["source"], source))
-            known = [_located(scene, scenes or release) for scene in some]
-            folder = out / region / source
-            for chip_id, outcome, why in _cut(windows.filter(mine), known, settings, sources, folder, progress):
+            known = [_located(scene, scenes or release) for scene in found if _pair(scene) == (region, source)]
+            cut = partial(_cut, settings=settings, sources=sources, out=out / region / source, progress=progress)
+            for chip_id, outcome, why in cut(windows.filter(mine), known):
                 outcome = CODE if outcome == PIXELS and code != CUT_VERSION else outcome
                 table.writerow((chip_id, outcome, why))
                 counts[outcome] += 1
     return counts
+
+
+def _pair(scene: Scene) -> tuple[str, str]:
+    return scene.region, scene.source
+
+
+def _check(release: Path, windows: pa.Table, scenes: Sequence[Scene]) -> None:
+    """Refuse what others may have written to lead out of a folder, to a server, or to fill the memory."""
+    names = {name for column in ("chip_id", "region", "source") for name in windows[column].to_pylist()}
+    wrong = [name for name in names if not is_name(name or "")]
+    wrong += [href for scene in scenes for href in scene.hrefs if _LEADS_OUT.search(href.partition("://")[0])]
+    if wrong or (pc.max(pc.max_element_wise(windows["width"], windows["height"])).as_py() or 0) > MAX_PX:
+        told = f"{wrong[0]!r:.80} is no name here" if wrong else f"a chip is larger than {MAX_PX} pixels"
+        raise CorruptInputError(f"{release}: {told}; take releases from people whom you trust")
 
 
 def _located(scene: Scene, folder: Path) -> Scene:
@@ -104,22 +124,27 @@ def _cut(
             source_kind(scene.kind).check_scene(scene)
         except (MissingInputError, CorruptInputError, SceneError) as error:
             away[scene.scene_id] = MISSING if isinstance(error, MissingInputError) else CHANGED, str(error)
-    gone = pc.is_in(windows["scene_id"], value_set=pa.array(sorted(away), pa.string()))
-    for row in windows.filter(gone).select(["chip_id", "scene_id"]).to_pylist():
-        yield row["chip_id"], *away[row["scene_id"]]
-    wanted = windows.filter(pc.invert(gone))
+    there = [scene.scene_id for scene in scenes if scene.scene_id not in away]
+    usable = pc.is_in(windows["scene_id"], value_set=pa.array(there, pa.string()))
+    for row in windows.filter(pc.invert(usable)).select(["chip_id", "scene_id"]).to_pylist():
+        yield row["chip_id"], *away.get(row["scene_id"], (MISSING, f"no scene {row['scene_id']} in the release"))
+    wanted = windows.filter(usable)
     if not len(wanted):
         return
-    out.mkdir(parents=True, exist_ok=True)
-    write_table(out / PLAN_FILE, wanted.select(PLAN_SCHEMA.names))
-    write_scenes(out, scenes)
 
     def opened(scene: Scene) -> SceneReader:
-        if scene.source not in sources and not scene.path.is_file():
+        source = sources.get(scene.source)
+        if (source is None or source.kind != scene.kind) and not scene.path.is_file():
             raise SettingsError(f"sources.yaml has no source {scene.source}, whose scenes are {scene.kind}: state it")
-        return source_kind(scene.kind).open_scene(scene, sources.get(scene.source), None)
+        return source_kind(scene.kind).open_scene(scene, source, None)
 
-    cut_chips(CutInputs(out, out, opened), settings, out, progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_table(out / PLAN_FILE, wanted.select(PLAN_SCHEMA.names))
+        write_scenes(out, scenes)
+        cut_chips(CutInputs(out, out, opened), settings, out, progress)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CorruptInputError(f"{out.name}: its chips cannot be cut ({error}); fetch the release again") from error
     chips = read_table(out / CHIPS_FILE, CHIP_SCHEMA, ["chip_id", "sha256", "reason"]).to_pylist()
     for chip, sha256 in zip(chips, wanted["sha256"].to_pylist(), strict=True):
         same = chip["sha256"] == sha256

@@ -196,7 +196,7 @@ def _hint(name: str, file: type[Model]) -> str:
     if known:
         return f"; it belongs under {' or '.join(known)}"
     close = difflib.get_close_matches(name, _all_field_names(), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close and close[0] != name else ""
 
 
 def _all_field_names() -> list[str]:

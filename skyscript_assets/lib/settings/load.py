@@ -109,8 +109,8 @@ class GivenFile(Model):
     sha256: str
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> GivenFile:
-        """A label or rule file: the profile's own of that name or path, else the packaged one.
+    def of(cls, settings: Settings, key: str, name: str) -> GivenFile:
+        """The file that a key of plant.yaml names: the profile's own of that name or path, else the packaged one.
 
         Raises:
             SettingsError: neither exists.
@@ -118,7 +118,8 @@ class GivenFile(Model):
         for path in (settings.shared.resolve(name), PACKAGED_PROFILES / name):
             if path.is_file():
                 return cls(path=path, sha256=file_sha256(path))
-        raise SettingsError(f"{name}: found neither in {settings.folder} nor among the packaged files")
+        where = f"found neither in {settings.folder} nor among the packaged files"
+        raise SettingsError(f"plant.yaml: {key}: {name}: {where}; name a file that is there")
 
 
 def load_settings(folder: Path) -> Settings:

@@ -228,8 +228,12 @@ class ReleaseSettings(Model):
 
     name: Name = Field(description="Name of the data set and of its repository.")
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")] = Field(description="Version, as 1.0.0.")
-    authors: tuple[str, ...] = Field(min_length=1, description="Who is cited.")
-    contact: str = Field(description="Mail or web address for questions, and for who wants a sample removed.")
+    authors: tuple[Annotated[str, StringConstraints(pattern=r"\S")], ...] = Field(
+        min_length=1, description="Who is cited."
+    )
+    contact: str = Field(
+        pattern=r"\S", description="Mail or web address for questions, and for who wants a sample removed."
+    )
     published: dt.date | None = Field(None, description="Date of publication.")
     licence: str = Field("", description="What is said of the whole before the licences that are computed.")
     style: CaptionStyle = Field("title", description="Style of the column `text`.")

@@ -92,6 +92,18 @@ def test_columns_are_named_and_images_may_lie_elsewhere(tmp_path: Path) -> None:
         foreign_pairs(listed)
 
 
+def test_a_reader_does_not_go_on_in_another_list(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg")
+    listed = [[("a.jpg", text), ("b.jpg", "x")] for text in ("x", "x", "y")]
+    first, same, other = (
+        Pairs(foreign_pairs(write_csv(tmp_path / f"{n}.csv", ("filepath", "title"), *rows)))
+        for n, rows in enumerate(listed)
+    )
+    same.load_state_dict(first.state_dict())
+    with pytest.raises(SettingsError, match="state is of another"):
+        other.load_state_dict(first.state_dict())
+
+
 def test_missing_images_are_counted_and_named_or_left_out(tmp_path: Path) -> None:
     write_images(tmp_path, "0.jpg")
     (tmp_path / "1.jpg").touch()
@@ -173,6 +185,31 @@ def test_headers_that_lie_are_refused(tmp_path: Path) -> None:
         with_size(field, kind)
         with pytest.raises(CorruptInputError, match=r"a\.tar"):
             foreign_pairs(path)
+
+
+def test_a_size_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        about = tarfile.TarInfo("0.jpg")
+        about.pax_headers = {"size": "9" * 23}
+        tar.addfile(about)
+    with pytest.raises(CorruptInputError, match=r"a\.tar is no list of pairs"):
+        foreign_pairs(path)
+
+
+def test_what_is_null_is_no_text_and_no_split(tmp_path: Path) -> None:
+    facts = [{"title": None}, {"title": " "}, {"title": "x", "split": None}]
+    members = [(f"{n}.json", json.dumps(each).encode()) for n, each in enumerate(facts)]
+    members = [member for n, each in enumerate(members) for member in ((f"{n}.jpg", jpeg(n)), each)]
+    foreign = foreign_pairs(by_tarfile(tmp_path / "a.tar", tarfile.GNU_FORMAT, *members), skip_missing=True)
+    assert (foreign.skipped, [pair.text for pair in Pairs(foreign)]) == (2, ["x"])
+
+
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "list.csv").write_text('filepath,title\na.jpg,"open\nb.jpg,x\n')
+    with pytest.raises(CorruptInputError, match=r"list\.csv is no list of pairs that can be read \(unexpected end"):
+        foreign_pairs(tmp_path / "list.csv")
 
 
 def test_json_in_a_tar_that_is_no_object_is_refused(tmp_path: Path) -> None:

@@ -236,3 +236,31 @@ def test_reading_imports_neither_dagster_nor_torch() -> None:
     code = "import sys, skyscript_assets.read; print({'dagster', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("rank", "ranks"), [(2, 2), (-1, 2), (0, 0), (1, None), (None, 4)])
+def test_a_rank_that_there_is_not_is_refused(data: Path, rank: int | None, ranks: int | None) -> None:
+    with pytest.raises(SettingsError, match=f"rank {rank} of {ranks}"):
+        Pairs(data, rank=rank, ranks=ranks)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"share": float("nan")},
+        {"share": 30},
+        {"style": "nobody"},
+        {"regions": "here"},
+        {"tags": ["building=yes"]},
+        {"tags": ("building", "yes")},
+    ],
+)
+def test_what_cannot_be_wanted_is_refused(data: Path, wanted: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="pairs are chosen by"):
+        Pairs(data, **wanted)
+
+
+def test_no_split_is_no_pair_and_scratch_may_be_a_text(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TooLittleDataError, match="no pair is wanted"):
+        Pairs(data, (), scratch=str(tmp_path / "scratch"))
+    assert list((tmp_path / "scratch").glob("*.arrow"))

@@ -137,6 +137,35 @@ def test_a_scorer_that_does_not_answer_for_each_pair_is_told(
         scored(town, joint_model, out, models={"odd@1": Silent()})
 
 
+@pytest.mark.parametrize(
+    "answer", [[float("nan")] * 60, [float("inf")] * 60, ["high"] * 60, [[1.0]] * 59 + [[1.0, 2.0]]]
+)
+def test_a_scorer_whose_answers_are_no_numbers_is_told(
+    town: Any, joint_model: ClipModel, out: Path, answer: Any
+) -> None:
+    class Odd(Lightness):
+        def score_pairs(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> Any:
+            return answer
+
+    with pytest.raises(SettingsError, match=r"scorer odd@1 .* no (finite )?numbers"):
+        scored(town, joint_model, out, models={"odd@1": Odd()})
+
+
+def test_embeddings_of_several_lengths_are_told(
+    town: Any, joint_model: ClipModel, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Growing(Redness):
+        length = 0
+
+        def encode_images(self, images: Sequence[np.ndarray]) -> Any:
+            self.length += 1
+            return np.ones((len(images), self.length))
+
+    monkeypatch.setattr(scores_module, "BATCH_CHIPS", 7)
+    with pytest.raises(SettingsError, match=r"scorer odd@1 answers with numbers of shape \(7, 2\), wanted: \(7, 1\)"):
+        scored(town, joint_model, out, models={"odd@1": Growing()})
+
+
 def test_a_chip_without_an_image_is_told(town: Any, joint_model: ClipModel, out: Path) -> None:
     table = read_table(town.chips / "chips.parquet")
     write_table(town.chips / "chips.parquet", table.slice(1))

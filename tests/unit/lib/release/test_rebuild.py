@@ -133,6 +133,46 @@ def test_a_source_that_is_read_over_a_network_has_to_be_known(made: Path, tmp_pa
         rebuild(made, tmp_path / "again", {})
 
 
+def altered(path: Path, column: str, value: Any) -> None:
+    """Write a table again, with one value in all rows of a column."""
+    table = pq.read_table(path)
+    place, kind = table.schema.get_field_index(column), table.schema.field(column).type
+    pq.write_table(table.set_column(place, column, pa.array([value] * len(table), kind)), path)
+
+
+@pytest.mark.parametrize("column", ["region", "source", "chip_id"])
+@pytest.mark.parametrize("name", ["../../away", "/tmp/away", None])
+def test_names_that_lead_elsewhere_are_refused(made: Path, tmp_path: Path, column: str, name: str | None) -> None:
+    altered(made / "rebuild.parquet", column, name)
+    if column != "chip_id" and name is not None:
+        altered(made / "scenes.parquet", column, name)
+    with pytest.raises(CorruptInputError, match="is no name here"):
+        rebuild(made, tmp_path / "out/again", {}, tmp_path / "home")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("href", ["/etc/passwd", "../home/scene.tif", "/vsicurl/http://127.0.0.1/x", "", "a\0b", None])
+def test_scenes_that_lead_elsewhere_are_refused(made: Path, tmp_path: Path, href: str | None) -> None:
+    altered(made / "scenes.parquet", "hrefs", [href])
+    with pytest.raises(CorruptInputError, match="is no name here|1 or 3 addresses"):
+        rebuild(made, tmp_path / "again", {}, tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("width", -5), ("width", None), ("width", 1 << 30), ("transform", [float("nan")] * 6)]
+)
+def test_windows_that_cannot_be_cut_are_refused(made: Path, tmp_path: Path, column: str, value: Any) -> None:
+    altered(made / "rebuild.parquet", column, value)
+    with pytest.raises(CorruptInputError, match=r"cannot be cut|larger than 4096|as a box"):
+        rebuild(made, tmp_path / "again", {}, tmp_path / "home")
+
+
+@pytest.mark.parametrize("column", ["scene_id", "region"])
+def test_a_chip_whose_scene_is_not_listed_is_told(made: Path, tmp_path: Path, column: str) -> None:
+    altered(made / "scenes.parquet", column, "other")
+    assert rebuild(made, tmp_path / "again", {}, tmp_path / "home") == {MISSING: 3}
+
+
 def test_a_broken_recipe_is_refused(made: Path, tmp_path: Path) -> None:
     (made / "rebuild.json").write_text("{}")
     with pytest.raises(CorruptInputError, match=r"rebuild\.json cannot be read"):

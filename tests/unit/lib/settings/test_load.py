@@ -171,6 +171,22 @@ def test_a_typo_is_reported_with_file_key_and_the_likely_name(profile: Path) -> 
         load_settings(profile)
 
 
+def test_a_key_of_another_kind_is_not_said_to_be_meant_for_itself(profile: Path) -> None:
+    add(profile, ", kind: files, paths: [a.tif], max_zoom: 19")
+    with pytest.raises(SettingsError, match=r"MINE\.max_zoom: unknown key \(found 19\)$"):
+        load_settings(profile)
+
+
+@pytest.mark.parametrize(
+    ("stated", "nothing"),
+    [("contact: whoever ran this demo", 'contact: " "'), ("[The authors of skyscript-assets]", '[""]')],
+)
+def test_a_release_names_somebody(profile: Path, stated: str, nothing: str) -> None:
+    edit(profile / "plant.yaml", stated, nothing)
+    with pytest.raises(SettingsError, match=r"plant\.yaml: release\..*String should match pattern"):
+        load_settings(profile)
+
+
 def test_a_key_in_the_wrong_section_is_told_the_right_one(profile: Path) -> None:
     edit(profile / "plant.yaml", "plan:\n  snapshot: demo-1\n", "chips:\n  snapshot: demo-1\n  max_failed_share: 0.2\n")
     with pytest.raises(SettingsError) as caught:
@@ -435,9 +451,9 @@ def test_boxes_that_only_touch_share_no_ground() -> None:
 def test_a_profile_s_own_file_wins_over_the_packaged_one(profile: Path) -> None:
     settings = load_settings(profile)
     (profile / "mine.csv").write_text("x", encoding="utf-8")
-    assert GivenFile.of(settings, "mine.csv").path == (profile / "mine.csv").resolve()
-    with pytest.raises(SettingsError, match="nothing.csv"):
-        GivenFile.of(settings, "nothing.csv")
+    assert GivenFile.of(settings, "tags.labels", "mine.csv").path == (profile / "mine.csv").resolve()
+    with pytest.raises(SettingsError, match=r"plant\.yaml: tags\.labels: nothing\.csv: .*name a file that is there"):
+        GivenFile.of(settings, "tags.labels", "nothing.csv")
 
 
 @pytest.mark.parametrize("name", ["europe/liechtenstein", "russia", "north-america/us/rhode-island"])
