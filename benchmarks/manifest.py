@@ -3,7 +3,8 @@
     python benchmarks/manifest.py --pairs 1000000 5000000
 
 The pairs are made up: partitions of 100,000 chips side by side on the ground, with captions, scores and digests; one in
-a hundred has an image that is there already. Each size runs in its own process. Prints a Markdown table.
+a hundred has an image that is there already. They have no hashes, the search for which `duplicates.py` measures. Each
+size runs in its own process. Prints a Markdown table.
 """
 
 import argparse
@@ -66,7 +67,8 @@ def made_up(number: int, n: int, out: Path) -> PartitionFolders:
         "column": pa.repeat("title", n),
         "score": score,
         "scores": pa.MapArray.from_arrays(np.arange(n + 1, dtype=np.int32), pa.repeat("scorer@1", n), styles),
-        "sha256": pa.array([f"{number:032x}{digest:032x}" for digest in digests.tolist()]),
+        "object_id": pa.array([f"a{number}{i:07d}" for i in range(n)]),
+        "sha256": pa.array([f"{(number << 40) + digest + 1:016x}".ljust(64, "0") for digest in digests.tolist()]),
         **dict.fromkeys(STYLES, texts),
     }
     for name, schema in (
