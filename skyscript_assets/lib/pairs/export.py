@@ -26,7 +26,7 @@ import shapely
 from PIL import Image, ImageDraw
 
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
-from skyscript_assets.lib.errors import SkyScriptError, StorageError, TooLittleDataError
+from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError, TooLittleDataError
 from skyscript_assets.lib.files import write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.pairs.images import Place, images_in
@@ -163,7 +163,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def chosen(manifest: Path, wanted: Selection) -> pa.Table:
     """Rows of the manifest that are wanted by what it knows."""
-    rows = read_table(manifest, MANIFEST_SCHEMA, ["chip_id", *SELECTED_BY])
+    rows = read_table(manifest, MANIFEST_SCHEMA, ["chip_id", "image_sha256", *SELECTED_BY])
     return rows.filter(wanted.of_manifest(rows))
 
 
@@ -174,16 +174,22 @@ def samples_of(
 
     Raises:
         SkyScriptError: the licence of one is unknown, or forbids to give its image away.
-        UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
+        CorruptInputError: the image of one is not that of the manifest; and as `read_pairs` and `Images.read` do.
+        UpstreamMissingError, OutputSchemaError: as `read_pairs` does.
     """
     for (region, source), folders in sorted(partitions.items()):
-        mine = pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source))
-        ids = rows["chip_id"].filter(mine)
-        if not len(ids):
+        mine = rows.filter(pc.and_(pc.equal(rows["region"], region), pc.equal(rows["source"], source)))
+        if not mine.num_rows:
             continue
         pairs = read_pairs(folders).drop_columns("statements")
-        chosen_here = pc.is_in(pairs["chip_id"], value_set=ids.combine_chunks())
-        pairs = pairs.filter(pc.and_(chosen_here, wanted.of_pairs(pairs)))
+        listed = pc.index_in(pairs["chip_id"], value_set=mine["chip_id"].combine_chunks())
+        other = pairs.filter(pc.not_equal(mine["image_sha256"].take(listed), pairs["sha256"]))
+        if other.num_rows:
+            raise CorruptInputError(
+                f"{folders.chips}: {other.num_rows} images, such as {other['chip_id'][0]}, were made again since the "
+                "manifest was: skyscript run training_manifest"
+            )
+        pairs = pairs.filter(pc.and_(listed.is_valid(), wanted.of_pairs(pairs)))
         regions = read_table(folders.captions / CAPTIONS_FILE, CAPTION_SCHEMA, ["chip_id", "regions"])
         places = pc.index_in(pairs["chip_id"], value_set=regions["chip_id"])
         pairs = pairs.append_column("regions", regions["regions"].take(places))

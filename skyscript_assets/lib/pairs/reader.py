@@ -104,6 +104,8 @@ class Pairs:
             rank, ranks = _ranks()
         if rank is None or ranks is None or not 0 <= rank < ranks:
             raise SettingsError(f"rank {rank} of {ranks}: state both, ranks count from 0")
+        if seed < 0:
+            raise SettingsError(f"seed {seed}: seeds count from 0")
         self._rank, self._ranks = rank, ranks
         self.epoch, self.position, self._epoch_is_set = 0, 0, False
         rows, images, name = self._opened

@@ -155,6 +155,15 @@ def test_bad_selections_leave_nothing_behind(made: tuple[Path, Any], write_parti
     assert sorted(manifest.parent.iterdir()) == before
 
 
+def test_chips_that_were_made_again_since_are_not_taken_for_those_of_the_manifest(made: tuple[Path, Any]) -> None:
+    path = made[1]["here", "S"].chips / "chips.parquet"
+    chips = pq.read_table(path)
+    digests = ["0" * 64, *chips["sha256"].to_pylist()[1:]]
+    pq.write_table(chips.set_column(chips.schema.get_field_index("sha256"), "sha256", [digests]), path)
+    with pytest.raises(CorruptInputError, match=r"1 images, such as a0_S\S+, were made again .* run training_manifest"):
+        written(made, "llava")
+
+
 def test_what_a_killed_export_left_is_no_part_of_the_next(made: tuple[Path, Any]) -> None:
     left = made[0].parent / ".llava.partial"
     left.mkdir()
