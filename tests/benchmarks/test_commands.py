@@ -144,14 +144,6 @@ def test_chips(run: Callable[..., str], textured, write_raster, tmp_path: Path) 
     assert {"naive: opened for each chip, Pillow", "decode only, GDAL", "image_chips, one core"} <= set(names)
 
 
-def test_coverage(run: Callable[..., str]) -> None:
-    accuracy, area = rows(run("coverage", "--cells", 6, "--repeats", 20, "--samples", 100))
-    for row in (accuracy, area):
-        plain, expanded, *lengths = map(float, row[2:])
-        assert 0 < plain <= expanded <= 1
-        assert 0 < lengths[0] < lengths[1]
-
-
 def test_degrade(run: Callable[..., str], tmp_path: Path) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
@@ -205,6 +197,14 @@ def test_http_reading(run: Callable[..., str]) -> None:
     ours = [row for row in others if not row[0].startswith("async-geotiff")]
     assert (len(ours), len(others)) == (3, 4 if find_spec("async_geotiff") else 3)
     assert all(float(row[4]) < float(naive[4]) for row in ours)
+
+
+def test_interval_coverage(run: Callable[..., str]) -> None:
+    accuracy, area = rows(run("interval_coverage", "--cells", 6, "--repeats", 20, "--samples", 100))
+    for row in (accuracy, area):
+        plain, expanded, *lengths = map(float, row[2:])
+        assert 0 < plain <= expanded <= 1
+        assert 0 < lengths[0] < lengths[1]
 
 
 def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """How often the intervals of benchmark figures hold what they are of, by number of cells.
 
-    python benchmarks/coverage.py --repeats 1000
+    python benchmarks/interval_coverage.py --repeats 1000
 
 Scored items are drawn again and again from a known population: cells of uneven size (about 40 items, spread by 28),
 each with a quality of its own. What the figures are of is the same figure of 4,000 cells. Prints a Markdown table of
