@@ -5,8 +5,8 @@
 Each copy of each extract is a region of its own, with its own ids and ground (`make_extract.py`), and has two made-up
 sources of `--gsds-m`, whose scenes cover it. Objects, vocabulary, decisions, snapshot, plans, captions and manifest
 are made by the plant's own code, every stage in one process of its own; of `clip_scores` and `image_chips` there is
-what a manifest reads: scores and digests at random, all chips accepted. A size goes on with the regions of the one
-before, whose seconds it counts with (the first one, of one copy, tells how many are needed); only vocabulary,
+what a manifest reads: scores and digests at random, no hashes, all chips accepted. A size goes on with the regions of
+the one before, whose seconds it counts with (the first one, of one copy, tells how many are needed); only vocabulary,
 decisions, snapshot and manifest are made anew. Prints Markdown tables: what each stage took, and pairs and distinct
 tags before and after the better half is kept.
 """
@@ -39,6 +39,7 @@ from skyscript_assets.lib.osm.region_overlap import OVERLAP_FILE, OVERLAP_SCHEMA
 from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA
 from skyscript_assets.lib.pairs.table import PartitionFolders
+from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.settings.plant import CaptionSettings, PlanSettings, TagSettings
 from skyscript_assets.lib.tables import read_table, write_table
@@ -159,13 +160,12 @@ def accepted(folder: Path) -> None:
     """Call all chips of a plan accepted, with digests at random."""
     ids = read_table(folder / "plan.parquet", PLAN_SCHEMA, ["chip_id"])["chip_id"]
     rng = np.random.default_rng(int(unit_hash(str(ids[0]) if len(ids) else "") * 2**32))
-    drawn = rng.integers(0, 2**64, (len(ids), 5), dtype=np.uint64).astype(object)
+    drawn = rng.integers(0, 2**64, (len(ids), 4), dtype=np.uint64).astype(object)
     known = {
         "chip_id": ids,
         "status": pa.array(["ok"] * len(ids)),
         "shard": pa.array(["part-00000.tar"] * len(ids)),
-        "phash": pa.array([f"{row[4]:016x}" for row in drawn]),
-        "sha256": pa.array(["".join(f"{part:016x}" for part in row[:4]) for row in drawn]),
+        "sha256": pa.array(["".join(f"{part:016x}" for part in row) for row in drawn]),
     }
     columns = [known[f.name] if f.name in known else pa.nulls(len(ids), f.type) for f in CHIP_SCHEMA]
     write_table(folder / "chips.parquet", pa.table(columns, schema=CHIP_SCHEMA))
@@ -174,9 +174,16 @@ def accepted(folder: Path) -> None:
 def scored(folder: Path) -> None:
     """Give all captions of a folder a score at random."""
     ids = read_table(folder / "captions.parquet", columns=["chip_id"])["chip_id"]
-    scores = np.random.default_rng(len(ids)).random(len(ids))
-    known = {"chip_id": ids, "score": pa.array(scores), "scorer": pa.array(["random"] * len(ids))}
-    columns = [known[f.name] if f.name in known else pa.nulls(len(ids), f.type) for f in SCORE_SCHEMA]
+    n, score = len(ids), pa.array(np.random.default_rng(len(ids)).random(len(ids)), pa.float32())
+    styles = pa.StructArray.from_arrays([score] * len(STYLES), list(STYLES))
+    known = {
+        "chip_id": ids,
+        "column": pa.repeat("title", n),
+        "score": score.cast(pa.float64()),
+        "scorer": pa.repeat("random", n),
+        "scores": pa.MapArray.from_arrays(np.arange(n + 1, dtype=np.int32), pa.repeat("random", n), styles),
+    }
+    columns = [known[f.name].cast(f.type) if f.name in known else pa.nulls(n, f.type) for f in SCORE_SCHEMA]
     write_table(folder / "scores.parquet", pa.table(columns, schema=SCORE_SCHEMA))
 
 
@@ -229,6 +236,8 @@ def main() -> None:
         rehearsal = Rehearsal(options.work, options.gsds_m)
         found = rehearsal.yields()
         pairs = found[0][0] if not wanted else pairs
+        if not pairs:
+            raise SystemExit("one copy gives no pair that may be used")
         print()
         print_head(f"{len(rehearsal.regions)} regions", "pairs", "distinct tags", "SkyScript's pairs", "tags")
         for (when, *paper), (n, tags) in zip(PAPER, found, strict=True):
