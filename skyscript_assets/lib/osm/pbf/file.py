@@ -222,5 +222,8 @@ def _unpacked(blob: bytes) -> bytes:
         return lzma.LZMADecompressor().decompress(packed, size)
     for number, codec in ((6, "lz4_raw"), (7, "zstd")):
         if isinstance(packed := found.get(number), memoryview):
-            return pa.Codec(codec).decompress(pa.py_buffer(packed), size, asbytes=True)  # type: ignore[no-any-return]
+            try:
+                return pa.Codec(codec).decompress(pa.py_buffer(packed), size, asbytes=True)  # type: ignore[no-any-return]
+            except OSError as error:  # it is no file that fails here
+                raise ValueError(str(error)) from error
     raise ValueError("a block is packed in a way that is not known")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from skyscript_assets.lib.errors import CorruptInputError
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, nodes_of, relations_of, ways_of
-from skyscript_assets.lib.osm.pbf.file import MAX_BLOB_BYTES, PbfFile
+from skyscript_assets.lib.osm.pbf.file import MAX_BLOB_BYTES, PbfFile, _unpacked
 from skyscript_assets.lib.osm.pbf.wire import fields
 
 
@@ -301,6 +301,13 @@ def read_all(file: PbfFile) -> None:
     for blocks, decode in ((nodes, nodes_of), (ways, ways_of), (relations, relations_of)):
         if blocks:
             file.read(decode, blocks)
+
+
+@pytest.mark.parametrize("field", [6, 7])
+def test_what_lz4_and_zstd_cannot_unpack_is_a_damaged_block(field: int) -> None:
+    # The message BlobHeader's sibling Blob: field 2 is the size unpacked, 6 and 7 what is packed.
+    with pytest.raises(ValueError, match="(?i)decompression failed|corrupt"):
+        _unpacked(bytes([2 << 3, 58, field << 3 | 2, 5]) + b"\xff\xff\xff\xff\xff")
 
 
 @settings(max_examples=400, deadline=None)
