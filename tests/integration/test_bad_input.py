@@ -342,7 +342,9 @@ def test_a_file_where_the_data_folder_should_be(site: Site) -> None:
 
 
 def test_a_data_folder_that_is_no_address(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"^nowhere://a is no address of a data folder \(.*\); set SKYSCRIPT_DATA$"):
+    with pytest.raises(
+        StorageError, match=r"^nowhere://a is no address of an object store \(.*\); give one .*SKYSCRIPT_DATA\)$"
+    ):
         Store("nowhere://a", tmp_path)
 
 

@@ -142,7 +142,13 @@ class Pairs:
         self.epoch, self.position = epoch + 1, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin a pass; equal numbers have equal orders."""
+        """Begin a pass, from 0 on; equal numbers have equal orders.
+
+        Raises:
+            SettingsError: it is no such number.
+        """
+        if epoch < 0:
+            raise SettingsError(f"epoch {epoch}: passes count from 0")
         self.epoch, self.position, self._epoch_is_set = epoch, 0, True
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,11 +159,12 @@ class Pairs:
         """Go on where a state was taken, on any number of ranks and workers.
 
         Raises:
-            SettingsError: it is of another manifest, selection or seed.
+            SettingsError: it is of another manifest, selection or seed, or no state.
         """
-        if state["of"] != self._of:
+        if state.get("of") != self._of or not {"epoch", "position"} <= state.keys():
             raise SettingsError("the reader's state is of another manifest, selection or seed: begin with set_epoch")
-        self.epoch, self.position, self._epoch_is_set = state["epoch"], state["position"], True
+        self.set_epoch(state["epoch"])
+        self.position = state["position"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is open, which a worker that is not forked opens again."""

@@ -49,8 +49,9 @@ class ObjectStore:
         try:
             self._objects = from_url(address, **_REQUESTS)
         except (obstore.exceptions.BaseError, ValueError) as error:
-            reason = f"is no address of a data folder ({_first_line(error)})"
-            raise StorageError(f"{address} {reason}; set SKYSCRIPT_DATA") from error
+            reason = f"is no address of an object store ({_first_line(error)})"
+            remedy = "give one such as s3://bucket/folder (the data's is SKYSCRIPT_DATA)"
+            raise StorageError(f"{address} {reason}; {remedy}") from error
 
     def below(self, folder: str) -> list[ObjectMeta]:
         """Path, size and time of change of every object below a folder."""

@@ -171,6 +171,16 @@ def test_a_selection_is_that_of_the_export(data: Path, wanted: dict[str, Any], c
     assert len(names(data, **wanted)) == count
 
 
+def test_numbers_and_states_that_there_are_not_are_told(data: Path) -> None:
+    with pytest.raises(SettingsError, match="seeds count from 0"):
+        Pairs(data, seed=-1)
+    with pytest.raises(SettingsError, match="passes count from 0"):
+        Pairs(data).set_epoch(-1)
+    for state in ({}, {"of": Pairs(data).state_dict()["of"]}):
+        with pytest.raises(SettingsError, match="begin with set_epoch"):
+            Pairs(data).load_state_dict(state)
+
+
 def test_the_columns_are_mapped_once_and_shared(data: Path) -> None:
     first = Pairs(data, transform=name_of)
     (mapped,) = (data / ".cache/pairs").iterdir()
