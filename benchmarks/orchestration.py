@@ -54,6 +54,7 @@ COUNTS: dict[str, Any] = {
     "invalid_reasons": {},
     "unproven": {},
     "dropped": {},
+    "splits": {"train": ROWS},
 }
 """Counts that checks look at."""
 

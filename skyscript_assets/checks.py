@@ -167,6 +167,14 @@ HELD_OUT = Check(
 )
 
 
+TRAINABLE = Check(
+    "trainable",
+    "Some pairs may be trained on.",
+    lambda _, counts: Verdict(counts["splits"]["train"] > 0, {name: counts[name] for name in ("splits", "dropped")}),
+    warn=True,
+)
+
+
 def _leaks(folder: Path, counts: Mapping[str, Any]) -> Verdict:  # noqa: ARG001
     leaks, unseen = counts["leaks"], counts["unseen_benchmarks"]
     held_out = {kind: leaks["kinds"].get(kind, 0) for kind in ("object", "benchmark")}

@@ -73,7 +73,7 @@ def _manifest_preview(run: Run[ManifestSettings]) -> dict[str, dg.MetadataValue]
     },
     config=lambda settings, _: settings.plant.manifest,
     unique="chip_id",
-    more_checks=(checks.SHARED_GROUND, checks.HELD_OUT, checks.LEAKS),
+    more_checks=(checks.SHARED_GROUND, checks.HELD_OUT, checks.LEAKS, checks.TRAINABLE),
     unversioned=frozenset({LEAKS_FILE}),
     preview=_manifest_preview,
 )

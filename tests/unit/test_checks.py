@@ -129,6 +129,15 @@ def test_shared_ground_is_refused(outputs: Any) -> None:
         outputs().materialize(reader, KOTKA)
 
 
+@pytest.mark.parametrize("train", [0, 3])
+def test_a_manifest_that_trains_nothing_is_told(tmp_path: Path, train: int) -> None:
+    counts = {"splits": {"train": train, "val": 0, "test": 1}, "dropped": {"no score": 5}}
+    verdict = checks.TRAINABLE.judge(tmp_path, counts)
+    assert verdict.passed == (train > 0)
+    assert verdict.evidence["dropped"] == {"no score": 5}
+    assert checks.TRAINABLE.warn
+
+
 def test_a_pair_that_leaks_and_is_eligible_all_the_same_is_refused(tmp_path: Path) -> None:
     assert checks.HELD_OUT.blocking
     assert checks.HELD_OUT.judge(tmp_path, {"leaks_left": 0}).passed
