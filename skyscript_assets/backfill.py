@@ -25,6 +25,9 @@ from skyscript_assets.lib.storage import Store
 from skyscript_assets.partitions import Partition, inputs_of, key_of, not_covered, partition_of, partitions_of
 from skyscript_assets.provenance import Outputs, State
 
+MAX_FOUND = 300
+"""Characters of what a check found that a warning shows: examples may be many."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -232,7 +235,8 @@ def _warning(name: str, check: dg.AssetCheckEvaluation) -> str:
     stage = STAGES[check.asset_key.to_user_string()]
     wanted = next(known.description for known in stage.checks if known.name == check.check_name)
     found = {name: value.value for name, value in check.metadata.items() if name != "partition"}
-    return f"{name} failed ({wanted} Found: {found})"
+    told = str(found) if len(str(found)) <= MAX_FOUND else f"{str(found)[:MAX_FOUND]} ..., all of it in the UI"
+    return f"{name} failed ({wanted} Found: {told})"
 
 
 def message_of(failure: object) -> str:

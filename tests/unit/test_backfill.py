@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -233,3 +234,12 @@ def test_names_may_be_written_with_either_separator(settings: Settings) -> None:
     slash, bar = (backfill.step_named(f"image_chips/{mark.join(pair)}", settings) for mark in "/|")
     assert slash == bar
     assert slash.stages == (STAGES["image_chips"],)
+
+
+def test_a_warning_is_one_line_however_much_was_found() -> None:
+    found = {"partition": SimpleNamespace(value="-"), "examples": SimpleNamespace(value=["a chip (train)"] * 90)}
+    check = SimpleNamespace(asset_key=dg.AssetKey("training_manifest"), check_name="leaks", metadata=found)
+    told = backfill._warning("training_manifest.leaks", check)  # type: ignore[arg-type]
+    assert told.startswith("training_manifest.leaks failed (No pair had to be dropped")
+    assert told.endswith("..., all of it in the UI)")
+    assert len(told) < 500

@@ -157,9 +157,13 @@ def test_a_pair_that_leaks_and_is_eligible_all_the_same_is_refused(tmp_path: Pat
 def test_what_had_to_be_dropped_for_other_splits_is_a_warning(
     tmp_path: Path, kinds: dict[str, int], across: int, unseen: list[str], evidence: dict[str, Any]
 ) -> None:
-    counts = {"leaks": {"kinds": kinds, "across_splits": across, "examples": {}}, "unseen_benchmarks": unseen}
+    examples = {kind: [f"one ({kind})"] for kind in ("object", "benchmark", "duplicate")}
+    counts = {"leaks": {"kinds": kinds, "across_splits": across, "examples": examples}, "unseen_benchmarks": unseen}
     verdict = checks.LEAKS.judge(tmp_path, counts)
-    assert (verdict.passed, verdict.evidence) == (not evidence, evidence)
+    told = {kind: some for kind, some in examples.items() if kinds.get(kind) and kind != "duplicate"}
+    told |= {"duplicate": examples["duplicate"]} if across else {}
+    expected = evidence | ({"examples": told} if told else {})
+    assert (verdict.passed, verdict.evidence) == (not evidence, expected)
     assert checks.LEAKS.warn
 
 

@@ -39,8 +39,8 @@ from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.regions import OSM_ATTRIBUTION, OSM_LICENCE
 from skyscript_assets.lib.tables import read_table
 
-UNKNOWN_LICENCES = frozenset({"", "none", "unknown"})
-"""What is written where nobody knows a licence: nothing may be given away under it."""
+UNKNOWN = re.compile(r"(none|n/a|\?*)$|unknown", re.IGNORECASE)
+"""How a licence or an owner begins where nobody knows it, as `skyscript init` writes it."""
 
 FORBIDDING = re.compile(r"proprietary|all rights reserved|no[ -]?(derivatives?|redistribution)|\bnd\b", re.IGNORECASE)
 """Licences that forbid to give chips away: they are cut from an image, derivatives of it."""
@@ -136,11 +136,12 @@ def write_credits(folder: Path, owners: Iterable[tuple[str, str, str, int]]) -> 
 
 
 def _check_licence(row: Mapping[str, Any]) -> None:
-    licence = row["licence"].strip()
-    if licence.lower() in UNKNOWN_LICENCES or FORBIDDING.search(licence):
+    unknown = [name for name in ("licence", "attribution") if UNKNOWN.match(row[name].strip())]
+    if unknown or FORBIDDING.search(row["licence"]):
+        name = (*unknown, "licence")[0]
         raise SkyScriptError(
-            f"source {row['source']}: its licence is {row['licence']!r}, so its images cannot be given away; "
-            "state the licence in sources.yaml, or leave the source out"
+            f"source {row['source']}: its {name} is {row[name]!r}, so its images cannot be given away; "
+            f"state the {name} in sources.yaml, or leave the source out"
         )
 
 

@@ -19,6 +19,7 @@ import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from skyscript_assets.cli.newcomer import UNKNOWN
 from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, TooLittleDataError
 from skyscript_assets.lib.pairs import export as pairs_export
 from skyscript_assets.lib.release import data
@@ -108,10 +109,19 @@ def test_a_killed_release_goes_on(partitions: Any, released: Write, monkeypatch:
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("licence", ["", "Unknown", "proprietary", "CC BY-NC-ND 4.0", "All rights reserved"])
-def test_a_licence_that_forbids_it_stops_it(write_partition: Any, released: Write, licence: str) -> None:
-    with pytest.raises(SkyScriptError, match="source S: its licence is"):
-        released({("here", "S"): write_partition([{}, {"licence": licence}])})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("licence", one) for one in ("", "Unknown", "n/a", UNKNOWN, "proprietary", "CC BY-NC-ND 4.0")),
+        ("licence", "All rights reserved"),
+        *(("attribution", one) for one in ("", "?", UNKNOWN)),
+    ],
+)
+def test_a_licence_that_forbids_it_or_an_owner_nobody_knows_stops_it(
+    write_partition: Any, released: Write, name: str, value: str
+) -> None:
+    with pytest.raises(SkyScriptError, match=f"source S: its {name} is"):
+        released({("here", "S"): write_partition([{}, {name: value}])})
 
 
 def test_the_card_says_what_there_is_and_nothing_in_it_is_syntax(partitions: Any, released: Write) -> None:
