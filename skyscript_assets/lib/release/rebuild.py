@@ -79,7 +79,9 @@ def rebuild(
         pairs = windows.group_by(["region", "source"]).aggregate([])
         for region, source in sorted(zip(*(pairs[name].to_pylist() for name in ("region", "source")), strict=True)):
             mine = pc.and_(pc.equal(windows["region"], region), pc.equal(windows["source"], source))
-            known = [_located(scene, scenes or release) for scene in found if _pair(scene) == (region, source)]
+            known = [
+                _located(scene, (scenes or release).absolute()) for scene in found if _pair(scene) == (region, source)
+            ]
             cut = partial(_cut, settings=settings, sources=sources, out=out / region / source, progress=progress)
             for chip_id, outcome, why in cut(windows.filter(mine), known):
                 outcome = CODE if outcome == PIXELS and code != CUT_VERSION else outcome

@@ -108,6 +108,14 @@ def test_images_are_cut_again_byte_for_byte(made: Path, tmp_path: Path) -> None:
     assert rebuild(made, tmp_path / "again", {}, tmp_path / "home") == {SAME: 3}
 
 
+def test_folders_may_be_named_from_where_one_stands(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    release, out, scenes = made.relative_to(tmp_path), Path("again"), Path("home")
+    assert rebuild(release, out, {}, scenes) == {SAME: 3}
+
+
 def test_each_image_that_is_another_one_says_why(made: Path, tmp_path: Path) -> None:
     assert rebuild(made, tmp_path / "none", {}) == {MISSING: 3}
     assert outcomes(tmp_path / "none") == [MISSING] * 3
