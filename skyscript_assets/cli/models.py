@@ -9,18 +9,15 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 from rich.markup import escape
-from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.cli.shared import console, every_output, progress_bar
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
+from skyscript_assets.lib.settings.benchmarks import PROMPTS
 from skyscript_assets.lib.settings.models import HUB, LOCAL_DIR, Base, OpenClipBase
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.provenance import Outputs
-
-PROMPTS = ("a satellite photo of {c}.", "a satellite image of {c}")
-"""The paper's."""
 
 MODEL = click.option(
     "--model",
@@ -88,12 +85,7 @@ def evaluate(model: str, activation: str | None, benchmarks: tuple[str, ...], *,
             raise SkyScriptError(f"the data of {name} is not there: skyscript run benchmark_data/{name}")
     encoder = load(model, activation, outputs)
     cache, samples = outputs.store.cache("benchmark_features"), outputs.settings.benchmarks.bootstrap
-    with tempfile.TemporaryDirectory() as out, ProgressBar(console=console, transient=True) as bar:
-        task = bar.add_task("images", total=None)
-
-        def progress(done: int, total: int, _: str) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with tempfile.TemporaryDirectory() as out, progress_bar() as progress:
         found = {
             name: score(name, outputs.store.folder(key), encoder, "none", cache, samples, Path(out), progress)
             for name, key in keys.items()
@@ -126,11 +118,8 @@ def classify(
     if len(set(classes)) < max(2, len(classes)) or not all("{c}" in prompt for prompt in prompts):
         raise click.UsageError("name two --class or more, none twice; each --prompt has {c} where the class goes")
     encoder = load(model, activation, every_output())
-    with ProgressBar(console=console, transient=True) as bar:
-        task = bar.add_task("images", total=None)
-        found = classify_folder(
-            folder, encoder, classes, prompts, out, lambda done, total, _: bar.update(task, completed=done, total=total)
-        )
+    with progress_bar() as progress:
+        found = classify_folder(folder, encoder, classes, prompts, out, progress)
     for name, n in found.counts.most_common():
         console.print(f"{n:>8,}  {escape(name)}")
     for path, why in list(found.unread.items())[:5]:

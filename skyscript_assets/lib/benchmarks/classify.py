@@ -20,9 +20,6 @@ from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
-MAX_BYTES = 128_000_000
-"""Largest image file read."""
-
 BATCH = 64
 
 
@@ -64,9 +61,7 @@ def classify_folder(
 
     def image(path: Path) -> UInt8Array | str:
         try:
-            if path.stat().st_size > MAX_BYTES:
-                return f"{path}: is larger than {MAX_BYTES // 1_000_000} MB"
-            return encoder.view(decode(path.read_bytes(), str(path)))
+            return encoder.view(decode(read_file(path, str(path)), str(path)))
         except (OSError, CorruptInputError) as error:
             return str(error)
 

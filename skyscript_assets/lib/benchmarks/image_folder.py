@@ -40,10 +40,7 @@ from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import UNSEEN, Sha256, Shared, WebAddress
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.tables import write_table
-from skyscript_assets.lib.towers.images import decode
-
-MAX_BYTES = 128_000_000
-"""Largest image file accepted."""
+from skyscript_assets.lib.towers.images import decode, read_file
 
 SHOWN_PROBLEMS = 5
 """Problems of a list that an error message shows; the rest is counted."""
@@ -281,9 +278,7 @@ def _item(base: Path, name: str, label: str | None) -> dict[str, Any]:
             raise CorruptInputError(f"{name}: leaves the folder {base.name}")
         if not path.is_file():
             raise CorruptInputError(f"{name}: does not exist")
-        if path.stat().st_size > MAX_BYTES:
-            raise CorruptInputError(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB")
-        data = path.read_bytes()
+        data = read_file(path, name)
     except (OSError, ValueError) as error:
         raise CorruptInputError(f"{name}: is no path that can be read ({error})") from None
     height, width, _ = decode(data, name).shape

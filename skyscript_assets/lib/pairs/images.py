@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from skyscript_assets.lib.errors import CorruptInputError, StorageError, UpstreamMissingError
 from skyscript_assets.lib.files import inside
 from skyscript_assets.lib.storage.remote import ObjectStore
+from skyscript_assets.lib.towers.images import MAX_BYTES
 from skyscript_assets.lib.towers.views import UInt8Array, decode_image
-
-MAX_IMAGE_BYTES = 128_000_000
 
 MAX_OPEN = 256
 """Files kept open: opening costs more than reading where the disk is another machine's."""
@@ -72,7 +71,7 @@ class Images:
         """
         chip_id, shard, offset, length, sha256 = place
         try:
-            data = self._bytes(shard, offset, length) if offset >= 0 and 0 < length <= MAX_IMAGE_BYTES else b""
+            data = self._bytes(shard, offset, length) if offset >= 0 and 0 < length <= MAX_BYTES else b""
         except FileNotFoundError as error:
             told = f"{shard} does not exist, which holds the image of {chip_id}"
             raise UpstreamMissingError(f"{told}; {self._remedy}") from error

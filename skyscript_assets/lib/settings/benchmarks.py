@@ -15,6 +15,9 @@ BENCHMARK_KINDS = "skyscript_assets.benchmark_kinds"
 Prompt = Annotated[str, StringConstraints(pattern=r"\{c\}")]
 """Text with `{c}` where the class goes."""
 
+PROMPTS: tuple[Prompt, ...] = ("a satellite photo of {c}.", "a satellite image of {c}")
+"""Those of the paper."""
+
 
 class BenchmarkBase(Model):
     """What every benchmark states, whatever its kind."""
@@ -22,7 +25,7 @@ class BenchmarkBase(Model):
     kind: str = Field(description="Name under which the benchmark's kind is registered.")
     title: Annotated[str, UNSEEN] = Field(description="Name shown to people.")
     prompts: tuple[Prompt, ...] = Field(
-        ("a satellite photo of {c}.", "a satellite image of {c}"),
+        PROMPTS,
         min_length=1,
         description="Prompts, whose embeddings are averaged (paper); `{c}` is where the class goes.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from skyscript_assets.lib.errors import CorruptInputError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 
+MAX_BYTES = 128_000_000
+"""Largest image file read."""
+
 MAX_PIXELS = 64_000_000
 """Largest image accepted: a small file can claim to unpack into a huge one."""
 
@@ -25,6 +29,18 @@ DARKEST_16_BIT = 4096
 """Values of 16 bits that all lie below are of fewer bits, and would come out almost black."""
 
 _PHOTOMETRIC, _BITS, _WHITE_IS_ZERO = 262, 258, 0
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of an image file; `name` is what the message calls it.
+
+    Raises:
+        CorruptInputError: it is too large.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise CorruptInputError(f"{name}: is larger than {MAX_BYTES // 1_000_000} MB")
+    return path.read_bytes()
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
