@@ -15,7 +15,7 @@ from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.towers.images import decode
+from skyscript_assets.lib.towers.images import decode, read_file
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array
 
