@@ -9,6 +9,7 @@ from skyscript_assets.cli.shared import Commands
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="skyscript-assets")
 def main() -> None:
     """From OpenStreetMap extracts to captioned chips, trained CLIP models and benchmark scores.
 
