@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,13 @@ def _heard() -> Iterator[tuple[Mapping[str, str], Callable[[], list[Any]]]]:
     except dg.DagsterInvariantViolationError:
         yield {}, list
         return
-    reader, given = dg.PipesTempFileMessageReader(), 0
-    observed = 0.0
-    with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader) as session:
+    given, observed = 0, 0.0
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():  # Dagster warns of a method of its own
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            session = stack.enter_context(
+                dg.open_pipes_session(context, dg.PipesEnvContextInjector(), dg.PipesTempFileMessageReader())
+            )
 
         def events() -> list[Any]:
             nonlocal given, observed

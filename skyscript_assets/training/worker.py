@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument("job", type=Path, help="file that says what to train")
     parser.add_argument("--attended", action="store_true", help="stop when standard input ends: its writer is gone")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    _log.setLevel(logging.INFO)
     rank = int(os.environ.get("RANK", 0))
     try:
         job = read_yaml(options.job, Job)
@@ -70,8 +71,9 @@ def _run(job: Job, signals: _Signals, rank: int) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as open_until_the_end:
         if rank == 0:  # one that was told to end may still be writing its state
-            lock = open_until_the_end.enter_context((job.out / ".running").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            folder = os.open(job.out, os.O_RDONLY)
+            open_until_the_end.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
         ranks = open_until_the_end.enter_context(joined())
         if name := _gpu():
             open_until_the_end.enter_context(alone_on(name))
@@ -109,7 +111,8 @@ class _Signals:
         self._signum = signum
 
     def _attend(self) -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not sys.stdin, whose lock would be held when Python ends
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     def check(self, done: int, total: int, unit: str) -> None:  # noqa: ARG002
