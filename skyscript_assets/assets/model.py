@@ -34,8 +34,8 @@ from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
-from skyscript_assets.training.job import Job
 from skyscript_assets.training.launch import train_apart
+from skyscript_assets.training.worker import Job
 
 if TYPE_CHECKING:
     from skyscript_assets.lib.towers.model import ClipModel
@@ -222,19 +222,10 @@ def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
     """A model trained by its recipe on the share of pairs that it names; a baseline is its base as it is."""
     model, base = run.config.model, run.config.base
     if isinstance(model.recipe, ClipRecipe):
-        return train_apart(
-            Job(
-                manifest=run.input("training_manifest") / "manifest.parquet",
-                chips={"/".join(key): folder for key, folder in run.pairs("image_chips").items()},
-                out=run.out,
-                model=model,
-                base=base.base,
-                weights=base.weights,
-                file=base.file(run),
-                machine=run.config.machine,
-            ),
-            run.progress,
-        )
+        given = {"model": model, "base": base.base, "weights": base.weights, "machine": run.config.machine}
+        chips = {"/".join(key): folder for key, folder in run.pairs("image_chips").items()}
+        manifest = run.input("training_manifest") / "manifest.parquet"
+        return train_apart(Job(manifest=manifest, chips=chips, out=run.out, file=base.file(run), **given), run.progress)
     loaded = base.load(model.seed, run)
     if not isinstance(model.recipe, AlignRecipe):
         return vars(write_untrained(loaded, model, run.out))

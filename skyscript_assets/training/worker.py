@@ -1,12 +1,11 @@
 """One process of a training run; Dagster is not needed.
 
     python -m skyscript_assets.training.worker job.json
-    torchrun --nproc-per-node 4 -m skyscript_assets.training.worker job.json
-    srun torchrun --nnodes $SLURM_NNODES --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m ...
+    torchrun --nproc-per-node 4 -m skyscript_assets.training.worker job.json    # also by srun, with torchrun's options
 
-The job is a file that `trained_checkpoint` leaves in its staging folder, or one written by hand. At SIGTERM or SIGINT
-all processes end after the same step, the first of them writes the state, and the status is 143 or 130; the same
-command goes on from there. On several hosts the job's folders have to be seen by all of them.
+The job is what `trained_checkpoint` leaves in its staging folder, or a file written by hand (see `Job`). At SIGTERM or
+SIGINT all processes end after the same step, the first one writes the state, and the status is 143 or 130; the same
+command goes on from there. On several hosts all of them have to see the job's folders.
 """
 
 from __future__ import annotations
@@ -26,20 +25,39 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+
+from dagster_pipes import open_dagster_pipes
+from pydantic import Field
 
 from skyscript_assets.lib.errors import OutputBusyError, SkyScriptError, StoppedError
-from skyscript_assets.lib.settings.base import read_yaml
+from skyscript_assets.lib.settings.base import Model, read_yaml
+from skyscript_assets.lib.settings.models import Base, PackagedWeights, TrainedModel
+from skyscript_assets.lib.settings.plant import TrainingSettings
 from skyscript_assets.lib.threads import cores, limit_libraries
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.training.pretrain import Listener, TrainingEvent, train_clip
 from skyscript_assets.lib.training.ranks import joined
-from skyscript_assets.training.job import EVENTS, Job, tell_error
+
+ERROR, EVENTS = "error.json", "events.jsonl"
+"""Files of a run that has not ended: what failed first, beside the job, and how it stood, beside the checkpoint."""
 
 EVERY_S = 1.0
 """Seconds between two events that are passed on."""
 
 _log = logging.getLogger("training")
+
+
+class Job(Model):
+    """A model to train, and where everything lies."""
+
+    manifest: Path = Field(description="`manifest.parquet`.")
+    chips: dict[str, Path] = Field(description="Folders of chips by `region/source`.")
+    out: Path = Field(description="Folder that receives the checkpoint.")
+    model: TrainedModel = Field(description="Settings of the model.")
+    base: Base = Field(description="Settings of its base.")
+    weights: dict[str, PackagedWeights] = Field(default_factory=dict, description="Packaged weights by name.")
+    file: Path | None = Field(None, description="The base's weights where open_clip does not find them by itself.")
+    machine: TrainingSettings = Field(TrainingSettings(), description="What is computed on.")
 
 
 def main() -> None:
@@ -50,51 +68,36 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
-    rank = int(os.environ.get("RANK", 0))
+    signals, told = _Signals(attended=options.attended), options.job.with_name(ERROR)
     try:
-        job = read_yaml(options.job, Job)
-    except SkyScriptError as error:
-        sys.exit(str(error))
-    try:
-        _run(job, _Signals(attended=options.attended), rank)
+        _train(read_yaml(options.job, Job), signals)
     except StoppedError as stopped:
         sys.exit(128 + stopped.signum)
-    except Exception as error:
-        tell_error(job.out, error, rank)
-        if isinstance(error, SkyScriptError):
-            sys.exit(str(error))
-        raise
+    except SkyScriptError as error:
+        with contextlib.suppress(OSError), told.open("x", encoding="utf-8") as file:  # the first one is heard
+            json.dump([type(error).__name__, str(error)], file)
+        sys.exit(str(error))
 
 
-def _run(job: Job, signals: _Signals, rank: int) -> None:
+def _train(job: Job, signals: _Signals) -> None:
     limit_libraries()
     job.out.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as open_until_the_end:
-        if rank == 0:  # one that was told to end may still be writing its state
-            folder = os.open(job.out, os.O_RDONLY)
-            open_until_the_end.callback(os.close, folder)
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        ranks = open_until_the_end.enter_context(joined())
-        if name := _gpu():
-            open_until_the_end.enter_context(alone_on(name))
-        listener = open_until_the_end.enter_context(_listeners(job)) if rank == 0 else lambda _: None
+    with joined() as ranks, contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listener(job)) if ranks.rank == 0 else lambda _: None
+        if gpu := _gpu():
+            stack.enter_context(alone_on(gpu))
         train_clip(
             job.manifest,
-            {_pair(key): folder for key, folder in job.chips.items()},
+            {(key.split("/")[0], key.split("/")[-1]): folder for key, folder in job.chips.items()},
             load_base(job.base, job.weights, job.model.seed, job.file),
             job.model,
             job.out,
-            progress=signals.check,
-            threads=max(1, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))),
+            signals.check,
+            max(1, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))),
             machine=job.machine,
             ranks=ranks,
             listener=listener,
         )
-
-
-def _pair(key: str) -> tuple[str, str]:
-    region, _, source = key.partition("/")
-    return region, source
 
 
 class _Signals:
@@ -128,79 +131,45 @@ def _gpu() -> str | None:
 
 
 @contextlib.contextmanager
-def alone_on(device: str) -> Iterator[None]:
-    """Hold a device of this host against other runs.
-
-    Raises:
-        OutputBusyError: another run holds it.
-    """
-    path = Path(tempfile.gettempdir(), f"skyscript-{device}.lock")
-    with path.open("a") as lock:
+def alone_on(gpu: str) -> Iterator[None]:
+    """Hold a GPU of this host against other runs; raises OutputBusyError where another one holds it."""
+    with Path(tempfile.gettempdir(), f"skyscript-{gpu}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told = f"GPU {device} is held by another training run ({path})"
+            told = f"GPU {gpu} is held by another training run ({lock.name})"
             raise OutputBusyError(f"{told}: wait for it, or name others (plant.yaml: training.devices)") from None
         yield
 
 
 @contextlib.contextmanager
-def _listeners(job: Job) -> Iterator[Listener]:
-    """Everyone who hears how the run stands: log, JSON lines, TensorBoard and Dagster where they are there."""
+def _listener(job: Job) -> Iterator[Listener]:
+    """Who hears how the run stands: the log, JSON lines, and Dagster and TensorBoard where they are there."""
     with contextlib.ExitStack() as stack:
-        heard: list[Listener] = [_logged, _lines(stack.enter_context((job.out / EVENTS).open("a", encoding="utf-8")))]
-        if job.machine.tensorboard:
-            heard.append(stack.enter_context(_tensorboard(Path(job.machine.tensorboard))))
-        if "DAGSTER_PIPES_CONTEXT" in os.environ:
-            heard.append(stack.enter_context(_pipes()))
-        last = 0.0
+        lines = stack.enter_context((job.out / EVENTS).open("a", encoding="utf-8"))
+        fcntl.flock(lines, fcntl.LOCK_EX)  # a run that was told to end may still be writing its state
+        pipes = stack.enter_context(open_dagster_pipes()) if "DAGSTER_PIPES_CONTEXT" in os.environ else None
+        board, last = None, 0.0
+        if job.machine.tensorboard and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
 
-        def listener(event: TrainingEvent) -> None:
+            board = stack.enter_context(SummaryWriter(job.machine.tensorboard))
+
+        def hear(event: TrainingEvent) -> None:
             nonlocal last
-            if (now := time.monotonic()) - last >= EVERY_S or event.step == event.total:
-                last = now
-                for hear in heard:
-                    hear(event)
+            if time.monotonic() - last < EVERY_S and event.step < event.total:
+                return
+            last, figures = time.monotonic(), asdict(event)
+            _log.info(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+            lines.write(json.dumps(figures) + "\n")
+            lines.flush()
+            if pipes:
+                pipes.report_custom_message(figures)
+            if board:
+                for name, value in figures.items():
+                    board.add_scalar(name, value, event.step)
 
-        yield listener
-
-
-def _logged(event: TrainingEvent) -> None:
-    _log.info(
-        "step %d of %d, epoch %d: loss %.4f, lr %.3g, %.1f samples/s, %.0f s left, %.0f MB", *asdict(event).values()
-    )
-
-
-def _lines(file: IO[str]) -> Listener:
-    def write(event: TrainingEvent) -> None:
-        file.write(json.dumps(asdict(event)) + "\n")
-        file.flush()
-
-    return write
-
-
-@contextlib.contextmanager
-def _tensorboard(folder: Path) -> Iterator[Listener]:
-    if importlib.util.find_spec("tensorboard") is None:
-        _log.warning("plant.yaml: training.tensorboard: the package tensorboard is not installed")
-        yield lambda _: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    def write(event: TrainingEvent) -> None:
-        for name, value in asdict(event).items():
-            writer.add_scalar(name, value, event.step)
-
-    with SummaryWriter(folder) as writer:
-        yield write
-
-
-@contextlib.contextmanager
-def _pipes() -> Iterator[Listener]:
-    from dagster_pipes import open_dagster_pipes
-
-    with open_dagster_pipes() as pipes:
-        yield lambda event: pipes.report_custom_message(asdict(event))
+        yield hear
 
 
 if __name__ == "__main__":

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, each with a device of its own; torchrun's and Slurm's word for the number is the rank.
-
-    Attributes:
-        rank: Number of this process, from 0, which alone writes.
-        size: How many there are.
-        control: Group by which they agree without waiting for their devices.
-    """
+    """This process, `rank` of `size`, of which 0 alone writes; `control` lets them agree without their devices."""
 
     rank: int = 0
     size: int = 1
