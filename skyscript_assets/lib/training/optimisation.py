@@ -35,25 +35,6 @@ def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tens
     return loss
 
 
-def matching_loss(images: Tensor, texts: Tensor, matches: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
-    """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343, section 3.2) where a text may be true of several images.
-
-    SigLIP counts row i of one as the only match of row i of the other; here `matches` says which are, so that no true
-    pair is taken for a negative. As there, the sum is divided by the number of images.
-
-    Args:
-        images: Image embeddings (N, E).
-        texts: Text embeddings (M, E).
-        matches: 1 where a text is true of an image, else 0, (N, M).
-        logit_scale: The learnt log of the factor of the cosines.
-        logit_bias: The learnt bias, which starts low because few pairs match.
-    """
-    from torch.nn.functional import binary_cross_entropy_with_logits, normalize
-
-    logits = logit_scale.exp() * normalize(images, dim=-1) @ normalize(texts, dim=-1).T + logit_bias
-    return binary_cross_entropy_with_logits(logits, matches, reduction="sum") / len(images)
-
-
 def adamw(
     parameters: Mapping[str, nn.Parameter],
     lr: float,

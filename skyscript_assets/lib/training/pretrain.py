@@ -58,7 +58,7 @@ class _Split:
     def __init__(
         self, pairs: TrainingPairs, recipe: ClipRecipe, chips: ChipFolders, base: ClipModel, seed: int, threads: int
     ) -> None:
-        self.captions = pairs.captions(recipe.column, recipe.prefix)
+        self.captions = pairs.captions(recipe.columns[0], recipe.prefix)
         self.codes = codes_of(self.captions)
         self.places = [*map(Place, *(pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS)))]
         self._boxes = pairs.table["focus_box"].to_pylist()
@@ -120,7 +120,9 @@ def train_clip(
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
     if getattr(base.network, "logit_bias", None) is not None:
         raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
-    train, val = select_pairs(manifest_path, settings, [recipe.column, "focus_box", *IMAGE_COLUMNS], recipe.batch_size)
+    train, val = select_pairs(
+        manifest_path, settings, [recipe.columns[0], "focus_box", *IMAGE_COLUMNS], recipe.batch_size
+    )
     base_digest = base.digest
     places = (recipe, chips, base, settings.seed, threads or min(16, cores()))
     run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)

@@ -1,0 +1,190 @@
+"""Each switch of a recipe against the recipe without it: validation cells, test cells, photographs.
+
+    python benchmarks/switches.py --choose
+    python benchmarks/switches.py
+
+Trains a model of the profile (`--model`) and each switch of its recipe (`SWITCHES`) on what `skyscript demo` left in
+the data folder. `--choose` scores validation cells alone, on seeds of its own; without it all are trained on eight
+other seeds, and test cells and photographs are scored too. A difference to the plain recipe has the 95 % interval of
+samples that draw cells (or photographs) and seeds with replacement, the same for both. SKYSCRIPT_SETTINGS and
+SKYSCRIPT_DATA choose settings and data folder.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import SHARED_DATA, options_of, parser_of, print_head, print_row
+from numpy.typing import NDArray
+
+from skyscript_assets.definitions import plant_from_environment
+from skyscript_assets.lib.benchmarks.evaluate import class_embeddings
+from skyscript_assets.lib.benchmarks.features import benchmark_features
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
+from skyscript_assets.lib.benchmarks.intervals import ScoredItems, bootstrap, tail_of
+from skyscript_assets.lib.benchmarks.items import (
+    BENCHMARK_FILE,
+    BenchmarkSpec,
+    clusters_of,
+    read_items,
+    read_model,
+    truth_matrix,
+)
+from skyscript_assets.lib.benchmarks.metrics import top1_credit
+from skyscript_assets.lib.settings.load import Settings, load_settings
+from skyscript_assets.lib.settings.models import TrainedModel
+from skyscript_assets.lib.storage import OutputKey, Store
+from skyscript_assets.lib.threads import limit_libraries
+from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel, normalised
+from skyscript_assets.lib.training.align import train_alignment
+
+CHOSEN_ON, CONFIRMED_ON = (10, 11, 12), tuple(range(100, 108))
+"""Seeds, none of them the profile's own."""
+
+PHOTOGRAPHS = {"eurosat": "EuroSAT, top-1", "ucmerced": "UC Merced, top-1"}
+SAMPLES = 1000
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "text locked": {"lock_text": True},
+    "softmax": {"loss": "softmax"},
+    "own text alone matches": {"positives": "own"},
+    "equal texts match": {"positives": "equal"},
+    "shuffled, not dealt": {"order": "shuffled"},
+    "learning rate 1e-4": {"lr": 1e-4},
+    "learning rate 3e-4": {"lr": 3e-4},
+    "learning rate 3e-3": {"lr": 3e-3},
+    "learning rate 1e-2": {"lr": 1e-2},
+    "interpolation 0.9": {"interpolation": 0.9},
+    "interpolation 0.7": {"interpolation": 0.7},
+    "interpolation 0.5": {"interpolation": 0.5},
+    "titles": {"column": "title"},
+    "titles and objects around": {"column": ("title", "title_multi_objects")},
+    "text locked, softmax": {"lock_text": True, "loss": "softmax"},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Items of one figure: features of the frozen tower, and what they show.
+
+    Attributes:
+        title: Name of the figure.
+        spec: The benchmark.
+        features: [items, D].
+        truth: [items, classes].
+        clusters: Cell of each item, or the item.
+    """
+
+    title: str
+    spec: BenchmarkSpec
+    features: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    clusters: tuple[str, ...]
+
+    def scored(self, model: ClipModel) -> ScoredItems:
+        """Class scores of the items by the class prompts, as `evaluate` gives them."""
+        words = [cls.text for cls in self.spec.classes]
+        prompts = [model.encode_texts([prompt.replace("{c}", text) for text in words]) for prompt in self.spec.prompts]
+        scores = normalised(model.project_image(self.features)) @ class_embeddings(prompts).T
+        one = self.truth.sum(axis=1).max() == 1 and self.spec.kind == "image-folder"
+        credit = top1_credit(scores, self.truth.argmax(axis=1)) if one else None
+        return ScoredItems(self.clusters, self.clusters, self.truth, scores, credit)
+
+
+def asked(title: str, folder: Path, split: str, model: ClipModel, cache: Path) -> Asked:
+    """A split of a benchmark that was made."""
+    spec, items = read_model(folder / BENCHMARK_FILE, BenchmarkSpec), read_items(folder)
+    rows = np.array(items["split"].to_pylist()) == split
+    truth = truth_matrix(items["truth"].to_pylist(), [cls.name for cls in spec.classes])[rows]
+    features = benchmark_features(folder, spec, split, model, cache)
+    return Asked(title, spec, features, truth, clusters_of(items.filter(rows)))
+
+
+def photographs(given: Path, settings: Settings, model: ClipModel, cache: Path, scratch: Path) -> list[Asked]:
+    """The benchmarks of photographs that a folder holds."""
+    found = []
+    for key, title in PHOTOGRAPHS.items():
+        if (given / key).is_dir():
+            folder = scratch / key
+            folder.mkdir()
+            csv = {"csv": f"{key}_test.csv", "classnames": "classnames.txt"}
+            build_image_folder(
+                ImageFolderBenchmark(title=title, root=str((given / key).resolve()), **csv), settings.shared, folder
+            )
+            found.append(asked(title, folder, "test", model, cache))
+    return found
+
+
+def difference(plain: Sequence[ScoredItems], switched: Sequence[ScoredItems]) -> str:
+    """Mean over seeds of what a switch adds, with the interval of drawn items and seeds."""
+
+    def of_seeds(draws: Any) -> NDArray[np.float64]:
+        return np.stack([b.primary(draws) - a.primary(draws) for a, b in zip(plain, switched, strict=True)], axis=1)
+
+    value = np.mean([(b.primary() - a.primary()).item() for a, b in zip(plain, switched, strict=True)])
+    drawn = bootstrap(plain[0].clusters, SAMPLES, of_seeds)
+    seeds = np.random.default_rng(0).integers(len(plain), size=drawn.shape)
+    # Seeds are few too: their share of the spread is widened as that of the cells is.
+    tail = 100 * min(tail_of(plain[0].clusters), tail_of([str(i) for i in range(len(plain))]))
+    low, high = np.percentile(np.take_along_axis(drawn, seeds, axis=1).mean(axis=1), [tail, 100 - tail])
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def main() -> None:
+    """Train, score and print a table."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--model", default="aligned-0", help="model of the profile whose recipe is plain")
+    parser.add_argument("--benchmark", default="ground-cover", help="of the profile, with validation cells")
+    parser.add_argument("--choose", action="store_true", help="validation cells alone, on other seeds")
+    parser.add_argument("--switch", nargs="+", choices=SWITCHES, metavar="NAME", help="only these")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of those fixed here")
+    parser.add_argument("--data", type=Path, default=SHARED_DATA / "benchmarks", help="folder of photographs")
+    options = options_of(parser)
+    limit_libraries()
+    plant = plant_from_environment()
+    settings, store = load_settings(Path(plant.settings_folder)), plant.store()
+    seeds = options.seeds or (CHOSEN_ON if options.choose else CONFIRMED_ON)
+    switches = {"plain": {}} | {name: SWITCHES[name] for name in options.switch or SWITCHES}
+    plain, cache = settings.models[options.model], store.cache("benchmark_features")
+    base = load_base(settings.bases[plain.base], settings.weights, 0)
+    folder = store.folder(OutputKey("benchmark_data", (options.benchmark,)))
+    figures = [asked("validation cells, mean AUC", folder, "val", base, cache)]
+    with tempfile.TemporaryDirectory() as scratch:
+        if not options.choose:
+            figures += [asked("test cells, mean AUC", folder, "test", base, cache)]
+            figures += photographs(options.data, settings, base, cache, Path(scratch))
+        print_head("switch", *(figure.title for figure in figures), *(f"{f.title}: more" for f in figures))
+        first: list[list[ScoredItems]] = []
+        for name, changes in switches.items():
+            models = [trained(plain, changes, seed, settings, store, Path(scratch)) for seed in seeds]
+            scored = [[figure.scored(model) for model in models] for figure in figures]
+            first = first or scored
+            means = [f"{np.mean([one.primary() for one in by_seed]):.3f}" for by_seed in scored]
+            more = [difference(*both) for both in zip(first, scored, strict=True)] if changes else [""] * len(figures)
+            print_row(name, *means, *more)
+
+
+def trained(
+    plain: TrainedModel, changes: Mapping[str, Any], seed: int, settings: Settings, store: Store, scratch: Path
+) -> ClipModel:
+    """A model of the plain recipe with changes, aligned."""
+    recipe = type(plain.recipe).model_validate(plain.recipe.model_dump() | dict(changes))
+    model = load_base(settings.bases[plain.base], settings.weights, seed)
+    manifest = store.folder(OutputKey("training_manifest")) / "manifest.parquet"
+    keys = [(region, source) for region in settings.regions for source in settings.sources]
+    features = {
+        key: store.folder(OutputKey("chip_features", key))
+        for key in keys
+        if store.record(OutputKey("chip_features", key)) is not None
+    }
+    changed = plain.model_copy(update={"recipe": recipe, "seed": seed})
+    train_alignment(manifest, features, model, changed, scratch)
+    return model
+
+
+if __name__ == "__main__":
+    main()
