@@ -168,12 +168,31 @@ def main() -> None:
             print_row(name, *means, *more)
 
 
+class FrozenTexts(dict[str, NDArray[np.float32]]):
+    """Features of texts before the projection, which are the same for all seeds."""
+
+    def of(self, model: ClipModel) -> ClipModel:
+        """The model, which computes only texts that no model before it has."""
+        whole = model.text_features
+
+        def text_features(texts: Sequence[str]) -> NDArray[np.float32]:
+            new = sorted(set(texts) - self.keys())
+            self.update(zip(new, whole(new), strict=True))
+            return np.stack([self[text] for text in texts])
+
+        model.text_features = text_features
+        return model
+
+
+FROZEN_TEXTS = FrozenTexts()
+
+
 def trained(
     plain: TrainedModel, changes: Mapping[str, Any], seed: int, settings: Settings, store: Store, scratch: Path
 ) -> ClipModel:
     """A model of the plain recipe with changes, aligned."""
     recipe = type(plain.recipe).model_validate(plain.recipe.model_dump() | dict(changes))
-    model = load_base(settings.bases[plain.base], settings.weights, seed)
+    model = FROZEN_TEXTS.of(load_base(settings.bases[plain.base], settings.weights, seed))
     manifest = store.folder(OutputKey("training_manifest")) / "manifest.parquet"
     keys = [(region, source) for region in settings.regions for source in settings.sources]
     features = {
