@@ -25,7 +25,13 @@ from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.batches import deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.losses import loss_of
-from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, refuse_divergence
+from skyscript_assets.lib.training.optimisation import (
+    adamw,
+    bound_logit_scale,
+    gradient_norm,
+    interpolate,
+    refuse_divergence,
+)
 from skyscript_assets.lib.training.selection import select_pairs
 from skyscript_assets.lib.training.texts import Texts
 
@@ -99,7 +105,7 @@ def train_alignment(
     base_digest = base.digest
     best_epoch, history = trainer.run(progress)
     base.weights_changed()
-    summary = TrainingSummary.of(recipe.kind, train, val, history, best_epoch, base)
+    summary = TrainingSummary.of(recipe, train, val, history, best_epoch, base)
     save_checkpoint(base, base_digest, trainer.parameters, settings, summary, history, out)
     return summary
 
@@ -146,8 +152,6 @@ class _Trainer:
 
     def run(self, progress: Progress) -> tuple[int, list[dict[str, Any]]]:
         """All epochs; ends with the weights of the best one, whose number (from 1) is returned with the history."""
-        import torch
-
         history: list[dict[str, Any]] = []
         best_loss, best_epoch, best = np.inf, self._recipe.epochs, None
         start = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -160,10 +164,7 @@ class _Trainer:
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
                 best = {name: p.detach().clone() for name, p in self.parameters.items()}
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                kept = parameter if best is None else best[name]
-                parameter.copy_(torch.lerp(start[name], kept, self._recipe.interpolation))
+        interpolate(start, best or self.parameters, self.parameters, self._recipe.interpolation)
         return best_epoch, history
 
     def _run_epoch(self, epoch: int, history: list[dict[str, Any]], progress: Progress) -> None:
@@ -177,7 +178,8 @@ class _Trainer:
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             total = self.steps_per_epoch * self._recipe.epochs
-            refuse_divergence(loss.item(), self.parameters.values(), f"step {step + 1} of {total}, lr {lr:g}")
+            norm = float(gradient_norm(self.parameters.values()))
+            refuse_divergence(loss.item(), norm, f"step {step + 1} of {total}, lr {lr:g}")
             self._optimiser.step()
             bound_logit_scale(self._base.network)
             history.append(history_row(step + 1, epoch, "train", loss.item(), lr))

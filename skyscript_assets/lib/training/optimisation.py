@@ -1,4 +1,4 @@
-"""What alignment and continual pre-training share: loss, optimiser, bound of the logit scale, all as in open_clip."""
+"""What alignment and continual pre-training share: the optimiser, as in open_clip, and what becomes of weights."""
 
 from __future__ import annotations
 
@@ -20,29 +20,19 @@ EPS = 1e-6
 """AdamW's constants in the paper, used where a recipe does not name its own."""
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """open_clip's ClipLoss of embeddings (N, E), which are normalised here; row i of one belongs to row i of the other.
-
-    Args:
-        images: Image embeddings.
-        texts: Text embeddings.
-        logit_scale: The learnt log of the factor of the cosines.
-    """
-    from open_clip.loss import ClipLoss
-    from torch.nn.functional import normalize
-
-    loss: Tensor = ClipLoss()(normalize(images, dim=-1), normalize(texts, dim=-1), logit_scale.exp())
-    return loss
-
-
 def adamw(
     parameters: Mapping[str, nn.Parameter],
     lr: float,
     weight_decay: float,
     betas: tuple[float, float] = BETAS,
     eps: float = EPS,
+    *,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW without decay on gains, biases and the logit scale, by open_clip_train's rule (main.py, `exclude`)."""
+    """AdamW without decay on gains, biases and the logit scale, by open_clip_train's rule (main.py, `exclude`).
+
+    `fused` takes one kernel for all, whose last bits are others.
+    """
     from torch.optim import AdamW
 
     def undecayed(name: str, parameter: Any) -> bool:
@@ -51,28 +41,54 @@ def adamw(
     plain = [p for name, p in parameters.items() if undecayed(name, p)]
     decayed = [p for name, p in parameters.items() if not undecayed(name, p)]
     groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
-    return AdamW(groups, lr=lr, betas=betas, eps=eps)
+    return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused or None)
 
 
-def refuse_divergence(loss: float, parameters: Iterable[nn.Parameter], where: str) -> None:
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together: no finite number where one of them is none."""
+    import torch
+
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def refuse_divergence(loss: float, norm: float, where: str) -> None:
     """Stop before a loss or gradient that is no finite number reaches the weights.
 
     Args:
         loss: Of the step.
-        parameters: Those whose gradients are looked at.
+        norm: Of its gradient.
         where: Model, step, learning rate and samples, for the message.
 
     Raises:
         DivergedError: one is not finite.
     """
-    import torch
-
-    norm = float(torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise DivergedError(
             f"{where}: loss {loss:g}, norm of the gradient {norm:g}; the weights were left as they were before. "
             "Lower the recipe's lr or lengthen its warm-up (models.yaml)"
         )
+
+
+def unmoved_from(lr: float) -> float:
+    """Absolute value from which a float32 weight stays as it is under AdamW at a learning rate.
+
+    A step is at most the learning rate (Adam, arXiv 1412.6980, section 2.1). Numbers in [2^k, 2^(k+1)) are 2^(k-23)
+    apart, and half of that is rounded away. The rate goes into weight decay as a factor 1 - lr * decay, which is 1
+    itself where lr * decay is below 2^-25, 3e-8: there is no decay then at all.
+    """
+    return float(2.0 ** (math.ceil(math.log2(lr)) + 24))
+
+
+def interpolate(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], into: Mapping[str, Tensor], share: float
+) -> None:
+    """Mix weights of the start and trained ones by the latter's share (WiSE-FT, arXiv 2109.01903, section 3)."""
+    import torch
+
+    with torch.no_grad():
+        for name, tensor in start.items():
+            if tensor.is_floating_point():
+                into[name].copy_(torch.lerp(tensor.to(trained[name].device), trained[name], share))
 
 
 def bound_logit_scale(network: Any) -> None:
