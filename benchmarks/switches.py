@@ -119,19 +119,29 @@ def photographs(given: Path, settings: Settings, model: ClipModel, cache: Path, 
     return found
 
 
-def difference(plain: Sequence[ScoredItems], switched: Sequence[ScoredItems]) -> str:
-    """Mean over seeds of what a switch adds, with the interval of drawn items and seeds."""
+@dataclass(frozen=True)
+class Found:
+    """A figure of models that differ in their seed: as it is (seeds,), and in samples of its items (samples, seeds)."""
 
-    def of_seeds(draws: Any) -> NDArray[np.float64]:
-        return np.stack([b.primary(draws) - a.primary(draws) for a, b in zip(plain, switched, strict=True)], axis=1)
+    clusters: tuple[str, ...]
+    values: NDArray[np.float64]
+    drawn: NDArray[np.float64]
 
-    value = np.mean([(b.primary() - a.primary()).item() for a, b in zip(plain, switched, strict=True)])
-    drawn = bootstrap(plain[0].clusters, SAMPLES, of_seeds)
-    seeds = np.random.default_rng(0).integers(len(plain), size=drawn.shape)
-    # Seeds are few too: their share of the spread is widened as that of the cells is.
-    tail = 100 * min(tail_of(plain[0].clusters), tail_of([str(i) for i in range(len(plain))]))
-    low, high = np.percentile(np.take_along_axis(drawn, seeds, axis=1).mean(axis=1), [tail, 100 - tail])
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    @classmethod
+    def of(cls, models: Sequence[ScoredItems]) -> "Found":
+        """The figure of each model, of the same samples whatever they are."""
+        clusters = models[0].clusters
+        drawn = bootstrap(clusters, SAMPLES, lambda draws: np.stack([one.primary(draws) for one in models], axis=1))
+        return cls(clusters, np.array([one.primary().item() for one in models]), drawn)
+
+    def more_than(self, plain: "Found") -> str:
+        """Mean over seeds of what it has more, with the interval of drawn items and seeds."""
+        drawn = self.drawn - plain.drawn
+        seeds = np.random.default_rng(0).integers(drawn.shape[1], size=drawn.shape)
+        # Seeds are few too: the interval is as wide as the scarcer of both asks for.
+        tail = 100 * min(tail_of(self.clusters), tail_of([str(i) for i in range(drawn.shape[1])]))
+        low, high = np.percentile(np.take_along_axis(drawn, seeds, axis=1).mean(axis=1), [tail, 100 - tail])
+        return f"{np.mean(self.values - plain.values):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def main() -> None:
@@ -158,14 +168,13 @@ def main() -> None:
             figures += [asked("test cells, mean AUC", folder, "test", base, cache)]
             figures += photographs(options.data, settings, base, cache, Path(scratch))
         print_head("switch", *(figure.title for figure in figures), *(f"{f.title}: more" for f in figures))
-        first: list[list[ScoredItems]] = []
+        first: list[Found] = []
         for name, changes in switches.items():
             models = [trained(plain, changes, seed, settings, store, Path(scratch)) for seed in seeds]
-            scored = [[figure.scored(model) for model in models] for figure in figures]
-            first = first or scored
-            means = [f"{np.mean([one.primary() for one in by_seed]):.3f}" for by_seed in scored]
-            more = [difference(*both) for both in zip(first, scored, strict=True)] if changes else [""] * len(figures)
-            print_row(name, *means, *more)
+            found = [Found.of([figure.scored(model) for model in models]) for figure in figures]
+            first = first or found
+            more = [one.more_than(before) if changes else "" for one, before in zip(found, first, strict=True)]
+            print_row(name, *(f"{one.values.mean():.3f}" for one in found), *more)
 
 
 class FrozenTexts(dict[str, NDArray[np.float32]]):
