@@ -10,9 +10,11 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from skyscript_assets.lib.plugins import SCORER_KINDS
 from skyscript_assets.lib.settings.base import (
     CAPTION_PREFIX,
+    SENTENCES,
     UNSEEN,
     BenchmarkKey,
     CaptionStyle,
+    Crop,
     Model,
     ModelKey,
     Name,
@@ -120,7 +122,7 @@ class TaughtRecipe(Model):
         min_length=1,
         description="Style of caption; of several one is drawn each time. `statements`: one thing stated of the chip.",
     )
-    prefix: str = Field(CAPTION_PREFIX, description="Put before the caption, as in the released data.")
+    prefix: str = Field(CAPTION_PREFIX, description="Put before captions, but not before sentences among other styles.")
     loss: LossName = Field("softmax", description="Module of `lib.training.losses` (paper: softmax).")
     positives: Literal["own", "equal", "stated"] = Field(
         "own",
@@ -139,6 +141,10 @@ class TaughtRecipe(Model):
     def styles(self) -> tuple[str, ...]:
         """Columns of the training manifest that texts are drawn from."""
         return (self.column,) if isinstance(self.column, str) else self.column
+
+    def prefix_of(self, style: str) -> str:
+        """What stands before texts of a style."""
+        return "" if style in SENTENCES and len(self.styles) > 1 else self.prefix
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -162,9 +168,7 @@ class ClipRecipe(TaughtRecipe):
     """The paper's continual pre-training: open_clip's model and loss, AdamW, cosine, its augmentation."""
 
     kind: Literal["clip"] = "clip"
-    crop: Literal["focus", "anywhere"] = Field(
-        "focus", description="Random crops keep what the caption is about in view, or fall anywhere (paper)."
-    )
+    crop: Crop = Field("focus", description="Views keep what the caption is about in sight, or `anywhere` (paper).")
     epochs: int = Field(20, ge=1, description="Passes over the pairs (paper: 20).")
     batch_size: int = Field(512, ge=2, description="Pairs in a batch (paper: 512 over 4 GPUs).")
     lr: Positive = Field(description="Peak learning rate (paper: 3e-9 for ViT-L-14, 1e-9 for ViT-B-32).")

@@ -27,14 +27,18 @@ class Texts:
 
     def __init__(self, pairs: pa.Table, recipe: TaughtRecipe) -> None:
         self._positives = recipe.positives
-        columns = [pairs[name] for name in recipe.styles if name != "statements"]
+        columns = [
+            pc.binary_join_element_wise(recipe.prefix_of(name), pairs[name], "")
+            for name in recipe.styles
+            if name != "statements"
+        ]
         starts = np.arange(len(pairs) + 1)
         if not columns or self._positives == "stated":
             stated = pairs["statements"].combine_chunks()
             forms = [pc.struct_field(stated.flatten(), name) for name in ("clause", "main", "kind")]
             of_objects = np.cumsum([0, *pc.list_value_length(stated).to_pylist()])
         words, self._rows = _coded(columns or forms)
-        self.texts = [recipe.prefix + text for text in words]
+        self.texts = words if columns else [recipe.prefix + text for text in words]
         self._starts: IntArray = starts if columns else of_objects
         self.codes: IntArray = self.first(starts[:-1]) if recipe.order == "dealt" else starts[:-1]
         if self._positives == "stated":

@@ -93,6 +93,14 @@ def test_of_several_styles_one_is_drawn_each_time():
     assert drawn == {"landuse of farmland", "landuse of farmland, surrounded by road of footway"}
 
 
+def test_sentences_among_other_styles_have_no_prefix():
+    pairs = pa.table({"title": ["building"], "natural_short": ["A building."]})
+    found = Texts(pairs, AlignRecipe(prefix="a satellite image of ", column=("title", "natural_short")))
+    assert found.texts == ["A building.", "a satellite image of building"]
+    alone = Texts(pairs, AlignRecipe(prefix="There: ", column="natural_short"))
+    assert alone.texts == ["There: A building."]
+
+
 @pytest.mark.parametrize(("order", "distinct"), [("dealt", 3), ("shuffled", 4)])
 def test_batches_are_dealt_by_first_texts_or_all_pairs_differ(order: str, distinct: int):
     assert len(set(texts(order=order).codes.tolist())) == distinct
