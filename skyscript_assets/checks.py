@@ -192,6 +192,16 @@ LEAKS = Check(
 )
 
 
+WEIGHTS_MOVE = Check(
+    "weights_move",
+    "The learning rate can move weights near 1, such as gains, in float32.",
+    lambda _, counts: Verdict(
+        (counts["unmoved_from"] or 2) > 1, {"no weight of this absolute value or more can move": counts["unmoved_from"]}
+    ),
+    warn=True,
+)
+
+
 def freshness(outputs: Outputs, stage: Stage, partition: Partition) -> Verdict:
     """Whether the direct inputs of an output are current, and a frozen output is what would be made now.
 

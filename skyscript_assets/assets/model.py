@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 import pyarrow.compute as pc
 
-from skyscript_assets import metadata
+from skyscript_assets import checks, metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, accepted_chips, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
-from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
+from skyscript_assets.lib.settings.base import UNSEEN, Crop, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
     AlignRecipe,
@@ -107,10 +107,11 @@ class OwnScorer(Model):
 
 
 class FeaturesConfig(Model):
-    """What features read: the scorer's towers, and how many views of a chip."""
+    """What features read: the scorer's towers, how many views of a chip, and of what."""
 
     scorer: BaseConfig
     views: int
+    crop: Crop
 
 
 @asset(
@@ -121,7 +122,9 @@ class FeaturesConfig(Model):
     tables={"features.parquet": FEATURE_KEYS},
     columns_from={"image_chips": ["chip_id"]},
     config=lambda settings, _: FeaturesConfig(
-        scorer=BaseConfig.of(settings, settings.plant.scores.scorer), views=settings.plant.scores.views
+        scorer=BaseConfig.of(settings, settings.plant.scores.scorer),
+        views=settings.plant.scores.views,
+        crop=settings.plant.scores.crop,
     ),
     code_version="2",
     empty="warns",
@@ -130,8 +133,9 @@ class FeaturesConfig(Model):
 def chip_features(run: Run[FeaturesConfig]) -> Counts:
     """Features of each chip, and of augmented views of it, by the frozen image tower of the scorer."""
     chips, plan = run.input("image_chips"), run.input("chip_plan")
-    scorer = run.config.scorer.load(0, run)
-    return write_chip_features(chips, plan, scorer, run.config.views, 0, run.out, run.progress)
+    config = run.config
+    scorer = config.scorer.load(0, run)
+    return write_chip_features(chips, plan, scorer, config.views, 0, run.out, run.progress, config.crop)
 
 
 class ScoresConfig(Model):
@@ -213,9 +217,10 @@ def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]
     kinds=["pytorch"],
     upstream=("pretrained_weights", "training_manifest", "chip_features", "image_chips"),
     config=_training_config,
-    code_version="2",
+    code_version="3",
     needs=_needs_of_recipe,
     preview=_checkpoint_preview,
+    more_checks=(checks.WEIGHTS_MOVE,),
     pool="training",
 )
 def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from skyscript_assets.lib.files import digest, inside, write_json
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.parts import Parts
 from skyscript_assets.lib.progress import Progress, silent
+from skyscript_assets.lib.settings.base import Crop
 from skyscript_assets.lib.tables import read_table, write_tables
 from skyscript_assets.lib.tar import read_member
 from skyscript_assets.lib.towers.model import ClipModel
@@ -76,6 +77,7 @@ def write_chip_features(
     seed: int,
     out: Path,
     progress: Progress = silent,
+    crop: Crop = "focus",
 ) -> dict[str, Any]:
     """Compute the features of all accepted chips and write `features.parquet` and `tower.json`.
 
@@ -91,6 +93,7 @@ def write_chip_features(
         seed: Seed of the augmentation.
         out: Folder that receives the files.
         progress: Listener; counts chips.
+        crop: Whether views keep the focus object in sight; `anywhere`: the middle, and random crops wherever they fall.
 
     Returns:
         Counts; `resumed_chips` were found from a killed run.
@@ -100,10 +103,12 @@ def write_chip_features(
         CorruptInputError: a chip is not a whole JPEG, or the plan does not name it.
     """
     chips = accepted_chips(chips_folder, plan_folder)
+    if crop == "anywhere":
+        chips = [replace(chip, focus=None) for chip in chips]
     parts, resumed = Parts(out), 0
     for start in range(0, len(chips), PART_CHIPS):
         part = chips[start : start + PART_CHIPS]
-        made_from = digest([model.tower_digest, views, seed, [chip.chip_id for chip in part]])
+        made_from = digest([model.tower_digest, views, seed, crop, [chip.chip_id for chip in part]])
         if parts.keep(start // PART_CHIPS, made_from):
             resumed += len(part)
         else:

@@ -68,6 +68,8 @@ def _is_style(name: str) -> str:
 
 
 CaptionStyle = Annotated[str, AfterValidator(_is_style)]
+Crop = Literal["focus", "anywhere"]
+"""Whether views of a chip keep what its caption is about in sight, or are taken of the middle and anywhere (paper)."""
 CaptionPolicy = Literal["ours", "paper"]
 """Which tags captions may say: those that we let through, or those of SkyScript's authors too."""
 CAPTION_PREFIX = "a satellite image of "

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from skyscript_assets.lib.plugins import SCORER_KINDS
 from skyscript_assets.lib.settings.base import (
     CAPTION_PREFIX,
+    SENTENCES,
     UNSEEN,
     BenchmarkKey,
     CaptionStyle,
-    CaptionText,
+    Crop,
     Model,
     ModelKey,
     Name,
@@ -24,8 +25,12 @@ from skyscript_assets.lib.settings.base import (
     WebAddress,
 )
 from skyscript_assets.lib.settings.kinds import of_kind
+from skyscript_assets.lib.settings.sweep import expanded
 
 Activation = Literal["gelu", "quick_gelu"]
+LossName = Literal["sigmoid", "softmax"]
+"""Losses, each the module of that name in `lib.training.losses`."""
+
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 """How open_clip marks names of models that carry their own configuration."""
 
@@ -109,7 +114,45 @@ class LinearProbeRecipe(Model):
     kind: Literal["linear-probe"] = "linear-probe"
 
 
-class AlignRecipe(Model):
+class TaughtRecipe(Model):
+    """What alignment and continual pre-training share; each field is a switch of its own."""
+
+    column: Literal["statements"] | CaptionStyle | tuple[CaptionStyle, ...] = Field(
+        "title",
+        min_length=1,
+        description="Style of caption; of several one is drawn each time. `statements`: one thing stated of the chip.",
+    )
+    prefix: str = Field(CAPTION_PREFIX, description="Put before captions, but not before sentences among other styles.")
+    loss: LossName = Field("softmax", description="Module of `lib.training.losses` (paper: softmax).")
+    positives: Literal["own", "equal", "stated"] = Field(
+        "own",
+        description="Texts of a batch that match an image: its own (paper), those equal to it too, or all that say "
+        "nothing but what is stated of the chip.",
+    )
+    order: Literal["dealt", "shuffled"] = Field(
+        "dealt", description="Batches: equal texts dealt out so that they seldom meet, or all shuffled (paper)."
+    )
+    lock_text: bool = Field(default=False, description="The text tower stays as it is (LiT); in the paper it learns.")
+    interpolation: Share = Field(
+        1.0, description="Share of the trained weights in the mean with those of the start (WiSE-FT); 1: as trained."
+    )
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Columns of the training manifest that texts are drawn from."""
+        return (self.column,) if isinstance(self.column, str) else self.column
+
+    def prefix_of(self, style: str) -> str:
+        """What stands before texts of a style."""
+        return "" if style in SENTENCES and len(self.styles) > 1 else self.prefix
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those and what tells which texts match which images."""
+        return (*self.styles, "statements") if self.positives == "stated" else self.styles
+
+
+class AlignRecipe(TaughtRecipe):
     """Projections trained between locked towers on stored features. This is not continual pre-training."""
 
     kind: Literal["align"] = "align"
@@ -119,18 +162,13 @@ class AlignRecipe(Model):
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up before the cosine.")
     shuffle_captions: bool = Field(default=False, description="A control: captions are dealt out at random.")
-    column: Literal["both", "statements"] | CaptionStyle = Field(
-        "title",
-        description="Caption that is trained on; `both` draws `title` or `title_multi_objects` each time, `statements` "
-        "one thing that is stated of the chip, and every chip of which it is true counts as its match.",
-    )
-    prefix: str = Field(CAPTION_PREFIX, description="Put before the caption, as in the released data.")
 
 
-class ClipRecipe(CaptionText):
+class ClipRecipe(TaughtRecipe):
     """The paper's continual pre-training: open_clip's model and loss, AdamW, cosine, its augmentation."""
 
     kind: Literal["clip"] = "clip"
+    crop: Crop = Field("focus", description="Views keep what the caption is about in sight, or `anywhere` (paper).")
     epochs: int = Field(20, ge=1, description="Passes over the pairs (paper: 20).")
     batch_size: int = Field(512, ge=2, description="Pairs in a batch (paper: 512 over 4 GPUs).")
     lr: Positive = Field(description="Peak learning rate (paper: 3e-9 for ViT-L-14, 1e-9 for ViT-B-32).")
@@ -176,4 +214,9 @@ class ModelsFile(Model):
     weights: dict[Name, PackagedWeights] = Field(default_factory=dict, description="Weights that packages carry.")
     bases: dict[Name, Base] = Field(description="Untrained or pretrained starting points.")
     scorers: dict[Name, Scorer] = Field(default_factory=dict, description="What scores pairs and is no base.")
-    models: dict[ModelKey, TrainedModel] = Field(min_length=1, description="What is trained and scored.")
+    models: Annotated[dict[ModelKey, TrainedModel], BeforeValidator(lambda models: expanded(models, TrainedModel))] = (
+        Field(
+            min_length=1,
+            description="What is trained and scored; `sweep` in one lists values: a model of each combination.",
+        )
+    )

@@ -13,6 +13,7 @@ from skyscript_assets.lib.settings.base import (
     CaptionPolicy,
     CaptionStyle,
     CaptionText,
+    Crop,
     Model,
     Name,
     Positive,
@@ -192,6 +193,7 @@ class ScoreSettings(ScoredText):
     views: int = Field(
         1, ge=1, le=8, description="Views of a chip whose features are stored; the first is not augmented."
     )
+    crop: Crop = Field("focus", description="Views keep what the caption is about in sight, or `anywhere` (paper).")
 
     @property
     def scorers(self) -> tuple[str, ...]:

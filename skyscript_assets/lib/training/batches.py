@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
-
-
-def codes_of(texts: Sequence[str]) -> IntArray:
-    """Equal texts as equal numbers, counted from 0 in the order of the sorted texts."""
-    return np.unique(np.asarray(texts, dtype=object), return_inverse=True)[1].astype(np.int64)
 
 
 def deal_batches(codes: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:

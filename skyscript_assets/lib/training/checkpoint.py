@@ -18,11 +18,19 @@ import pyarrow.compute as pc
 
 from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, OutputSchemaError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing, write_json
-from skyscript_assets.lib.settings.models import JointBase, OpenClipBase, PackagedWeights, TrainedModel
+from skyscript_assets.lib.settings.models import (
+    AlignRecipe,
+    ClipRecipe,
+    JointBase,
+    OpenClipBase,
+    PackagedWeights,
+    TrainedModel,
+)
 from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256, reason
+from skyscript_assets.lib.training.optimisation import unmoved_from
 from skyscript_assets.lib.training.selection import TrainingPairs
 
 FORMAT = 1
@@ -49,8 +57,9 @@ class TrainingSummary:
         best_epoch: Epoch (from 1) whose weights were kept; None where nothing was trained.
         first_loss: Training loss of the first batch.
         train_loss: Mean training loss of the last epoch.
-        val_loss: Validation loss of the weights kept; None without validation pairs.
+        val_loss: Validation loss of the weights kept, before interpolation; None without validation pairs.
         logit_scale: Factor of the cosines in the end (CLIP: at most 100).
+        unmoved_from: Absolute value from which weights were too large for the learning rate to move in float32.
     """
 
     recipe: str
@@ -65,11 +74,12 @@ class TrainingSummary:
     train_loss: float | None = None
     val_loss: float | None = None
     logit_scale: float | None = None
+    unmoved_from: float | None = None
 
     @classmethod
     def of(
         cls,
-        recipe: str,
+        recipe: AlignRecipe | ClipRecipe,
         train: TrainingPairs,
         val: TrainingPairs,
         history: Sequence[Mapping[str, Any]],
@@ -80,7 +90,7 @@ class TrainingSummary:
         batches = [row for row in history if row["split"] == "train"]
         epochs = int(history[-1]["epoch"])
         return cls(
-            recipe=recipe,
+            recipe=recipe.kind,
             **train.counts,
             val_pairs=len(val),
             steps=len(batches),
@@ -90,6 +100,7 @@ class TrainingSummary:
             train_loss=float(np.mean([row["loss"] for row in batches if row["epoch"] == epochs])),
             val_loss={row["epoch"]: row["loss"] for row in history if row["split"] == "val"}.get(best_epoch),
             logit_scale=float(model.network.logit_scale.detach().exp()),
+            unmoved_from=unmoved_from(recipe.lr),
         )
 
 

@@ -18,17 +18,17 @@ from skyscript_assets.lib.pairs.images import Place, chip_images
 from skyscript_assets.lib.settings.models import ClipRecipe
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, view_rng
-from skyscript_assets.lib.training.batches import codes_of
 from skyscript_assets.lib.training.ranks import Ranks
 from skyscript_assets.lib.training.selection import TrainingPairs
+from skyscript_assets.lib.training.texts import Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "image_sha256")
 
-Batch = tuple[int | None, IntArray]
-"""Epoch, from 1 (None: the plain views), and numbers of pairs."""
+Batch = tuple[int | None, IntArray, IntArray]
+"""Epoch, from 1 (None: the plain views), numbers of pairs, and the row of the text that each takes."""
 
 ChipFolders = Mapping[tuple[str, str], Path]
 """Folders of chips by region and source."""
@@ -38,7 +38,7 @@ BATCHES_AHEAD = 2
 
 
 class Split:
-    """The pairs of a split: captions, whose tokens are made once, and images, which threads make into views."""
+    """The pairs of a split: texts, whose tokens are made once, and images, which threads make into views."""
 
     def __init__(
         self,
@@ -50,14 +50,13 @@ class Split:
         threads: int,
         ranks: Ranks,
     ) -> None:
-        captions = pairs.captions(recipe.column, recipe.prefix)
-        self.codes, self.texts = codes_of(captions), sorted(set(captions))
+        self.said, self._crop = Texts(pairs.table, recipe), recipe.crop
         self.rows = pairs.table.select([*Place._fields[:1], *IMAGE_COLUMNS, "focus_box"]).combine_chunks()
         self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
         self._threads, self._ranks = threads, ranks
         self._ahead = BATCHES_AHEAD * recipe.batch_size // ranks.size
         self._ids: Tensor | None = None
-        self._tokenised = np.zeros(len(self.texts), bool)
+        self._tokenised = np.zeros(len(self.said.texts), bool)
 
     def named(self, batch: IntArray) -> str:
         """The first chips of a batch, for messages."""
@@ -95,25 +94,26 @@ class Split:
 
     def _made(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         """The same on the host; threads write views into the batches to come."""
-        given: deque[tuple[Batch, IntArray, Tensor]] = deque()
+        given: deque[tuple[Batch, Tensor]] = deque()
         filled = 0
         tasks = self._tasks(batches, given)
         with contextlib.closing(in_order(self._view, tasks, threads=self._threads, ahead=self._ahead)) as views:
             for _ in views:
                 filled += 1
                 if filled == len(given[0][1]):
-                    batch, share, pixels = given.popleft()
-                    yield batch, self._tokens(share), pixels
+                    batch, pixels = given.popleft()
+                    yield batch, self._tokens(self._ranks.share(batch[2])), pixels
                     filled = 0
 
     def _tasks(self, batches: Iterable[Batch], given: deque[Any]) -> Iterator[tuple[UInt8Array, dict[str, Any], Any]]:
         import torch
 
         side, pinned = self._base.image_size, self._base.device.type == "cuda"
-        for epoch, batch in batches:
-            share = self._ranks.share(batch)
+        for batch in batches:
+            epoch, pairs, _ = batch
+            share = self._ranks.share(pairs)
             pixels = torch.empty((len(share), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
-            given.append(((epoch, batch), share, pixels))
+            given.append((batch, pixels))
             yield from zip(pixels.numpy(), self.rows.take(pa.array(share)).to_pylist(), itertools.repeat(epoch))
 
     def _view(self, task: tuple[UInt8Array, dict[str, Any], int | None]) -> None:
@@ -121,23 +121,23 @@ class Split:
         pixels, row, epoch = task
         place = Place(row["chip_id"], *(row[name] for name in IMAGE_COLUMNS))
         image = self._images.pixels(place)
+        focus = row["focus_box"] if self._crop == "focus" else None
         if epoch is None:
-            pixels[:] = self._base.view(image, row["focus_box"])
+            pixels[:] = self._base.view(image, focus)
         else:
             draw = view_rng(self._seed, place.chip_id, epoch)
-            pixels[:] = augmented_view(image, row["focus_box"], self._base.image_size, draw)
+            pixels[:] = augmented_view(image, focus, self._base.image_size, draw)
 
-    def _tokens(self, share: IntArray) -> Tensor:
+    def _tokens(self, rows: IntArray) -> Tensor:
         import torch
 
-        codes = self.codes[share]
-        new = np.unique(codes[~self._tokenised[codes]])
+        new = np.unique(rows[~self._tokenised[rows]])
         if len(new):
-            ids = self._base.tokenise([self.texts[code] for code in new])
+            ids = self._base.tokenise([self.said.texts[row] for row in new])
             if self._ids is None:
-                self._ids = torch.zeros((len(self.texts), ids.shape[1]), dtype=torch.int32)
+                self._ids = torch.zeros((len(self.said.texts), ids.shape[1]), dtype=torch.int32)
             self._ids[new] = ids.int()
             self._tokenised[new] = True
         assert self._ids is not None
-        ids = self._base.fitted(self._ids[codes].long())
+        ids = self._base.fitted(self._ids[rows].long())
         return ids.pin_memory() if self._base.device.type == "cuda" else ids

@@ -1,4 +1,4 @@
-"""What alignment and continual pre-training share: loss, optimiser, bound of the logit scale, all as in open_clip."""
+"""What alignment and continual pre-training share: the optimiser, as in open_clip, and what becomes of weights."""
 
 from __future__ import annotations
 
@@ -18,40 +18,6 @@ MAX_LOGIT_SCALE = math.log(100)
 BETAS = (0.9, 0.98)
 EPS = 1e-6
 """AdamW's constants in the paper, used where a recipe does not name its own."""
-
-
-def contrastive_loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """open_clip's ClipLoss of embeddings (N, E), which are normalised here; row i of one belongs to row i of the other.
-
-    Args:
-        images: Image embeddings.
-        texts: Text embeddings.
-        logit_scale: The learnt log of the factor of the cosines.
-    """
-    from open_clip.loss import ClipLoss
-    from torch.nn.functional import normalize
-
-    loss: Tensor = ClipLoss()(normalize(images, dim=-1), normalize(texts, dim=-1), logit_scale.exp())
-    return loss
-
-
-def matching_loss(images: Tensor, texts: Tensor, matches: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
-    """Pairwise sigmoid loss (SigLIP, arXiv 2303.15343, section 3.2) where a text may be true of several images.
-
-    SigLIP counts row i of one as the only match of row i of the other; here `matches` says which are, so that no true
-    pair is taken for a negative. As there, the sum is divided by the number of images.
-
-    Args:
-        images: Image embeddings (N, E).
-        texts: Text embeddings (M, E).
-        matches: 1 where a text is true of an image, else 0, (N, M).
-        logit_scale: The learnt log of the factor of the cosines.
-        logit_bias: The learnt bias, which starts low because few pairs match.
-    """
-    from torch.nn.functional import binary_cross_entropy_with_logits, normalize
-
-    logits = logit_scale.exp() * normalize(images, dim=-1) @ normalize(texts, dim=-1).T + logit_bias
-    return binary_cross_entropy_with_logits(logits, matches, reduction="sum") / len(images)
 
 
 def adamw(
@@ -101,6 +67,28 @@ def refuse_divergence(loss: float, norm: float, where: str) -> None:
             f"{where}: loss {loss:g}, norm of the gradient {norm:g}; the weights were left as they were before. "
             "Lower the recipe's lr or lengthen its warm-up (models.yaml)"
         )
+
+
+def unmoved_from(lr: float) -> float:
+    """Absolute value from which a float32 weight stays as it is under AdamW at a learning rate.
+
+    A step is at most the learning rate (Adam, arXiv 1412.6980, section 2.1). Numbers in [2^k, 2^(k+1)) are 2^(k-23)
+    apart, and half of that is rounded away. The rate goes into weight decay as a factor 1 - lr * decay, which is 1
+    itself where lr * decay is below 2^-25, 3e-8: there is no decay then at all.
+    """
+    return float(2.0 ** (math.ceil(math.log2(lr)) + 24))
+
+
+def interpolate(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], into: Mapping[str, Tensor], share: float
+) -> None:
+    """Mix weights of the start and trained ones by the latter's share (WiSE-FT, arXiv 2109.01903, section 3)."""
+    import torch
+
+    with torch.no_grad():
+        for name, tensor in start.items():
+            if tensor.is_floating_point():
+                into[name].copy_(torch.lerp(tensor.to(trained[name].device), trained[name], share))
 
 
 def bound_logit_scale(network: Any) -> None:

@@ -1,4 +1,4 @@
-"""Continual pre-training by the paper's recipe: open_clip's network and loss, both towers unlocked.
+"""Continual pre-training by the paper's recipe, open_clip's network and loss, or by what a recipe changes in it.
 
 Paper (SkyScript, training details): AdamW (0.9, 0.98, 1e-6), weight decay 1.0, warm-up and cosine, batch 512, 20
 epochs, AMP, its augmentation. A batch is shared out over as many devices as there are, and on each over micro batches:
@@ -34,11 +34,12 @@ from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.training.batches import deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.loader import IMAGE_COLUMNS, Batch, ChipFolders, Split
+from skyscript_assets.lib.training.losses import loss_of
 from skyscript_assets.lib.training.optimisation import (
     adamw,
     bound_logit_scale,
-    contrastive_loss,
     gradient_norm,
+    interpolate,
     refuse_divergence,
 )
 from skyscript_assets.lib.training.ranks import Ranks
@@ -102,6 +103,7 @@ def train_clip(
 ) -> TrainingSummary:
     """Train both towers and write the checkpoint; the weights after the last step are kept, as in the paper.
 
+    Where the recipe locks the text tower, it is used as it is and the image tower alone learns (LiT, arXiv 2111.07991).
     The cosine ends with the last step that is taken. A killed run with the same inputs continues from the state it
     wrote last, to the same result: order, augmentation and dropout depend on seed and step alone. So it does on another
     number of processes, but for rounding, for dropout and for batch norm, which sees what one device holds. A run that
@@ -134,16 +136,19 @@ def train_clip(
     if getattr(base.network, "logit_bias", None) is not None:
         raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
     ranks.refuse_uneven(f"models.yaml: {settings.title}: batch_size", recipe.batch_size)
-    train, val = select_pairs(manifest_path, settings, [recipe.column, "focus_box", *IMAGE_COLUMNS], recipe.batch_size)
-    base_digest = base.digest
+    columns = ["title", *recipe.columns, "focus_box", *IMAGE_COLUMNS]
+    train, val = select_pairs(manifest_path, settings, columns, recipe.batch_size)
+    base_digest, state = base.digest, base.network.state_dict()
+    start = {name: tensor.clone() for name, tensor in state.items()} if recipe.interpolation < 1 else {}
     places = (recipe, chips, base, settings.seed, threads or min(16, cores()), ranks)
     split = Split(train, *places)
     states = States(out / STATES, _identity(base_digest, settings, split))
     run = _Run(base, recipe, settings.seed, split, Split(val, *places), states, machine, ranks)
     history = run.to_the_end(progress, listener)
+    interpolate(start, state, state, recipe.interpolation)
     base.network.eval()
     base.weights_changed()
-    summary = TrainingSummary.of(recipe.kind, train, val, history, history[-1]["epoch"], base)
+    summary = TrainingSummary.of(recipe, train, val, history, history[-1]["epoch"], base)
     if ranks.rank == 0:
         save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
         states.remove()
@@ -153,8 +158,10 @@ def train_clip(
 def _identity(base_digest: str, settings: TrainedModel, train: Split) -> str:
     """Digest of what a run depends on: a state of another run is not continued."""
     digest = hashlib.sha256(json.dumps([base_digest, settings.model_dump(mode="json")], sort_keys=True).encode())
-    for chip_id, code in zip(train.rows["chip_id"].to_pylist(), train.codes, strict=True):
-        digest.update(f"{chip_id}\x1f{train.texts[code]}\x1e".encode())
+    for chip_id, row in zip(
+        train.rows["chip_id"].to_pylist(), train.said.first(np.arange(len(train.rows))), strict=True
+    ):
+        digest.update(f"{chip_id}\x1f{train.said.texts[row]}\x1e".encode())
     return digest.hexdigest()
 
 
@@ -200,12 +207,16 @@ class _Run:
         self._base, self._recipe, self._seed = base, recipe, seed
         self._train, self._val, self._states = train, val, states
         self._machine, self._ranks = machine, ranks
-        self._per_epoch = len(train.codes) // recipe.batch_size
+        self._loss_of = loss_of(recipe.loss)
+        self._per_epoch = len(train.rows) // recipe.batch_size
         self.total = min(self._per_epoch * recipe.epochs, recipe.max_steps or self._per_epoch * recipe.epochs)
         device = base.device
         self._read_every = read_every(device)
         constants = (recipe.lr, recipe.weight_decay, recipe.betas, recipe.eps)
-        self._optimiser = adamw(dict(base.network.named_parameters()), *constants, fused=self._read_every > 1)
+        for name, parameter in base.network.named_parameters():
+            parameter.requires_grad_(not recipe.lock_text or name.startswith("visual.") or name == "logit_scale")
+        learnt = {name: parameter for name, parameter in base.network.named_parameters() if parameter.requires_grad}
+        self._optimiser = adamw(learnt, *constants, fused=self._read_every > 1)
         self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, self.total)
         self._amp = recipe.precision != "fp32" and device.type == "cuda"
         self._dtype = torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float16
@@ -251,13 +262,14 @@ class _Run:
     def to_the_end(self, progress: Progress, listener: Listener) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""
         with self._telling_what_to_lower():
-            for (epoch, batch), ids, pixels in self._train.batches(self._order()):
-                self._take_step(epoch or 0, batch, ids, pixels)
+            for batch, ids, pixels in self._train.batches(self._order()):
+                epoch = batch[0] or 0
+                self._take_step(batch, ids, pixels)
                 epoch_ends = self._step % self._per_epoch == 0
                 if self._step % self._read_every == 0 or epoch_ends or self._step == self.total:
                     listener(self._read())
                 if epoch_ends or self._step == self.total:
-                    self._validate(epoch or 0)
+                    self._validate(epoch)
                 if (epoch_ends or self._step % self._recipe.checkpoint_steps == 0) and self._step < self.total:
                     self._save()
                 self._stop_if_asked(progress)
@@ -275,27 +287,30 @@ class _Run:
             raise StoppedError(signum)
 
     def _order(self) -> Iterator[Batch]:
-        """(epoch from 1, pairs) of every step that is left."""
+        """The batch of every step that is left."""
         first = self._step // self._per_epoch
         left = itertools.chain.from_iterable(self._epoch(epoch + 1) for epoch in range(first, self._recipe.epochs))
         return itertools.islice(left, self._step - first * self._per_epoch, self.total - first * self._per_epoch)
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
-        batches = deal_batches(self._train.codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
-        return ((epoch, batch) for batch in batches)
+        rng, said = np.random.default_rng([self._seed, epoch]), self._train.said
+        batches = deal_batches(said.codes, self._recipe.batch_size, rng)
+        return ((epoch, batch, said.draw(batch, rng)) for batch in batches)
 
-    def _take_step(self, epoch: int, batch: IntArray, ids: Tensor, pixels: Tensor) -> None:
+    def _take_step(self, batch: Batch, ids: Tensor, pixels: Tensor) -> None:
         lr = self._schedule(self._step)
         self._base.network.train()
+        if self._recipe.lock_text and (tower := self._base.text_head.owner) is not self._base.network:
+            tower.eval()  # without dropout
         self._optimiser.zero_grad()
-        loss = self._backward(ids, pixels)
+        loss = self._backward(batch, ids, pixels)
         # Scaled gradients of float16 may overflow: the scaler leaves such a step out and goes on.
         norm = loss if self._scaler.is_enabled() else gradient_norm(self._base.network.parameters())
         self._bad |= ~(loss.isfinite() & norm.isfinite())
         if self._read_every > 1 and not self._scaler.is_enabled():
             # The fused optimiser looks at this on the device, and leaves the weights as they are from here on.
             self._optimiser.__dict__["found_inf"] = self._bad.float()
-        self._unread.append((self._step, epoch, lr, batch, loss, norm))
+        self._unread.append((self._step, batch[0] or 0, lr, batch[1], loss, norm))
         if self._read_every == 1:
             self._read()
         self._scaler.step(self._optimiser)
@@ -303,7 +318,16 @@ class _Run:
         bound_logit_scale(self._base.network)
         self._step += 1
 
-    def _backward(self, ids: Tensor, pixels: Tensor) -> Tensor:
+    def _loss(self, split: Split, batch: Batch, images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+        """The recipe's loss of a whole batch, (N, E) each."""
+        import torch
+
+        places, matches = split.said.matching(*batch[1:])
+        if matches is None:
+            return self._loss_of(images, texts, scale, None)
+        return self._loss_of(images, texts[places], scale, torch.from_numpy(matches).to(images.device))
+
+    def _backward(self, batch: Batch, ids: Tensor, pixels: Tensor) -> Tensor:
         """The loss of the whole batch, of which this process has a share; gradients of it are left on the weights."""
         import torch
 
@@ -317,7 +341,7 @@ class _Run:
             for side in (0, 1)
         )
         scale = found[-1][2].detach().requires_grad_()
-        loss = contrastive_loss(images, texts, scale)
+        loss = self._loss(self._train, batch, images, texts, scale)
         # After a loss that is no number, no scaled gradient is one, so that the scaler leaves the weights as they are.
         scaled = self._scaler.scale(loss)
         scaled = torch.where(self._bad, torch.nan, scaled) if self._scaler.is_enabled() else scaled
@@ -332,8 +356,9 @@ class _Run:
             last = number == len(chunks) - 1
             with contextlib.nullcontext() if last or self._ranks.size == 1 else self._towers.no_sync():
                 outputs = found[0] if once else self._embeddings(number, *chunk)
-                both = [*gradient, scale.grad] if last else gradient
-                torch.autograd.backward(outputs[: len(both)], both)
+                told = zip(outputs, [*gradient, scale.grad] if last else gradient, strict=False)
+                learnt = [pair for pair in told if pair[0].requires_grad]
+                torch.autograd.backward([output for output, _ in learnt], [gradient for _, gradient in learnt])
         return loss.detach()
 
     def _embeddings(self, number: int, ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -389,21 +414,21 @@ class _Run:
         """Append the mean loss of plain views of the validation pairs, in the same batches each time."""
         import torch
 
-        pairs = min(MAX_VAL_PAIRS, len(self._val.codes))
+        said, pairs = self._val.said, min(MAX_VAL_PAIRS, len(self._val.rows))
         size = min(pairs, self._recipe.batch_size)
         size -= size % self._ranks.size
         if size < 2:
             return
         self._base.network.eval()
-        dealt = deal_batches(self._val.codes, size, np.random.default_rng(0))[: pairs // size]
+        dealt = deal_batches(said.codes, size, np.random.default_rng(0))[: pairs // size]
         losses = []
         with torch.no_grad(), self._autocast():
-            for _, ids, pixels in self._val.batches((None, batch) for batch in dealt):
+            for batch, ids, pixels in self._val.batches((None, pairs, said.first(pairs)) for pairs in dealt):
                 part = self._machine.micro_batch or len(pixels)
                 chunks = zip(torch.split(ids, part), torch.split(pixels, part), strict=True)
                 found = [self._alone(self._base.pixels(some), tokens) for tokens, some in chunks]
                 images, texts = (self._ranks.gathered(torch.cat([rows[side] for rows in found])) for side in (0, 1))
-                losses.append(contrastive_loss(images, texts, self._base.network.logit_scale))
+                losses.append(self._loss(self._val, batch, images, texts, self._base.network.logit_scale))
         mean = float(np.mean([loss.item() for loss in losses]))
         self._history.append(history_row(self._step, epoch, "val", mean, self._history[-1]["lr"]))
 

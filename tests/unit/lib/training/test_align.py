@@ -123,13 +123,40 @@ def test_shuffled_captions_teach_nothing(town, base, joint_base, weights, out: P
 
 
 def test_both_captions_can_be_trained_on(town, base, out: Path):
-    assert train(town, base, out, aligned(column="both")).train_loss < 2.0
+    both = ("title", "title_multi_objects")
+    assert train(town, base, out, aligned(column=both)).train_loss < 2.0
+
+
+def test_a_locked_text_tower_keeps_its_projection(town, base, out: Path):
+    from safetensors.torch import load_file
+
+    summary = train(town, base, out, aligned(lock_text=True))
+    assert sorted(load_file(out / "model.safetensors")) == [
+        "logit_scale",
+        "visual.head.proj.bias",
+        "visual.head.proj.weight",
+    ]
+    assert summary.train_loss < 0.9 * summary.first_loss
+
+
+def test_weights_are_mixed_with_those_of_the_start(town, base, tmp_path: Path):
+    from safetensors.torch import load_file
+
+    start = base(0).network.state_dict()
+    mixed = {}
+    for share in (0.0, 0.25, 1.0):
+        train(town, base, tmp_path / str(share), aligned(interpolation=share))
+        mixed[share] = load_file(tmp_path / str(share) / "model.safetensors")
+    for name, trained in mixed[1.0].items():
+        assert torch.equal(mixed[0.0][name], start[name])
+        assert torch.allclose(mixed[0.25][name], 0.75 * start[name] + 0.25 * trained, atol=1e-6)
+    assert not torch.equal(mixed[0.25]["text.proj.weight"], start["text.proj.weight"])
 
 
 def test_statements_are_learnt_and_shuffled_ones_are_not(town, base, joint_base, weights, tmp_path: Path):
     for name, shuffled in (("true", False), ("shuffled", True)):
-        recipe = {"column": "statements", "epochs": 30, "shuffle_captions": shuffled}
-        train(town, base, tmp_path / name, aligned(**recipe))
+        recipe = {"column": "statements", "loss": "sigmoid", "positives": "stated", "epochs": 30}
+        train(town, base, tmp_path / name, aligned(**recipe, shuffle_captions=shuffled))
     learnt = accuracy(load_checkpoint(tmp_path / "true", joint_base, weights), town)
     assert learnt > 0.8
     assert accuracy(load_checkpoint(tmp_path / "shuffled", joint_base, weights), town) < learnt

@@ -21,7 +21,7 @@ from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe, Traine
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, load_checkpoint
-from skyscript_assets.lib.training.optimisation import adamw
+from skyscript_assets.lib.training.optimisation import adamw, unmoved_from
 from skyscript_assets.lib.training.pretrain import train_clip
 
 
@@ -159,6 +159,106 @@ def test_a_joined_model_trains_with_dropout_and_batch_norm(town, joint_base, wei
     for name in ("visual.trunk.conv_stem.weight", "visual.trunk.bn1.running_mean"):
         assert not torch.equal(before[name], after[name])
     assert not model.network.training
+
+
+def weights_of(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model.safetensors")
+
+
+def visual(weights: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in weights if name.startswith("visual.") or name == "logit_scale"}
+
+
+def test_a_locked_text_tower_stays_and_the_image_tower_learns(whole, tiny_base, tmp_path: Path):
+    town, _, _ = whole
+    before = load_base(tiny_base, {}, 3).network.state_dict()
+    summary = train(town, tiny_base, tmp_path / "out", recipe(lock_text=True))
+    after = weights_of(tmp_path / "out")
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed <= visual(after)
+    assert "visual.proj" in changed
+    assert summary.train_loss < 0.95 * summary.first_loss
+
+
+def test_a_locked_text_tower_has_no_dropout(town, joint_base, weights, out: Path):
+    settings = recipe(max_steps=1, batch_size=4, lock_text=True)
+    model = load_base(joint_base, weights, settings.seed)
+    modes = []
+    model.network.text.register_forward_hook(lambda module, *_: modes.append(module.training))
+    train_clip(town.manifest, town.folders, model, settings, out)
+    assert not any(modes)
+
+
+@pytest.mark.parametrize("switches", [{}, {"lock_text": True, "loss": "sigmoid"}])
+def test_micro_batches_change_no_loss_that_compares_all_texts(town, tiny_base, tmp_path: Path, switches):
+    from skyscript_assets.lib.settings.plant import TrainingSettings
+
+    settings = recipe(max_steps=4, column="statements", positives="stated", **switches)
+    for size in (2, 8):
+        train(town, tiny_base, tmp_path / str(size), settings, machine=TrainingSettings(micro_batch=size))
+    few, whole = weights_of(tmp_path / "2"), weights_of(tmp_path / "8")
+    assert all(torch.allclose(few[name], tensor, atol=1e-4) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("switches", [{"positives": "equal"}, {"positives": "stated"}, {"loss": "sigmoid"}])
+def test_losses_and_what_matches_are_learnt_with(town, tiny_base, out: Path, switches):
+    summary = train(town, tiny_base, out, recipe(**switches))
+    assert summary.train_loss < 0.9 * summary.first_loss
+
+
+def test_weights_are_mixed_with_the_bases(whole, tiny_base, tmp_path: Path):
+    town, _, finished = whole
+    start, end = load_base(tiny_base, {}, 3).network.state_dict(), weights_of(finished)
+
+    def kill(done: int, total: int, unit: str) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(town, tiny_base, tmp_path / "out", recipe(interpolation=0.25), progress=kill)
+    train(town, tiny_base, tmp_path / "out", recipe(interpolation=0.25))
+    for name, tensor in weights_of(tmp_path / "out").items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, 0.75 * start[name] + 0.25 * end[name], atol=1e-6)
+
+
+def test_order_and_crop_of_the_paper_give_other_weights(whole, tiny_base, tmp_path: Path):
+    town, _, finished = whole
+    for name, changes in {"order": {"order": "shuffled"}, "crop": {"crop": "anywhere"}}.items():
+        train(town, tiny_base, tmp_path / name, recipe(**changes))
+        assert not torch.equal(weights_of(tmp_path / name)["visual.proj"], weights_of(finished)["visual.proj"])
+
+
+def test_a_killed_run_goes_on_with_the_texts_it_would_have_drawn(town, tiny_base, tmp_path: Path):
+    settings = recipe(column=("title", "title_multi_objects"), order="shuffled", positives="equal")
+
+    def kill(done: int, total: int, unit: str) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    train(town, tiny_base, tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(town, tiny_base, tmp_path / "killed", settings, progress=kill)
+    train(town, tiny_base, tmp_path / "killed", settings)
+    whole, killed = (tmp_path / name / "model.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_the_papers_learning_rates_move_no_gain_in_float32(tiny_base):
+    torch.manual_seed(0)
+    for lr in (1e-9, 3e-9, 1e-7, 1e-5):
+        gain, weight = (torch.nn.Parameter(torch.full((64,), value)) for value in (1.0, 0.4 * unmoved_from(lr)))
+        matrix = torch.nn.Parameter(torch.full((8, 8), 1.0))
+        optimiser = adamw({"ln.weight": gain, "ln.bias": weight, "w": matrix}, lr, 1.0, (0.9, 0.98), 1e-6)
+        for _ in range(30):
+            for parameter in (gain, weight, matrix):
+                parameter.grad = torch.rand_like(parameter) + 0.5
+            optimiser.step()
+        moved = unmoved_from(lr) > 1
+        assert bool((gain != 1.0).all() and (matrix != 1.0).all()) is moved
+        assert bool((gain == 1.0).all() and (matrix == 1.0).all()) is not moved
+        assert bool((weight != 0.4 * unmoved_from(lr)).all())
+    assert (unmoved_from(1e-9), unmoved_from(3e-9)) == (2**-5, 2**-4)
 
 
 def test_too_little_data_and_a_missing_shard_are_told(town, tiny_base, out: Path):
