@@ -144,9 +144,6 @@ def _words(text: str) -> str:
 
 def _value_words(value: str) -> str:
     words = _words(value)
-    return _colour_name(words) if _HEX_COLOUR.fullmatch(words) else words
-
-
-def _colour_name(hex_colour: str) -> str:
-    rgb = getrgb(hex_colour)
-    return min(BASIC_COLOURS, key=lambda name: math.dist(rgb, BASIC_COLOURS[name]))
+    if not _HEX_COLOUR.fullmatch(words):
+        return words
+    return min(BASIC_COLOURS, key=lambda name: math.dist(getrgb(words), BASIC_COLOURS[name]))

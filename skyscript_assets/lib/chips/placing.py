@@ -151,9 +151,12 @@ def _cut(
     Returns:
         The members with a chip, and their rows of the plan; the stratum is left open.
     """
-    boxes = _pixel_boxes(grid, focus, members)
+    # An area has its own box, the point or the vertex one without extent.
+    area = focus.kinds[members] == "area"
+    boxes = np.tile(grid.pixels(focus.points[members]), 2)
+    boxes[area] = shapely.bounds(shapely.transform(focus.geometry[members[area]], grid.pixels)).reshape(-1, 4)
     finite = np.isfinite(boxes).all(axis=1)
-    tiles = tiles_of(boxes[finite], focus.kinds[members[finite]] == "area", rules.plan)
+    tiles = tiles_of(np.round(boxes[finite], PIXEL_DECIMALS), area[finite], rules.plan)
     members = members[finite]
     outcome[members[~tiles.fits]] = "size"
     members, tiles = members[tiles.fits], tiles.where(tiles.fits)
@@ -186,15 +189,6 @@ def _cut(
         "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
     }
     return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
-
-
-def _pixel_boxes(grid: Grid, focus: Focus, members: IntArray) -> FloatArray:
-    """Boxes (x0, y0, x1, y1) in pixels, [n, 4]: an area's own, else the point or the vertex without extent."""
-    points = grid.pixels(focus.points[members])
-    boxes = np.concatenate([points, points], axis=1)
-    areas = np.flatnonzero(focus.kinds[members] == "area")
-    boxes[areas] = shapely.bounds(shapely.transform(focus.geometry[members[areas]], grid.pixels)).reshape(-1, 4)
-    return np.round(boxes, PIXEL_DECIMALS)
 
 
 def _focus_boxes(grid: Grid, focus: Focus, members: IntArray, held: IntArray, windows: IntArray) -> IntArray:

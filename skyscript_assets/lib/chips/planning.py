@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
@@ -36,11 +35,11 @@ from skyscript_assets.lib.imagery.choice import candidates, check_ids
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
-from skyscript_assets.lib.osm.sight import out_of_sight
+from skyscript_assets.lib.osm.sight import SIGHT_SCHEMA, out_of_sight
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import read_geometry, read_table, write_table
+from skyscript_assets.lib.tables import read_batches, read_geometry, read_table, write_table
 
 OBJECT_ROWS = 262_144
 """Objects whose tags are in memory at a time."""
@@ -97,7 +96,7 @@ def write_plan(
     snapshot = sampling.read_snapshot(inputs.snapshot, ground.region)
     objects = _read_objects(inputs, ground, snapshot)
     _check_gsd(objects, snapshot, ground, plan)
-    ranges = _gsd_ranges(scenes)
+    ranges = np.array([(gsds.min(), gsds.max()) for gsds in map(gsd_nodes, scenes)]).reshape(-1, 2)
     if not snapshot.counts and scenes:
         middle = float(np.median(ranges))
         snapshot = replace(snapshot, counts={middle: _count(objects, snapshot, middle, plan)})
@@ -173,10 +172,9 @@ def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Ob
 
 def _read_tags(path: Path, in_sight: BoolArray, own: BoolArray, snapshot: Snapshot) -> TagPairs:
     """The snapshot's tags on objects in sight, numbered among the own ones, with the tags of some rows in memory."""
-    done = 0
-    number = np.cumsum(own) - 1
+    done, number = 0, np.cumsum(own) - 1
     objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["object_id", "tags", "bbox"]):
+    for batch in read_batches(path, SIGHT_SCHEMA, OBJECT_ROWS):
         rows = np.flatnonzero(in_sight[done : done + batch.num_rows])
         table = pa.table(batch.take(pa.array(rows)))
         pairs = sampling.told(sampling.match_tags(table["tags"], snapshot), table, snapshot)
@@ -251,14 +249,8 @@ def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, places: FloatArray) -> 
     return gsds
 
 
-def _gsd_ranges(scenes: Sequence[Scene]) -> FloatArray:
-    """Least and greatest GSD of each scene; [scenes, 2]."""
-    nodes = [gsd_nodes(scene) for scene in scenes]
-    return np.array([(gsds.min(), gsds.max()) for gsds in nodes]).reshape(-1, 2)
-
-
 def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
-    """What is drawn in each band of GSDs, between two of the snapshot's edges, that the scenes have."""
+    """What is drawn in each band of GSDs, between two of the snapshot's edges, in the scenes' least to greatest GSD."""
     edges = np.concatenate([[0.0], snapshot.edges(), [np.inf]])
     draws = {}
     for band, (low, high) in enumerate(itertools.pairwise(edges.tolist())):
