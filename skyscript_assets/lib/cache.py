@@ -15,9 +15,8 @@ _ABSENT: Any = object()
 class Cache(Generic[Value]):
     """Values by key, the least lately used dropped first.
 
-    Args:
-        limit: What all values may take together; one is kept even where it takes more.
-        size_of: What a value takes; default: 1 each.
+    All together they take no more than `limit`, but one is kept even where it takes more; `size_of` tells what a value
+    takes, by default 1.
     """
 
     def __init__(self, limit: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:

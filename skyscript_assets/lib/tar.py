@@ -74,11 +74,7 @@ class TarShard:
         return self._offset
 
     def add(self, name: str, data: bytes) -> TarEntry:
-        """Append a member and return where its data lies.
-
-        Args:
-            name: Member name, a file's (`lib.files.is_name`), not used before in this shard.
-            data: The member's content.
+        """Append a member and return where its data lies; its name is a new one, a file's (`lib.files.is_name`).
 
         Raises:
             ValueError: the name or the size cannot be stored, or the shard is not open.

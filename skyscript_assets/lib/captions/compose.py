@@ -119,11 +119,8 @@ def statements(said: Composition, object_ids: Sequence[str], max_length: int) ->
 def trace(said: Composition, object_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Which tag of which object put which words into a caption, and in which role: main, attribute or surrounding.
 
-    The phrases of `title` are in both captions, those of the surroundings in `title_multi_objects` alone.
-
-    Args:
-        said: What is said.
-        object_ids: The focus object and those around it, in the order of `said`.
+    The phrases of `title` are in both captions, those of the surroundings in `title_multi_objects` alone. `object_ids`
+    are the focus object and those around it, in the order of `said`.
     """
     focus, *others = object_ids
     rows = [("title", focus, phrase, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]

@@ -52,11 +52,7 @@ class Phrase:
 def may_be_said(key: str, value: str) -> bool:
     """Whether a tag may reach a caption at all: no name, address, contact, identifier, note, free text, rule or belief.
 
-    Numbers may: whether a picture shows them is groundability's decision.
-
-    Args:
-        key: A tag's key.
-        value: One value.
+    Numbers may: whether a picture shows them is groundability's decision. `value` is a single one.
     """
     return text_reason(key, clean_value(value)) in (None, "number") and attribute_reason(key) not in NEVER_SAID
 

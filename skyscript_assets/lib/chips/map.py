@@ -45,11 +45,9 @@ def plot_scenes(folder: Path, bbox: Bounds, path: Path) -> None:
 
 
 def plot_chips(plan: Path, path: Path) -> None:
-    """Draw the chips of a plan where they lie, once by split and once by stratum.
+    """Draw the chips of a plan folder where they lie, once by split and once by stratum: a PNG of under 100 kB.
 
-    Args:
-        plan: Output of `write_plan`, read by `read_table`, which raises where it is missing or damaged.
-        path: The map, PNG of under 100 kB.
+    Raises what `read_table` does.
     """
     import geopandas
 

@@ -146,10 +146,9 @@ def by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArra
 def _cut(
     scene: Scene, grid: Grid, focus: Focus, members: IntArray, rules: PlanRules, outcome: TextArray
 ) -> tuple[IntArray, pa.Table]:
-    """Place the chips of some objects on a grid; sets their `outcome`, "" where a chip has its place.
+    """Place the chips of some objects on a grid: the members with a chip, and their rows of the plan, strata left open.
 
-    Returns:
-        The members with a chip, and their rows of the plan; the stratum is left open.
+    Sets the `outcome` of all of them, "" where a chip has its place.
     """
     # An area has its own box, the point or the vertex one without extent.
     area = focus.kinds[members] == "area"

@@ -136,11 +136,9 @@ def short_tags(report: pa.Table) -> pa.Table:
 
 
 def plot_plan(plan_folder: Path, png_path: Path) -> None:
-    """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
+    """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips: a PNG of under 100 kB.
 
-    Args:
-        plan_folder: Output of `planning.write_plan`, read by `read_table`, which raises where it is missing or damaged.
-        png_path: The picture, PNG of under 100 kB.
+    Raises what `read_table` does.
     """
     from matplotlib.figure import Figure
 

@@ -217,13 +217,9 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float,
 def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     """Find the snapshot's tags on objects, whose values stand as they were mapped: in lists, in any spelling.
 
-    Args:
-        tags: `map<string, string>` column of the objects.
-        snapshot: Its tags, of normal values (`normalise.normal_values`), are looked for.
-
-    Returns:
-        Every (object, tag) pair, each once; tags that the snapshot does not hold are left out. Values of `GENERAL_KEYS`
-        have `yes` beside them.
+    Every (object, tag) pair comes once; tags that the snapshot does not hold are left out. Values of `GENERAL_KEYS`
+    have `yes` beside them. `tags` is a `map<string, string>` column; the snapshot's values are normal ones
+    (`normalise.normal_values`).
     """
     column = tags.combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # pyarrow keeps a column without chunks as it is

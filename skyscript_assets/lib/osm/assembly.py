@@ -25,15 +25,11 @@ _ROLES = ("outer", "inner", "")
 
 
 def assembled(text: Path | bytes) -> Iterator[tuple[str, int, bytes | None]]:
-    """Areas in the order in which libosmium completes them.
+    """Areas in the order in which libosmium completes them, from what `ways_text` and then `relations_text` wrote.
 
-    Args:
-        text: What `ways_text` and `relations_text` wrote, ways before relations: a file, or the text itself.
-
-    Yields:
-        `a` for an area of a way or `r` for one of a relation; the OSM id; WKB in EPSG:4326, a Polygon or MultiPolygon,
-        None where no rings could be made. A relation of which a way is missing, or a way's node has no location, yields
-        nothing.
+    `text` is a file, or the text itself. Of each area come `a` if it is one of a way or `r` of a relation; the OSM id;
+    WKB in EPSG:4326, a Polygon or MultiPolygon, None where no rings could be made. A relation of which a way is
+    missing, or a way's node has no location, yields nothing.
     """
     source = osmium.io.FileBuffer(text, "opl") if isinstance(text, bytes) else osmium.io.File(str(text), "opl")
     manager = osmium.area.AreaManager()

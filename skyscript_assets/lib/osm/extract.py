@@ -92,10 +92,7 @@ def stage_extract(
 
 
 def read_staged(folder: Path) -> tuple[Path, Bounds, Ground | None]:
-    """A staged extract: its path, the box of the ground to use in degrees, and the ground's polygon where there is one.
-
-    Args:
-        folder: Output of `stage_extract`.
+    """The path of a staged extract, the box of the ground to use in degrees, and the ground's polygon if it has one.
 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.

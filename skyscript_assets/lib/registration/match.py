@@ -65,13 +65,9 @@ class Consensus:
 def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
     """The image's edges, and which pixels no pixel without data reaches; the image's border has none beyond it.
 
-    Args:
-        rgb: Pixels, (rows, columns, 3), 0..255.
-        valid: Which hold data, (rows, columns).
-
-    Returns:
-        Magnitude 0..1 with twice the direction of the gradient as the angle, and the pixels that can be used; both
-        (rows, columns), the former 0 outside the latter.
+    Of pixels (rows, columns, 3), 0..255, and which hold data, (rows, columns), it gives magnitude 0..1 with twice the
+    direction of the gradient as the angle, and the pixels that can be used; both (rows, columns), the former 0 outside
+    the latter.
     """
     values = rgb.copy()
     if not valid.all() and valid.any():

@@ -98,13 +98,7 @@ def base_counts() -> Counter[tuple[str, str]]:
 
 
 def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
-    """Read the vocabulary of the profile's regions, and add what is packaged.
-
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`; None: what is packaged alone.
-
-    Raises what `read_table` does.
-    """
+    """Add to what is packaged the vocabulary of the profile's regions, if any. Raises what `read_table` does."""
     rows: list[Row] = []
     if vocabulary_folder is not None:
         columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]

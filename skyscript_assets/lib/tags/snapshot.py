@@ -127,13 +127,9 @@ def _with_sides(tags: pa.Table, vocabulary: pa.Table) -> pa.Table:
 
 
 def tags_by_gsd(snapshot_folder: Path) -> pa.Table:
-    """What a snapshot lets plans choose from at each resolution.
+    """What a snapshot folder lets plans choose from at each resolution, the finest first.
 
-    Args:
-        snapshot_folder: Output of `freeze_snapshot`.
-
-    Returns:
-        gsd_m (metres), tags (distinct ones, over regions) and n_plannable (tags on objects), the finest first.
+    Columns are gsd_m (metres), tags (distinct ones, over regions) and n_plannable (tags on objects).
     """
     seen = read_table(snapshot_folder / SNAPSHOT_FILE, SNAPSHOT_SCHEMA)
     tags = seen.group_by(["gsd_m", "key", "value"]).aggregate([("n_plannable", "sum")])

@@ -135,10 +135,7 @@ def count_vocabulary(
 
 @contextmanager
 def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
-    """A counter over the tables of regions, of bounded memory.
-
-    Args:
-        objects: `objects.parquet` of each region.
+    """A counter over `objects.parquet` of some regions, of bounded memory.
 
     Raises:
         UpstreamMissingError: a region's table does not exist.
@@ -211,15 +208,10 @@ def _class_counts(vocabulary_folder: Path) -> Any:
 
 
 def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
-    """The most frequent tags that are no text.
+    """The most frequent tags of a vocabulary that are no text, at most `limit`, the most frequent first.
 
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-        limit: Tags listed at most.
-
-    Returns:
-        tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the key's
-        values that are rare; the most frequent first.
+    Columns are tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the
+    key's values that are rare.
     """
     by_tag = _class_counts(vocabulary_folder).groupby(["key", "value", "tag"], as_index=False)
     tags = by_tag.agg({"n": "sum", "n_plannable": "sum", "rare": "any"})
@@ -229,13 +221,9 @@ def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
 
 
 def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
-    """How many tags are text, by the reason that `text.text_reason` gives.
+    """How many tags of a vocabulary are text, by the reason that `text.text_reason` gives, the most frequent one first.
 
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-
-    Returns:
-        reason, tags (distinct ones) and n (their occurrences), the most frequent reason first.
+    Columns are reason, tags (distinct ones) and n (their occurrences).
     """
     table = read_table(vocabulary_folder / VOCABULARY_FILE, columns=["key", "value", "n"])
     tags = table.group_by(["key", "value"]).aggregate([("n", "sum")])
@@ -246,12 +234,7 @@ def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
 
 
 def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
-    """Draw the most frequent tags that are no text, as bars stacked by region.
-
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-        png_path: The picture, PNG of under 100 kB.
-    """
+    """Draw the most frequent tags that are no text, as bars stacked by region: a PNG of under 100 kB."""
     from matplotlib.figure import Figure
 
     counts = _class_counts(vocabulary_folder).pivot_table("n", "tag", "region", aggfunc="sum", fill_value=0)

@@ -152,14 +152,7 @@ class ClipModel:
     # --------------------------------------------------------------------------------------------------------- images
 
     def preprocess(self, images: Sequence[UInt8Array] | UInt8Array) -> UInt8Array:
-        """Images of any size as one batch, by the tower's way of making squares (`plain_view`).
-
-        Args:
-            images: RGB arrays (height, width, 3).
-
-        Returns:
-            uint8 array (N, image_size, image_size, 3).
-        """
+        """RGB images (height, width, 3) of any size as a batch of the tower's squares (`view`), uint8 (N, S, S, 3)."""
         if isinstance(images, np.ndarray) and images.shape[1:3] == (self.image_size, self.image_size):
             return images
         return np.stack([self.view(image) for image in images])
@@ -184,13 +177,9 @@ class ClipModel:
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     def image_features(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
-        """Features of the image tower before its projection.
+        """Features (N, D) of the image tower before its projection.
 
-        Args:
-            images: RGB arrays (height, width, 3) of any size, or one batch (N, height, width, 3).
-
-        Returns:
-            (N, D) float32.
+        Images are RGB arrays (height, width, 3) of any size, or one batch (N, height, width, 3).
         """
         trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
         size = self.batch_size
@@ -234,12 +223,9 @@ class ClipModel:
         return ids.to(self.device)
 
     def text_features(self, texts: Sequence[str]) -> Float32Array:
-        """Features of the text tower before its projection.
+        """Features (N, D) of the text tower before its projection, in the order of `texts`.
 
         Equal texts are encoded once, in batches of like length, so the answer does not depend on the order of texts.
-
-        Returns:
-            (N, D) float32, in the order of `texts`.
         """
         row: dict[str, int] = {}
         with self.text_head.taken_off():

@@ -58,11 +58,7 @@ CLIP_RESIZE = Resize(squash=False, filter=Image.Resampling.BICUBIC)
 
 
 def decode_image(data: bytes, name: str) -> UInt8Array:
-    """Pixels of a JPEG.
-
-    Args:
-        data: The file's bytes.
-        name: What the message calls it.
+    """Pixels of a JPEG; `name` is what the message calls it.
 
     Raises:
         CorruptInputError: it is no whole JPEG, or a side is longer than `MAX_SIDE_PX`.
@@ -173,11 +169,7 @@ def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted
 
 
 def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:
-    """One draw of the paper's augmentation.
-
-    Returns:
-        uint8 array (size, size, 3).
-    """
+    """One draw of the paper's augmentation, uint8 (size, size, 3)."""
     box = focus_crop(image.shape[1], image.shape[0], focus, rng)
     crop = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
     view = colour_jitter(crop, rng)

@@ -107,11 +107,9 @@ def weights_file(
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights by name, without the prefixes of training; no code in it is run.
 
-    Checkpoints of open_clip hold the state of an optimiser, and numpy's numbers in it. Nothing of that is used: the
-    three names that such a number is pickled by stand for an object that takes everything and does nothing.
-
-    Args:
-        path: A `.safetensors`, or what `torch.save` writes.
+    It is a `.safetensors`, or what `torch.save` writes. Checkpoints of open_clip hold the state of an optimiser, and
+    numpy's numbers in it. Nothing of that is used: the three names that such a number is pickled by stand for an object
+    that takes everything and does nothing.
 
     Raises:
         PretrainedWeightsError: it is not there, is broken, asks for code, or holds no tensors.

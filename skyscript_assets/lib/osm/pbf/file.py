@@ -107,11 +107,7 @@ class PbfFile:
         return range(ways), range(max(0, ways - 1), relations), range(max(0, relations - 1), self.blocks)
 
     def read(self, decode: Callable[[Sequence[Block]], _T], numbers: Iterable[int]) -> _T:
-        """What some blocks hold of one kind.
-
-        Args:
-            decode: `nodes_of`, `ways_of` or `relations_of`.
-            numbers: The blocks.
+        """What some blocks hold of one kind, by `nodes_of`, `ways_of` or `relations_of`.
 
         Raises:
             CorruptInputError: a block cannot be read, or the file is not sorted.

@@ -79,10 +79,7 @@ class Client:
         return with_query(url, {self._source.api_key_parameter: self._secret}), {}
 
     def get(self, url: str) -> http.Answer | None:
-        """Ask for something; None where the service has nothing there.
-
-        Args:
-            url: Address, with `{api_key}` where the key belongs inside it.
+        """Ask for an address, with `{api_key}` where the key belongs in it; None where the service has nothing there.
 
         Raises:
             MissingInputError: the service refuses: the same would happen to every request.
