@@ -29,13 +29,7 @@ def fetch(url: str, root: Path, sha256: str | None = None, progress: Progress = 
     """A published file below `root`, or the folder that a `.zip` is unpacked into; fetched where it is not there.
 
     What was cut continues. Beside it lies `{name}.seen.json` with the digest at first sight, against which what comes
-    later is held. A folder that was put there by hand is taken as it is.
-
-    Args:
-        url: Address, http or https.
-        root: The folder; made where it is not there.
-        sha256: Digest that the settings promise of the file or archive.
-        progress: Told the bytes that are there, and their total.
+    later is held, unless the settings promise one. A folder that was put there by hand is taken as it is.
 
     Raises:
         SettingsError: the address ends with no file's name.

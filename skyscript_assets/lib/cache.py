@@ -31,13 +31,7 @@ class Cache(Generic[Value]):
         return key in self._values
 
     def get(self, key: Hashable, make: Callable[[], Value], usable: Callable[[Value], bool] | None = None) -> Value:
-        """The value of a key.
-
-        Args:
-            key: The key.
-            make: Makes the value where there is none; its error passes on to whoever asked.
-            usable: Whether the value that is there may be used; default: any.
-        """
+        """The value of a key; `make` makes one where none is there that is `usable`, and its error passes on."""
         while True:
             with self._lock:
                 known: Value = self._values.get(key, _ABSENT)

@@ -127,18 +127,12 @@ def write_captions(
 ) -> dict[str, Any]:
     """Write `captions.parquet` for the accepted chips of a plan, in its order.
 
-    Args:
-        inputs: What captions are made from.
-        captions: Limits.
-        out: Existing folder for the table.
-        progress: Told of chips done.
-
     Returns:
         Numbers of accepted `chips`, of `captions`, of chips `without_caption`, whose focus object has no tag that may
-        be said at the chip's GSD, and of captions `with_surrounding` objects; by style, how many are `distinct`, how
-        many equally frequent ones would be as varied (`effective`: the exponential of the entropy) and how many others
-        of a batch of 512 carry a sample's caption on average (`collisions`); characters of the `longest`; chips whose
-        sentences were `verified` once more by `verify`, and what it refused, by chip: `unproven`.
+            be said at the chip's GSD, and of captions `with_surrounding` objects; by style, how many are `distinct`,
+            how many equally frequent ones would be as varied (`effective`: the exponential of the entropy) and how many
+            others of a batch of 512 carry a sample's caption on average (`collisions`); characters of the `longest`;
+            chips whose sentences were `verified` once more by `verify`, and what it refused, by chip: `unproven`.
 
     Raises:
         UpstreamMissingError: an input table is missing.

@@ -20,12 +20,10 @@ COLOURS, CHIPS = 9, 2_500
 
 
 def plot_scenes(folder: Path, bbox: Bounds, path: Path) -> None:
-    """Draw the footprints of a source's scenes by date (by year where there are many, by GSD where there is one).
+    """Draw the footprints of a folder of scenes by date (by year where there are many, by GSD where there is one).
 
-    Args:
-        folder: Output of `scene_index`, read by `read_scenes`, which raises where it is missing or damaged.
-        bbox: (west, south, east, north) of the region's ground, degrees: the dashed box.
-        path: The map, PNG of under 100 kB.
+    The box (west, south, east, north) of the region's ground, degrees, is dashed. It is a PNG of under 100 kB. Raises
+    what `read_scenes` does.
     """
     import geopandas
 

@@ -40,13 +40,9 @@ class RowSums(NamedTuple):
 def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) -> tuple[RowSums, NDArray[np.int16]]:
     """Sum over every `step`-th row from the second to the last but one, without the first and the last column.
 
-    Args:
-        rgb: uint8 (height, width, 3), three pixels a side or more.
-        mask: bool (height, width), where there is data; None where there is everywhere.
-        step: Rows from one sampled row to the next.
-
-    Returns:
-        The sums; and the grey values of each sampled row and its two neighbours, added: int16 (sampled rows, width).
+    Of `rgb`, uint8 (height, width, 3) of three pixels a side or more, where `mask`, bool (height, width), has data or
+    is None, it gives the sums, and the grey values of each sampled row and its two neighbours, added: int16 (sampled
+    rows, width).
     """
     height, width = rgb.shape[:2]
     bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)

@@ -55,10 +55,6 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
 
     Either is there although it may show nothing, and is bounded by the number and size of what it shows.
 
-    Args:
-        chips_folder: `image_chips` of a region and source.
-        plan_folder: `chip_plan` of the same.
-
     Raises:
         UpstreamMissingError: a table or a tar part is missing.
         CorruptInputError: a stored chip is no JPEG.

@@ -51,13 +51,9 @@ def assembled(text: Path | bytes) -> Iterator[tuple[str, int, bytes | None]]:
 
 
 def ways_text(ways: Objects, places: NDArray[np.int32], rows: IntArray, *, own: bool) -> bytes:
-    """Ways with the locations of their nodes.
+    """Some of the ways, [n] rows, with the locations of their nodes: for areas of their `own`, or those of relations.
 
-    Args:
-        ways: The ways.
-        places: [refs, 2] longitudes and latitudes of their nodes, 1e-7 degrees, `NOWHERE` for those that are missing.
-        rows: [n] the ways that are wanted.
-        own: Whether they are wanted for areas of their own, or for those of relations.
+    `places` are [refs, 2] longitudes and latitudes, 1e-7 degrees, `NOWHERE` for those that are missing.
     """
     first = ways.ref_offsets[rows]
     counts = ways.ref_offsets[rows + 1] - first

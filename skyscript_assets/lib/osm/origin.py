@@ -109,11 +109,6 @@ def _stamp(path: Path) -> str | None:
 def locate(key: str, region: Region, shared: Shared) -> Path | str:
     """Where a region's extract is: a path on this machine, or the address that it is downloaded from.
 
-    Args:
-        key: The region's key, for messages.
-        region: Names the extract.
-        shared: What all parts of the profile share; relative paths start at its folder.
-
     Raises:
         MissingInputError: a package that should carry it is not installed, or carries it not.
     """

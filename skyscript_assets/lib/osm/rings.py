@@ -75,16 +75,9 @@ def _changes(step: IntArray) -> IntArray:
 
 
 def _meeting(x: IntArray, y: IntArray, dx: IntArray, dy: IntArray) -> BoolArray:
-    """Whether two edges that are no neighbours meet, or might.
+    """Whether two edges that are no neighbours meet, or might, [k].
 
-    Args:
-        x: [k, nodes + 1] the nodes, the first repeated.
-        y: Likewise.
-        dx: [k, nodes] the edges from each node to the next.
-        dy: Likewise.
-
-    Returns:
-        [k] booleans.
+    Of nodes, [k, nodes + 1] with the first repeated, and of the edges from each to the next, [k, nodes].
     """
     count = dx.shape[1]
     # On which side of the line through edge i does node j lie?

@@ -162,12 +162,7 @@ def write_offsets(
 
 
 def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSettings) -> SceneOffset:
-    """Estimate the offset of one scene.
-
-    Args:
-        reader: The scene's reader, not yet entered.
-        outlines: Buildings and roads of the region.
-        settings: Search radius, windows, least confidence.
+    """Estimate the offset of one scene, whose reader is not yet entered.
 
     Raises:
         MissingInputError: the image is gone.
@@ -222,11 +217,7 @@ def choose_windows(
 ) -> list[tuple[float, float]]:
     """Centres (longitude, latitude) of windows with long edges, spread over the scene, the best of each square first.
 
-    Args:
-        scene: The scene.
-        lengths: `Outlines.lengths`.
-        side_m: Side of a window, metres.
-        most: Most windows wanted.
+    At most so many, of so many metres a side, by `Outlines.lengths`.
     """
     middle, length = lengths
     west, south, east, north = scene.bounds

@@ -36,11 +36,8 @@ def load_encoder(
 ) -> Encode:
     """The text encoder of that name; a CLIP model's text tower embeds tags as in the paper.
 
-    Args:
-        name: A key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model).
-        weights: Packaged weights by name.
-        bases: Bases by name.
-        file: What `weights_file` found of the base.
+    The name is a key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model), `file` what
+    `weights_file` found of it.
 
     Raises:
         PretrainedWeightsError: the weights are missing or cannot be loaded.

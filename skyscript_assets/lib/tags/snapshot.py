@@ -49,13 +49,7 @@ GENERAL, GENERAL_KEYS = "yes", ("building", "building:part", "bridge")
 def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Path) -> dict[str, Any]:
     """Join counts and decisions into `snapshot.parquet` and `tags.parquet`.
 
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`.
-        groundability_folder: Output of `groundability.decide_groundability`.
-        out: Existing folder that receives the two files.
-
-    Returns:
-        Numbers of visible `tags`, of `rows` of the snapshot, and of `plannable` objects by GSD in metres.
+    Returns numbers of visible `tags`, of `rows` of the snapshot, and of `plannable` objects by GSD in metres.
 
     Raises:
         UpstreamMissingError: an input does not exist.

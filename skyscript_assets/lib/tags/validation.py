@@ -96,13 +96,7 @@ def assign_folds(names: Sequence[str], seed: int) -> IntArray:
 
 
 def hold_out(similar: NDArray[np.float64], truth: Truth, folds: IntArray) -> HeldOut:
-    """Predict each fold by a model of the others.
-
-    Args:
-        similar: (N, N) kernel between the labelled tags.
-        truth: Their labels.
-        folds: (N,) fold of each.
-    """
+    """Predict each fold, (N,), by a model of the others, given the kernel (N, N) between the labelled tags."""
     n = len(truth.tags)
     step_chances = np.tile(np.eye(len(GSD_STEPS_M))[0], (n, 1))
     said = HeldOut(np.zeros(n), step_chances, np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64))
@@ -144,17 +138,11 @@ def _median(steps: IntArray) -> int:
 
 
 def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, unseen_threshold: float) -> Figures:
-    """Figures of both stages, of their baselines and of the calibration, for the report.
+    """Figures of both stages, of their baselines and of the calibration, for the report: JSON values, rounded.
 
-    Args:
-        rows: (N, D) features of the labelled tags.
-        truth: Their labels.
-        threshold: Least probability at which a tag is called visible.
-        unseen_threshold: The same for tags of keys without any label.
-
-    Returns:
-        JSON values, rounded. Figures are means over the assignments, `deviation` is between them; curves and tables
-        are of the first assignment.
+    Figures are means over the assignments, `deviation` is between them; curves and tables are of the first assignment.
+    Tags are called visible from `threshold` on, or `unseen_threshold` where nobody labelled their key; `rows` are (N,
+    D) features of the labelled tags.
     """
     similar = kernel(rows, rows)
     runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(SEEDS)]

@@ -163,16 +163,10 @@ def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
 def count_tags(
     counter: TagCounter, gsds_m: Sequence[float], chips: SizeSettings, rare_below: int
 ) -> tuple[pa.Table, pa.Table, DistinctTags]:
-    """Count and size the tags of all regions.
+    """Count and size the tags of all regions, at distinct GSDs in metres.
 
-    Args:
-        counter: The objects.
-        gsds_m: Distinct GSDs, metres.
-        chips: Limits of an object's size.
-        rare_below: Tags on fewer objects are marked rare.
-
-    Returns:
-        The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags.
+    The rows of `vocabulary.parquet`, with tags on fewer objects than `rare_below` marked rare, the counts at each GSD
+    behind them, and their distinct tags.
     """
     limits = [limits_px(kind, chips) for kind in KINDS]
     counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits] for gsd in gsds_m])

@@ -108,11 +108,7 @@ def _start_range(length: int, limit: int, low: int, high: int) -> tuple[int, int
 def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.random.Generator) -> Box:
     """A random crop (paper's scale and ratio) that holds the focus box, or what fits around its middle.
 
-    Args:
-        width: Width of the chip, pixels.
-        height: Height of the chip, pixels.
-        focus: Box of the object that the caption is about; None lets the crop fall anywhere.
-        rng: Source of the draws.
+    Sides are those of the chip, in pixels; without a focus the crop falls anywhere.
     """
     low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
     crop_width, crop_height = width, height
@@ -150,13 +146,8 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted: Resize = CLIP_RESIZE) -> UInt8Array:
     """The view without augmentation, as open_clip makes it: the shortest side is resized, then the middle is cut out.
 
-    A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say.
-
-    Args:
-        image: (height, width, 3).
-        focus: Box of the object that the caption is about, towards which the view slides; None: the middle.
-        size: Side of the view.
-        wanted: How the tower wants it.
+    A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say. Of an
+    image (height, width, 3) it becomes a square of `size`, and slides towards the box of the focus object.
     """
     height, width = image.shape[:2]
     if (height, width) == (size, size):

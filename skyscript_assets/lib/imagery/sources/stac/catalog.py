@@ -23,10 +23,7 @@ from skyscript_assets.lib.secrets import shown
 class Found(NamedTuple):
     """Items over a region, or over a cell of it: all that pass are preferred to those of later lists over that cell.
 
-    Attributes:
-        items: The items that pass.
-        unusable: (id, reason) of those that pass but lack something.
-        seen: How many were looked at.
+    `unusable` are (id, reason) of those that pass but lack something; `seen` is how many were looked at.
     """
 
     items: list[Item]
