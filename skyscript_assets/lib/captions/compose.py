@@ -42,10 +42,7 @@ def multi_object(said: Composition) -> str:
     return f"{clause(said.focus)}{SURROUNDED}{around}" if around else clause(said.focus)
 
 
-WORDINGS: Mapping[str, Callable[[Composition], str]] = {
-    "title": single_object,
-    "title_multi_objects": multi_object,
-}
+WORDINGS: Mapping[str, Callable[[Composition], str]] = {"title": single_object, "title_multi_objects": multi_object}
 """How each of the two writes what is said."""
 
 

@@ -55,12 +55,7 @@ class _Thing:
 
 
 def unproven(
-    row: Mapping[str, Any],
-    chip: Mapping[str, Any],
-    objects: Objects,
-    seen: Visible,
-    names: Named,
-    grammar: Grammar,
+    row: Mapping[str, Any], chip: Mapping[str, Any], objects: Objects, seen: Visible, names: Named, grammar: Grammar
 ) -> list[str]:
     """What a chip's sentences state that does not follow from its objects and its window.
 
@@ -193,11 +188,7 @@ def _things(chip: Mapping[str, Any], objects: Objects, seen: Visible, names: Nam
     box = shapely.box(*(ground.min(axis=0) - margin), *(ground.max(axis=0) + margin))
     rows = set(seen.candidates[seen.tree.query(box)].tolist()) - {focus}
     yield _Thing(
-        focus,
-        objects,
-        names.nouns[seen.set_of[focus]],
-        shapely.transform(objects.geometry[focus], in_pixels),
-        window,
+        focus, objects, names.nouns[seen.set_of[focus]], shapely.transform(objects.geometry[focus], in_pixels), window
     )
     for row in sorted(rows):
         shape = shapely.transform(objects.geometry[row], in_pixels)

@@ -45,10 +45,7 @@ _STATEMENT = pa.struct(
     [("object_id", pa.string()), ("focus", pa.bool_()), *fields(pa.string(), "clause", "main", "kind", "key", "value")]
 )
 _TRACE = pa.struct(
-    [
-        *fields(pa.string(), "style", "role", "phrase", "key", "value", "fact"),
-        ("object_ids", pa.list_(pa.string())),
-    ]
+    [*fields(pa.string(), "style", "role", "phrase", "key", "value", "fact"), ("object_ids", pa.list_(pa.string()))]
 )
 _REGION = pa.struct(
     [

@@ -70,12 +70,7 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
 
 
 def sheet_preview(
-    chips_folder: Path,
-    plan_folder: Path,
-    limit_bytes: int,
-    captions: Captions | None = None,
-    *,
-    rejected: bool = False,
+    chips_folder: Path, plan_folder: Path, limit_bytes: int, captions: Captions | None = None, *, rejected: bool = False
 ) -> bytes:
     """A small sheet as JPEG bytes, at most `limit_bytes` long; empty where there is nothing to show.
 
