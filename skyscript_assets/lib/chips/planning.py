@@ -70,16 +70,6 @@ def write_plan(
 ) -> PlanSummary:
     """Plan the chips of one source over one region: writes `plan.parquet`, `report.parquet` and `outcomes.parquet`.
 
-    Args:
-        ground: Region and source.
-        inputs: Where objects, scenes and decisions on tags are read.
-        rules: What decides.
-        out: Existing folder for the tables.
-        progress: Told of the drawn objects that are decided.
-
-    Returns:
-        Counts.
-
     Raises:
         UpstreamMissingError: an input table is missing.
         CorruptInputError: an input table or a geometry in it is broken, or object ids or scene ids repeat.

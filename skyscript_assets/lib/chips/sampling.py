@@ -267,14 +267,9 @@ def suits(
     coarsest_m: FloatArray,
     plan: PlanSettings,
 ) -> BoolArray:
-    """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.plannable` has it for one.
+    """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.limits_px` has it for one.
 
-    Args:
-        kinds: node, line or area; [n].
-        longer_side_m: Longer side of the objects' boxes in metres, [n].
-        finest_m: Least GSD, [n] or one.
-        coarsest_m: Greatest GSD, [n] or one.
-        plan: Rule and limits.
+    Of each there is the kind (node, line or area) and the longer side of its box in metres, [n]; GSDs are [n] or one.
     """
     suited = np.zeros(len(kinds), dtype=np.bool_)
     for kind in ("node", "line", "area"):

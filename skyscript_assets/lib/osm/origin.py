@@ -152,15 +152,9 @@ def version_note(target: Path) -> Path:
 def bring(
     key: str, region: Region, source: Path | str, target: Path, progress: Progress, earlier: Earlier | None
 ) -> Origin:
-    """Copy or download a region's extract to `target` and check it.
+    """Copy or download a region's extract to `target`, from where `locate` found it, and check it.
 
-    Args:
-        key: The region's key, for messages.
-        region: Its promises of the extract.
-        source: Where it is, from `locate`.
-        target: Where the extract ends.
-        progress: Told the bytes downloaded or copied.
-        earlier: The region's output so far: what the server still has is taken from there.
+    What the server still has of the region's `earlier` output is taken from there.
 
     Raises:
         MissingInputError: the file or address is not there.

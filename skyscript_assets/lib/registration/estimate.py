@@ -116,17 +116,11 @@ def write_offsets(
 ) -> dict[str, Any]:
     """Estimate the offset of every scene of a source over a region: writes `offsets.parquet`.
 
-    Args:
-        scenes_folder: `scene_index` of the region and source.
-        objects_path: `objects.parquet` of the region.
-        settings: Search radius, windows, least confidence.
-        out: Existing folder; scenes that an earlier run with the same inputs did there are kept.
-        progress: Told of scenes done.
-        open_scene: The reader of a scene.
+    Scenes that an earlier run with the same inputs did in the folder are kept.
 
     Returns:
         Numbers of `scenes`, by `status`, and of those `kept` that an earlier, killed run had done; `median_shift_m`:
-        median length of the estimated shifts, metres, None where there is none.
+            median length of the estimated shifts, metres, None where there is none.
 
     Raises:
         UpstreamMissingError: an input table is missing.

@@ -110,8 +110,10 @@ class ClipModel:
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
         self._tokenizer = tokenizer
-        self.image_head = _image_head(network)
-        self.text_head = _text_head(network)
+        visual, text = network.visual, getattr(network, "text", network)
+        self.image_head = _head(network, visual, "visual.", "head" if hasattr(visual, "trunk") else "proj")
+        prefix = "" if text is network else "text."
+        self.text_head = _head(network, text, prefix, "proj" if hasattr(text, "proj") else "text_projection")
         self._pad_id: int | None = getattr(getattr(network, "text", None), "config", None) and int(
             network.text.config.pad_token_id
         )
@@ -295,16 +297,10 @@ def normalised(rows: Float32Array) -> Float32Array:
     return unit
 
 
-def _image_head(network: Any) -> Head:
-    visual = network.visual
-    attribute = "head" if hasattr(visual, "trunk") else "proj"
-    return Head(visual, attribute, _names(network, "visual.", attribute))
-
-
-def _text_head(network: Any) -> Head:
-    owner = getattr(network, "text", network)
-    attribute = "proj" if hasattr(owner, "proj") else "text_projection"
-    return Head(owner, attribute, _names(network, "text." if owner is not network else "", attribute))
+def _head(network: Any, owner: Any, prefix: str, attribute: str) -> Head:
+    name = f"{prefix}{attribute}"
+    names = (each for each, _ in network.named_parameters() if each == name or each.startswith(f"{name}."))
+    return Head(owner, attribute, tuple(names))
 
 
 def _causal_pool(tower: Any) -> tuple[str, Any] | None:
@@ -313,8 +309,3 @@ def _causal_pool(tower: Any) -> tuple[str, Any] | None:
     causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
     end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     return (name, end) if causal and name in ("argmax", "eos") else None
-
-
-def _names(network: Any, prefix: str, attribute: str) -> tuple[str, ...]:
-    name = f"{prefix}{attribute}"
-    return tuple(n for n, _ in network.named_parameters() if n == name or n.startswith(f"{name}."))

@@ -32,14 +32,10 @@ class Found(NamedTuple):
 
 
 def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds, wanted: Wanted) -> Iterator[Found]:
-    """The items of a source over a region, each once.
+    """The items of a source over a region, (west, south, east, north) in degrees, each once.
 
-    Args:
-        key: Source key.
-        source: Its settings.
-        folder: Folder that a relative path of a catalog on this machine starts at.
-        bbox: (west, south, east, north) of the region in degrees.
-        wanted: Whether a ground wants more scenes than the items yielded so far gave it.
+    `wanted` tells whether a ground wants more scenes than the items yielded so far gave it; `folder` is where a
+    relative path of a catalog on this machine starts.
 
     Raises:
         MissingInputError: the catalog on this machine does not exist.
