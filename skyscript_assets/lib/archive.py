@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from skyscript_assets.lib.download import download
-from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, NoSpaceError, SettingsError
-from skyscript_assets.lib.files import file_sha256, is_name, write_json
+from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, SettingsError
+from skyscript_assets.lib.files import check_room, file_sha256, is_name, write_json
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import shown, without_secrets
 
@@ -101,6 +101,4 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     total, size = sum(member.file_size for member in members), archive.stat().st_size
     if not members or total > MOST_UNPACKED * size:
         raise CorruptInputError(f"{archive}: its {size} bytes would unpack into {total}; it is not unpacked")
-    free = shutil.disk_usage(archive.parent).free
-    if total > free:
-        raise NoSpaceError(f"{archive.parent}: {total} bytes are to be unpacked, {free} are free; free some, run again")
+    check_room(archive.parent, total, "to be unpacked")

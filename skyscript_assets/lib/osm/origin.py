@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.download import UNKNOWN, Version, download, is_another, read_small
-from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
-from skyscript_assets.lib.files import file_sha256, link_or_copy
+from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, SettingsError
+from skyscript_assets.lib.files import check_room, file_sha256, link_or_copy
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.secrets import shown, without_secrets
@@ -193,9 +193,7 @@ def _copy(key: str, source: Path, target: Path, progress: Progress) -> None:
             f"region {key}: {source} does not exist or is not a file; correct regions.{key}.path in regions.yaml"
         )
     total = source.stat().st_size
-    free = shutil.disk_usage(target.parent).free
-    if total > free:
-        raise NoSpaceError(f"{target.parent}: {total} bytes are to be copied from {source}, {free} are free")
+    check_room(target.parent, total, f"to be copied from {source}")
     try:
         shutil.copyfile(source, target)
     except PermissionError as error:
