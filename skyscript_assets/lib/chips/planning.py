@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from skyscript_assets.lib.chips.spread import crowded, effective_number, gini
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.choice import candidates, check_ids
-from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
 from skyscript_assets.lib.osm.sight import SIGHT_SCHEMA, out_of_sight
@@ -96,7 +96,9 @@ def write_plan(
     last_edit_s = float(np.fmax.reduce(objects.edited_s, initial=np.nan))
     data_s = last_edit_s if ground.data_time is None else ground.data_time.timestamp()
     offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, rules.choice)
-    gsds = _gsds_at(scenes, offered.scenes, focus.points[offered.objects])
+    gsds = np.empty(len(offered.scenes))
+    for number, entries in by_scene(offered.scenes, np.arange(len(gsds))):
+        gsds[entries] = gsds_at(scenes[number], focus.points[offered.objects[entries]])
     bands = np.searchsorted(snapshot.edges(), gsds)
     able = _drawn_there(focus.index[offered.objects], gsds, bands, objects, draws, plan)
     placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
@@ -229,14 +231,6 @@ def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettin
     every = replace(snapshot, coarsest_gsd_m=np.full(len(snapshot.keys), np.inf))
     pairs = sampling.shown(objects.tags, objects.kinds == "node", every, gsd_m)
     return np.bincount(pairs.where(able[pairs.objects]).tags, minlength=len(snapshot.keys))
-
-
-def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, places: FloatArray) -> FloatArray:
-    """Metres on the ground per pixel of scenes, by their numbers, at places in degrees, [n, 2]; [n]."""
-    gsds = np.empty(len(numbers))
-    for number, rows in by_scene(numbers, np.arange(len(numbers))):
-        gsds[rows] = gsds_at(scenes[number], places[rows])
-    return gsds
 
 
 def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:

@@ -166,7 +166,11 @@ def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, p
         raise CorruptInputError(f"region {key}: {origin.name} is empty; get the extract again")
     try:
         header = read_header(path)
-        holds_objects = _read_through(path)
+        with osmium.io.Reader(path) as reader:
+            # The iterator takes the first objects; every block is unpacked and parsed, and nothing leaves osmium.
+            holds_objects = next(iter(osmium.OsmFileIterator(reader)), None) is not None
+            if holds_objects:
+                osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
     except RuntimeError as error:
         raise CorruptInputError(f"region {key}: {origin.name} is not whole ({error}); get the extract again") from error
     except CorruptInputError as error:
@@ -177,20 +181,6 @@ def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, p
         raise CorruptInputError(f"region {key}: {origin.name} holds no object; get the extract again")
     bbox = _box_of_ground(key, region, polygon, header["header_bbox"], origin.name)
     return {"file": path.name, "bbox": list(bbox), **header, "sha256": origin.sha256, "size_bytes": size}
-
-
-def _read_through(path: Path) -> bool:
-    """Decompress and parse every block; whether they hold any object.
-
-    Raises:
-        RuntimeError: the file is not whole.
-    """
-    with osmium.io.Reader(path) as reader:
-        if next(iter(osmium.OsmFileIterator(reader)), None) is None:
-            return False
-        # The iterator has taken the first objects; none of the rest leaves osmium.
-        osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
-    return True
 
 
 def _box_of_ground(key: str, region: Region, polygon: Ground | None, stated: Bounds | None, origin: str) -> Bounds:

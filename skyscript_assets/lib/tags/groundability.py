@@ -118,10 +118,12 @@ def decide_groundability(
         for tag, who in deciders.items()
     ]
     write_table(out / GROUNDABILITY_FILE, rows_to_table(rows, GROUNDABILITY_SCHEMA))
+    decided = Counter(row["decided_by"] for row in rows)
+    seen = Counter(row["decided_by"] for row in rows if row.get("coarsest_gsd_m") is not None)
     report = {
         "labels": _label_counts(labels, overrides, statistics),
         "agreement": agreement,
-        "decisions": _decision_counts(rows),
+        "decisions": {who: {"tags": decided[who], "visible": seen[who]} for who in DECIDERS},
         "text_tags": dict(sorted(statistics.texts.items())),
         **validated,
         "label_next": _doubtful(rows, statistics.counts),
@@ -129,8 +131,8 @@ def decide_groundability(
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return {
         "tags": len(rows),
-        "visible": sum(found["visible"] for found in report["decisions"].values()),
-        "decided_by": {who: found["tags"] for who, found in report["decisions"].items() if found["tags"]},
+        "visible": seen.total(),
+        "decided_by": {who: decided[who] for who in DECIDERS if decided[who]},
         "labels": len(labels),
         "stage_1_f1": report["stage_1"]["unseen_keys"]["decision"]["f1"],
         "stage_2_exact": report["stage_2"]["unseen_keys"]["model"]["exact"],
@@ -194,11 +196,6 @@ def _label_counts(
         "under_the_policy": sum(attribute_reason(key) is not None for key, _ in labels),
         "by_coarsest_gsd_m": {f"{step:g}": steps[step] for step in GSD_STEPS_M},
     }
-
-
-def _decision_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    counted = Counter((row["decided_by"], row.get("coarsest_gsd_m") is not None) for row in rows)
-    return {who: {"tags": counted[who, True] + counted[who, False], "visible": counted[who, True]} for who in DECIDERS}
 
 
 def _doubtful(rows: Sequence[Mapping[str, Any]], counts: Mapping[Tag, int]) -> list[dict[str, Any]]:

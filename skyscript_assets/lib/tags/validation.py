@@ -102,20 +102,14 @@ def hold_out(similar: NDArray[np.float64], truth: Truth, folds: IntArray) -> Hel
     said = HeldOut(np.zeros(n), step_chances, np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64))
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
-        if len(set(truth.visible[train].tolist())) == 2:  # else nothing is learnt: the zeros stand
-            _predict(similar, truth, train, test, said)
-            _baselines(truth, train, test, said)
+        if len(set(truth.visible[train].tolist())) < 2:
+            continue  # nothing is learnt: the zeros stand
+        keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
+        known, asked = similar[np.ix_(train, train)], similar[np.ix_(test, train)]
+        model = GroundabilityModel.fit(known, truth.visible[train], truth.steps[train], keys, ~truth.ruled[train])
+        said.chance[test], said.step_chances[test] = model.chance(asked), model.step_chances(asked)
+        _baselines(truth, train, test, said)
     return said
-
-
-def _predict(similar: NDArray[np.float64], truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:
-    keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
-    model = GroundabilityModel.fit(
-        similar[np.ix_(train, train)], truth.visible[train], truth.steps[train], keys, ~truth.ruled[train]
-    )
-    asked = similar[np.ix_(test, train)]
-    said.chance[test] = model.chance(asked)
-    said.step_chances[test] = model.step_chances(asked)
 
 
 def _baselines(truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:

@@ -26,7 +26,10 @@ class TileAddress:
 
     def url(self, column: int, row: int) -> str:
         """Address of a tile, with `{api_key}` where its key belongs."""
-        sides = self._sides(column, row)
+        left = self._left + (column - self.first_column) * self.width * self._pixel
+        top = self._top - (row - self.first_row) * self.height * self._pixel
+        box = (left, top - self.height * self._pixel, left + self.width * self._pixel, top)
+        sides = {place: repr(round(side, 9)) for place, side in zip(_XY, box, strict=True)}
         zooms = reversed(range(int(self._access.get("zoom", 0))))
         places = {
             "{x}": str(column),
@@ -53,13 +56,6 @@ class TileAddress:
             return None
         nodata = self._access.get("nodata")
         return decode_tile(data, self.width, self.height, nodata and tuple(nodata))
-
-    def _sides(self, column: int, row: int) -> dict[str, str]:
-        """The sides of a tile in the CRS."""
-        left = self._left + (column - self.first_column) * self.width * self._pixel
-        top = self._top - (row - self.first_row) * self.height * self._pixel
-        sides = (left, top - self.height * self._pixel, left + self.width * self._pixel, top)
-        return {place: repr(round(side, 9)) for place, side in zip(_XY, sides, strict=True)}
 
 
 DAMAGED_TRIES = 2
