@@ -103,14 +103,8 @@ def build_ground_cover(
 ) -> dict[str, Any]:
     """Cut the windows of every split and write `items.parquet` and `benchmark.json`.
 
-    Windows of train cells teach the control classifiers; windows of test cells are scored.
-
-    Args:
-        benchmark: The benchmark's settings.
-        scenes: `scene_index` folders by (region, source), of the benchmark's sources.
-        split_zoom: Zoom of the Web Mercator cells that splits never divide.
-        out: Folder to write into.
-        progress: Listener; counts scenes.
+    Windows of train cells teach the control classifiers; windows of test cells are scored. `scenes` are `scene_index`
+    folders by (region, source).
 
     Raises:
         SettingsError: a source is not synthetic, a class names an unknown surface.

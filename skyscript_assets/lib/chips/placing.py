@@ -80,16 +80,9 @@ def place_chips(
 ) -> Placed:
     """Place the chips of all objects, in rounds: each tries its best scene, those without a place there the next best.
 
-    With several dates an object goes on after a success, past scenes too near in time to those it has.
-
-    Args:
-        scenes: The scenes.
-        shifts: What OSM is moved by on each scene that has a shift to be applied.
-        offered: The scenes that may show each object.
-        bands: Band of GSDs of each of these entries.
-        focus: The objects.
-        rules: Sizes, split and dates.
-        progress: Told of the objects that are decided.
+    With several dates an object goes on after a success, past scenes too near in time to those it has. `offered` are
+    the scenes that may show each object, `bands` the band of GSDs of each of these entries; `shifts` are those to be
+    applied.
 
     Raises:
         SceneError: a scene's CRS cannot be read.

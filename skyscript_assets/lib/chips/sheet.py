@@ -74,14 +74,8 @@ def sheet_preview(
 ) -> bytes:
     """A small sheet as JPEG bytes, at most `limit_bytes` long; empty where there is nothing to show.
 
-    Raises what `write_sheets` does.
-
-    Args:
-        chips_folder: `image_chips` of a region and source.
-        plan_folder: `chip_plan` of the same.
-        limit_bytes: Longest preview.
-        captions: What stands below each chip and which boxes are drawn; chips without are left out. None: the stratum.
-        rejected: Whether the rejected chips are shown, not the accepted ones.
+    With `captions` they stand below each chip, with their boxes drawn, and chips without are left out; else it is the
+    stratum. With `rejected` the rejected chips are shown, not the accepted ones. Raises what `write_sheets` does.
     """
     chips = _read(chips_folder, plan_folder)
     note = _reasons(chips) if rejected else ""

@@ -47,16 +47,8 @@ def stage_extract(
     """Bring a region's extract into `out` as `extract{suffix}` and write `extract.json`.
 
     Files are copied, so that the staged extract stays what it was when the original is overwritten. A download that was
-    cut continues when the function is called again with the same `out`; one that the earlier output holds in the state
-    that the server still has is taken from there.
-
-    Args:
-        key: The region's key, for messages.
-        region: Where the extract comes from, its digest, the ground wanted.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        out: Existing folder.
-        progress: Told the bytes downloaded or copied.
-        earlier: The region's output so far.
+    cut continues when the function is called again with the same `out`; one that the region's `earlier` output holds in
+    the state that the server still has is taken from there.
 
     Returns:
         What `extract.json` holds (of a polygon the number of its vertices), and how the extract was come by.

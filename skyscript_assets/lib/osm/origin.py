@@ -251,11 +251,7 @@ def _downloaded(region: Region, address: str, target: Path, progress: Progress, 
 
 
 def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) -> Origin:
-    """The origin with the promise that the file has kept.
-
-    Raises:
-        DigestMismatchError: it has broken one.
-    """
+    """The origin with the promise that the file has kept; DigestMismatchError where it has broken one."""
     checksum = "none"
     promised = _promised_md5(md5_url, region) if md5_url is not None else None
     if promised is not None:

@@ -80,19 +80,12 @@ def decide_groundability(
 ) -> dict[str, Any]:
     """Decide every tag of the vocabulary that is no text into `groundability.parquet`, with `report.json`.
 
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`.
-        files: Labels and overrides.
-        encode: Text encoder.
-        tags: Least count and thresholds.
-        out: Existing folder that receives the files.
-
     Returns:
         `tags` with a decision, text not counted; those that are `visible` at some GSD; `decided_by`: tags by who
-        decided; `labels` that trained the model; of keys that it was not trained on `stage_1_f1` (policy, then model,
-        cross-validated), `stage_2_exact`, the share of visible labels whose step stage II hits, and
-        `stage_2_within_one_step`, the same with one step off allowed; `visibility_kappa`: Cohen's kappa of two
-        labellers on whether a tag can be seen, None without a second pass.
+            decided; `labels` that trained the model; of keys that it was not trained on `stage_1_f1` (policy, then
+            model, cross-validated), `stage_2_exact`, the share of visible labels whose step stage II hits, and
+            `stage_2_within_one_step`, the same with one step off allowed; `visibility_kappa`: Cohen's kappa of two
+            labellers on whether a tag can be seen, None without a second pass.
 
     Raises:
         UpstreamMissingError: the vocabulary does not exist.

@@ -91,20 +91,14 @@ def count_vocabulary(
 ) -> dict[str, Any]:
     """Count the tags of all regions into `vocabulary.parquet`, `plannable.parquet` and `cooccurrence.parquet`.
 
-    Args:
-        objects: `objects.parquet` of each region.
-        gsds_m: Nominal GSDs of the sources, metres.
-        chips: Limits of an object's size.
-        out: Existing folder that receives the files.
-        rare_below: Tags on fewer objects are marked rare.
-        progress: Told when the counting and the tags that come together are done.
+    `objects` are `objects.parquet` of each region, GSDs the nominal ones of the sources, metres; tags on fewer objects
+    than `rare_below` are marked rare.
 
     Returns:
-        `objects` counted, by region, those in two regions in the first by name, and how many are such
-        `shared_objects`; distinct `tags`, values in their normal spelling; of them `text_tags`: names, numbers and
-        other text (`text.text_reason`), and of the others `rare_tags`; `occurrences` of tags on objects;
-        `cooccurrences`: rows of that table; `plannable`: occurrences on objects whose size suits a chip, by GSD in
-        metres.
+        `objects` counted, by region, those in two regions in the first by name, and how many are such `shared_objects`;
+            distinct `tags`, values in their normal spelling; of them `text_tags`: names, numbers and other text
+            (`text.text_reason`), and of the others `rare_tags`; `occurrences` of tags on objects; `cooccurrences`: rows
+            of that table; `plannable`: occurrences on objects whose size suits a chip, by GSD in metres.
 
     Raises what `open_counter` does.
     """

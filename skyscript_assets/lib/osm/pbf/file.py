@@ -90,11 +90,7 @@ class PbfFile:
 
     @cached_property
     def _starts(self) -> tuple[int, int]:
-        """The first blocks that begin with ways or relations.
-
-        Raises:
-            CorruptInputError: the file needs features that are not understood.
-        """
+        """The first blocks that begin with ways or relations; CorruptInputError where it needs unknown features."""
         if unknown := sorted(set(self.required) - KNOWN_FEATURES):
             raise CorruptInputError(
                 f"{self.path} needs {', '.join(unknown)}, which is not understood; give a plain extract without history"
