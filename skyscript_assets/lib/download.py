@@ -193,7 +193,7 @@ class _Part:
 
 
 def _continue(part: _Part, known: Version, progress: Progress) -> bool:
-    """Fetch what is not there yet; whether the part is whole now: it is not where the server has the known version."""
+    """Fetch what is missing: True when the part is whole, False where the server still has the known version."""
     have, version = part.kept(), part.version
     headers = known.conditions
     if have:

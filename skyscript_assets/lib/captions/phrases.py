@@ -137,4 +137,5 @@ def _value_words(value: str) -> str:
     words = _words(value)
     if not _HEX_COLOUR.fullmatch(words):
         return words
-    return min(BASIC_COLOURS, key=lambda name: math.dist(getrgb(words), BASIC_COLOURS[name]))
+    rgb = getrgb(words)
+    return min(BASIC_COLOURS, key=lambda name: math.dist(rgb, BASIC_COLOURS[name]))

@@ -33,7 +33,7 @@ class NodeLocations:
         self._places: Places = np.zeros((0, 2), np.int32)
 
     def add(self, ids: IntArray, places: Places) -> None:
-        """Add nodes whose OSM ids, [n], follow those that are there; places [n, 2] are in 1e-7 degrees, x first."""
+        """Add nodes by OSM ids, [n], that follow those there, with longitude and latitude, [n, 2], in 1e-7 degrees."""
         # Not `tofile`, which forgets why a write failed.
         self._files[0].write(order_of(ids).data)
         self._files[1].write(np.ascontiguousarray(places).data)

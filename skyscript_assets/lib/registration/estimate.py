@@ -211,7 +211,7 @@ def choose_windows(
 ) -> list[tuple[float, float]]:
     """Centres (longitude, latitude) of windows with long edges, spread over the scene, the best of each square first.
 
-    At most so many, of so many metres a side, by `Outlines.lengths`.
+    At most `most` of them, `side_m` metres a side, by `Outlines.lengths`.
     """
     middle, length = lengths
     west, south, east, north = scene.bounds
