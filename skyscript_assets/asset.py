@@ -38,9 +38,8 @@ Preview = Callable[[Run[Any]], Mapping[str, dg.MetadataValue]]
 class Rebuild(dg.Config):
     """Launchpad config of every asset.
 
-    Attributes:
-        force: Make the output again although nothing it is made from has changed.
-        retry: Try again those items of a current output that failed, and keep the others.
+    `force` makes the output again although nothing it is made from has changed; `retry` tries those items of a current
+    output again that failed, and keeps the others.
     """
 
     force: bool = False

@@ -145,21 +145,10 @@ def run_all(
 ) -> Iterator[StepResult]:
     """Run what is not current, level by level; a level that failed ends the walk after its other partitions ran.
 
-    Levels that can do without what failed are walked all the same (`Level.spared_by`).
-
-    Args:
-        defs: The code location.
-        settings: Its profile.
-        store: Its outputs.
-        instance: Where runs and materializations are recorded.
-        steps: What to run; default: everything.
-        begin: Called before a run starts.
-        progress: Hears the work of the stages.
-        force: Make outputs again although nothing has changed.
-        retry: Try again what failed in outputs that are current.
-
-    Yields:
-        The result of each step, current ones included.
+    Levels that can do without what failed are walked all the same (`Level.spared_by`). The result of each step comes,
+    current ones included. Without `steps` it is everything; `begin` is called before a run starts, `progress` hears the
+    work of the stages; with `force` outputs are made again although nothing has changed, with `retry` what failed in
+    current ones is tried again.
 
     Raises:
         StoppedError: the process was asked to end.

@@ -44,9 +44,8 @@ class Scheme(enum.Enum):
 class Upstream:
     """An asset that a stage is made from, where equal keys do not tell which of its partitions.
 
-    Attributes:
-        asset: Name of the asset, partitioned by the stage's own dimension.
-        used_by: The keys of the stage that use each key of the asset, from the settings.
+    The asset is partitioned by the stage's own dimension; `used_by` tells from the settings which keys of the stage use
+    each key of it.
     """
 
     asset: str

@@ -47,11 +47,7 @@ def process_tags(run_id: str) -> dict[str, str]:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Close the runs of this host whose process is gone, and free slots of runs that are closed or deleted.
-
-    Returns:
-        A line for each run that was closed.
-    """
+    """Close the runs of this host whose process is gone, a line for each; free slots of runs that ended or are gone."""
     lines = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN, tags={HOST_TAG: socket.gethostname()})):
         run_id, pid, started, boot = (*run.tags.get(PROCESS_TAG, "").split(), "", "", "", "")[:4]

@@ -60,11 +60,8 @@ class Decision(NamedTuple):
 def decide(needs: Iterable[Need], asked: Mapping[str, Asked], room: int, now: float) -> Decision:
     """Choose what to ask for. An attempt has failed if it is no longer in flight and its partition is needed still.
 
-    Args:
-        needs: Everything that has to be made, first things first.
-        asked: What was remembered the last time.
-        room: Most requests.
-        now: Seconds since 1970.
+    `needs` has first things first, `asked` is what was remembered the last time, `room` the most requests, `now` in
+    seconds since 1970.
     """
     told, memory, ready = Counter[str](), dict[str, Asked](), list[tuple[int, Need]]()
     for need in needs:

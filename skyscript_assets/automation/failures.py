@@ -20,10 +20,8 @@ ANSWER_S = 5.0
 def failures(webhook: str | None, webserver: str | None) -> dg.SensorDefinition:
     """The sensor of failed runs.
 
-    Args:
-        webhook: Address that gets a JSON object by POST for each: `text`, `job`, `partition`, `run_id`, `error`,
-            `link`. It is a secret itself and shown nowhere.
-        webserver: Address of Dagster's webserver, for links.
+    `webhook` is an address that gets a JSON object by POST for each: `text`, `job`, `partition`, `run_id`, `error`,
+    `link`. It is a secret itself and shown nowhere. `webserver` is the address of Dagster's webserver, for links.
     """
     description = "Logs each run that fails, and tells the webhook of SKYSCRIPT_WEBHOOK where one is set."
 

@@ -30,9 +30,8 @@ _GOING_ON = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionSt
 class Standing:
     """One look at the outputs of a plant and the runs of an instance: one query of runs, one of backfills.
 
-    Attributes:
-        claimed: Assets, with partition keys, that are queued, running, or the target of a backfill.
-        asked_by: Runs that have not ended, by who asked for them.
+    `claimed` are assets, with partition keys, that are queued, running, or the target of a backfill; `asked_by` counts
+    the runs that have not ended by who asked for them.
     """
 
     def __init__(self, plant: Plant, instance: dg.DagsterInstance) -> None:

@@ -103,14 +103,8 @@ def build_ground_cover(
 ) -> dict[str, Any]:
     """Cut the windows of every split and write `items.parquet` and `benchmark.json`.
 
-    Windows of train cells teach the control classifiers; windows of test cells are scored.
-
-    Args:
-        benchmark: The benchmark's settings.
-        scenes: `scene_index` folders by (region, source), of the benchmark's sources.
-        split_zoom: Zoom of the Web Mercator cells that splits never divide.
-        out: Folder to write into.
-        progress: Listener; counts scenes.
+    Windows of train cells teach the control classifiers; windows of test cells are scored. `scenes` are `scene_index`
+    folders by (region, source).
 
     Raises:
         SettingsError: a source is not synthetic, a class names an unknown surface.
@@ -239,16 +233,11 @@ def _check_grid(scene: Scene, image: DatasetReader, surfaces: DatasetReader) -> 
 
 
 def cell_windows(scene: Scene, cell: tuple[int, int], zoom: int, size: int) -> list[Window]:
-    """The regular grid of windows inside one cell, centred in it, row by row.
+    """The regular grid of windows of `size` pixels a side inside one cell (x, y) of a zoom, centred in it, row by row.
 
-    A cell is a slightly turned square in the scene's CRS; the grid fills the largest upright rectangle between its
-    corners, one pixel inside. Windows that reach past the scene, or whose corners are not in the cell, are left out.
-
-    Args:
-        scene: A north-up scene.
-        cell: (x, y) of the cell.
-        zoom: Zoom of the cell.
-        size: Side of a window, pixels.
+    A cell is a slightly turned square in the CRS of the scene, which is north-up; the grid fills the largest upright
+    rectangle between its corners, one pixel inside. Windows that reach past the scene, or whose corners are not in the
+    cell, are left out.
     """
     west, south, east, north = cell_bounds(*cell, zoom)
     to_scene = Transformer.from_crs("EPSG:4326", scene.crs, always_xy=True)

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from skyscript_assets.lib.download import download
-from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, NoSpaceError, SettingsError
-from skyscript_assets.lib.files import file_sha256, is_name, write_json
+from skyscript_assets.lib.errors import CorruptInputError, DigestMismatchError, SettingsError
+from skyscript_assets.lib.files import check_room, file_sha256, is_name, write_json
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.secrets import shown, without_secrets
 
@@ -29,13 +29,7 @@ def fetch(url: str, root: Path, sha256: str | None = None, progress: Progress = 
     """A published file below `root`, or the folder that a `.zip` is unpacked into; fetched where it is not there.
 
     What was cut continues. Beside it lies `{name}.seen.json` with the digest at first sight, against which what comes
-    later is held. A folder that was put there by hand is taken as it is.
-
-    Args:
-        url: Address, http or https.
-        root: The folder; made where it is not there.
-        sha256: Digest that the settings promise of the file or archive.
-        progress: Told the bytes that are there, and their total.
+    later is held, unless the settings promise one. A folder that was put there by hand is taken as it is.
 
     Raises:
         SettingsError: the address ends with no file's name.
@@ -107,6 +101,4 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     total, size = sum(member.file_size for member in members), archive.stat().st_size
     if not members or total > MOST_UNPACKED * size:
         raise CorruptInputError(f"{archive}: its {size} bytes would unpack into {total}; it is not unpacked")
-    free = shutil.disk_usage(archive.parent).free
-    if total > free:
-        raise NoSpaceError(f"{archive.parent}: {total} bytes are to be unpacked, {free} are free; free some, run again")
+    check_room(archive.parent, total, "to be unpacked")

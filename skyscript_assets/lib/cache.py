@@ -15,9 +15,8 @@ _ABSENT: Any = object()
 class Cache(Generic[Value]):
     """Values by key, the least lately used dropped first.
 
-    Args:
-        limit: What all values may take together; one is kept even where it takes more.
-        size_of: What a value takes; default: 1 each.
+    All together they take no more than `limit`, but one is kept even where it takes more; `size_of` tells what a value
+    takes, by default 1.
     """
 
     def __init__(self, limit: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
@@ -32,13 +31,7 @@ class Cache(Generic[Value]):
         return key in self._values
 
     def get(self, key: Hashable, make: Callable[[], Value], usable: Callable[[Value], bool] | None = None) -> Value:
-        """The value of a key.
-
-        Args:
-            key: The key.
-            make: Makes the value where there is none; its error passes on to whoever asked.
-            usable: Whether the value that is there may be used; default: any.
-        """
+        """The value of a key; `make` makes one where none is there that is `usable`, and its error passes on."""
         while True:
             with self._lock:
                 known: Value = self._values.get(key, _ABSENT)

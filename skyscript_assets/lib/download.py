@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
+from skyscript_assets.lib.files import check_room
 from skyscript_assets.lib.hosts import private_hosts
 from skyscript_assets.lib.http import PassingError
 from skyscript_assets.lib.progress import Progress, silent
@@ -193,11 +193,7 @@ class _Part:
 
 
 def _continue(part: _Part, known: Version, progress: Progress) -> bool:
-    """Fetch what is not there yet.
-
-    Returns:
-        Whether the part is whole now; False where the server still has the known version.
-    """
+    """Fetch what is missing: True when the part is whole, False where the server still has the known version."""
     have, version = part.kept(), part.version
     headers = known.conditions
     if have:
@@ -228,13 +224,7 @@ def _receive(response: Any, part: _Part, version: Version, have: int, progress: 
     response.length_remaining = None
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
     total = int(whole[1]) if whole and have else have + (length or 0)
-    folder = part.path.parent
-    free = shutil.disk_usage(folder).free + part.size - have
-    if total - have > free:
-        raise NoSpaceError(
-            f"{folder}: {total - have} bytes are to be downloaded from {shown(part.url)}, {free} are free; free some "
-            "and run again"
-        )
+    check_room(part.path.parent, total - have, f"to be downloaded from {shown(part.url)}", part.size - have)
     pieces = _pieces(response, length)
     if not have:
         first = b""

@@ -19,11 +19,7 @@ class SkyScriptError(Exception):
 
 
 class StoppedError(Exception):
-    """The process was asked to end, by a signal; raised where whatever is finished stays.
-
-    Attributes:
-        signum: The signal.
-    """
+    """The process was asked to end, by the signal `signum`; raised where whatever is finished stays."""
 
     def __init__(self, signum: int) -> None:
         super().__init__("stopped; finished parts are kept: the same command continues")
@@ -65,8 +61,7 @@ class UnreachableError(SkyScriptError):
 class RefusedError(CorruptInputError):
     """A server refuses a file, or does not have it: no later try will do, and what depends on it is unreadable.
 
-    Attributes:
-        status: The HTTP status, 0 where there is none.
+    `status` is the HTTP status, 0 where there is none.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -83,12 +78,7 @@ class OutputSchemaError(SkyScriptError):
 
 
 class CheckFailedError(SkyScriptError):
-    """What a stage made breaks a rule that later stages rely on.
-
-    Attributes:
-        check: Name of the check.
-        evidence: What it found, as JSON values by name.
-    """
+    """What a stage made breaks a rule that later stages rely on: `check`, by name, with `evidence` as JSON values."""
 
     def __init__(self, message: str, check: str, evidence: Mapping[str, object]) -> None:
         super().__init__(message)

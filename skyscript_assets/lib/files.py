@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 """What may be the name of a file or folder here: it leads nowhere, hides nothing and is one name on every system."""
@@ -37,6 +37,13 @@ def inside(folder: Path, name: str) -> Path:
     if name.startswith("/") or ".." in name.split("/"):
         raise CorruptInputError(f"{folder}: {name[:200]!r} leads out of it; make again the output that names it")
     return folder / name
+
+
+def check_room(folder: Path, needed: int, what: str, kept: int = 0) -> None:
+    """Raise NoSpaceError where a disk has less room than bytes are needed for `what`; `kept` ones are there already."""
+    free = shutil.disk_usage(folder).free + kept
+    if needed > free:
+        raise NoSpaceError(f"{folder}: {needed} bytes are {what}, {free} are free; free some and run again")
 
 
 @contextlib.contextmanager

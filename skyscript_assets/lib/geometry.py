@@ -110,14 +110,8 @@ def from_lonlat(crs: CRS | str) -> Transformer:
 def pixel_on_ground(crs: CRS | str, transform: Sequence[float], x: Places, y: Places) -> FloatArray:
     """Width and height of a pixel in metres and the angle between its sides in radians, measured along geodesics.
 
-    Args:
-        crs: CRS of a raster, itself or its name.
-        transform: Affine (a, b, c, d, e, f) of the raster.
-        x: Places of the pixels in the CRS, any shape.
-        y: Their other coordinates.
-
-    Returns:
-        Shape [3, ...], on WGS 84 (Karney, Algorithms for geodesics, 2013); not finite where the CRS places nothing.
+    Of a raster's CRS and affine (a, b, c, d, e, f), and of places in the CRS, x and y of any shape. The answer is of
+    shape [3, ...], on WGS 84 (Karney, Algorithms for geodesics, 2013); not finite where the CRS places nothing.
     """
     a, b, _, d, e, _ = (half * _REACH_PX / 2 for half in transform)
     ends_x, ends_y = np.stack([x - a, x - b, x + a, x + b]), np.stack([y - d, y - e, y + d, y + e])

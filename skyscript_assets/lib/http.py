@@ -136,21 +136,14 @@ def persist(
 
 
 def request(url: str, *, limit: int, signer: Signer | None = None, **how: Any) -> Answer:
-    """Ask a server, again and later each time while it or the network fails for now.
+    """Ask a server, again and later each time while it or the network fails for now; the answer's status is 200 to 299.
 
-    Args:
-        url: Address, http or https.
-        limit: Most bytes of the body that are accepted, after decompression.
-        signer: Credentials for the hosts that they are meant for; renewed once where they are refused.
-        how: Further arguments of `opened`.
-
-    Returns:
-        The answer, status 200 to 299.
+    Credentials are renewed once where they are refused; `how` are further arguments of `opened`.
 
     Raises:
         SettingsError: the address is none, or not http or https.
         RefusedError: the server refuses, or redirects away from http and https.
-        CorruptInputError: the body is too long, or ends early on every try.
+        CorruptInputError: the body is longer than `limit` bytes after decompression, or ends early on every try.
         UnreachableError: the server or the network failed on every try.
     """
     renewed = False
@@ -172,15 +165,10 @@ def request(url: str, *, limit: int, signer: Signer | None = None, **how: Any) -
 
 
 def ask(url: str, *, limit: int, **how: Any) -> Answer:
-    """One try of a request: whatever the server answers.
-
-    Args:
-        url: Address, http or https.
-        limit: Most bytes of the body that are accepted, after decompression.
-        how: Further arguments of `opened`.
+    """One try of a request, with further arguments of `opened`: whatever the server answers.
 
     Raises:
-        CorruptInputError: the body is longer than `limit`.
+        CorruptInputError: the body is longer than `limit` bytes after decompression.
         PassingError: it failed for now; and what `opened` raises.
     """
     with opened(url, **how) as response:
@@ -245,11 +233,8 @@ def opened(
 def check_status(url: str, status: int, headers: Mapping[str, str], otherwise: str = "") -> None:
     """Raise what an answer's status means where it is not 200 to 299.
 
-    Args:
-        url: What was asked.
-        status: The status.
-        headers: The answer's headers; names in lower case, or in any where the mapping ignores case.
-        otherwise: What can be done besides the remedy.
+    `headers` have names in lower case, or in any where the mapping ignores case; `otherwise` is what can be done
+    besides the remedy.
 
     Raises:
         RefusedError: the server refuses.

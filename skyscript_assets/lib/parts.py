@@ -46,12 +46,7 @@ class Parts:
         return max(self._numbers, default=-1) + 1
 
     def keep(self, number: int, made_from: str) -> bool:
-        """Keep a part that an earlier run has finished; whether there is one.
-
-        Args:
-            number: Its number.
-            made_from: Digest of all that its content depends on.
-        """
+        """Keep a part that an earlier run has finished, made from what has this digest; whether there is one."""
         try:
             found = pq.read_schema(self._table(number)).metadata or {}
         except (OSError, pa.ArrowInvalid):

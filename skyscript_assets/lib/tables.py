@@ -35,12 +35,8 @@ ROW_GROUP_ROWS = 65_536
 def write_table(path: Path, table: pa.Table, geometry: str | None = None, geometry_types: Sequence[str] = ()) -> None:
     """Write a table, whole or not at all.
 
-    Args:
-        path: Where the table ends.
-        table: Its rows.
-        geometry: Name of a WKB column in EPSG:4326; the file then is GeoParquet 1.1, with a covering where the table
-            has a `bbox` column.
-        geometry_types: GeoParquet geometry types present, empty for "not known".
+    With the name of a WKB column in EPSG:4326 the file is GeoParquet 1.1, with a covering where the table has a `bbox`
+    column; `geometry_types` are those present, empty for "not known".
     """
     if geometry is not None:
         metadata = {**(table.schema.metadata or {}), b"geo": geo_metadata(table.schema, geometry, geometry_types)}

@@ -7,7 +7,6 @@ members a shard holds, and what they mean, belongs to its users.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -24,12 +23,8 @@ RECORD = 20 * BLOCK
 MAX_MEMBER_BYTES = 8**11 - 1
 """Largest size that the eleven octal digits of the ustar size field can state."""
 
-
-FLUSH_BYTES = 1 << 20
-"""Members wait until they are so many bytes."""
-
-MAX_PIECES = 1000
-"""Pieces handed to one `writev`: IOV_MAX is 1,024 on Linux and 1,024 or more on macOS."""
+BUFFER_BYTES = 1 << 20
+"""Small members wait until they are so many bytes."""
 
 
 class TarEntry(NamedTuple):
@@ -51,12 +46,10 @@ class TarShard:
         self._file: BinaryIO | None = None
         self._offset = 0
         self._names: set[str] = set()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._file = stack.enter_context(stack.enter_context(replacing(self.path)).open("wb", buffering=0))
+            self._file = stack.enter_context(stack.enter_context(replacing(self.path)).open("wb", BUFFER_BYTES))
             self._stack = stack.pop_all()
         return self
 
@@ -65,8 +58,8 @@ class TarShard:
     ) -> None:
         if kind is None:
             with self._stack:
-                self._waiting.append(bytes(2 * BLOCK + -(self._offset + 2 * BLOCK) % RECORD))
-                self._flush()
+                assert self._file is not None
+                self._file.write(bytes(2 * BLOCK + -(self._offset + 2 * BLOCK) % RECORD))
         else:
             self._stack.__exit__(kind, error, trace)
         self._file = None
@@ -81,11 +74,7 @@ class TarShard:
         return self._offset
 
     def add(self, name: str, data: bytes) -> TarEntry:
-        """Append a member and return where its data lies.
-
-        Args:
-            name: Member name, a file's (`lib.files.is_name`), not used before in this shard.
-            data: The member's content.
+        """Append a member and return where its data lies; its name is a new one, a file's (`lib.files.is_name`).
 
         Raises:
             ValueError: the name or the size cannot be stored, or the shard is not open.
@@ -94,27 +83,11 @@ class TarShard:
             raise ValueError(f"{self.path} is not open for writing")
         if name in self._names:
             raise ValueError(f"{self.path}: member {name} was added before")
-        header = _header(name, len(data))
         entry = TarEntry(self._offset + BLOCK, len(data))
-        size = BLOCK + len(data) + -len(data) % BLOCK
-        self._waiting += (header, data, _PADDING[: -len(data) % BLOCK])
-        self._waiting_bytes += size
-        if self._waiting_bytes >= FLUSH_BYTES or len(self._waiting) > MAX_PIECES - 3:
-            self._flush()
-        self._offset += size
+        for piece in (_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK]):
+            self._offset += self._file.write(piece)
         self._names.add(name)
         return entry
-
-    def _flush(self) -> None:
-        """Write what waits, in one call and without putting it together first."""
-        assert self._file is not None
-        pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        written, wanted = os.writev(self._file.fileno(), pieces), sum(map(len, pieces))
-        if written < wanted:
-            # A write of so many bytes may end early; what is left is small enough to be put together.
-            left = memoryview(b"".join(pieces))[written:]
-            while left:
-                left = left[self._file.write(left) :]
 
 
 def read_member(path: Path, offset: int, length: int) -> bytes:

@@ -44,9 +44,8 @@ def limit_libraries() -> None:
 def forward_passes(network: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Generator[Tensor, None, None]:
     """What a network on the CPU makes of each batch, in their order; each by one thread, several at a time.
 
-    Args:
-        network: Called on several threads at once; no gradients are kept.
-        batches: Taken as they are needed, on the caller's thread.
+    The network is called on several threads at once; no gradients are kept. Batches are taken on the caller's thread,
+    as they are needed.
     """
     import torch
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import threading
@@ -27,7 +28,6 @@ from hypothesis import strategies as st
 from skyscript_assets import resources
 from skyscript_assets.assets import STAGES
 from skyscript_assets.automation import sensors
-from skyscript_assets.lib import download as download_module
 from skyscript_assets.lib import http
 from skyscript_assets.lib.download import Version, download
 from skyscript_assets.lib.errors import (
@@ -572,8 +572,8 @@ def test_a_download_that_does_not_fit_is_not_begun(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.files["a"] = b"z" * 1000
-    usage = download_module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda folder: usage._replace(free=999))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=999))
     with pytest.raises(NoSpaceError, match="1000 bytes are to be downloaded from .*/a, 999 are free"):
         download(server.url("a"), tmp_path / "a")
 

@@ -119,8 +119,7 @@ def lowest_sun(source: SyntheticSource) -> float:
 def paint_block(painting: Painting, window: Window) -> tuple[U8, U8, int]:
     """Paint a window of the canvas, (row, column, height, width) in painted pixels, multiples of the supersampling.
 
-    Returns:
-        The picture (3, rows, columns), surface codes (rows, columns), and how many crowns stand in it by chance.
+    Returns the picture (3, rows, columns), surface codes (rows, columns), and how many crowns stand in it by chance.
     """
     block, fields, noise = block_of(painting, window), painting.fields, painting.noise
     place, shape = fields.place(block), (block.height, block.width)

@@ -211,13 +211,7 @@ def _figures(style: str, items: Sequence[Mapping[str, Verdict]]) -> dict[str, An
 def write_verdicts(paths: Iterable[Path], captions: Iterable[Path], out: Path) -> dict[str, int]:
     """Write `audit.parquet`: what readers say of each style, and how many of the captions that they judged still stand.
 
-    Args:
-        paths: Files of verdicts.
-        captions: Folders of captions.
-        out: Existing folder.
-
-    Returns:
-        Verdicts and captions judged.
+    Returns the numbers of verdicts and of captions judged.
 
     Raises:
         CorruptInputError: a file holds no verdicts.

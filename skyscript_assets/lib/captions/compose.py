@@ -21,12 +21,9 @@ SURROUNDED, BETWEEN = ", surrounded by ", "; "
 
 @dataclass(frozen=True)
 class Composition:
-    """What is said of a chip, however it is written.
+    """What is said of a chip, however it is written: phrases of the focus object, the main one first, and of others.
 
-    Attributes:
-        focus: Phrases of the focus object, the main one first.
-        around: Phrases of each object around it that is named.
-        named: Which of the surrounding objects given those are, by index.
+    `around` has the phrases of each object around it that is named; `named` are these, by index among those given.
     """
 
     focus: tuple[Phrase, ...]
@@ -45,27 +42,23 @@ def multi_object(said: Composition) -> str:
     return f"{clause(said.focus)}{SURROUNDED}{around}" if around else clause(said.focus)
 
 
-WORDINGS: Mapping[str, Callable[[Composition], str]] = {
-    "title": single_object,
-    "title_multi_objects": multi_object,
-}
+WORDINGS: Mapping[str, Callable[[Composition], str]] = {"title": single_object, "title_multi_objects": multi_object}
 """How each of the two writes what is said."""
 
 
 def compose(
     said: Sequence[Phrase], around: Sequence[Sequence[Phrase]], max_surrounding: int, max_length: int
 ) -> Composition | None:
-    """Choose what is said of a chip, so that every style fits.
+    """Choose what is said of a chip, so that every style fits; None where the focus object says nothing.
+
+    What does not fit into `max_length` characters is left out, attributes and surroundings alike.
 
     Args:
         said: What the focus object says, by the tags that can be seen at the chip's GSD.
         around: What each object around it says, the most prominent first; those that read like an earlier one or like
             the focus object are passed over.
         max_surrounding: Surrounding objects named at most.
-        max_length: Longest caption, characters; attributes and surroundings that do not fit are left out.
-
-    Returns:
-        What is said, or None where the focus object says nothing.
+        max_length: Longest caption, characters.
     """
     if not said:
         return None
@@ -98,14 +91,9 @@ def texts(said: Composition, max_length: int) -> dict[str, str]:
 def statements(said: Composition, object_ids: Sequence[str], max_length: int) -> list[dict[str, str | bool]]:
     """What is stated of each object, the focus object first: true of the chip whatever else is in it.
 
-    Args:
-        said: What is said.
-        object_ids: The focus object and those around it, in the order of `said`.
-        max_length: Longest text, characters.
-
-    Returns:
-        For each object: its id; whether it is the focus object; its whole clause; the words of its main tag, and what
-        they say whatever its value is; the main tag itself.
+    Of each object of `object_ids`, in the order of `said`: its id; whether it is the focus object; its whole clause;
+    the words of its main tag, and what they say whatever its value is, of `max_length` characters at most; the main tag
+    itself.
     """
     found: list[dict[str, str | bool]] = []
     for object_id, phrases in zip(object_ids, (said.focus, *said.around), strict=True):
@@ -119,11 +107,8 @@ def statements(said: Composition, object_ids: Sequence[str], max_length: int) ->
 def trace(said: Composition, object_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Which tag of which object put which words into a caption, and in which role: main, attribute or surrounding.
 
-    The phrases of `title` are in both captions, those of the surroundings in `title_multi_objects` alone.
-
-    Args:
-        said: What is said.
-        object_ids: The focus object and those around it, in the order of `said`.
+    The phrases of `title` are in both captions, those of the surroundings in `title_multi_objects` alone. `object_ids`
+    are the focus object and those around it, in the order of `said`.
     """
     focus, *others = object_ids
     rows = [("title", focus, phrase, "attribute" if i else "main") for i, phrase in enumerate(said.focus)]

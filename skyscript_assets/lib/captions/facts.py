@@ -96,15 +96,9 @@ def named(sets: Sequence[TagSet], said: Sequence[Sequence[Phrase]], grammar: Gra
 def facts(
     chips: Sequence[Mapping[str, Any]], over: Overlay, objects: Objects, seen: Visible, names: Named, grammar: Grammar
 ) -> list[list[Fact]]:
-    """What is true of each chip, what matters most first; of a chip whose object has no words nothing is.
+    """What is true of each chip of a plan, what matters most first; of a chip whose object has no words nothing is.
 
-    Args:
-        chips: Rows of a plan.
-        over: Their overlay.
-        objects: The objects of the region.
-        seen: What can be seen of them at the GSD of these chips.
-        names: What they are called.
-        grammar: Words.
+    `seen` is what can be seen of the region's objects at the GSD of these chips, `names` what they are called.
     """
     n = len(chips)
     focus_sets = seen.set_of[over.row[:n]]
@@ -356,12 +350,7 @@ def _relations(noun: Noun, which: Sequence[int], told: _Told, own: Noun | None) 
 def crossing(noun: Noun, own: Noun | None, layer: int, own_layer: int, is_area: bool) -> str:
     """How a thing that meets the focus object meets it: the slot, empty where the map cannot tell.
 
-    Args:
-        noun: Name of the thing.
-        own: Name of the focus object.
-        layer: OSM's layer of the thing.
-        own_layer: That of the focus object.
-        is_area: Whether the thing is an area.
+    By the names of the two, `own` being the focus object's, by OSM's layers, and by whether the thing is an area.
     """
     if own is None or own.kind not in ("lines", "grounds"):
         return ""

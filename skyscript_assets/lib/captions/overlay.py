@@ -146,10 +146,9 @@ def robust(operation: Callable[..., Any], *geometries: Geometries) -> Any:
 
 
 def _clip(geometry: Geometries, frames: FloatArray) -> tuple[Geometries, BoolArray]:
-    """Each geometry's piece in its frame (xmin, ymin, xmax, ymax), None where it leaves the CRS's domain.
+    """Each geometry's piece in its frame (xmin, ymin, xmax, ymax), and whether that is all of it.
 
-    Returns:
-        The pieces, and whether each is all of its geometry.
+    A piece is None where its geometry leaves the CRS's domain.
     """
     bounds = shapely.bounds(geometry).reshape(-1, 4)
     finite = np.isfinite(bounds).all(axis=1)

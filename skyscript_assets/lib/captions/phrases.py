@@ -36,11 +36,8 @@ _SPACES = re.compile(r"\s+")
 class Phrase:
     """What one tag says.
 
-    Attributes:
-        key: The tag's key.
-        value: The tag's value.
-        text: Its words: "power pole", "surface of asphalt".
-        kind: What is true whatever its value is: "building" of "building of office"; else the text.
+    `text` are its words: "power pole", "surface of asphalt". `kind` is what is true whatever its value is, "building"
+    of "building of office", else the text.
     """
 
     key: str
@@ -52,11 +49,7 @@ class Phrase:
 def may_be_said(key: str, value: str) -> bool:
     """Whether a tag may reach a caption at all: no name, address, contact, identifier, note, free text, rule or belief.
 
-    Numbers may: whether a picture shows them is groundability's decision.
-
-    Args:
-        key: A tag's key.
-        value: One value.
+    Numbers may: whether a picture shows them is groundability's decision. `value` is a single one.
     """
     return text_reason(key, clean_value(value)) in (None, "number") and attribute_reason(key) not in NEVER_SAID
 
@@ -69,12 +62,10 @@ def phrases(
 ) -> list[Phrase]:
     """What an object's tags say, the main tag first; what may not be said of a list or at all is left out.
 
-    Args:
-        tags: Tags of one object that can be seen at the chip's GSD; values may be lists (`a;b`).
-        rules: Caption rules.
-        frequency: How often each key and value occurs: frequent tags come first, as in SkyScript's captions, where 791
-            ordered pairs hold without a contradiction. None: in the order of the rules, which has things first.
-        policy: Whether what the rules name as the paper's own is said too.
+    The tags are those that can be seen at the chip's GSD; values may be lists (`a;b`). By the frequency of each key and
+    value frequent tags come first, as in SkyScript's captions, where 791 ordered pairs hold without a contradiction;
+    without it they are in the order of the rules, which has things first. The policy tells whether what the rules name
+    as the paper's own is said too.
     """
     rank = {key: i for i, key in enumerate(rules.order)}
 
@@ -144,9 +135,7 @@ def _words(text: str) -> str:
 
 def _value_words(value: str) -> str:
     words = _words(value)
-    return _colour_name(words) if _HEX_COLOUR.fullmatch(words) else words
-
-
-def _colour_name(hex_colour: str) -> str:
-    rgb = getrgb(hex_colour)
+    if not _HEX_COLOUR.fullmatch(words):
+        return words
+    rgb = getrgb(words)
     return min(BASIC_COLOURS, key=lambda name: math.dist(rgb, BASIC_COLOURS[name]))

@@ -18,15 +18,10 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def sentences(style: str, facts: Sequence[Fact], max_length: int) -> tuple[str, list[Fact]]:
-    """What a style says of a chip.
+    """What a style of `caption_styles.yaml` says of a chip, and the facts that it states.
 
-    Args:
-        style: A style of `caption_styles.yaml`.
-        facts: What may be said, what matters most first; the first is said always.
-        max_length: Longest caption, characters: the last facts are left out until it fits.
-
-    Returns:
-        The caption, and the facts that it states.
+    What matters most comes first and is said always; the last facts are left out until the caption fits into
+    `max_length`.
     """
     kept = list(facts)
     while True:

@@ -82,14 +82,9 @@ class Near(NamedTuple):
 
 
 def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
-    """The tags of a snapshot, and all tags of some keys that objects have.
+    """The tags of a snapshot, and all tags that the objects of a table have of some keys; `*` stands for any text.
 
     These count as visible as far as the most visible tag of their key, at any resolution where the snapshot has none.
-
-    Args:
-        snapshot: Visible tags.
-        path: `objects.parquet` of the region.
-        keys: Those keys; `*` stands for any text.
     """
     found, values, _ = entries(read_table(path, columns=["tags"])["tags"].combine_chunks())
     wanted = pc.is_in(
@@ -108,11 +103,8 @@ def with_keys(snapshot: Snapshot, path: Path, keys: Sequence[str]) -> Snapshot:
 def read_objects(path: Path, snapshot: Snapshot, focus_ids: set[str], lets: Sequence[str] = ()) -> Objects:
     """Read tags of all objects, and the geometry of those that are needed.
 
-    Args:
-        path: `objects.parquet` of the region.
-        snapshot: Its tags alone may be said.
-        lets: Keys whose tags may be said whatever they are; where there are any, what cannot be told is said too.
-        focus_ids: Objects that are kept whatever their tags are.
+    Tags of the snapshot alone may be said; those of keys in `lets` whatever they are, and where there are any, what
+    cannot be told is said too. Objects of `focus_ids` are kept whatever their tags are.
 
     Raises:
         UpstreamMissingError: there is no such table.
@@ -192,13 +184,7 @@ def surroundings(over: Overlay, objects: Objects, seen: Visible, limit: int) -> 
     """What lies around each chip's focus object, the most prominent tag set first, at most `limit` sets a chip.
 
     A set's prominence is the share of the chip that all its objects take; sets that equal the focus object's are left
-    out, and ground that is no texture.
-
-    Args:
-        over: The chips' overlay with the objects.
-        objects: The objects of the region, the focus objects among them.
-        seen: What can be seen of them at the GSD of these chips.
-        limit: Sets of a chip at most.
+    out, and ground that is no texture. `seen` is what can be seen of the objects at the GSD of these chips.
     """
     n = len(over.sizes)
     near_sets = seen.near_set_of[over.row]

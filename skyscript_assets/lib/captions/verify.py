@@ -55,26 +55,12 @@ class _Thing:
 
 
 def unproven(
-    row: Mapping[str, Any],
-    chip: Mapping[str, Any],
-    objects: Objects,
-    seen: Visible,
-    names: Named,
-    grammar: Grammar,
+    row: Mapping[str, Any], chip: Mapping[str, Any], objects: Objects, seen: Visible, names: Named, grammar: Grammar
 ) -> list[str]:
-    """What a chip's sentences state that does not follow from its objects and its window.
+    """What a chip's sentences state that does not follow from its objects and its window; none where all is proved.
 
-    Args:
-        row: Of `captions.parquet`: the captions and their trace.
-        chip: Of the plan.
-        objects: The objects of the region.
-        seen: What can be seen of them at the chip's GSD.
-        names: What they are called.
-        grammar: Words.
-
-    Returns:
-        A sentence on each phrase that is not true, and on each caption that is not what its trace says; none of a
-        chip that is proved.
+    Of a row of `captions.parquet` it is a sentence on each phrase that is not true, and on each caption that is not
+    what its trace says. `seen` is what can be seen of the objects at the chip's GSD, `names` what they are called.
     """
     true = set(_true(chip, objects, seen, names, grammar))
     attributes = names.attributes[seen.set_of[objects.rows[chip["object_id"]]]]
@@ -193,11 +179,7 @@ def _things(chip: Mapping[str, Any], objects: Objects, seen: Visible, names: Nam
     box = shapely.box(*(ground.min(axis=0) - margin), *(ground.max(axis=0) + margin))
     rows = set(seen.candidates[seen.tree.query(box)].tolist()) - {focus}
     yield _Thing(
-        focus,
-        objects,
-        names.nouns[seen.set_of[focus]],
-        shapely.transform(objects.geometry[focus], in_pixels),
-        window,
+        focus, objects, names.nouns[seen.set_of[focus]], shapely.transform(objects.geometry[focus], in_pixels), window
     )
     for row in sorted(rows):
         shape = shapely.transform(objects.geometry[row], in_pixels)

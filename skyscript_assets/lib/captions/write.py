@@ -7,7 +7,7 @@ focus object to `surroundings`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,10 +45,7 @@ _STATEMENT = pa.struct(
     [("object_id", pa.string()), ("focus", pa.bool_()), *fields(pa.string(), "clause", "main", "kind", "key", "value")]
 )
 _TRACE = pa.struct(
-    [
-        *fields(pa.string(), "style", "role", "phrase", "key", "value", "fact"),
-        ("object_ids", pa.list_(pa.string())),
-    ]
+    [*fields(pa.string(), "style", "role", "phrase", "key", "value", "fact"), ("object_ids", pa.list_(pa.string()))]
 )
 _REGION = pa.struct(
     [
@@ -127,18 +124,12 @@ def write_captions(
 ) -> dict[str, Any]:
     """Write `captions.parquet` for the accepted chips of a plan, in its order.
 
-    Args:
-        inputs: What captions are made from.
-        captions: Limits.
-        out: Existing folder for the table.
-        progress: Told of chips done.
-
     Returns:
         Numbers of accepted `chips`, of `captions`, of chips `without_caption`, whose focus object has no tag that may
-        be said at the chip's GSD, and of captions `with_surrounding` objects; by style, how many are `distinct`, how
-        many equally frequent ones would be as varied (`effective`: the exponential of the entropy) and how many others
-        of a batch of 512 carry a sample's caption on average (`collisions`); characters of the `longest`; chips whose
-        sentences were `verified` once more by `verify`, and what it refused, by chip: `unproven`.
+            be said at the chip's GSD, and of captions `with_surrounding` objects; by style, how many are `distinct`,
+            how many equally frequent ones would be as varied (`effective`: the exponential of the entropy) and how many
+            others of a batch of 512 carry a sample's caption on average (`collisions`); characters of the `longest`;
+            chips whose sentences were `verified` once more by `verify`, and what it refused, by chip: `unproven`.
 
     Raises:
         UpstreamMissingError: an input table is missing.
@@ -189,19 +180,21 @@ class Writer:
 
     def rows(self, chips: Sequence[Mapping[str, Any]], progress: Progress = silent) -> list[dict[str, Any]]:
         """The rows of chips, in their order; there is none of a chip whose focus object has nothing to say."""
+        groups: dict[tuple[int, str, tuple[float, ...]], list[int]] = {}
+        for i, chip in enumerate(chips):
+            alike = (self._tags_at[chip["gsd_m"]], chip["crs"], tuple(chip["osm_shift_m"] or NO_SHIFT))
+            groups.setdefault(alike, []).append(i)
         rows: dict[int, dict[str, Any]] = {}
-        for alike in _grouped(range(len(chips)), lambda i: (self._tags_at[chips[i]["gsd_m"]], chips[i]["crs"])):
-            level = self._level(self._tags_at[chips[alike[0]]["gsd_m"]])
-            for moved in _grouped(alike, lambda i: tuple(chips[i]["osm_shift_m"] or NO_SHIFT)):
-                for start in range(0, len(moved), BATCH):
-                    numbers = moved[start : start + BATCH]
-                    made = self._batch([chips[i] for i in numbers], level)
-                    for i, row in zip(numbers, made, strict=True):
-                        if row is not None:
-                            rows[i] = row
-                            self._count(row, chips[i], level)
-                    self._done += len(numbers)
-                    progress(self._done, self._chips, "chips")
+        for (tags, *_), group in groups.items():
+            level = self._level(tags)
+            for start in range(0, len(group), BATCH):
+                numbers = group[start : start + BATCH]
+                for i, row in zip(numbers, self._batch([chips[i] for i in numbers], level), strict=True):
+                    if row is not None:
+                        rows[i] = row
+                        self._count(row, chips[i], level)
+                self._done += len(numbers)
+                progress(self._done, self._chips, "chips")
         return [rows[i] for i in sorted(rows)]
 
     def _count(self, row: Mapping[str, Any], chip: Mapping[str, Any], level: _Level) -> None:
@@ -308,11 +301,3 @@ def _traced(
             yield row
             for (key, value), words in attributes if fact.slot == "thing" else ():
                 yield {**row, "role": "attribute", "phrase": words, "key": key, "value": value}
-
-
-def _grouped(rows: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:
-    """Row numbers of equal keys together."""
-    groups: dict[Hashable, list[int]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return list(groups.values())

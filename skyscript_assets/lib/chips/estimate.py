@@ -62,17 +62,10 @@ def estimate(
     rates: RateSettings,
     earlier: Path | None = None,
 ) -> Estimate:
-    """What cutting a plan will take.
+    """What cutting a plan, `chip_plan` of a region and source, from its scenes, `scene_index`, will take.
 
-    Args:
-        plan_folder: `chip_plan` of a region and source.
-        scenes_folder: `scene_index` of them.
-        source: The source's settings.
-        chips: Quality of the JPEG files.
-        rates: What this machine and the servers manage in a second.
-        earlier: An earlier `image_chips` of them, whose bytes for each pixel are then expected again.
-
-    Raises what `read_table` and `read_scenes` do.
+    Of an `earlier` `image_chips` of them the bytes for each pixel are expected again. Raises what `read_table` and
+    `read_scenes` do.
     """
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, ["scene_id", "crs", "transform", "width", "height"])
     scenes = {scene.scene_id: scene for scene in read_scenes(scenes_folder)}

@@ -52,13 +52,9 @@ def is_failure(error: BaseException) -> bool:
 def failed(
     error: BaseException, scene_id: str, now: dt.datetime, before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The row of `failures.parquet`, but for the chip's id, of an attempt that ended in an error.
+    """The row of `failures.parquet`, but for the chip's id, of an attempt at a time that ended in an error.
 
-    Args:
-        error: What reading raised.
-        scene_id: Of the scene that was read.
-        now: Time of the attempt, UTC.
-        before: The chip's row so far.
+    `before` is the chip's row so far.
     """
     return {
         "scene_id": scene_id,

@@ -100,15 +100,9 @@ class Grid:
 
 
 def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator[tuple[Grid, IntArray]]:
-    """The grids of a scene, each with the places that lie on it.
+    """The grids of a scene, each with the indices of the places inside its footprint that are cut on it.
 
-    Args:
-        scene: The scene.
-        points: Longitude and latitude, [n, 2], degrees, of OSM; NaN lies nowhere.
-        shift: The scene's offset, which moves OSM's places onto the image.
-
-    Yields:
-        A grid, and the indices of the points inside the scene's footprint that are cut on it.
+    Points are OSM's longitudes and latitudes, [n, 2], degrees; NaN lies nowhere. The shift moves them onto the image.
 
     Raises:
         SceneError: the CRS cannot be read, or does not suit the footprint.

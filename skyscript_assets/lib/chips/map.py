@@ -20,12 +20,10 @@ COLOURS, CHIPS = 9, 2_500
 
 
 def plot_scenes(folder: Path, bbox: Bounds, path: Path) -> None:
-    """Draw the footprints of a source's scenes by date (by year where there are many, by GSD where there is one).
+    """Draw the footprints of a folder of scenes by date (by year where there are many, by GSD where there is one).
 
-    Args:
-        folder: Output of `scene_index`, read by `read_scenes`, which raises where it is missing or damaged.
-        bbox: (west, south, east, north) of the region's ground, degrees: the dashed box.
-        path: The map, PNG of under 100 kB.
+    The box (west, south, east, north) of the region's ground, degrees, is dashed. It is a PNG of under 100 kB. Raises
+    what `read_scenes` does.
     """
     import geopandas
 
@@ -45,11 +43,9 @@ def plot_scenes(folder: Path, bbox: Bounds, path: Path) -> None:
 
 
 def plot_chips(plan: Path, path: Path) -> None:
-    """Draw the chips of a plan where they lie, once by split and once by stratum.
+    """Draw the chips of a plan folder where they lie, once by split and once by stratum: a PNG of under 100 kB.
 
-    Args:
-        plan: Output of `write_plan`, read by `read_table`, which raises where it is missing or damaged.
-        path: The map, PNG of under 100 kB.
+    Raises what `read_table` does.
     """
     import geopandas
 

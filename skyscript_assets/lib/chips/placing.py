@@ -80,16 +80,9 @@ def place_chips(
 ) -> Placed:
     """Place the chips of all objects, in rounds: each tries its best scene, those without a place there the next best.
 
-    With several dates an object goes on after a success, past scenes too near in time to those it has.
-
-    Args:
-        scenes: The scenes.
-        shifts: What OSM is moved by on each scene that has a shift to be applied.
-        offered: The scenes that may show each object.
-        bands: Band of GSDs of each of these entries.
-        focus: The objects.
-        rules: Sizes, split and dates.
-        progress: Told of the objects that are decided.
+    With several dates an object goes on after a success, past scenes too near in time to those it has. `offered` are
+    the scenes that may show each object, `bands` the band of GSDs of each of these entries; `shifts` are those to be
+    applied.
 
     Raises:
         SceneError: a scene's CRS cannot be read.
@@ -146,14 +139,16 @@ def by_scene(scenes: IntArray, members: IntArray) -> Iterator[tuple[int, IntArra
 def _cut(
     scene: Scene, grid: Grid, focus: Focus, members: IntArray, rules: PlanRules, outcome: TextArray
 ) -> tuple[IntArray, pa.Table]:
-    """Place the chips of some objects on a grid; sets their `outcome`, "" where a chip has its place.
+    """Place the chips of some objects on a grid: the members with a chip, and their rows of the plan, strata left open.
 
-    Returns:
-        The members with a chip, and their rows of the plan; the stratum is left open.
+    Sets the `outcome` of all of them, "" where a chip has its place.
     """
-    boxes = _pixel_boxes(grid, focus, members)
+    # An area has its own box, the point or the vertex one without extent.
+    area = focus.kinds[members] == "area"
+    boxes = np.tile(grid.pixels(focus.points[members]), 2)
+    boxes[area] = shapely.bounds(shapely.transform(focus.geometry[members[area]], grid.pixels)).reshape(-1, 4)
     finite = np.isfinite(boxes).all(axis=1)
-    tiles = tiles_of(boxes[finite], focus.kinds[members[finite]] == "area", rules.plan)
+    tiles = tiles_of(np.round(boxes[finite], PIXEL_DECIMALS), area[finite], rules.plan)
     members = members[finite]
     outcome[members[~tiles.fits]] = "size"
     members, tiles = members[tiles.fits], tiles.where(tiles.fits)
@@ -186,15 +181,6 @@ def _cut(
         "split": [SPLITS[split] for split in splits_of(x, y).tolist()],
     }
     return members, pa.table({key: columns[key] for key in PLAN_SCHEMA.names}, schema=PLAN_SCHEMA)
-
-
-def _pixel_boxes(grid: Grid, focus: Focus, members: IntArray) -> FloatArray:
-    """Boxes (x0, y0, x1, y1) in pixels, [n, 4]: an area's own, else the point or the vertex without extent."""
-    points = grid.pixels(focus.points[members])
-    boxes = np.concatenate([points, points], axis=1)
-    areas = np.flatnonzero(focus.kinds[members] == "area")
-    boxes[areas] = shapely.bounds(shapely.transform(focus.geometry[members[areas]], grid.pixels)).reshape(-1, 4)
-    return np.round(boxes, PIXEL_DECIMALS)
 
 
 def _focus_boxes(grid: Grid, focus: Focus, members: IntArray, held: IntArray, windows: IntArray) -> IntArray:

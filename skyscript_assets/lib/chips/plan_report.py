@@ -69,14 +69,8 @@ def report_table(
 ) -> pa.Table:
     """Wanted against achieved for each tag and each GSD that the snapshot counted; scenes go to the nearest.
 
-    Args:
-        region: Region key.
-        tags: The snapshot's tags on the region's objects.
-        snapshot: Names and counts of the tags.
-        draws: What was drawn, by band of GSDs.
-        plan: Sampling and quota.
-        planned: Row of the object of each planned chip.
-        bands: Band of GSDs of each planned chip.
+    `draws` is what was drawn, by band of GSDs; of each planned chip `planned` has the row of the object and `bands` the
+    band.
     """
     rows: list[tuple[Any, ...]] = []
     nearest = {band: snapshot.nearest_gsd(drawn.gsd_m) for band, drawn in draws.items()}
@@ -112,12 +106,8 @@ def outcome_table(
 ) -> pa.Table:
     """Drawn objects by GSD, kind and outcome.
 
-    Args:
-        snapshot: Knows the GSDs that were counted.
-        draws: What was drawn, by band of GSDs.
-        index: Rows of the drawn objects, as `draws` names them; [n].
-        kinds: Their kinds, [n].
-        reasons: Why there is no chip of each, "" where there is; [n].
+    `index`, [n], are their rows as `draws` names them, by band of GSDs; of each there is the kind, and in `reasons` why
+    there is no chip, "" where there is one.
     """
     finest = np.zeros(len(index), dtype=np.float64)
     for band in sorted(draws, reverse=True):
@@ -136,11 +126,9 @@ def short_tags(report: pa.Table) -> pa.Table:
 
 
 def plot_plan(plan_folder: Path, png_path: Path) -> None:
-    """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips.
+    """Draw what became of the drawn objects by GSD and kind, and the tags that lack most chips: a PNG of under 100 kB.
 
-    Args:
-        plan_folder: Output of `planning.write_plan`, read by `read_table`, which raises where it is missing or damaged.
-        png_path: The picture, PNG of under 100 kB.
+    Raises what `read_table` does.
     """
     from matplotlib.figure import Figure
 

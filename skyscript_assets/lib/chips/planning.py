@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, HashArray, IntArray
@@ -33,14 +32,14 @@ from skyscript_assets.lib.chips.spread import crowded, effective_number, gini
 from skyscript_assets.lib.errors import CorruptInputError, SettingsError
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.imagery.choice import candidates, check_ids
-from skyscript_assets.lib.imagery.scenes import Scene, read_scenes
+from skyscript_assets.lib.imagery.scenes import read_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.osm.region_overlap import OVERLAP_SCHEMA
-from skyscript_assets.lib.osm.sight import out_of_sight
+from skyscript_assets.lib.osm.sight import SIGHT_SCHEMA, out_of_sight
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.registration.shift import read_shifts
 from skyscript_assets.lib.settings.plant import PlanSettings
-from skyscript_assets.lib.tables import read_geometry, read_table, write_table
+from skyscript_assets.lib.tables import read_batches, read_geometry, read_table, write_table
 
 OBJECT_ROWS = 262_144
 """Objects whose tags are in memory at a time."""
@@ -71,16 +70,6 @@ def write_plan(
 ) -> PlanSummary:
     """Plan the chips of one source over one region: writes `plan.parquet`, `report.parquet` and `outcomes.parquet`.
 
-    Args:
-        ground: Region and source.
-        inputs: Where objects, scenes and decisions on tags are read.
-        rules: What decides.
-        out: Existing folder for the tables.
-        progress: Told of the drawn objects that are decided.
-
-    Returns:
-        Counts.
-
     Raises:
         UpstreamMissingError: an input table is missing.
         CorruptInputError: an input table or a geometry in it is broken, or object ids or scene ids repeat.
@@ -97,7 +86,7 @@ def write_plan(
     snapshot = sampling.read_snapshot(inputs.snapshot, ground.region)
     objects = _read_objects(inputs, ground, snapshot)
     _check_gsd(objects, snapshot, ground, plan)
-    ranges = _gsd_ranges(scenes)
+    ranges = np.array([(gsds.min(), gsds.max()) for gsds in map(gsd_nodes, scenes)]).reshape(-1, 2)
     if not snapshot.counts and scenes:
         middle = float(np.median(ranges))
         snapshot = replace(snapshot, counts={middle: _count(objects, snapshot, middle, plan)})
@@ -107,7 +96,9 @@ def write_plan(
     last_edit_s = float(np.fmax.reduce(objects.edited_s, initial=np.nan))
     data_s = last_edit_s if ground.data_time is None else ground.data_time.timestamp()
     offered = candidates(scenes, focus.points, objects.edited_s[focus.index], data_s, rules.choice)
-    gsds = _gsds_at(scenes, offered.scenes, focus.points[offered.objects])
+    gsds = np.empty(len(offered.scenes))
+    for number, entries in by_scene(offered.scenes, np.arange(len(gsds))):
+        gsds[entries] = gsds_at(scenes[number], focus.points[offered.objects[entries]])
     bands = np.searchsorted(snapshot.edges(), gsds)
     able = _drawn_there(focus.index[offered.objects], gsds, bands, objects, draws, plan)
     placed = place_chips(scenes, shifts, offered.where(able), bands[able], focus, rules, progress)
@@ -173,10 +164,9 @@ def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Ob
 
 def _read_tags(path: Path, in_sight: BoolArray, own: BoolArray, snapshot: Snapshot) -> TagPairs:
     """The snapshot's tags on objects in sight, numbered among the own ones, with the tags of some rows in memory."""
-    done = 0
-    number = np.cumsum(own) - 1
+    done, number = 0, np.cumsum(own) - 1
     objects, tags = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for batch in pq.ParquetFile(path).iter_batches(OBJECT_ROWS, columns=["object_id", "tags", "bbox"]):
+    for batch in read_batches(path, SIGHT_SCHEMA, OBJECT_ROWS):
         rows = np.flatnonzero(in_sight[done : done + batch.num_rows])
         table = pa.table(batch.take(pa.array(rows)))
         pairs = sampling.told(sampling.match_tags(table["tags"], snapshot), table, snapshot)
@@ -243,22 +233,8 @@ def _count(objects: _Objects, snapshot: Snapshot, gsd_m: float, plan: PlanSettin
     return np.bincount(pairs.where(able[pairs.objects]).tags, minlength=len(snapshot.keys))
 
 
-def _gsds_at(scenes: Sequence[Scene], numbers: IntArray, places: FloatArray) -> FloatArray:
-    """Metres on the ground per pixel of scenes, by their numbers, at places in degrees, [n, 2]; [n]."""
-    gsds = np.empty(len(numbers))
-    for number, rows in by_scene(numbers, np.arange(len(numbers))):
-        gsds[rows] = gsds_at(scenes[number], places[rows])
-    return gsds
-
-
-def _gsd_ranges(scenes: Sequence[Scene]) -> FloatArray:
-    """Least and greatest GSD of each scene; [scenes, 2]."""
-    nodes = [gsd_nodes(scene) for scene in scenes]
-    return np.array([(gsds.min(), gsds.max()) for gsds in nodes]).reshape(-1, 2)
-
-
 def _draws(objects: _Objects, snapshot: Snapshot, ranges: FloatArray, plan: PlanSettings) -> dict[int, Drawn]:
-    """What is drawn in each band of GSDs, between two of the snapshot's edges, that the scenes have."""
+    """What is drawn in each band of GSDs, between two of the snapshot's edges, in the scenes' least to greatest GSD."""
     edges = np.concatenate([[0.0], snapshot.edges(), [np.inf]])
     draws = {}
     for band, (low, high) in enumerate(itertools.pairwise(edges.tolist())):

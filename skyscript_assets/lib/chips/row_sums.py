@@ -40,13 +40,9 @@ class RowSums(NamedTuple):
 def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) -> tuple[RowSums, NDArray[np.int16]]:
     """Sum over every `step`-th row from the second to the last but one, without the first and the last column.
 
-    Args:
-        rgb: uint8 (height, width, 3), three pixels a side or more.
-        mask: bool (height, width), where there is data; None where there is everywhere.
-        step: Rows from one sampled row to the next.
-
-    Returns:
-        The sums; and the grey values of each sampled row and its two neighbours, added: int16 (sampled rows, width).
+    Of `rgb`, uint8 (height, width, 3) of three pixels a side or more, where `mask`, bool (height, width), has data or
+    is None, it gives the sums, and the grey values of each sampled row and its two neighbours, added: int16 (sampled
+    rows, width).
     """
     height, width = rgb.shape[:2]
     bands = np.empty((len(range(1, height - 1, step)), width), dtype=np.int16)
@@ -60,9 +56,7 @@ def row_sums(rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None, step: int) 
 def luma(rgb: NDArray[np.uint8], grey: NDArray[np.int16]) -> None:
     """Grey in whole numbers of a row of pixels: ITU-R BT.601 with weights in 256ths.
 
-    Args:
-        rgb: uint8 (3 width,).
-        grey: int16 (width,), written to.
+    From `rgb`, uint8 (3 width,), into `grey`, int16 (width,).
     """
     # Numbers of 16 bits throughout (the greatest is 65,408), from neighbouring addresses: this becomes vector code.
     for x in range(grey.size):
@@ -148,12 +142,9 @@ def _sum_rows(
 
 @compiled("uint64(Array(float64, 2, 'C', True))")
 def bits_above_median(values: NDArray[np.float64]) -> int:
-    """A bit for each of 64 values, the first one the highest: whether it lies above their median.
+    """A bit for each of 64 values, float64 (8, 8), the first one the highest: whether it lies above their median.
 
     Values are rounded to 6 digits, so that a sum taken in another order on another processor does not turn a bit over.
-
-    Args:
-        values: float64 (8, 8).
     """
     rounded = np.rint(values.ravel() * 1e6)
     ordered = np.sort(rounded)

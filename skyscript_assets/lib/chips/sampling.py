@@ -217,13 +217,9 @@ def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float,
 def match_tags(tags: pa.ChunkedArray, snapshot: Snapshot) -> TagPairs:
     """Find the snapshot's tags on objects, whose values stand as they were mapped: in lists, in any spelling.
 
-    Args:
-        tags: `map<string, string>` column of the objects.
-        snapshot: Its tags, of normal values (`normalise.normal_values`), are looked for.
-
-    Returns:
-        Every (object, tag) pair, each once; tags that the snapshot does not hold are left out. Values of `GENERAL_KEYS`
-        have `yes` beside them.
+    Every (object, tag) pair comes once; tags that the snapshot does not hold are left out. Values of `GENERAL_KEYS`
+    have `yes` beside them. `tags` is a `map<string, string>` column; the snapshot's values are normal ones
+    (`normalise.normal_values`).
     """
     column = tags.combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # pyarrow keeps a column without chunks as it is
@@ -271,14 +267,9 @@ def suits(
     coarsest_m: FloatArray,
     plan: PlanSettings,
 ) -> BoolArray:
-    """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.plannable` has it for one.
+    """Whether objects have a size that suits a chip at a GSD between two, as `vocabulary.limits_px` has it for one.
 
-    Args:
-        kinds: node, line or area; [n].
-        longer_side_m: Longer side of the objects' boxes in metres, [n].
-        finest_m: Least GSD, [n] or one.
-        coarsest_m: Greatest GSD, [n] or one.
-        plan: Rule and limits.
+    Of each there is the kind (node, line or area) and the longer side of its box in metres, [n]; GSDs are [n] or one.
     """
     suited = np.zeros(len(kinds), dtype=np.bool_)
     for kind in ("node", "line", "area"):

@@ -55,10 +55,6 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
 
     Either is there although it may show nothing, and is bounded by the number and size of what it shows.
 
-    Args:
-        chips_folder: `image_chips` of a region and source.
-        plan_folder: `chip_plan` of the same.
-
     Raises:
         UpstreamMissingError: a table or a tar part is missing.
         CorruptInputError: a stored chip is no JPEG.
@@ -74,23 +70,12 @@ def write_sheets(chips_folder: Path, plan_folder: Path) -> None:
 
 
 def sheet_preview(
-    chips_folder: Path,
-    plan_folder: Path,
-    limit_bytes: int,
-    captions: Captions | None = None,
-    *,
-    rejected: bool = False,
+    chips_folder: Path, plan_folder: Path, limit_bytes: int, captions: Captions | None = None, *, rejected: bool = False
 ) -> bytes:
     """A small sheet as JPEG bytes, at most `limit_bytes` long; empty where there is nothing to show.
 
-    Raises what `write_sheets` does.
-
-    Args:
-        chips_folder: `image_chips` of a region and source.
-        plan_folder: `chip_plan` of the same.
-        limit_bytes: Longest preview.
-        captions: What stands below each chip and which boxes are drawn; chips without are left out. None: the stratum.
-        rejected: Whether the rejected chips are shown, not the accepted ones.
+    With `captions` they stand below each chip, with their boxes drawn, and chips without are left out; else it is the
+    stratum. With `rejected` the rejected chips are shown, not the accepted ones. Raises what `write_sheets` does.
     """
     chips = _read(chips_folder, plan_folder)
     note = _reasons(chips) if rejected else ""

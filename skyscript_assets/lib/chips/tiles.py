@@ -56,10 +56,8 @@ class Tiles:
 def tiles_of(boxes: FloatArray, area: BoolArray, plan: PlanSettings) -> Tiles:
     """The tile of each object: see `SizeSettings` for the two rules.
 
-    Args:
-        boxes: (x0, y0, x1, y1) in pixels, [n, 4]; of a point or a vertex without extent.
-        area: Which of them are areas, [n].
-        plan: Rule and sizes.
+    Boxes are (x0, y0, x1, y1) in pixels, [n, 4], of a point or a vertex without extent; `area` tells which are areas,
+    [n].
     """
     first = np.floor(boxes[:, :2]).astype(np.int64)
     last = np.maximum(np.ceil(boxes[:, 2:]).astype(np.int64), first + 1)

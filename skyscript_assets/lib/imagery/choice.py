@@ -92,7 +92,11 @@ def candidates(
     allowed, preferred = (_in_months(scenes, months, choice) for months in (choice.months, choice.preferred_months))
     objects, seen = _covered(scenes, points)
 
-    years = _years_apart(taken[seen], edited_s[objects], data_s, choice)
+    # The stretch of time in which each object looked as it is mapped.
+    edited, taken = edited_s[objects], taken[seen]
+    first = np.where((choice.near == "extract") | np.isnan(edited), data_s, edited)
+    apart_s = np.maximum(np.maximum(first - taken, taken - np.fmax(first, data_s)), 0.0)
+    years = np.nan_to_num(apart_s / YEAR_S, nan=0.0)
     broken = np.zeros(len(objects), dtype=np.int64)
     if choice.max_years_apart is not None:
         broken[years > choice.max_years_apart] = REFUSALS.index("date")
@@ -102,7 +106,7 @@ def candidates(
     np.maximum.at(refused, objects, broken)
 
     cost = years + choice.cloud_years * cloud[seen] + choice.season_years * ~preferred[seen]
-    order = np.lexsort((names[seen], -taken[seen], cost, objects))
+    order = np.lexsort((names[seen], -taken, cost, objects))
     order = order[broken[order] == 0]
     return Candidates(objects[order], seen[order], refused)
 
@@ -130,14 +134,6 @@ def _in_months(scenes: Sequence[Scene], months: tuple[int, ...], choice: SceneCh
         return (scene.datetime.month + (5 if south else -1)) % 12 + 1
 
     return np.array([month(scene) in months for scene in scenes], dtype=np.bool_)
-
-
-def _years_apart(taken: FloatArray, edited: FloatArray, data_s: float, choice: SceneChoice) -> FloatArray:
-    """Years between the time of each scene and the stretch of time in which the object looked as it is mapped."""
-    first = np.full(len(edited), data_s) if choice.near == "extract" else np.where(np.isnan(edited), data_s, edited)
-    last = np.fmax(first, data_s)
-    apart = np.maximum(np.maximum(first - taken, taken - last), 0.0) / YEAR_S
-    return np.nan_to_num(apart, nan=0.0)
 
 
 def _covered(scenes: Sequence[Scene], points: FloatArray) -> tuple[IntArray, IntArray]:

@@ -16,18 +16,12 @@ MAX_LONGITUDE = 540.0
 
 
 def place(in_pixels: shapely.Geometry, transform: Coefficients, to_wgs84: Transformer) -> shapely.Geometry | None:
-    """Place polygons in pixel coordinates on the globe.
+    """Place polygons in pixel coordinates, their sides divided finely enough to bend, on the globe.
 
     Longitudes are followed along each ring, so that a ring across the antimeridian stays in one piece before it is cut
-    there; a ring that goes around a pole is closed through it.
-
-    Args:
-        in_pixels: Polygon or MultiPolygon in (column, row), its sides divided finely enough to bend.
-        transform: Affine (a, b, c, d, e, f) from pixel corners to the raster's CRS.
-        to_wgs84: Transformer from that CRS to longitude and latitude.
-
-    Returns:
-        A valid Polygon or MultiPolygon in EPSG:4326 within 180 degrees, or None where a vertex lies on no place.
+    there; a ring that goes around a pole is closed through it. `transform` is affine (a, b, c, d, e, f) from pixel
+    corners to the raster's CRS, `to_wgs84` leads from that to longitude and latitude. The answer is a valid Polygon or
+    MultiPolygon in EPSG:4326 within 180 degrees, or None where a vertex lies on no place.
     """
     placed = []
     for polygon in shapely.get_parts(in_pixels):

@@ -180,13 +180,15 @@ class SceneReader(abc.ABC):
             return None
         # The product of two affines in plain numbers: asked of every chip, and their class is slow.
         a, b, c, d, e, f = box.transform
-        across, down = self._to_scene[:3], self._to_scene[3:]
-        to_scene = tuple(
-            value
-            for first, second, last in (across, down)
-            for value in (first * a + second * d, first * b + second * e, first * c + second * f + last)
-        )
-        return _whole_shift(to_scene, box.width, box.height)
+        place = []
+        for axis, (first, second, last) in enumerate((self._to_scene[:3], self._to_scene[3:])):
+            moved = first * c + second * f + last
+            by_column, by_row = first * a + second * d - (axis == 0), first * b + second * e - (axis == 1)
+            ends = [x * by_column + y * by_row for x in (0, box.width) for y in (0, box.height)]
+            if max(abs(end + moved - round(moved)) for end in ends) > ALIGNED_TOLERANCE_PX:
+                return None
+            place.append(round(moved))
+        return place[0], place[1]
 
     def _window(self, box: GeoBox, aligned: tuple[int, int] | None) -> Window | None:
         """The window of the image that a box reads, or None where it lies beside it."""
@@ -300,14 +302,3 @@ def assembled(window: Window, shape: tuple[int, int], block: Callable[[int, int]
 def _blank(box: GeoBox) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """RGB and validity of a box without data."""
     return np.zeros((box.height, box.width, 3), dtype=np.uint8), np.zeros((box.height, box.width), dtype=bool)
-
-
-def _whole_shift(to_scene: Sequence[float], width: int, height: int) -> tuple[int, int] | None:
-    """Columns and rows by which an affine from window to scene pixels moves, at every corner; None if it does more."""
-    a, b, c, d, e, f = to_scene
-    column, row = round(c), round(f)
-    for x, y in ((0, 0), (width, 0), (0, height), (width, height)):
-        across, down = (a - 1) * x + b * y + (c - column), d * x + (e - 1) * y + (f - row)
-        if max(abs(across), abs(down)) > ALIGNED_TOLERANCE_PX:
-            return None
-    return column, row

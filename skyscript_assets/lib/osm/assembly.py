@@ -17,26 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from skyscript_assets.lib.arrays import BoolArray, IntArray
+from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Objects
 from skyscript_assets.lib.osm.ragged import offsets_of, ranges
 
 _ROLES = ("outer", "inner", "")
 
-_DIGITS = 10
-"""Digits of a longitude: three before and seven behind the point."""
-
 
 def assembled(text: Path | bytes) -> Iterator[tuple[str, int, bytes | None]]:
-    """Areas in the order in which libosmium completes them.
+    """Areas in the order in which libosmium completes them, from what `ways_text` and then `relations_text` wrote.
 
-    Args:
-        text: What `ways_text` and `relations_text` wrote, ways before relations: a file, or the text itself.
-
-    Yields:
-        `a` for an area of a way or `r` for one of a relation; the OSM id; WKB in EPSG:4326, a Polygon or MultiPolygon,
-        None where no rings could be made. A relation of which a way is missing, or a way's node has no location, yields
-        nothing.
+    `text` is a file, or the text itself. Of each area come `a` if it is one of a way or `r` of a relation; the OSM id;
+    WKB in EPSG:4326, a Polygon or MultiPolygon, None where no rings could be made. A relation of which a way is
+    missing, or a way's node has no location, yields nothing.
     """
     source = osmium.io.FileBuffer(text, "opl") if isinstance(text, bytes) else osmium.io.File(str(text), "opl")
     manager = osmium.area.AreaManager()
@@ -58,25 +51,17 @@ def assembled(text: Path | bytes) -> Iterator[tuple[str, int, bytes | None]]:
 
 
 def ways_text(ways: Objects, places: NDArray[np.int32], rows: IntArray, *, own: bool) -> bytes:
-    """Ways with the locations of their nodes.
+    """Some of the ways, [n] rows, with the locations of their nodes: for areas of their `own`, or those of relations.
 
-    Args:
-        ways: The ways.
-        places: [refs, 2] longitudes and latitudes of their nodes, 1e-7 degrees, `NOWHERE` for those that are missing.
-        rows: [n] the ways that are wanted.
-        own: Whether they are wanted for areas of their own, or for those of relations.
+    `places` are [refs, 2] longitudes and latitudes, 1e-7 degrees, `NOWHERE` for those that are missing.
     """
     first = ways.ref_offsets[rows]
     counts = ways.ref_offsets[rows + 1] - first
-    text, ends = _nodes_text(places[ranges(first, counts)])
-    # Each way's nodes without the comma behind the last: every other entry is such a comma.
-    way_ends = np.append(0, ends)[offsets_of(counts)]
-    borders = np.stack((way_ends[:-1], np.maximum(way_ends[:-1], way_ends[1:] - 1)), axis=1).ravel()
-    nodes = pa.StringArray.from_buffers(
-        max(0, len(borders) - 1), pa.py_buffer(np.append(borders, 0)[: max(1, len(borders))].astype(np.int32)), text
-    ).take(pa.array(np.arange(len(rows)) * 2))
+    longitudes, latitudes = places[ranges(first, counts)].T
+    located = pc.binary_join_element_wise("n1x", _degrees(longitudes), "y", _degrees(latitudes), "")
+    nodes = pc.if_else(pa.array(longitudes != NOWHERE), located, "n1")
     ids = pa.array(ways.ids[rows]).cast(pa.string())
-    return _lines("w", ids, " Tarea=yes N" if own else " N", nodes)
+    return _lines("w", ids, " Tarea=yes N" if own else " N", _listed(nodes, offsets_of(counts)))
 
 
 def _lines(*columns: str | pa.StringArray) -> bytes:
@@ -86,29 +71,16 @@ def _lines(*columns: str | pa.StringArray) -> bytes:
     return bytes(joined.as_buffer())
 
 
-def _nodes_text(places: NDArray[np.int32]) -> tuple[pa.Buffer, IntArray]:
-    """Locations as `n1x24.9384000y60.1699000,`, written digit by digit for all at once, and the end of each: [n]."""
-    columns: list[NDArray[np.uint8]] = []
-    kept: list[BoolArray] = []
+def _listed(texts: pa.StringArray, offsets: IntArray) -> pa.StringArray:
+    """Lists of texts, ragged, each with commas between."""
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), texts), ",")
 
-    def add(characters: NDArray[np.uint8] | int, wanted: BoolArray | bool) -> None:
-        columns.append(np.broadcast_to(np.asarray(characters, np.uint8), len(places)))
-        kept.append(np.broadcast_to(np.asarray(wanted, np.bool_), len(places)))
 
-    valid = places[:, 0] != NOWHERE
-    add(ord("n"), wanted=True)
-    add(ord("1"), wanted=True)
-    for letter, value in zip(b"xy", places.T.astype(np.int64), strict=True):
-        add(letter, valid)
-        add(ord("-"), (value < 0) & valid)
-        size = np.abs(value)
-        for digit in range(_DIGITS - 1, -1, -1):
-            if digit == 6:
-                add(ord("."), valid)
-            add(ord("0") + size // 10**digit % 10, valid)
-    add(ord(","), wanted=True)
-    wanted = np.stack(kept, axis=1)
-    return pa.py_buffer(np.stack(columns, axis=1)[wanted]), np.cumsum(wanted.sum(axis=1))
+def _degrees(values: NDArray[np.int32]) -> pa.StringArray:
+    """Whole numbers of 1e-7 degrees as decimal text."""
+    halves = np.stack((values, np.where(values < 0, -1, 0)), axis=1).astype(np.int64)
+    decimals = pa.Array.from_buffers(pa.decimal128(10, 7), len(values), [None, pa.py_buffer(halves)])
+    return decimals.cast(pa.string())
 
 
 def relations_text(relations: Objects) -> bytes:
@@ -117,5 +89,5 @@ def relations_text(relations: Objects) -> bytes:
     # A role other than these is one that libosmium does not know.
     roles = pc.if_else(known, relations.tags.strings, "x").take(pa.array(relations.roles))
     members = pc.binary_join_element_wise("w", pa.array(relations.refs).cast(pa.string()), "@", roles, "")
-    listed = pc.binary_join(pa.ListArray.from_arrays(pa.array(relations.ref_offsets.astype(np.int32)), members), ",")
+    listed = _listed(members, relations.ref_offsets)
     return _lines("r", pa.array(relations.ids).cast(pa.string()), " Ttype=multipolygon M", listed)

@@ -47,16 +47,8 @@ def stage_extract(
     """Bring a region's extract into `out` as `extract{suffix}` and write `extract.json`.
 
     Files are copied, so that the staged extract stays what it was when the original is overwritten. A download that was
-    cut continues when the function is called again with the same `out`; one that the earlier output holds in the state
-    that the server still has is taken from there.
-
-    Args:
-        key: The region's key, for messages.
-        region: Where the extract comes from, its digest, the ground wanted.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        out: Existing folder.
-        progress: Told the bytes downloaded or copied.
-        earlier: The region's output so far.
+    cut continues when the function is called again with the same `out`; one that the region's `earlier` output holds in
+    the state that the server still has is taken from there.
 
     Returns:
         What `extract.json` holds (of a polygon the number of its vertices), and how the extract was come by.
@@ -92,10 +84,7 @@ def stage_extract(
 
 
 def read_staged(folder: Path) -> tuple[Path, Bounds, Ground | None]:
-    """A staged extract: its path, the box of the ground to use in degrees, and the ground's polygon where there is one.
-
-    Args:
-        folder: Output of `stage_extract`.
+    """The path of a staged extract, the box of the ground to use in degrees, and the ground's polygon if it has one.
 
     Raises:
         UpstreamMissingError: `extract.json` or the extract is missing.
@@ -169,7 +158,11 @@ def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, p
         raise CorruptInputError(f"region {key}: {origin.name} is empty; get the extract again")
     try:
         header = read_header(path)
-        holds_objects = _read_through(path)
+        with osmium.io.Reader(path) as reader:
+            # The iterator takes the first objects; every block is unpacked and parsed, and nothing leaves osmium.
+            holds_objects = next(iter(osmium.OsmFileIterator(reader)), None) is not None
+            if holds_objects:
+                osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
     except RuntimeError as error:
         raise CorruptInputError(f"region {key}: {origin.name} is not whole ({error}); get the extract again") from error
     except CorruptInputError as error:
@@ -180,20 +173,6 @@ def _examine(key: str, region: Region, polygon: Ground | None, origin: Origin, p
         raise CorruptInputError(f"region {key}: {origin.name} holds no object; get the extract again")
     bbox = _box_of_ground(key, region, polygon, header["header_bbox"], origin.name)
     return {"file": path.name, "bbox": list(bbox), **header, "sha256": origin.sha256, "size_bytes": size}
-
-
-def _read_through(path: Path) -> bool:
-    """Decompress and parse every block; whether they hold any object.
-
-    Raises:
-        RuntimeError: the file is not whole.
-    """
-    with osmium.io.Reader(path) as reader:
-        if next(iter(osmium.OsmFileIterator(reader)), None) is None:
-            return False
-        # The iterator has taken the first objects; none of the rest leaves osmium.
-        osmium.apply(reader, osmium.filter.EntityFilter(osmium.osm.NOTHING))
-    return True
 
 
 def _box_of_ground(key: str, region: Region, polygon: Ground | None, stated: Bounds | None, origin: str) -> Bounds:

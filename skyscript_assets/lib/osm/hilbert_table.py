@@ -45,12 +45,7 @@ class HilbertTable:
         self._kept: list[pa.Table] = []
 
     def add(self, table: pa.Table, keys: Keys) -> None:
-        """Add rows.
-
-        Args:
-            table: Rows of the schema.
-            keys: [rows] their places on the Hilbert curve.
-        """
+        """Add rows of the schema and their places on the Hilbert curve, [rows]."""
         table = table.append_column("hilbert", pa.array(keys))
         if not self._sinks:
             self._kept.append(table)
@@ -66,11 +61,7 @@ class HilbertTable:
             start = end
 
     def finish(self, geometry_types: Sequence[str]) -> None:
-        """Sort all rows by their place on the curve (equal ones stay in the order in which they came) and write them.
-
-        Args:
-            geometry_types: GeoParquet geometry types present.
-        """
+        """Sort all rows by their place on the curve, equal ones as they came, and write them with types of geometry."""
         for sink in self._sinks:
             sink.close()
         schema = self._schema.with_metadata({b"geo": geo_metadata(self._schema, "geometry", geometry_types)})

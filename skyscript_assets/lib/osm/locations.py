@@ -26,23 +26,14 @@ class NodeLocations:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make an empty index.
-
-        Args:
-            folder: Existing folder for its files.
-        """
+        """Make an empty index in an existing folder."""
         self._paths = folder / "node_ids.bin", folder / "node_places.bin"
         self._files = [path.open("wb") for path in self._paths]
         self._ids: IntArray = np.zeros(0, np.int64)
         self._places: Places = np.zeros((0, 2), np.int32)
 
     def add(self, ids: IntArray, places: Places) -> None:
-        """Add nodes whose ids follow those that are there.
-
-        Args:
-            ids: [n] OSM ids.
-            places: [n, 2] longitudes and latitudes, 1e-7 degrees.
-        """
+        """Add nodes by OSM ids, [n], that follow those there, with longitude and latitude, [n, 2], in 1e-7 degrees."""
         # Not `tofile`, which forgets why a write failed.
         self._files[0].write(order_of(ids).data)
         self._files[1].write(np.ascontiguousarray(places).data)
@@ -56,14 +47,7 @@ class NodeLocations:
             self._places = np.memmap(self._paths[1], np.int32, "r").reshape(-1, 2)
 
     def find(self, ids: IntArray) -> Places:
-        """Locations of nodes, `NOWHERE` for those that are not there.
-
-        Args:
-            ids: [n] OSM ids, in any order, repeated or not.
-
-        Returns:
-            [n, 2] longitudes and latitudes, 1e-7 degrees.
-        """
+        """Locations [n, 2], 1e-7 degrees, of OSM ids, [n], in any order; `NOWHERE` for those that are not there."""
         if len(self._ids) == 0:
             return np.full((len(ids), 2), NOWHERE, np.int32)
         wanted = order_of(ids)

@@ -88,15 +88,8 @@ def ring_areas_m2(places: FloatArray, offsets: IntArray) -> FloatArray:
 def hilbert_index(longitudes: FloatArray, latitudes: FloatArray) -> NDArray[np.uint64]:
     """Place of points along a Hilbert curve over the whole world, so that neighbours in a table are near on the ground.
 
-    The curve is the same for every table. Conversion order by order (Warren, Hacker's Delight, 2nd ed., 16-2), four
-    in one look-up.
-
-    Args:
-        longitudes: [n] degrees.
-        latitudes: [n] degrees.
-
-    Returns:
-        [n] positions below 4 ** HILBERT_ORDER.
+    Longitudes and latitudes, [n] degrees, become [n] positions below 4 ** `HILBERT_ORDER`, on the same curve for every
+    table. Conversion order by order (Warren, Hacker's Delight, 2nd ed., 16-2), four in one look-up.
     """
     side = 1 << HILBERT_ORDER
     x = np.clip((longitudes + 180.0) * (side / 360.0), 0, side - 1).astype(np.int64)

@@ -26,7 +26,8 @@ import shapely
 from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, IntArray
-from skyscript_assets.lib.errors import CorruptInputError, NoSpaceError
+from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.files import check_room
 from skyscript_assets.lib.geometry import TURNS, Bounds, within_180
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.osm.assembly import assembled, relations_text, ways_text
@@ -183,10 +184,7 @@ class _Deleted:
 def _bring_into_pbf(path: Path, target: Path) -> None:
     """Bring an extract of another format into a PBF, as fast to write as to read."""
     # Looked after beforehand: osmium's writer does not survive a full disk.
-    need = path.stat().st_size * _UNPACKED.get(path.suffix, 1)
-    free = shutil.disk_usage(target.parent).free
-    if need > free:
-        raise NoSpaceError(f"{target.parent}: about {need} bytes are needed to unpack {path}, {free} are free")
+    check_room(target.parent, path.stat().st_size * _UNPACKED.get(path.suffix, 1), f"needed to unpack {path}")
     try:
         with (
             osmium.io.Reader(path) as reader,

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from skyscript_assets.lib.download import UNKNOWN, Version, download, is_another, read_small
-from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, NoSpaceError, SettingsError
-from skyscript_assets.lib.files import file_sha256, link_or_copy
+from skyscript_assets.lib.errors import DigestMismatchError, MissingInputError, SettingsError
+from skyscript_assets.lib.files import check_room, file_sha256, link_or_copy
 from skyscript_assets.lib.osm.polygons import polygon_digest
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.secrets import shown, without_secrets
@@ -109,11 +109,6 @@ def _stamp(path: Path) -> str | None:
 def locate(key: str, region: Region, shared: Shared) -> Path | str:
     """Where a region's extract is: a path on this machine, or the address that it is downloaded from.
 
-    Args:
-        key: The region's key, for messages.
-        region: Names the extract.
-        shared: What all parts of the profile share; relative paths start at its folder.
-
     Raises:
         MissingInputError: a package that should carry it is not installed, or carries it not.
     """
@@ -157,15 +152,9 @@ def version_note(target: Path) -> Path:
 def bring(
     key: str, region: Region, source: Path | str, target: Path, progress: Progress, earlier: Earlier | None
 ) -> Origin:
-    """Copy or download a region's extract to `target` and check it.
+    """Copy or download a region's extract to `target`, from where `locate` found it, and check it.
 
-    Args:
-        key: The region's key, for messages.
-        region: Its promises of the extract.
-        source: Where it is, from `locate`.
-        target: Where the extract ends.
-        progress: Told the bytes downloaded or copied.
-        earlier: The region's output so far: what the server still has is taken from there.
+    What the server still has of the region's `earlier` output is taken from there.
 
     Raises:
         MissingInputError: the file or address is not there.
@@ -204,9 +193,7 @@ def _copy(key: str, source: Path, target: Path, progress: Progress) -> None:
             f"region {key}: {source} does not exist or is not a file; correct regions.{key}.path in regions.yaml"
         )
     total = source.stat().st_size
-    free = shutil.disk_usage(target.parent).free
-    if total > free:
-        raise NoSpaceError(f"{target.parent}: {total} bytes are to be copied from {source}, {free} are free")
+    check_room(target.parent, total, f"to be copied from {source}")
     try:
         shutil.copyfile(source, target)
     except PermissionError as error:
@@ -264,11 +251,7 @@ def _downloaded(region: Region, address: str, target: Path, progress: Progress, 
 
 
 def _checked(region: Region, origin: Origin, path: Path, md5_url: str | None) -> Origin:
-    """The origin with the promise that the file has kept.
-
-    Raises:
-        DigestMismatchError: it has broken one.
-    """
+    """The origin with the promise that the file has kept; DigestMismatchError where it has broken one."""
     checksum = "none"
     promised = _promised_md5(md5_url, region) if md5_url is not None else None
     if promised is not None:

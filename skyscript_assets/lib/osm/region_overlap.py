@@ -26,19 +26,11 @@ def write_region_overlap(
 ) -> dict[str, Any]:
     """Write `overlap.parquet`: the objects of a region that an earlier region plans.
 
-    An object is planned by a region only where its box's centre lies in the region's box. One that merely reaches into
-    an earlier region is therefore left to the region that its centre is in.
+    An object is planned by a region only where its box's centre lies in the region's box, (west, south, east, north) in
+    degrees. One that merely reaches into an earlier region is therefore left to the region that its centre is in. Of
+    the tables and boxes of `earlier` regions those that do not come before by name, or share no ground, are not read.
 
-    Args:
-        region: The region's key.
-        bbox: Its (west, south, east, north), degrees.
-        objects: Its `objects.parquet`.
-        earlier: `objects.parquet` and box of other regions; those that do not come before by name, or share no ground,
-            are not read.
-        out: Existing folder for the table.
-
-    Returns:
-        Numbers of `objects` that belong elsewhere, and by region, of its `owners`. Raises what `read_table` does.
+    Returns numbers of `objects` that belong elsewhere, and by region, of its `owners`. Raises what `read_table` does.
     """
     ids = read_table(objects, columns=["object_id"])["object_id"].combine_chunks()
     found = OVERLAP_SCHEMA.empty_table()

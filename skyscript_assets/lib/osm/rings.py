@@ -25,14 +25,10 @@ _CHUNK = 1 << 21
 
 
 def plain_rings(places: NDArray[np.int32], offsets: IntArray) -> BoolArray:
-    """Which closed ways are plain rings.
+    """Which closed ways are plain rings, [n].
 
-    Args:
-        places: [m, 2] longitudes and latitudes of the ways' nodes, 1e-7 degrees; a way ends where it begins.
-        offsets: [n + 1] where each way begins; each has four nodes or more.
-
-    Returns:
-        [n] whether a way is a plain ring.
+    A way ends where it begins and has four nodes or more: `places`, [m, 2], are their longitudes and latitudes, 1e-7
+    degrees, and `offsets`, [n + 1], where each way begins.
     """
     plain = np.zeros(len(offsets) - 1, np.bool_)
     nodes = np.diff(offsets) - 1
@@ -79,16 +75,9 @@ def _changes(step: IntArray) -> IntArray:
 
 
 def _meeting(x: IntArray, y: IntArray, dx: IntArray, dy: IntArray) -> BoolArray:
-    """Whether two edges that are no neighbours meet, or might.
+    """Whether two edges that are no neighbours meet, or might, [k].
 
-    Args:
-        x: [k, nodes + 1] the nodes, the first repeated.
-        y: Likewise.
-        dx: [k, nodes] the edges from each node to the next.
-        dy: Likewise.
-
-    Returns:
-        [k] booleans.
+    Of nodes, [k, nodes + 1] with the first repeated, and of the edges from each to the next, [k, nodes].
     """
     count = dx.shape[1]
     # On which side of the line through edge i does node j lie?

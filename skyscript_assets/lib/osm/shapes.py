@@ -101,15 +101,11 @@ def shape_nodes(nodes: Nodes) -> Shaped:
 
 
 def shape_ways(ways: Objects, places: Places, tagged: BoolArray) -> Shaped:
-    """Lines and areas of tagged ways.
+    """Lines and areas of tagged ways, [n].
 
     One that is wide as its longitudes stand, but narrow once the globe is turned by half, lies across the antimeridian:
-    it is shaped turned, and its longitudes then go on beyond 180 degrees.
-
-    Args:
-        ways: The ways, n of them.
-        places: [refs, 2] longitudes and latitudes of their nodes, 1e-7 degrees, `NOWHERE` for those that are missing.
-        tagged: [n] which of them are shaped.
+    it is shaped turned, and its longitudes then go on beyond 180 degrees. `places` are [refs, 2] longitudes and
+    latitudes of their nodes, 1e-7 degrees, `NOWHERE` for those that are missing.
     """
     found, offsets = Shaped(), ways.ref_offsets
     if not tagged.any():
@@ -216,14 +212,7 @@ def _shape_closed_ways(found: Shaped, ways: Objects, places: Places, wanted: Boo
 
 
 def shape_areas(found: Shaped, letter: str, objects: Objects, geometries: list[bytes | None]) -> None:
-    """Add areas that libosmium assembled.
-
-    Args:
-        found: Takes them.
-        letter: First letter of their object ids.
-        objects: The objects.
-        geometries: WKB of each, None where no rings could be made.
-    """
+    """Add areas that libosmium assembled: WKB of each object, None where no rings could be made."""
     shapes = shapely.from_wkb(np.array(geometries, object))
     single = shapely.get_num_geometries(shapes) == 1
     shapes[single] = shapely.get_geometry(shapes[single], 0)

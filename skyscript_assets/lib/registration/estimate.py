@@ -116,17 +116,11 @@ def write_offsets(
 ) -> dict[str, Any]:
     """Estimate the offset of every scene of a source over a region: writes `offsets.parquet`.
 
-    Args:
-        scenes_folder: `scene_index` of the region and source.
-        objects_path: `objects.parquet` of the region.
-        settings: Search radius, windows, least confidence.
-        out: Existing folder; scenes that an earlier run with the same inputs did there are kept.
-        progress: Told of scenes done.
-        open_scene: The reader of a scene.
+    Scenes that an earlier run with the same inputs did in the folder are kept.
 
     Returns:
         Numbers of `scenes`, by `status`, and of those `kept` that an earlier, killed run had done; `median_shift_m`:
-        median length of the estimated shifts, metres, None where there is none.
+            median length of the estimated shifts, metres, None where there is none.
 
     Raises:
         UpstreamMissingError: an input table is missing.
@@ -162,12 +156,7 @@ def write_offsets(
 
 
 def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSettings) -> SceneOffset:
-    """Estimate the offset of one scene.
-
-    Args:
-        reader: The scene's reader, not yet entered.
-        outlines: Buildings and roads of the region.
-        settings: Search radius, windows, least confidence.
+    """Estimate the offset of one scene, whose reader is not yet entered.
 
     Raises:
         MissingInputError: the image is gone.
@@ -222,11 +211,7 @@ def choose_windows(
 ) -> list[tuple[float, float]]:
     """Centres (longitude, latitude) of windows with long edges, spread over the scene, the best of each square first.
 
-    Args:
-        scene: The scene.
-        lengths: `Outlines.lengths`.
-        side_m: Side of a window, metres.
-        most: Most windows wanted.
+    At most `most` of them, `side_m` metres a side, by `Outlines.lengths`.
     """
     middle, length = lengths
     west, south, east, north = scene.bounds

@@ -42,10 +42,7 @@ def scenes_to_draw(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 def draw_scenes(drawn: Sequence[tuple[Mapping[str, Any], SceneReader]], outlines: Outlines, path: Path) -> None:
     """Draw a row for each scene, outlines as mapped on the left and as moved on the right, into a JPEG.
 
-    Args:
-        drawn: Rows of `offsets.parquet` that are estimated, one or more, with readers not yet entered.
-        outlines: Buildings and roads of the region.
-        path: Where the JPEG ends.
+    `drawn` are rows of `offsets.parquet` that are estimated, one or more, with readers not yet entered.
 
     Raises:
         CorruptInputError: an image cannot be read.

@@ -65,13 +65,9 @@ class Consensus:
 def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
     """The image's edges, and which pixels no pixel without data reaches; the image's border has none beyond it.
 
-    Args:
-        rgb: Pixels, (rows, columns, 3), 0..255.
-        valid: Which hold data, (rows, columns).
-
-    Returns:
-        Magnitude 0..1 with twice the direction of the gradient as the angle, and the pixels that can be used; both
-        (rows, columns), the former 0 outside the latter.
+    Of pixels (rows, columns, 3), 0..255, and which hold data, (rows, columns), it gives magnitude 0..1 with twice the
+    direction of the gradient as the angle, and the pixels that can be used; both (rows, columns), the former 0 outside
+    the latter.
     """
     values = rgb.copy()
     if not valid.all() and valid.any():
@@ -93,11 +89,7 @@ def edge_field(rgb: Rgb, valid: BoolArray) -> tuple[ComplexArray, BoolArray]:
 def draw(start: FloatArray, end: FloatArray, weight: FloatArray, size: int) -> ComplexArray:
     """Edges drawn as an edge field (size, size): the weight as magnitude, twice the direction of the normal as angle.
 
-    Args:
-        start: First points (x, y), [n, 2], pixels from the upper left corner of the picture.
-        end: Last points, [n, 2].
-        weight: Of each edge, [n].
-        size: Side of the picture, pixels.
+    Their first and last points (x, y), [n, 2], are in pixels from the upper left corner; weights [n].
     """
     along = end - start
     length = np.hypot(*along.T)
@@ -156,14 +148,10 @@ def surface(field: ComplexArray, usable: BoolArray, outline: ComplexArray, radiu
 
 
 def consensus(surfaces: FloatArray, tolerance_px: float) -> Consensus:
-    """The shift that windows agree on.
+    """The shift that windows agree on, by the `surface` of each, [n, side, side], n of 2 or more.
 
     The joint surface is the mean of the windows'; its peak is found again from those windows alone whose own peak lies
-    near it, and placed by a parabola through its neighbours.
-
-    Args:
-        surfaces: `surface` of each window, [n, side, side], n of 2 or more.
-        tolerance_px: Shifts no farther apart than this agree, pixels.
+    near it, no farther apart than `tolerance_px`, and placed by a parabola through its neighbours.
     """
     side = surfaces.shape[1]
     radius = side // 2

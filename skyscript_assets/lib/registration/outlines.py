@@ -78,12 +78,7 @@ class Outlines:
         return cls(array, np.asarray(width_m, dtype=np.float64), shapely.STRtree(array))
 
     def segments(self, frame: Frame, reach_m: float) -> Segments:
-        """The edges of what comes within a square of ground, in metres of its frame.
-
-        Args:
-            frame: The square's frame.
-            reach_m: Half of its side, metres.
-        """
+        """The edges of what comes within `reach_m` metres of a frame's centre, east or north, in its metres."""
         to_metres = from_lonlat(frame.crs)
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach_m
         lon, lat = to_metres.transform(corners[:, 0], corners[:, 1], direction="INVERSE")

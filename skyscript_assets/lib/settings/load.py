@@ -123,10 +123,7 @@ class GivenFile(Model):
 
 
 def load_settings(folder: Path) -> Settings:
-    """Read a profile.
-
-    Args:
-        folder: The profile's folder.
+    """Read a profile from its folder.
 
     Raises:
         SettingsError: the folder or a file is missing, is not YAML, or breaks a model; the message lists every problem

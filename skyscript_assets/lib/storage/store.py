@@ -48,7 +48,7 @@ FULL_BYTES = 64 * 1024
 
 VERSIONS, POINTERS, STAGING = ".versions", ".pointers", ".staging"
 
-_NO_LINK = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL)  # the last one: the folder of an earlier layout
+_NO_LINK = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL)  # the last one: a folder of further partitions
 _verified: set[Path] = set()  # versions whose files this process has read and found to be those of the record
 
 
@@ -190,7 +190,7 @@ class Store:
         path = self.local.joinpath(asset, *partition)
         if path.is_symlink():
             yield OutputKey(asset, partition)
-        elif path.is_dir() and not (path / RECORD).exists():
+        elif path.is_dir():
             for inner in path.iterdir():
                 yield from self.linked(asset, (*partition, inner.name))
 
@@ -307,8 +307,6 @@ class Store:
         if link.is_symlink():
             with contextlib.suppress(FileNotFoundError):
                 os.utime(link)  # until now the version that it leads to is in use: `skyscript gc` looks at this
-        elif link.exists():
-            os.replace(link, folder.with_name(f"layout2.-.0.0.{secrets.token_hex(8)}"))
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, link.parent))
         os.replace(temporary, link)

@@ -28,12 +28,7 @@ def grade(label: Label) -> int:
 def label_agreement(first: Mapping[Tag, Label], second: Mapping[Tag, Label]) -> dict[str, Any]:
     """Figures of two passes over the tags that both labelled, rounded, for the report.
 
-    Args:
-        first: Labels of the first pass.
-        second: Labels of the second pass.
-
-    Returns:
-        Counts, kappas (None where undefined), shares, and every disagreement, the widest first.
+    Counts, kappas (None where undefined), shares, and every disagreement, the widest first.
     """
     both = [tag for tag in first if tag in second]
     a = np.array([grade(first[tag]) for tag in both], np.int64)

@@ -205,12 +205,7 @@ class TagCounter:
     """
 
     def __init__(self, db: duckdb.DuckDBPyConnection, objects: Mapping[str, Path]) -> None:
-        """Open the tables.
-
-        Args:
-            db: An empty database.
-            objects: `objects.parquet` of each region.
-        """
+        """Open `objects.parquet` of each region in an empty database."""
         self._db = db
         self._regions = sorted(objects)
         # Regions are numbered in the order of their names. What cannot be seen is not counted.
@@ -233,13 +228,9 @@ class TagCounter:
     def counts(self, limits_m: Sequence[Sequence[tuple[float, float]]]) -> pa.Table:
         """Objects of each normal tag.
 
-        Args:
-            limits_m: For each GSD the least and the greatest longer side in metres of a plannable object, by kind in
-                the order of `KINDS`.
-
-        Returns:
-            tag (numbers key and value), key, value, region, kind, n, n_plannable and, for GSD i, its plannable objects
-            `p<i>`; sorted.
+        `limits_m` are for each GSD the least and the greatest longer side in metres of a plannable object, by kind in
+        the order of `KINDS`. Columns are tag (numbers key and value), key, value, region, kind, n, n_plannable and, for
+        GSD i, its plannable objects `p<i>`; sorted.
         """
         bits = [f"CASE WHEN {_able_sql(limits)} THEN {1 << i} ELSE 0 END" for i, limits in enumerate(limits_m)]
         self._number(" + ".join(bits) or "0")
@@ -275,14 +266,9 @@ class TagCounter:
         self._db.from_arrow(pa.table(columns)).create(name)
 
     def sizes(self, tags: DistinctTags, n: NDArray[np.int64]) -> dict[str, pa.Array]:
-        """Median sides of the boxes behind each count.
+        """Median sides of the boxes behind each row of `counts`, with its tags and its column n.
 
-        Args:
-            tags: The tags of `counts`.
-            n: Objects of each of its rows.
-
-        Returns:
-            longer_side_m and shorter_side_m for each row of `counts`, null for nodes and for tags that are text.
+        Columns are longer_side_m and shorter_side_m, null for nodes and for tags that are text.
         """
         kept = np.flatnonzero(tags.classes)
         numbers = {"tag": pa.array(kept, pa.int64()), "n": pa.array(tags.n[kept])}

@@ -36,11 +36,8 @@ def load_encoder(
 ) -> Encode:
     """The text encoder of that name; a CLIP model's text tower embeds tags as in the paper.
 
-    Args:
-        name: A key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model).
-        weights: Packaged weights by name.
-        bases: Bases by name.
-        file: What `weights_file` found of the base.
+    The name is a key of `weights` (a sentence encoder) or of `bases` (a pretrained open_clip model), `file` what
+    `weights_file` found of it.
 
     Raises:
         PretrainedWeightsError: the weights are missing or cannot be loaded.
@@ -62,17 +59,12 @@ class SentenceEncoder:
     """A Hugging Face encoder with mean pooling over its tokens and L2 normalisation.
 
     This is how all-MiniLM-L6-v2 is meant to be used (its model card: mean pooling with the attention mask, then
-    normalisation). Nothing is downloaded, and weights are read from safetensors alone.
-
-    Attributes:
-        dim: Length of an embedding, 384 for MiniLM-L6.
+    normalisation). Nothing is downloaded, and weights are read from safetensors alone. `dim` is the length of an
+    embedding, 384 for MiniLM-L6.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the encoder.
-
-        Args:
-            folder: Holds `NEEDED_FILES`.
+        """Load the encoder from a folder with `NEEDED_FILES`.
 
         Raises:
             PretrainedWeightsError: a file is missing or cannot be loaded.

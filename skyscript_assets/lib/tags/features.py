@@ -98,13 +98,7 @@ def base_counts() -> Counter[tuple[str, str]]:
 
 
 def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
-    """Read the vocabulary of the profile's regions, and add what is packaged.
-
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`; None: what is packaged alone.
-
-    Raises what `read_table` does.
-    """
+    """Add to what is packaged the vocabulary of the profile's regions, if any. Raises what `read_table` does."""
     rows: list[Row] = []
     if vocabulary_folder is not None:
         columns = ["key", "value", "kind", "n", "longer_side_m", "shorter_side_m"]
@@ -146,19 +140,10 @@ def _mean_sides(logs: Sequence[tuple[int, float, float]]) -> tuple[float, float]
 def tag_features(
     tags: Sequence[Tag], labelled: int, statistics: TagStatistics, encode: Encode
 ) -> dict[str, NDArray[np.float64]]:
-    """What is known of N tags, block by block.
+    """What is known of N tags, the labelled ones first: blocks text, geometry, shape and words, (N, columns) each.
 
     A tag that no vocabulary counts gets the geometry of its key's other tags, or else the mean of all in those columns:
-    then its words decide.
-
-    Args:
-        tags: N tags, the labelled ones first.
-        labelled: How many of them are labelled: standardisation is theirs.
-        statistics: What the vocabularies say.
-        encode: Text encoder.
-
-    Returns:
-        text, geometry, shape and words: (N, columns) each.
+    then its words decide. Standardisation is that of the labelled ones.
     """
     keys = _key_geometry(statistics)
     unknown = [math.nan] * (len(KINDS) + 4)

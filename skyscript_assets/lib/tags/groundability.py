@@ -80,19 +80,12 @@ def decide_groundability(
 ) -> dict[str, Any]:
     """Decide every tag of the vocabulary that is no text into `groundability.parquet`, with `report.json`.
 
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`.
-        files: Labels and overrides.
-        encode: Text encoder.
-        tags: Least count and thresholds.
-        out: Existing folder that receives the files.
-
     Returns:
         `tags` with a decision, text not counted; those that are `visible` at some GSD; `decided_by`: tags by who
-        decided; `labels` that trained the model; of keys that it was not trained on `stage_1_f1` (policy, then model,
-        cross-validated), `stage_2_exact`, the share of visible labels whose step stage II hits, and
-        `stage_2_within_one_step`, the same with one step off allowed; `visibility_kappa`: Cohen's kappa of two
-        labellers on whether a tag can be seen, None without a second pass.
+            decided; `labels` that trained the model; of keys that it was not trained on `stage_1_f1` (policy, then
+            model, cross-validated), `stage_2_exact`, the share of visible labels whose step stage II hits, and
+            `stage_2_within_one_step`, the same with one step off allowed; `visibility_kappa`: Cohen's kappa of two
+            labellers on whether a tag can be seen, None without a second pass.
 
     Raises:
         UpstreamMissingError: the vocabulary does not exist.
@@ -118,10 +111,12 @@ def decide_groundability(
         for tag, who in deciders.items()
     ]
     write_table(out / GROUNDABILITY_FILE, rows_to_table(rows, GROUNDABILITY_SCHEMA))
+    decided = Counter(row["decided_by"] for row in rows)
+    seen = Counter(row["decided_by"] for row in rows if row.get("coarsest_gsd_m") is not None)
     report = {
         "labels": _label_counts(labels, overrides, statistics),
         "agreement": agreement,
-        "decisions": _decision_counts(rows),
+        "decisions": {who: {"tags": decided[who], "visible": seen[who]} for who in DECIDERS},
         "text_tags": dict(sorted(statistics.texts.items())),
         **validated,
         "label_next": _doubtful(rows, statistics.counts),
@@ -129,8 +124,8 @@ def decide_groundability(
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return {
         "tags": len(rows),
-        "visible": sum(found["visible"] for found in report["decisions"].values()),
-        "decided_by": {who: found["tags"] for who, found in report["decisions"].items() if found["tags"]},
+        "visible": seen.total(),
+        "decided_by": {who: decided[who] for who in DECIDERS if decided[who]},
         "labels": len(labels),
         "stage_1_f1": report["stage_1"]["unseen_keys"]["decision"]["f1"],
         "stage_2_exact": report["stage_2"]["unseen_keys"]["model"]["exact"],
@@ -194,11 +189,6 @@ def _label_counts(
         "under_the_policy": sum(attribute_reason(key) is not None for key, _ in labels),
         "by_coarsest_gsd_m": {f"{step:g}": steps[step] for step in GSD_STEPS_M},
     }
-
-
-def _decision_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    counted = Counter((row["decided_by"], row.get("coarsest_gsd_m") is not None) for row in rows)
-    return {who: {"tags": counted[who, True] + counted[who, False], "visible": counted[who, True]} for who in DECIDERS}
 
 
 def _doubtful(rows: Sequence[Mapping[str, Any]], counts: Mapping[Tag, int]) -> list[dict[str, Any]]:

@@ -40,18 +40,12 @@ class Label:
 
 
 def read_labels(path: Path) -> Mapping[Tag, Label]:
-    """Read a label file (UTF-8 CSV with the header of `LABEL_COLUMNS`).
-
-    Args:
-        path: The file.
-
-    Returns:
-        The labels by tag, in the file's order.
+    """The labels of a file by tag, in its order; it is UTF-8 CSV with the header of `LABEL_COLUMNS`.
 
     Raises:
         MissingInputError: the file does not exist or cannot be read.
-        SettingsError: a row is wrong or labels text, such as a phone number; the message lists every problem with
-            file, line and column.
+        SettingsError: a row is wrong or labels text, such as a phone number; the message lists every problem with file,
+            line and column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -40,15 +40,7 @@ _THRESHOLDS = len(GSD_STEPS_M) - 1
 
 
 def kernel(rows: Float, others: Float) -> Float:
-    """Similarity of two sets of tags.
-
-    Args:
-        rows: (N, D) features.
-        others: (M, D) features.
-
-    Returns:
-        (N, M), between `BIAS` and 1 + `BIAS`.
-    """
+    """Similarity of two sets of tags, features (N, D) and (M, D): (N, M), between `BIAS` and 1 + `BIAS`."""
     squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2.0 * rows @ others.T
     return np.asarray(np.exp(-LENGTH / _BLOCKS * np.maximum(squares, 0.0)) + BIAS)
 

@@ -37,13 +37,8 @@ def normal_values(value: str) -> tuple[str, ...]:
     """The values that a tag's value lists, each in its normal spelling, each once, in their order.
 
     `Asphalt` becomes `asphalt`; `tennis; basketball` two values; `19,90MW` becomes `19.9 MW`; `03` becomes `3` and `.5`
-    becomes `0.5`. Control and zero-width characters go, as everywhere.
-
-    Args:
-        value: A tag's value as it stands in OpenStreetMap.
-
-    Returns:
-        At most `MAX_LIST` values of at most `MAX_LENGTH` characters; none where nothing readable is left.
+    becomes `0.5`. Control and zero-width characters go, as everywhere. There are at most `MAX_LIST` values of at most
+    `MAX_LENGTH` characters; none where nothing readable is left.
     """
     listed = (_normal(each.strip()) for each in clean_value(value, MAX_LENGTH).split(";"))
     return tuple(dict.fromkeys(each for each in listed if each))[:MAX_LIST]

@@ -16,15 +16,9 @@ from skyscript_assets.lib.tags.groundability import DECIDERS, GROUNDABILITY_FILE
 
 
 def plot_groundability(groundability_folder: Path, png_path: Path) -> None:
-    """Draw four panels: decisions, precision and recall, calibration, confusion.
+    """Draw decisions, precision and recall, calibration and confusion: a PNG of under 150 kB.
 
-    Args:
-        groundability_folder: Output of `groundability.decide_groundability`.
-        png_path: The picture, PNG of under 150 kB.
-
-    Raises:
-        UpstreamMissingError: the folder lacks a file.
-        CorruptInputError: the report is not JSON.
+    Raises what `read_table` and `read_report` do.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

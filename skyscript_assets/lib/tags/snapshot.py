@@ -49,13 +49,7 @@ GENERAL, GENERAL_KEYS = "yes", ("building", "building:part", "bridge")
 def freeze_snapshot(vocabulary_folder: Path, groundability_folder: Path, out: Path) -> dict[str, Any]:
     """Join counts and decisions into `snapshot.parquet` and `tags.parquet`.
 
-    Args:
-        vocabulary_folder: Output of `vocabulary.count_vocabulary`.
-        groundability_folder: Output of `groundability.decide_groundability`.
-        out: Existing folder that receives the two files.
-
-    Returns:
-        Numbers of visible `tags`, of `rows` of the snapshot, and of `plannable` objects by GSD in metres.
+    Returns numbers of visible `tags`, of `rows` of the snapshot, and of `plannable` objects by GSD in metres.
 
     Raises:
         UpstreamMissingError: an input does not exist.
@@ -127,13 +121,9 @@ def _with_sides(tags: pa.Table, vocabulary: pa.Table) -> pa.Table:
 
 
 def tags_by_gsd(snapshot_folder: Path) -> pa.Table:
-    """What a snapshot lets plans choose from at each resolution.
+    """What a snapshot folder lets plans choose from at each resolution, the finest first.
 
-    Args:
-        snapshot_folder: Output of `freeze_snapshot`.
-
-    Returns:
-        gsd_m (metres), tags (distinct ones, over regions) and n_plannable (tags on objects), the finest first.
+    Columns are gsd_m (metres), tags (distinct ones, over regions) and n_plannable (tags on objects).
     """
     seen = read_table(snapshot_folder / SNAPSHOT_FILE, SNAPSHOT_SCHEMA)
     tags = seen.group_by(["gsd_m", "key", "value"]).aggregate([("n_plannable", "sum")])

@@ -78,12 +78,7 @@ NEVER_SAID = POLICY.never_said
 
 
 def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
-    """A value without control, zero-width, bidirectional and unassigned characters, on one line, of bounded length.
-
-    Args:
-        value: Any text.
-        limit: Greatest length of the answer, characters.
-    """
+    """A value without control, zero-width, bidirectional and unassigned characters, in one line of at most `limit`."""
     spaced = _SPACES.sub(" ", value[: 4 * limit])
     if not spaced.isprintable():
         printable = (character for character in spaced if unicodedata.category(character) not in _UNPRINTABLE)
@@ -95,26 +90,16 @@ def clean_value(value: str, limit: int = MAX_VALUE_LENGTH) -> str:
 
 
 def tag_text(key: str, value: str) -> str:
-    """The words of a tag as they are embedded: `landuse=farm_land` reads "landuse farm land".
+    """The words of a tag as they are embedded, `MAX_TEXT_LENGTH` characters at most.
 
-    Args:
-        key: A tag's key.
-        value: A tag's value.
-
-    Returns:
-        Key and value in plain words, at most `MAX_TEXT_LENGTH` characters.
+    `landuse=farm_land` reads "landuse farm land".
     """
     words = f"{clean_value(key)} {clean_value(value)}".replace("_", " ").replace(":", " ").replace(";", ", ")
     return _SPACES.sub(" ", words).strip()[:MAX_TEXT_LENGTH].rstrip()
 
 
 def tag_texts(keys: pa.Array, values: pa.Array) -> pa.Array:
-    """The words of many tags: `tag_text` of each, at once for those of plain ASCII.
-
-    Args:
-        keys: Keys, strings.
-        values: As many values, strings.
-    """
+    """The words of many tags, keys and as many values: `tag_text` of each, at once for those of plain ASCII."""
     plain = pc.and_(_plain(keys), _plain(values))
     texts = pc.binary_join_element_wise(keys, values, " ")
     for found, written in (("_", " "), (":", " "), (";", ", ")):
@@ -134,15 +119,7 @@ def _plain(texts: pa.Array) -> pa.Array:
 
 
 def class_mask(keys: pa.Array, values: pa.Array) -> pa.Array:
-    """Which of many tags name a class: `text_reason` is None.
-
-    Args:
-        keys: Keys, strings.
-        values: As many values, strings.
-
-    Returns:
-        Booleans.
-    """
+    """Which of many tags, keys and as many values, name a class: `text_reason` is None."""
     encoded = keys.dictionary_encode()
     of_class = pa.array([_text_key_reason(key) is None for key in encoded.dictionary.to_pylist()], pa.bool_())
     mask = of_class.take(encoded.indices)
@@ -153,15 +130,9 @@ def class_mask(keys: pa.Array, values: pa.Array) -> pa.Array:
 def text_reason(key: str, value: str) -> str | None:
     """Why a tag is text, a name, a contact, a number or an identifier, and not a class of things.
 
-    Such tags are never labelled, never embedded and never reach a caption.
-
-    Args:
-        key: A tag's key.
-        value: A tag's value, one of a list (`normalise.normal_values`) or as it stands in OpenStreetMap.
-
-    Returns:
-        One of name, organisation, address, contact, identifier, source, note, time, number, free text; None for a tag
-        that names a class.
+    One of name, organisation, address, contact, identifier, source, note, time, number, free text; None for a tag that
+    names a class. Others are never labelled, never embedded and never reach a caption. The value is one of a list
+    (`normalise.normal_values`), or as it stands in OpenStreetMap.
     """
     reason = _text_key_reason(key)
     return _text_value_reason(key, value.strip()) if reason is None else reason

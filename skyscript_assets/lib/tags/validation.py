@@ -96,32 +96,20 @@ def assign_folds(names: Sequence[str], seed: int) -> IntArray:
 
 
 def hold_out(similar: NDArray[np.float64], truth: Truth, folds: IntArray) -> HeldOut:
-    """Predict each fold by a model of the others.
-
-    Args:
-        similar: (N, N) kernel between the labelled tags.
-        truth: Their labels.
-        folds: (N,) fold of each.
-    """
+    """Predict each fold, (N,), by a model of the others, given the kernel (N, N) between the labelled tags."""
     n = len(truth.tags)
     step_chances = np.tile(np.eye(len(GSD_STEPS_M))[0], (n, 1))
     said = HeldOut(np.zeros(n), step_chances, np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64))
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
-        if len(set(truth.visible[train].tolist())) == 2:  # else nothing is learnt: the zeros stand
-            _predict(similar, truth, train, test, said)
-            _baselines(truth, train, test, said)
+        if len(set(truth.visible[train].tolist())) < 2:
+            continue  # nothing is learnt: the zeros stand
+        keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
+        known, asked = similar[np.ix_(train, train)], similar[np.ix_(test, train)]
+        model = GroundabilityModel.fit(known, truth.visible[train], truth.steps[train], keys, ~truth.ruled[train])
+        said.chance[test], said.step_chances[test] = model.chance(asked), model.step_chances(asked)
+        _baselines(truth, train, test, said)
     return said
-
-
-def _predict(similar: NDArray[np.float64], truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:
-    keys = [key for key, taught in zip(truth.keys, train, strict=True) if taught]
-    model = GroundabilityModel.fit(
-        similar[np.ix_(train, train)], truth.visible[train], truth.steps[train], keys, ~truth.ruled[train]
-    )
-    asked = similar[np.ix_(test, train)]
-    said.chance[test] = model.chance(asked)
-    said.step_chances[test] = model.step_chances(asked)
 
 
 def _baselines(truth: Truth, train: BoolArray, test: BoolArray, said: HeldOut) -> None:
@@ -144,17 +132,11 @@ def _median(steps: IntArray) -> int:
 
 
 def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, unseen_threshold: float) -> Figures:
-    """Figures of both stages, of their baselines and of the calibration, for the report.
+    """Figures of both stages, of their baselines and of the calibration, for the report: JSON values, rounded.
 
-    Args:
-        rows: (N, D) features of the labelled tags.
-        truth: Their labels.
-        threshold: Least probability at which a tag is called visible.
-        unseen_threshold: The same for tags of keys without any label.
-
-    Returns:
-        JSON values, rounded. Figures are means over the assignments, `deviation` is between them; curves and tables
-        are of the first assignment.
+    Figures are means over the assignments, `deviation` is between them; curves and tables are of the first assignment.
+    Tags are called visible from `threshold` on, or `unseen_threshold` where nobody labelled their key; `rows` are (N,
+    D) features of the labelled tags.
     """
     similar = kernel(rows, rows)
     runs = [hold_out(similar, truth, assign_folds(truth.keys, seed)) for seed in range(SEEDS)]

@@ -91,20 +91,14 @@ def count_vocabulary(
 ) -> dict[str, Any]:
     """Count the tags of all regions into `vocabulary.parquet`, `plannable.parquet` and `cooccurrence.parquet`.
 
-    Args:
-        objects: `objects.parquet` of each region.
-        gsds_m: Nominal GSDs of the sources, metres.
-        chips: Limits of an object's size.
-        out: Existing folder that receives the files.
-        rare_below: Tags on fewer objects are marked rare.
-        progress: Told when the counting and the tags that come together are done.
+    `objects` are `objects.parquet` of each region, GSDs the nominal ones of the sources, metres; tags on fewer objects
+    than `rare_below` are marked rare.
 
     Returns:
-        `objects` counted, by region, those in two regions in the first by name, and how many are such
-        `shared_objects`; distinct `tags`, values in their normal spelling; of them `text_tags`: names, numbers and
-        other text (`text.text_reason`), and of the others `rare_tags`; `occurrences` of tags on objects;
-        `cooccurrences`: rows of that table; `plannable`: occurrences on objects whose size suits a chip, by GSD in
-        metres.
+        `objects` counted, by region, those in two regions in the first by name, and how many are such `shared_objects`;
+            distinct `tags`, values in their normal spelling; of them `text_tags`: names, numbers and other text
+            (`text.text_reason`), and of the others `rare_tags`; `occurrences` of tags on objects; `cooccurrences`: rows
+            of that table; `plannable`: occurrences on objects whose size suits a chip, by GSD in metres.
 
     Raises what `open_counter` does.
     """
@@ -135,10 +129,7 @@ def count_vocabulary(
 
 @contextmanager
 def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
-    """A counter over the tables of regions, of bounded memory.
-
-    Args:
-        objects: `objects.parquet` of each region.
+    """A counter over `objects.parquet` of some regions, of bounded memory.
 
     Raises:
         UpstreamMissingError: a region's table does not exist.
@@ -166,16 +157,10 @@ def open_counter(objects: Mapping[str, Path]) -> Iterator[TagCounter]:
 def count_tags(
     counter: TagCounter, gsds_m: Sequence[float], chips: SizeSettings, rare_below: int
 ) -> tuple[pa.Table, pa.Table, DistinctTags]:
-    """Count and size the tags of all regions.
+    """Count and size the tags of all regions, at distinct GSDs in metres.
 
-    Args:
-        counter: The objects.
-        gsds_m: Distinct GSDs, metres.
-        chips: Limits of an object's size.
-        rare_below: Tags on fewer objects are marked rare.
-
-    Returns:
-        The rows of `vocabulary.parquet`, the counts at each GSD behind them, and their distinct tags.
+    The rows of `vocabulary.parquet`, with tags on fewer objects than `rare_below` marked rare, the counts at each GSD
+    behind them, and their distinct tags.
     """
     limits = [limits_px(kind, chips) for kind in KINDS]
     counts = counter.counts([[(least * gsd, most * gsd) for least, most in limits] for gsd in gsds_m])
@@ -211,15 +196,10 @@ def _class_counts(vocabulary_folder: Path) -> Any:
 
 
 def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
-    """The most frequent tags that are no text.
+    """The most frequent tags of a vocabulary that are no text, at most `limit`, the most frequent first.
 
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-        limit: Tags listed at most.
-
-    Returns:
-        tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the key's
-        values that are rare; the most frequent first.
+    Columns are tag, n and n_plannable (objects of all regions and kinds), and `rare_values_of_key`, the share of the
+    key's values that are rare.
     """
     by_tag = _class_counts(vocabulary_folder).groupby(["key", "value", "tag"], as_index=False)
     tags = by_tag.agg({"n": "sum", "n_plannable": "sum", "rare": "any"})
@@ -229,13 +209,9 @@ def most_frequent_tags(vocabulary_folder: Path, limit: int = 20) -> pa.Table:
 
 
 def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
-    """How many tags are text, by the reason that `text.text_reason` gives.
+    """How many tags of a vocabulary are text, by the reason that `text.text_reason` gives, the most frequent one first.
 
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-
-    Returns:
-        reason, tags (distinct ones) and n (their occurrences), the most frequent reason first.
+    Columns are reason, tags (distinct ones) and n (their occurrences).
     """
     table = read_table(vocabulary_folder / VOCABULARY_FILE, columns=["key", "value", "n"])
     tags = table.group_by(["key", "value"]).aggregate([("n", "sum")])
@@ -246,12 +222,7 @@ def text_tags_by_reason(vocabulary_folder: Path) -> pa.Table:
 
 
 def plot_tag_counts(vocabulary_folder: Path, png_path: Path) -> None:
-    """Draw the most frequent tags that are no text, as bars stacked by region.
-
-    Args:
-        vocabulary_folder: Output of `count_vocabulary`.
-        png_path: The picture, PNG of under 100 kB.
-    """
+    """Draw the most frequent tags that are no text, as bars stacked by region: a PNG of under 100 kB."""
     from matplotlib.figure import Figure
 
     counts = _class_counts(vocabulary_folder).pivot_table("n", "tag", "region", aggfunc="sum", fill_value=0)

@@ -23,14 +23,9 @@ TEXT_CONTEXT = 128
 def load_base(
     base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], seed: int, file: Path | None = None
 ) -> ClipModel:
-    """A base of the settings as a model.
+    """A base of the settings as a model; `file` is what `weights_file` found.
 
-    Args:
-        base: Its settings.
-        weights: Packaged weights by name.
-        seed: Seed of what is drawn: the projections of a joint base, all weights of an open_clip base without
-            `pretrained`.
-        file: What `weights_file` found.
+    By the seed are drawn the projections of a joint base, and all weights of an open_clip base without `pretrained`.
 
     Raises:
         PretrainedWeightsError: weights are missing, unreadable, or do not fit the architecture.

@@ -19,15 +19,11 @@ TOLERANCE = 1e-3
 
 
 def fused(trunk: nn.Module, image_size: int) -> nn.Module:
-    """A copy of a timm trunk for inference.
+    """A copy of a timm trunk for inference; the trunk, in evaluation mode and on the CPU, is left as it is.
 
-    The copy is compared with the original on a fixed image of noise; where they differ (an architecture whose layers
-    do not run in the order they were defined, an input side that is odd at some stage), the next plainer variant is
-    taken.
-
-    Args:
-        trunk: A trunk in evaluation mode, on the CPU; it is left as it is.
-        image_size: Side of its input, pixels.
+    The copy is compared with the original on a fixed image of noise of `image_size` pixels a side; where they differ
+    (an architecture whose layers do not run in the order they were defined, an input side that is odd at some stage),
+    the next plainer variant is taken.
     """
     import torch
 
@@ -37,17 +33,11 @@ def fused(trunk: nn.Module, image_size: int) -> nn.Module:
         expected = trunk(noise)
     for fold_padding in (True, False):
         candidate = _folded(trunk, fold_padding)
-        if _agrees(candidate, noise, expected):
+        with torch.inference_mode():
+            found = candidate(noise)
+        if found.shape == expected.shape and (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
             return candidate
     return copy.deepcopy(trunk).to(memory_format=torch.channels_last)
-
-
-def _agrees(candidate: nn.Module, noise: Tensor, expected: Tensor) -> bool:
-    import torch
-
-    with torch.inference_mode():
-        found = candidate(noise)
-    return found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 def _folded(trunk: nn.Module, fold_padding: bool) -> nn.Module:

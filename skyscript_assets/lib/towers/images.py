@@ -46,9 +46,7 @@ def read_file(path: Path, name: str) -> bytes:
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """An encoded image as RGB, [height, width, 3], as a viewer shows it: upright, 16 bits scaled, alpha left out.
 
-    Args:
-        data: The file's bytes, of one of `FORMATS` whatever its name says.
-        name: What the message calls it.
+    It is of one of `FORMATS`, whatever its name says; `name` is what the message calls it.
 
     Raises:
         CorruptInputError: it is no whole image, is too large, or nobody can know how bright its values are.

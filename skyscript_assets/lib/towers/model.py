@@ -111,8 +111,10 @@ class ClipModel:
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
         self._tokenizer = tokenizer
-        self.image_head = _image_head(network)
-        self.text_head = _text_head(network)
+        visual, text = network.visual, getattr(network, "text", network)
+        self.image_head = _head(network, visual, "visual.", "head" if hasattr(visual, "trunk") else "proj")
+        prefix = "" if text is network else "text."
+        self.text_head = _head(network, text, prefix, "proj" if hasattr(text, "proj") else "text_projection")
         self._pad_id: int | None = getattr(getattr(network, "text", None), "config", None) and int(
             network.text.config.pad_token_id
         )
@@ -153,14 +155,7 @@ class ClipModel:
     # --------------------------------------------------------------------------------------------------------- images
 
     def preprocess(self, images: Sequence[UInt8Array] | UInt8Array) -> UInt8Array:
-        """Images of any size as one batch, by the tower's way of making squares (`plain_view`).
-
-        Args:
-            images: RGB arrays (height, width, 3).
-
-        Returns:
-            uint8 array (N, image_size, image_size, 3).
-        """
+        """RGB images (height, width, 3) of any size as a batch of the tower's squares (`view`), uint8 (N, S, S, 3)."""
         if isinstance(images, np.ndarray) and images.shape[1:3] == (self.image_size, self.image_size):
             return images
         return np.stack([self.view(image) for image in images])
@@ -192,13 +187,9 @@ class ClipModel:
         return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
 
     def image_features(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
-        """Features of the image tower before its projection.
+        """Features (N, D) of the image tower before its projection.
 
-        Args:
-            images: RGB arrays (height, width, 3) of any size, or one batch (N, height, width, 3).
-
-        Returns:
-            (N, D) float32.
+        Images are RGB arrays (height, width, 3) of any size, or one batch (N, height, width, 3).
         """
         trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
         size = self.batch_size
@@ -244,12 +235,9 @@ class ClipModel:
         return ids if self._pad_id is None else ids[:, : int((ids != self._pad_id).sum(dim=1).max())]
 
     def text_features(self, texts: Sequence[str]) -> Float32Array:
-        """Features of the text tower before its projection.
+        """Features (N, D) of the text tower before its projection, in the order of `texts`.
 
         Equal texts are encoded once, in batches of like length, so the answer does not depend on the order of texts.
-
-        Returns:
-            (N, D) float32, in the order of `texts`.
         """
         row: dict[str, int] = {}
         with self.text_head.taken_off():
@@ -319,16 +307,10 @@ def normalised(rows: Float32Array) -> Float32Array:
     return unit
 
 
-def _image_head(network: Any) -> Head:
-    visual = network.visual
-    attribute = "head" if hasattr(visual, "trunk") else "proj"
-    return Head(visual, attribute, _names(network, "visual.", attribute))
-
-
-def _text_head(network: Any) -> Head:
-    owner = getattr(network, "text", network)
-    attribute = "proj" if hasattr(owner, "proj") else "text_projection"
-    return Head(owner, attribute, _names(network, "text." if owner is not network else "", attribute))
+def _head(network: Any, owner: Any, prefix: str, attribute: str) -> Head:
+    name = f"{prefix}{attribute}"
+    names = (each for each, _ in network.named_parameters() if each == name or each.startswith(f"{name}."))
+    return Head(owner, attribute, tuple(names))
 
 
 def _causal_pool(tower: Any) -> tuple[str, Any] | None:
@@ -337,8 +319,3 @@ def _causal_pool(tower: Any) -> tuple[str, Any] | None:
     causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
     end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     return (name, end) if causal and name in ("argmax", "eos") else None
-
-
-def _names(network: Any, prefix: str, attribute: str) -> tuple[str, ...]:
-    name = f"{prefix}{attribute}"
-    return tuple(n for n, _ in network.named_parameters() if n == name or n.startswith(f"{name}."))

@@ -38,9 +38,8 @@ class PairScorer(Protocol):
 class ScorerKind(Kind[S]):
     """A kind of scorer.
 
-    Attributes:
-        load: Makes the scorer. It is shown the largest square of each chip with the focus object in sight, at the
-            chip's own resolution, some dozens at a time, and captions with their prefix.
+    `load` makes the scorer. It is shown the largest square of each chip with the focus object in sight, at the chip's
+    own resolution, some dozens at a time, and captions with their prefix.
     """
 
     load: Callable[[S, Shared], Encoder | PairScorer]

@@ -58,11 +58,7 @@ CLIP_RESIZE = Resize(squash=False, filter=Image.Resampling.BICUBIC)
 
 
 def decode_image(data: bytes, name: str) -> UInt8Array:
-    """Pixels of a JPEG.
-
-    Args:
-        data: The file's bytes.
-        name: What the message calls it.
+    """Pixels of a JPEG; `name` is what the message calls it.
 
     Raises:
         CorruptInputError: it is no whole JPEG, or a side is longer than `MAX_SIDE_PX`.
@@ -112,11 +108,7 @@ def _start_range(length: int, limit: int, low: int, high: int) -> tuple[int, int
 def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.random.Generator) -> Box:
     """A random crop (paper's scale and ratio) that holds the focus box, or what fits around its middle.
 
-    Args:
-        width: Width of the chip, pixels.
-        height: Height of the chip, pixels.
-        focus: Box of the object that the caption is about; None lets the crop fall anywhere.
-        rng: Source of the draws.
+    Sides are those of the chip, in pixels; without a focus the crop falls anywhere.
     """
     low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
     crop_width, crop_height = width, height
@@ -154,13 +146,8 @@ def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted: Resize = CLIP_RESIZE) -> UInt8Array:
     """The view without augmentation, as open_clip makes it: the shortest side is resized, then the middle is cut out.
 
-    A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say.
-
-    Args:
-        image: (height, width, 3).
-        focus: Box of the object that the caption is about, towards which the view slides; None: the middle.
-        size: Side of the view.
-        wanted: How the tower wants it.
+    A crop that is resized is not the same: here whole pixels are cut, and pixels beyond the edge have their say. Of an
+    image (height, width, 3) it becomes a square of `size`, and slides towards the box of the focus object.
     """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
@@ -173,11 +160,7 @@ def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted
 
 
 def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:
-    """One draw of the paper's augmentation.
-
-    Returns:
-        uint8 array (size, size, 3).
-    """
+    """One draw of the paper's augmentation, uint8 (size, size, 3)."""
     box = focus_crop(image.shape[1], image.shape[0], focus, rng)
     crop = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
     view = colour_jitter(crop, rng)

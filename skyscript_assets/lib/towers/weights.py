@@ -82,11 +82,7 @@ def weights_file(
 ) -> Path | None:
     """Where the weights of a base are that open_clip does not find by itself: a file, or the folder of `local-dir:`.
 
-    Args:
-        base: Its settings.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        cache: Folder that receives what the settings name by address (`lib.archive.fetch`).
-        progress: Told the bytes downloaded.
+    What the settings name by address is fetched into the cache (`lib.archive.fetch`).
 
     Raises:
         PretrainedWeightsError: an archive does not hold one file of weights; and what `fetch` raises.
@@ -107,11 +103,9 @@ def weights_file(
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights by name, without the prefixes of training; no code in it is run.
 
-    Checkpoints of open_clip hold the state of an optimiser, and numpy's numbers in it. Nothing of that is used: the
-    three names that such a number is pickled by stand for an object that takes everything and does nothing.
-
-    Args:
-        path: A `.safetensors`, or what `torch.save` writes.
+    It is a `.safetensors`, or what `torch.save` writes. Checkpoints of open_clip hold the state of an optimiser, and
+    numpy's numbers in it. Nothing of that is used: the three names that such a number is pickled by stand for an object
+    that takes everything and does nothing.
 
     Raises:
         PretrainedWeightsError: it is not there, is broken, asks for code, or holds no tensors.
@@ -208,16 +202,8 @@ def write_weights(
     """Check all weights and record them in `weights.json`.
 
     The record holds package, file, SHA-256 and size of each, the digests of the small files beside them (tokenizer,
-    configuration), and the bases. Of a file that is at hand it holds name and digest, never the path.
-
-    Args:
-        weights: Settings of packaged weights by name.
-        bases: Settings of the bases by name.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        out: Folder that receives `weights.json`.
-
-    Returns:
-        Number of weights and of bases, and the size of the weights together.
+    configuration), and the bases. Of a file that is at hand it holds name and digest, never the path. Returns numbers
+    of weights and of bases, and the size of the weights together.
 
     Raises:
         PretrainedWeightsError: weights are not installed.

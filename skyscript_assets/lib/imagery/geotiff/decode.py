@@ -24,12 +24,7 @@ MAX_BANDS = 4
 
 
 class TiffBlocks(abc.ABC):
-    """The blocks of a tiled 8-bit GeoTIFF, bands side by side.
-
-    Args:
-        dataset: Open rasterio dataset.
-        file: Open descriptor of the same file.
-    """
+    """The blocks of a tiled 8-bit GeoTIFF, bands side by side: of a rasterio dataset and a descriptor of its file."""
 
     def __init__(self, dataset: Any, file: int) -> None:
         self._dataset = dataset

@@ -77,11 +77,8 @@ class Description(NamedTuple):
 def describe(image: OpenImage, stated: Stated, preview_of: Callable[[], Preview]) -> Description | None:
     """The facts of an open image, or None where it holds no data at all.
 
-    Args:
-        image: The image.
-        stated: What its source states.
-        preview_of: Gives the thinned copy from which footprint and percentiles are taken; called once the image has
-            proved fit.
+    `preview_of` gives the thinned copy from which footprint and percentiles are taken; it is called once the image has
+    proved fit.
 
     Raises:
         CorruptInputError: it cannot be decoded.

@@ -13,8 +13,7 @@ from skyscript_assets.lib.compiled import compiled
 def undo_differences(block: NDArray[np.uint8]) -> None:
     """Sum each band along the rows of a block, modulo 256, in place: TIFF 6.0, section 14, for samples of 8 bits.
 
-    Args:
-        block: uint8 (rows, columns, bands): differences to the pixel on the left, afterwards the values.
+    A block is uint8 (rows, columns, bands): differences to the pixel on the left, afterwards the values.
     """
     rows, columns, bands = block.shape
     if bands == 3:  # the sums of the three bands stay in registers

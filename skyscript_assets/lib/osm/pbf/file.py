@@ -90,11 +90,7 @@ class PbfFile:
 
     @cached_property
     def _starts(self) -> tuple[int, int]:
-        """The first blocks that begin with ways or relations.
-
-        Raises:
-            CorruptInputError: the file needs features that are not understood.
-        """
+        """The first blocks that begin with ways or relations; CorruptInputError where it needs unknown features."""
         if unknown := sorted(set(self.required) - KNOWN_FEATURES):
             raise CorruptInputError(
                 f"{self.path} needs {', '.join(unknown)}, which is not understood; give a plain extract without history"
@@ -107,11 +103,7 @@ class PbfFile:
         return range(ways), range(max(0, ways - 1), relations), range(max(0, relations - 1), self.blocks)
 
     def read(self, decode: Callable[[Sequence[Block]], _T], numbers: Iterable[int]) -> _T:
-        """What some blocks hold of one kind.
-
-        Args:
-            decode: `nodes_of`, `ways_of` or `relations_of`.
-            numbers: The blocks.
+        """What some blocks hold of one kind, by `nodes_of`, `ways_of` or `relations_of`.
 
         Raises:
             CorruptInputError: a block cannot be read, or the file is not sorted.

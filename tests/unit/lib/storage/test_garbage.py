@@ -108,15 +108,6 @@ def test_a_partition_named_like_a_version_is_none(tmp_path: Path) -> None:
     assert found(store) == []
 
 
-def test_an_output_of_an_earlier_layout_goes_in_time(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    (tmp_path / KEY.path).mkdir(parents=True)
-    make(store, "one")
-    age(tmp_path)
-    (left,) = found(store)
-    assert "layout2" in left.places[0]
-
-
 def test_nothing_is_left_where_nothing_is(tmp_path: Path) -> None:
     assert found(Store(tmp_path / "no folder")) == []
 

@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -218,15 +219,15 @@ def test_a_link_that_leads_elsewhere_is_a_problem_of_that_output(tmp_path: Path)
     assert (store.folder(KEY) / "a.txt").read_text() == "one"
 
 
-def test_an_output_of_the_layout_before_is_made_again_and_kept_aside(tmp_path: Path) -> None:
-    store, old = Store(tmp_path), tmp_path / str(KEY)
-    old.mkdir(parents=True)
-    (old / "output.json").write_text('{"schema_version": 2}')
+def test_a_folder_in_an_output_s_place_is_named_and_stays(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), tmp_path / str(KEY)
+    other.mkdir(parents=True)
+    (other / "mine.txt").write_text("kept")
     assert store.record(KEY) is None
     assert Heads(store).names("image_chips") == []
-    make(store, "one")
-    assert old.is_symlink()
-    assert [path.read_text() for path in tmp_path.rglob("layout2*/output.json")] == ['{"schema_version": 2}']
+    with pytest.raises(StorageError, match=re.escape(f"{other} cannot be used (Is a directory)")):
+        make(store, "one")
+    assert (other / "mine.txt").read_text() == "kept"
 
 
 def test_the_stable_path_is_a_relative_link_to_a_version(tmp_path: Path) -> None:

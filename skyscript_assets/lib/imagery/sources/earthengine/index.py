@@ -101,11 +101,7 @@ def _images(engine: EarthEngine, source: EarthEngineSource, bounds: list[float])
 def _scene(
     image: Mapping[str, Any], search: Search[EarthEngineSource], ground: shapely.Geometry, engine: EarthEngine
 ) -> Scene:
-    """The scene that an image is.
-
-    Raises:
-        _LeftOutError: it is none of this source over this ground.
-    """
+    """The scene that an image is; _LeftOutError where it is none of this source over this ground."""
     source, name = search.source, str(image.get("id", ""))
     bands = _bands(image, name, search.key, source)
     try:

@@ -116,12 +116,7 @@ def read_pixels(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Raw values (3, height, width) of a scene on a grid in its CRS, and which pixels hold data.
 
-    Args:
-        engine: The connection.
-        scene: A scene of an Earth Engine collection.
-        transform: Affine (a, b, c, d, e, f) from the grid's pixel corners to the scene's CRS.
-        width: Columns of the grid.
-        height: Rows of the grid.
+    The affine (a, b, c, d, e, f) leads from the grid's pixel corners to the scene's CRS.
 
     Raises:
         CorruptInputError: the image cannot be computed there, or the answer is no such array.

@@ -64,10 +64,6 @@ def has_credentials() -> bool:
 class EarthEngine:
     """Earth Engine as one source asks it; threads may share it.
 
-    Args:
-        source: Project, credentials, address, tries.
-        key: The source's key, for messages.
-
     Raises:
         MissingInputError: the package, the credentials or the project are missing, or refused.
         SettingsError: the environment variable with the credentials' path is not set.

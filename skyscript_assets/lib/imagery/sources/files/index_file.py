@@ -32,9 +32,7 @@ TIME_NAMES = ("datetime", "start_datetime", "date", "timestamp")
 def read_index(path: Path, asset: str | None = None) -> list[tuple[Path, dt.datetime | None]]:
     """The rasters that an index lists, with their times where it states them; relative paths start at its folder.
 
-    Args:
-        path: `.geojson`, `.json` or `.parquet`.
-        asset: Key of the asset of STAC items; default: their only asset, or the only one with the role `data`.
+    `asset` is the key of the asset of STAC items; default: their only asset, or the only one with the role `data`.
 
     Raises:
         MissingInputError: there is no such index.

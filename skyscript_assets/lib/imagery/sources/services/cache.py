@@ -20,9 +20,7 @@ def shared_folder(cache: Path | None) -> contextlib.AbstractContextManager[Path 
 class TileCache:
     """Tiles of one scene in a folder; an empty file is a tile without an image.
 
-    Args:
-        folder: Its folder; the folders beside it are the caches of other scenes, and count for the limit too.
-        limit_bytes: Bytes that all of them may take.
+    The folders beside it are the caches of other scenes; `limit_bytes` is what all of them may take.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:

@@ -45,10 +45,7 @@ LONGEST_QUEUE_S = 900.0
 class Client:
     """Asks one service; threads may share it.
 
-    Args:
-        source: Rate, and the names of the key.
-        key: The source's key in the settings, for messages.
-        folder: Existing local folder, shared by all processes that ask services, so that they keep the rate together.
+    `folder` exists and is shared by all processes that ask services, so that they keep the rate together.
 
     Raises:
         SettingsError: the environment variable that should hold the key is not set.
@@ -79,10 +76,7 @@ class Client:
         return with_query(url, {self._source.api_key_parameter: self._secret}), {}
 
     def get(self, url: str) -> http.Answer | None:
-        """Ask for something; None where the service has nothing there.
-
-        Args:
-            url: Address, with `{api_key}` where the key belongs inside it.
+        """Ask for an address, with `{api_key}` where the key belongs in it; None where the service has nothing there.
 
         Raises:
             MissingInputError: the service refuses: the same would happen to every request.
@@ -121,12 +115,7 @@ class Client:
         return head + with_place(address[len(head) :], self._secret)
 
     def capabilities(self, url: str, kind: str, names: tuple[str, ...]) -> Element:
-        """What a service says that it offers.
-
-        Args:
-            url: Address of its capabilities.
-            kind: What the service is to be, for messages.
-            names: Names that the document's outermost element may have.
+        """What a service of some kind says that it offers: a document whose outermost element has one of some names.
 
         Raises:
             SceneError: it is another kind of service.
@@ -187,10 +176,8 @@ def _read_secret(source: ServiceSource, key: str) -> str:
 def followed(base: str, address: str, *, same_host: bool = False) -> str:
     """An address that a document states, as it is used: whole, and as well encrypted as the document's own.
 
-    Args:
-        base: Address of the document.
-        address: As it is stated; it may be relative.
-        same_host: Whether `base` stands for an address on another host: behind a proxy services misname themselves.
+    With `same_host` the document's own, `base`, stands for an address on another host: behind a proxy services misname
+    themselves.
 
     Raises:
         CorruptInputError: it is no web address.

@@ -82,10 +82,7 @@ def dimension_values(
 ) -> tuple[dict[str, str], dt.datetime | None]:
     """Values of a layer's dimensions, the settings' before the service's own, and the date that TIME stands for.
 
-    Args:
-        source: The source.
-        defaults: The service's default by dimension, None where it has none.
-        key: The source's key.
+    `defaults` are the service's by dimension, None where it has none.
 
     Raises:
         SceneError: a dimension has no value, the settings name one that there is not, or a time is unreadable.

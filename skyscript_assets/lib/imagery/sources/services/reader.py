@@ -33,13 +33,7 @@ Place = tuple[int, int]
 
 
 class TileReader(SceneReader):
-    """Reads windows of a scene that is served in tiles.
-
-    Args:
-        scene: A scene of a tile or map service.
-        source: How the service is asked.
-        cache: Existing local folder that all readers of services share; tiles are kept in it.
-    """
+    """Reads windows of a scene that is served in tiles; these are kept in the folder that all readers share."""
 
     def __init__(self, scene: Scene, source: ServiceSource, cache: Path | None = None) -> None:
         super().__init__(scene)

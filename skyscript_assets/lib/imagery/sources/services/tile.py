@@ -26,12 +26,17 @@ class TileAddress:
 
     def url(self, column: int, row: int) -> str:
         """Address of a tile, with `{api_key}` where its key belongs."""
-        sides = self._sides(column, row)
+        left = self._left + (column - self.first_column) * self.width * self._pixel
+        top = self._top - (row - self.first_row) * self.height * self._pixel
+        box = (left, top - self.height * self._pixel, left + self.width * self._pixel, top)
+        sides = {place: repr(round(side, 9)) for place, side in zip(_XY, box, strict=True)}
+        zooms = reversed(range(int(self._access.get("zoom", 0))))
         places = {
             "{x}": str(column),
             "{y}": str(row),
             "{-y}": str(int(self._access.get("rows", 0)) - 1 - row),
-            "{q}": _quadkey(column, row, int(self._access.get("zoom", 0))),
+            # Digits of a tile in the quadtree, coarsest first: 1 for east, 2 for south.
+            "{q}": "".join(str((column >> bit & 1) | (row >> bit & 1) << 1) for bit in zooms),
             "{bbox}": ",".join(sides[place] for place in (_YX if self._access.get("axes") == "yx" else _XY)),
             **sides,
         }
@@ -51,13 +56,6 @@ class TileAddress:
             return None
         nodata = self._access.get("nodata")
         return decode_tile(data, self.width, self.height, nodata and tuple(nodata))
-
-    def _sides(self, column: int, row: int) -> dict[str, str]:
-        """The sides of a tile in the CRS."""
-        left = self._left + (column - self.first_column) * self.width * self._pixel
-        top = self._top - (row - self.first_row) * self.height * self._pixel
-        sides = (left, top - self.height * self._pixel, left + self.width * self._pixel, top)
-        return {place: repr(round(side, 9)) for place, side in zip(_XY, sides, strict=True)}
 
 
 DAMAGED_TRIES = 2
@@ -82,8 +80,3 @@ def fetch_tile(client: Client, address: TileAddress, column: int, row: int) -> t
         except CorruptInputError as error:
             problem = f"{error}{client.quoted(answer)}"
     raise CorruptInputError(f"{shown(url)}: tile {column}, {row} {problem}")
-
-
-def _quadkey(column: int, row: int, zoom: int) -> str:
-    """The digits of a tile in the quadtree, coarsest first: 1 for east, 2 for south."""
-    return "".join(str(((column >> bit) & 1) | (((row >> bit) & 1) << 1)) for bit in reversed(range(zoom)))

@@ -46,9 +46,10 @@ def served_by_wms(source: WmsSource, key: str, ground: shapely.Geometry, client:
     name, crs = _crs(source, key, path, ground)
     grid = _grid(source, capabilities, TileGrid(name, crs, 0.0, 0.0, 1.0, 0, 0, None), ground)
     values, moment = dimension_values(source, _dimensions(path), key)
-    template = with_query(
-        _map_url(capabilities, source.url), _parameters(source, key, capabilities, path, grid) | _named(values)
-    )
+    resources = capabilities.iterfind("Capability/Request/GetMap/DCPType/HTTP/Get/OnlineResource")
+    stated = next(filter(None, (resource.attrib.get("href") for resource in resources)), None)
+    address = followed(source.url, stated, same_host=True) if stated else source.url
+    template = with_query(address, _parameters(source, key, capabilities, path, grid) | _named(values))
     swaps = source.version == "1.3.0" and is_northing_first(crs)
     facts, terms = {"axes": "yx" if swaps else "xy"}, text_at(capabilities, "Service/AccessConstraints")
     return ServedLayer(grid, client.keyless(template), _ground(path), moment, facts, terms)
@@ -107,13 +108,6 @@ def _dimensions(path: Path) -> dict[str, str | None]:
 def _named(values: dict[str, str]) -> dict[str, str]:
     """Parameters of dimensions: TIME and ELEVATION as they are, others with DIM_ (OGC 06-042, C.3)."""
     return {name.upper() if name in ("time", "elevation") else f"DIM_{name.upper()}": values[name] for name in values}
-
-
-def _map_url(capabilities: Element, url: str) -> str:
-    for resource in capabilities.iterfind("Capability/Request/GetMap/DCPType/HTTP/Get/OnlineResource"):
-        if resource.attrib.get("href"):
-            return followed(url, resource.attrib["href"], same_host=True)
-    return url
 
 
 def _parameters(source: WmsSource, key: str, capabilities: Element, path: Path, grid: TileGrid) -> dict[str, str]:

@@ -77,8 +77,11 @@ def _grids(
     grids: list[tuple[str, TileGrid]] = []
     systems = {name: text_at(described[name], "SupportedCRS") if name in described else "" for name in names}
     for name, stated in systems.items():
-        crs = _metric_crs(stated)
-        if crs is None:
+        try:
+            crs = parse_crs(stated)
+        except CRSError:
+            continue
+        if not crs.is_projected:  # it has no square pixels
             continue
         # In URNs coordinates have the order of the CRS (OGC 07-092r3): corners may be stated as (north, east).
         swaps = not stated.upper().startswith(("EPSG:", "ESRI:")) and is_northing_first(crs)
@@ -92,15 +95,6 @@ def _grids(
         )
     # Sets of neighbouring zones may lie beside the region.
     return [(name, grid) for name, grid in grids if grid.tiles_over(ground) is not None] or grids
-
-
-def _metric_crs(name: str) -> CRS | None:
-    """The CRS of a matrix set where it is projected; others have no square pixels."""
-    try:
-        crs = parse_crs(name)
-    except CRSError:
-        return None
-    return crs if crs.is_projected else None
 
 
 def is_northing_first(crs: CRS) -> bool:

@@ -23,10 +23,7 @@ from skyscript_assets.lib.secrets import shown
 class Found(NamedTuple):
     """Items over a region, or over a cell of it: all that pass are preferred to those of later lists over that cell.
 
-    Attributes:
-        items: The items that pass.
-        unusable: (id, reason) of those that pass but lack something.
-        seen: How many were looked at.
+    `unusable` are (id, reason) of those that pass but lack something; `seen` is how many were looked at.
     """
 
     items: list[Item]
@@ -35,14 +32,10 @@ class Found(NamedTuple):
 
 
 def find_items(key: str, source: StacSource, folder: Path, bbox: Bounds, wanted: Wanted) -> Iterator[Found]:
-    """The items of a source over a region, each once.
+    """The items of a source over a region, (west, south, east, north) in degrees, each once.
 
-    Args:
-        key: Source key.
-        source: Its settings.
-        folder: Folder that a relative path of a catalog on this machine starts at.
-        bbox: (west, south, east, north) of the region in degrees.
-        wanted: Whether a ground wants more scenes than the items yielded so far gave it.
+    `wanted` tells whether a ground wants more scenes than the items yielded so far gave it; `folder` is where a
+    relative path of a catalog on this machine starts.
 
     Raises:
         MissingInputError: the catalog on this machine does not exist.

@@ -129,9 +129,14 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
         # There are too many to look at all, or some are elsewhere: the index, which asks for one region, will tell.
         return stated_facts(key, source, shared)
     reasons = [f"{name}: {reason}" for name, reason in found.unusable]
+    stated = Stated(key, source.gsd_m, source.scaling, source.nodata)
     for item in found.items:
+        href = item.hrefs[0]
+        if href.startswith("/vsi") or urlsplit(href).scheme not in ("", "file"):
+            break
         try:
-            _check_image(item.hrefs[0], Stated(key, source.gsd_m, source.scaling, source.nodata), source)
+            with unwarned(), open_href(href, source).open() as dataset:
+                located(OpenImage(href, (dataset,), source.band_numbers), stated)
             break
         except (CorruptInputError, SceneError) as error:
             reasons.append(f"{item.id}: {error}")
@@ -140,14 +145,6 @@ def check_items(key: str, source: StacSource, shared: Shared) -> dict[str, Any]:
             raise SceneError(f"source {key}: none of {len(reasons)} items can be used; {reasons[0]}")
     check_ground(key, source, shared, [item.claimed for item in found.items if item.claimed is not None])
     return stated_facts(key, source, shared) | {"items": len(found.items)}
-
-
-def _check_image(href: str, stated: Stated, source: StacSource) -> None:
-    """Check the header of an image on this machine."""
-    if href.startswith("/vsi") or urlsplit(href).scheme not in ("", "file"):
-        return
-    with unwarned(), open_href(href, source).open() as dataset:
-        located(OpenImage(href, (dataset,), source.band_numbers), stated)
 
 
 def _preference(item: Item, sort: str) -> tuple[float, float, str]:

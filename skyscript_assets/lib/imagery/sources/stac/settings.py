@@ -73,9 +73,7 @@ class StacSource(SourceBase):
     depth: int = Field(3, ge=1, description="Scenes wanted over any one place; further items are left out.")
     limit: int = Field(500, ge=1, description="Most scenes of a region; what is left out is counted.")
     max_items: int = Field(
-        10_000,
-        ge=1,
-        description="Most items of a search, of which a large region takes many; more end with an error.",
+        10_000, ge=1, description="Most items of a search, of which a large region takes many; more end with an error."
     )
     signing: Annotated[SasSigning | None, UNSEEN] = Field(None, description="Signs addresses for hosts that want it.")
     token: Annotated[TokenHeader | None, UNSEEN] = Field(None, description="Sends a token to hosts that want it.")
