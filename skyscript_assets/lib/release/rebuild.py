@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SettingsError
-from skyscript_assets.lib.files import is_name, replacing
+from skyscript_assets.lib.files import is_name, locked, replacing
 from skyscript_assets.lib.imagery.reader import SceneReader
 from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import source_kind
@@ -62,6 +62,7 @@ def rebuild(
 
     Raises:
         CorruptInputError: the release's files are broken, or name what lies elsewhere.
+        OutputBusyError: another process writes into the folder.
         SettingsError: `sources` lack one that is read over a network.
         UpstreamMissingError: the release has no such files.
     """
@@ -73,7 +74,11 @@ def rebuild(
     windows, found, counts = read_table(release / WINDOWS_FILE, WINDOW_SCHEMA), read_scenes(release), Counter[str]()
     _check(release, windows, found)
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / REBUILT_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        locked(out, out),
+        replacing(out / REBUILT_FILE) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         table = csv.writer(file)
         table.writerow(("chip_id", "outcome", "why"))
         pairs = windows.group_by(["region", "source"]).aggregate([])
