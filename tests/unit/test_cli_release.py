@@ -73,7 +73,8 @@ def test_a_folder_that_is_no_release_is_not_rebuilt(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    write_json(tmp_path / RECIPE_FILE, {"code": "1", "chips": {}})
+    recipe = {"code": "1", "chips": {}, "plan": {"snapshot": "first", "quota": 1}, "zoom": 16, "leaks": {}}
+    write_json(tmp_path / RECIPE_FILE, recipe)
     write_table(tmp_path / WINDOWS_FILE, WINDOW_SCHEMA.empty_table())
     write_scenes(tmp_path, [])
     (tmp_path / "out").write_text("a file")

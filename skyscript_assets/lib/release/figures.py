@@ -15,6 +15,7 @@ from skyscript_assets.lib.files import picture_file
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.release.data import SPLIT_NAMES, data_files
 from skyscript_assets.lib.release.text import plain
+from skyscript_assets.lib.settings.base import STYLES
 
 Rows = list[dict[str, Any]]
 
@@ -38,13 +39,13 @@ _DISTRIBUTIONS = {
     "metres a pixel": "SELECT round(gsd_m, 3), count(*) FROM pairs GROUP BY 1 ORDER BY 1",
     "year": "SELECT year(datetime) + dayofyear(datetime) / 366, count(*) FROM pairs GROUP BY 1 ORDER BY 1",
 }
-_CHANGED = """
-WITH new AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM pairs),
-    old AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM earlier)
+_PRINT = f"md5(concat_ws(chr(31), sha256, split, text, {', '.join(STYLES)}))"
+_CHANGED = f"""
+WITH new AS (SELECT chip_id, {_PRINT} AS print FROM pairs), old AS (SELECT chip_id, {_PRINT} AS print FROM earlier)
 SELECT chip_id,
     CASE WHEN old.print IS NULL THEN 'added' WHEN new.print IS NULL THEN 'removed' ELSE 'changed' END AS change
 FROM new FULL JOIN old USING (chip_id) WHERE new.print IS DISTINCT FROM old.print ORDER BY chip_id
-"""
+"""  # noqa: S608 (names of styles are ours)
 _MAPPED = """
 SELECT region, split, lon, lat FROM pairs WHERE list_contains($1, region)
 QUALIFY row_number() OVER (PARTITION BY region ORDER BY md5(chip_id)) <= $2 ORDER BY md5(chip_id)
@@ -117,7 +118,7 @@ def figures_of(release: Path) -> Figures:
 
 
 def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
-    """Write the chip ids of pairs added, removed or changed (image, text or split) since an earlier release, CSV.
+    """Write the chip ids of pairs added, removed or changed (image, texts or split) since an earlier release, CSV.
 
     Returns:
         Their numbers.
