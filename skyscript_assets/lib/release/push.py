@@ -64,7 +64,7 @@ def push(release: Path, address: str, progress: Progress = silent) -> int:
         StorageError: the folder is no release, or the store or hub refuses.
         UnreachableError: no answer after every try; the same push goes on later.
     """
-    if address.startswith(HUB):
+    if address.startswith("hf://"):
         with _explaining(address):
             return _to_hub(release, address.removeprefix(HUB), progress)
     return _to_bucket(release, ObjectStore(address), progress)
@@ -107,9 +107,11 @@ def _to_bucket(release: Path, store: ObjectStore, progress: Progress) -> int:
 def _to_hub(release: Path, name: str, progress: Progress) -> int:
     """Files are sent one by one, and named by one commit, which fails where another one came between."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    logging.set_verbosity_error()  # else each try is told with its address, which is signed
     hub, sums = HfApi(library_name="skyscript-assets"), read_sums(release)
     hub.create_repo(name, repo_type="dataset", exist_ok=True)
     parent = hub.repo_info(name, repo_type="dataset").sha
@@ -165,7 +167,9 @@ def _explaining(address: str) -> Iterator[None]:
                 raise StorageError(f"{reason}; an address is {HUB}ORG/NAME") from error
             raise UnreachableError(f"{reason}; {_AGAIN}") from error
         status = HTTPStatus(answer.response.status_code)
-        reason = f"{address}: the hub answers {status.value} {told(answer.server_message or status.phrase, 300)}"
+        reason = (
+            f"{address}: the hub answers {status.value} {told(answer.server_message or status.phrase, 300).rstrip('.')}"
+        )
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise StorageError(f"{reason}: give a token that may write there (HF_TOKEN, or hf auth login)") from error
         if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
