@@ -5,6 +5,7 @@ A hub keeps what was sent of large files, by digest, until a commit names it: a 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,11 +108,11 @@ def _to_bucket(release: Path, store: ObjectStore, progress: Progress) -> int:
 def _to_hub(release: Path, name: str, progress: Progress) -> int:
     """Files are sent one by one, and named by one commit, which fails where another one came between."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    logging.set_verbosity_error()  # else each try is told with its address, which is signed
+    # Else each try is told with its address, which is signed.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     hub, sums = HfApi(library_name="skyscript-assets"), read_sums(release)
     hub.create_repo(name, repo_type="dataset", exist_ok=True)
     parent = hub.repo_info(name, repo_type="dataset").sha

@@ -76,7 +76,9 @@ def test_what_a_cut_push_has_sent_is_not_sent_again(there: Hub, tmp_path: Path) 
     "step", ["create", "preupload", "batch", "/sent/", "commit", "/tree/", "validate-yaml", "resolve"]
 )
 @pytest.mark.parametrize("status", [401, 403, 412, 413, 500])
-def test_each_refusal_is_told_without_token_or_signature(there: Hub, tmp_path: Path, step: str, status: int) -> None:
+def test_each_refusal_is_told_without_token_or_signature(
+    there: Hub, tmp_path: Path, step: str, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     if step != "create":
         push(release(tmp_path / "first", a="1"), ADDRESS)
     folder, before = release(tmp_path / "second", a="2"), dict(there.commits)
