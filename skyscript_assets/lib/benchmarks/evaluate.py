@@ -103,16 +103,9 @@ def evaluate(
 ) -> Scores:
     """Score a model on a benchmark and write `scores.json` and `items.parquet`.
 
-    Args:
-        benchmark: Key of the benchmark.
-        data_folder: Its `benchmark_data` folder.
-        encoder: The model; may be None for `metadata-only`, which sees no pixel.
-        recipe_kind: `metadata-only` and `linear-probe` are controls taught with train windows; every other recipe is
-            scored zero-shot.
-        cache_dir: Folder where image features are kept between models that share a frozen tower.
-        bootstrap: Bootstrap samples of an interval.
-        out: Folder to write into.
-        progress: Listener; counts images.
+    `metadata-only`, which sees no pixel and needs no encoder, and `linear-probe` are controls taught with train
+    windows; every other recipe is scored zero-shot. Image features are kept in `cache_dir` between models that share a
+    frozen tower.
 
     Raises:
         UpstreamMissingError: the benchmark was not built.

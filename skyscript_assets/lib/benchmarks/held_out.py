@@ -96,16 +96,9 @@ def build_held_out(
 ) -> dict[str, Any]:
     """Draw the chips, and write `items.parquet`, `benchmark.json`, `frozen.csv`, and `captions.parquet` for retrieval.
 
-    Args:
-        benchmark: The benchmark's settings.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        inputs: Folders of chip_plan of all pairs of region and source; of image_chips, captions, clip_scores of those
-            of the benchmark's sources.
-        out: Existing folder.
-        progress: Listener; counts chips.
-
-    Returns:
-        What it yields: candidates, those left out by reason, classes with too few chips, items.
+    `inputs` has the folders of chip_plan of all pairs of region and source, and of image_chips, captions and
+    clip_scores of those of the benchmark's sources. Returns what it yields: candidates, those left out by reason,
+    classes with too few chips, items.
 
     Raises:
         TooLittleDataError: fewer than two classes, or two chips, are left.

@@ -251,11 +251,7 @@ def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
 
 
 def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
-    """Read the scored items of a `benchmark_scores` folder.
-
-    Args:
-        folder: The folder.
-        classes: Class names in the order of the scores.
+    """Read the scored items of a `benchmark_scores` folder; `classes` are in the order of the scores.
 
     Raises:
         CorruptInputError: the scores do not fit the classes; and what `read_table` raises.

@@ -77,18 +77,9 @@ def export(
     out: Path,
     progress: Progress = silent,
 ) -> dict[str, int]:
-    """Write a selection as a folder, whole or not at all.
+    """Write a selection as a folder, whole or not at all; pairs by split.
 
-    Args:
-        form: A name of `FORMATS`.
-        manifest: `manifest.parquet`.
-        partitions: Folders by (region, source).
-        wanted: What is exported.
-        out: The folder, which must not exist.
-        progress: Told of pairs.
-
-    Returns:
-        Pairs by split.
+    `form` is a name of `FORMATS`; folders of partitions are by (region, source).
 
     Raises:
         StorageError, OutputBusyError: as `claimed` does.
@@ -205,14 +196,10 @@ def _skyscript(samples: Iterable[Sample], out: Path) -> None:
 
 
 class PairFiles:
-    """Parquet files with images, as `datasets` reads them, of rows that are added; closed by the stack.
+    """Parquet files with images, as `datasets` reads them, of rows that are added; the stack closes the last one.
 
-    Args:
-        stack: What closes the last file.
-        schema: Columns; the first is the image.
-        folder: Where they are; made with the first one.
-        name: Their name, with a place for the number.
-        file_bytes: Bytes of images after which the next file begins.
+    `schema` begins with the image; `name` has a place for the number; the next file begins after `file_bytes` of
+    images.
     """
 
     def __init__(

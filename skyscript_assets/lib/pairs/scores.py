@@ -63,21 +63,11 @@ def write_scores(
     """Score every captioned chip and write `scores.parquet`, in the order of the captions.
 
     The prefix stands before the style that it is set for and before the paper's two, not before other sentences. A
-    killed run continues after its last whole part.
+    killed run continues after its last whole part. The first scorer's image tower made the features; further ones look
+    at the chips. The names of scorers include their digests.
 
-    Args:
-        features_folder: A `chip_features` folder, made by the first scorer's image tower.
-        captions_folder: A `captions` folder.
-        chips: The accepted chips, which further scorers look at.
-        scorer: The first scorer: name, digest included, and model.
-        text: Which caption `score` is of, its prefix, and which others are scored.
-        out: Folder that receives the table.
-        further: Other scorers by name, digest included.
-        progress: Listener; counts chips.
-
-    Returns:
-        Counts, and figures of each scorer and style, None where there are none; `agreement` is Spearman's correlation
-        of ranks with `score`.
+    Returns counts, and figures of each scorer and style, None where there are none; `agreement` is Spearman's
+    correlation of ranks with `score`.
 
     Raises:
         UpstreamMissingError: an input is missing.

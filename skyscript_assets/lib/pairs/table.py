@@ -35,14 +35,9 @@ MADE_OF = ("chip_plan", "image_chips", "captions", "clip_scores")
 
 @dataclass(frozen=True)
 class PartitionFolders:
-    """Where the stages of one region and source lie.
+    """Where the stages of one region and source lie: each the output that is made from those before it.
 
-    Attributes:
-        plan: A `chip_plan` folder.
-        chips: The `image_chips` folder of that plan.
-        captions: The `captions` folder of these chips.
-        scores: The `clip_scores` folder of these captions.
-        objects: The `osm_objects` folder of the region, where versions and times of objects are wanted.
+    `objects` is the `osm_objects` folder of the region, where versions and times of objects are wanted.
     """
 
     plan: Path
@@ -65,15 +60,10 @@ def partition_folders(
 
 
 def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None) -> pa.Table:
-    """The accepted chips that have captions, in the order of the plan.
+    """The accepted chips that have captions, in the order of the plan, with the columns named in this module.
 
-    Args:
-        folders: Where the tables are; those of scores are null where the scores lack a chip.
-        columns: Those that are wanted; None: all.
-
-    Returns:
-        A table of the columns named in this module, each as its own stage defines it; those of objects only where
-        their folder is given.
+    Each column is as its own stage defines it; those of scores are null where the scores lack a chip, those of objects
+    are there only where their folder is given. `columns` are those that are wanted; None: all.
 
     Raises:
         UpstreamMissingError: a table is missing.

@@ -94,16 +94,10 @@ class ReleaseConfig(Model):
 
 @dataclass(frozen=True)
 class ReleaseInputs:
-    """What a release is made from.
+    """What a release is made from: settings and configuration, and folders of outputs.
 
-    Attributes:
-        settings: Name, version, people, style.
-        config: All of its configuration.
-        partitions: Folders by (region, source), those of objects among them.
-        scenes: Folders of `scene_index` by the same.
-        snapshot: Folder of the sampling snapshot, by which captions were written.
-        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
-        audit: Folder with `audit.parquet`.
+    `partitions`, folders of objects among them, and `scenes` (`scene_index`) are by (region, source); captions were
+    written by the sampling `snapshot`; what the `leaks.parquet` of the manifest drops is shown.
     """
 
     settings: ReleaseSettings

@@ -33,12 +33,9 @@ _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M
 def write_documents(config: ReleaseConfig, figures: Figures, more: Mapping[str, Any], release: Path) -> None:
     """Write README.md (the hub's card), DATASHEET.md, LICENSE.md, CITATION.cff, collection.json and croissant.json.
 
-    Args:
-        config: What the release is made by.
-        figures: What is counted of it.
-        more: `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay out;
-            `changes`: pairs added, removed and changed since the release before, None where there was none.
-        release: Its folder, with all other files.
+    `more` has `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay out;
+    `changes`: pairs added, removed and changed since the release before, None where there was none. The folder has all
+    other files.
     """
     facts = {
         **dict(config),

@@ -30,13 +30,9 @@ _QUERIES = yaml.safe_load(Path(__file__).with_name("templates").joinpath("figure
 class Figures:
     """What the card and its like state, each computed.
 
-    Attributes:
-        whole: Pairs, by split, different texts, cells of ground, sides of the box, times, GSD, scenes; pairs whose OSM
-            object was edited after the image was taken (`edited`), and of painted images (`painted`).
-        sources: The same by source.
-        regions: The same by region.
-        owners: Source, attribution, licence and images of each owner.
-        tags: Pairs by tag, falling.
+    `whole` has pairs, by split, different texts, cells of ground, sides of the box, times, GSD, scenes; pairs whose OSM
+    object was edited after the image was taken (`edited`), and of painted images (`painted`); `sources` and `regions`
+    the same by each. `owners` have source, attribution, licence and images, `tags` their pairs, falling.
     """
 
     whole: dict[str, Any]
@@ -94,8 +90,7 @@ def figures_of(release: Path) -> Figures:
 def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
     """Write the chip ids of pairs added, removed or changed (image, texts or split) since an earlier release, CSV.
 
-    Returns:
-        Their numbers.
+    Counts.
 
     Raises:
         TooLittleDataError, CorruptInputError: the earlier one is no release.

@@ -50,15 +50,9 @@ def read_sums(release: Path) -> dict[str, str]:
 
 
 def push(release: Path, address: str, progress: Progress = silent) -> int:
-    """Make what is at an address the release: files are sent, those of an earlier one that it lacks are removed.
+    """Make what is at an address the release; files that were sent. Those of an earlier one that it lacks are removed.
 
-    Args:
-        release: Its folder.
-        address: `s3://bucket/folder` and the like, or `hf://datasets/ORG/NAME`.
-        progress: Told of files.
-
-    Returns:
-        Files that were sent.
+    The address is `s3://bucket/folder` and the like, or `hf://datasets/ORG/NAME`.
 
     Raises:
         DigestMismatchError: a file is not the one that was released.

@@ -40,17 +40,9 @@ def rebuild(
 ) -> Counter[str]:
     """Cut the chips of a release again into `{out}/{region}/{source}`, and tell of each in `{out}/rebuilt.csv`.
 
-    The folders are those of `image_chips`. A rebuild that was killed goes on in the same folder.
-
-    Args:
-        release: Its folder.
-        out: A folder; made where it does not exist.
-        sources: Sources by key, for those that are read over a network.
-        scenes: Where scenes lie that are files: in it, or in its `{region}/{source}`; default: the release's folder.
-        progress: Told of chips.
-
-    Returns:
-        Samples by what became of them.
+    The folders are those of `image_chips`. A rebuild that was killed goes on in the same folder. `sources` by key are
+    asked for those that are read over a network; scenes that are files lie in `scenes` or in its `{region}/{source}`,
+    by default in the release. Returns samples by what became of them.
 
     Raises:
         CorruptInputError: the release's files are broken, or name what lies elsewhere.

@@ -58,20 +58,11 @@ def recaption(
 ) -> Counter[str]:
     """Write a release again with captions by other rules and settings, whole or not at all.
 
+    Pairs by what became of them.
+
     Captions are made of what travels with it: windows, the map objects in their sight without names, addresses and
-    notes, and which tags can be seen at which resolution. A score stays where all captions of its pair do.
-
-    Args:
-        release: Its folder.
-        settings: Name, version, people and style of what it becomes.
-        config: Who is removed; how chips were planned and cut stands in the release.
-        captions: Limits, order and policy.
-        rules: Caption rules, YAML.
-        out: The new folder, which must not exist.
-        progress: Told of pairs.
-
-    Returns:
-        Pairs by what became of them.
+    notes, and which tags can be seen at which resolution. A score stays where all captions of its pair do. `settings`
+    and `config` tell what it becomes and who is removed; how chips were planned and cut stands in the release.
 
     Raises:
         CorruptInputError: files of the release are broken, or an image is not the one that was released.

@@ -28,15 +28,9 @@ from skyscript_assets.lib.tables import read_table
 
 
 def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
-    """Write the data set as it is given away.
+    """Write the data set as it is given away; counts.
 
-    Args:
-        inputs: What it is made from.
-        out: Existing folder; what a killed run with the same inputs has finished there is kept.
-        progress: Told of partitions.
-
-    Returns:
-        Counts.
+    What a killed run with the same inputs has finished there is kept.
 
     Raises:
         SkyScriptError: the licence of an image is unknown, or forbids to give it away.
@@ -54,11 +48,7 @@ def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent)
 def finish(settings: ReleaseSettings, config: ReleaseConfig, more: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Write all that is said of the pairs and their origins that are in a folder; what is counted of them.
 
-    Args:
-        settings: Name and style.
-        config: What they were made by.
-        more: `audit` and `gone` of `write_documents`.
-        out: The folder.
+    `more` has `audit` and `gone` of `write_documents`.
     """
     figures = figures_of(out)
     changes = write_changes(out, config.previous.path.parent, out / "changes.csv") if config.previous else None
