@@ -32,11 +32,7 @@ PIXELS, CODE = "pixels differ", "code version differs"
 
 
 def rebuild(
-    release: Path,
-    out: Path,
-    sources: Mapping[str, SourceBase],
-    scenes: Path | None = None,
-    progress: Progress = silent,
+    release: Path, out: Path, sources: Mapping[str, SourceBase], scenes: Path | None = None, progress: Progress = silent
 ) -> Counter[str]:
     """Cut the chips of a release again into `{out}/{region}/{source}`, and tell of each in `{out}/rebuilt.csv`.
 
