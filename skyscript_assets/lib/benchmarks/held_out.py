@@ -83,16 +83,13 @@ class HeldOutRetrieval(OwnBenchmark):
     items: int = Field(1000, ge=2, description="Most chips, drawn by hash.")
 
 
+Held = HeldOutBenchmark | HeldOutRetrieval
 Candidate = dict[str, Any]
 """A chip that may be shown: what `read_pairs` knows of it, its `label`, and the `images` of its folder."""
 
 
 def build_held_out(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval,
-    shared: Shared,
-    inputs: Inputs,
-    out: Path,
-    progress: Progress = silent,
+    benchmark: Held, shared: Shared, inputs: Inputs, out: Path, progress: Progress = silent
 ) -> dict[str, Any]:
     """Draw the chips, and write `items.parquet`, `benchmark.json`, `frozen.csv`, and `captions.parquet` for retrieval.
 
@@ -149,9 +146,7 @@ def build_held_out(
     }
 
 
-def _candidates(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval, shared: Shared, inputs: Inputs, left_out: Counter[str]
-) -> Iterator[Candidate]:
+def _candidates(benchmark: Held, shared: Shared, inputs: Inputs, left_out: Counter[str]) -> Iterator[Candidate]:
     """Chips of test cells with a label, by partition and plan; `left_out` counts the others."""
     verified = _verified(benchmark, shared)
     trained = _trained(inputs["chip_plan"])
@@ -174,7 +169,7 @@ def _candidates(
                 yield row | {"label": label, "images": images}
 
 
-def _label(benchmark: HeldOutBenchmark | HeldOutRetrieval, row: Mapping[str, Any]) -> str:
+def _label(benchmark: Held, row: Mapping[str, Any]) -> str:
     """The class or caption of a chip; empty: it has none, or several."""
     if isinstance(benchmark, HeldOutRetrieval):
         return benchmark.prefix + row[benchmark.style] if row[benchmark.style] else ""
@@ -202,9 +197,7 @@ def _verified(benchmark: OwnBenchmark, shared: Shared) -> set[str] | None:
     return {one.chip_id for one in verdicts} - {one.chip_id for one in verdicts if not one.right}
 
 
-def _drawn(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval, found: Sequence[Candidate]
-) -> tuple[list[Candidate], dict[str, int]]:
+def _drawn(benchmark: Held, found: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, int]]:
     """What is drawn by hash, in the order of chip ids, and the classes that have too few chips."""
     order = sorted(found, key=lambda one: unit_hash("held-out", benchmark.seed, one["chip_id"]))
     if isinstance(benchmark, HeldOutRetrieval):

@@ -53,11 +53,9 @@ _Row = tuple[str, str, int, int, str, str]
 
 @dataclass(frozen=True)
 class Foreign:
-    """Pairs of others.
+    """Pairs of others, as columns of `PAIR_SCHEMA`; `chip_id` is the image's path or key, `shard` starts at `root`.
 
-    Columns of `PAIR_SCHEMA`, whose `chip_id` is the image's path or key and whose `shard` starts at `root`.
-
-    `object_id` is there where a name tells it; `skipped` are pairs that were left out, having no image or text.
+    There is an `object_id` where a name tells it; `skipped` are pairs that were left out, having no image or text.
     """
 
     table: pa.Table

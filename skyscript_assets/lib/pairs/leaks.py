@@ -57,9 +57,7 @@ MAX_EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Leaks:
-    """What was found: why each chip may not be used, null where it may; the chips that may not, `LEAK_SCHEMA`.
-
-    And counts.
+    """What was found: `reasons` why each chip may not be used, null where it may, and a `report` of those that may not.
 
     `counts` has `kinds`: chips by kind; `across_splits`: duplicates of chips of another split; `crowded`: chips that
     were not compared with all whose hashes are alike; `examples` by kind.

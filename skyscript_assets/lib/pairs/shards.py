@@ -80,9 +80,7 @@ def write_caption_shards(
 def write_shards(
     pairs: Iterable[tuple[Row, bytes, str]], out: Path, number_of: Callable[[str, int], int]
 ) -> Iterator[Row]:
-    """Write pairs of row, image and text as `{split}/{number}.tar`, and `sizes.json` beside them.
-
-    Rows of `samples.parquet`.
+    """Write pairs of row, image and text as `{split}/{number}.tar` with `sizes.json`; gives rows of `samples.parquet`.
 
     One pair is in memory at a time. `number_of` is the number of the shard, rising, that the nth pair of a split goes
     into.

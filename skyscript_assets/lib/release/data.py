@@ -112,13 +112,8 @@ class ReleaseInputs:
 def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progress: Progress = silent) -> int:
     """Write the eligible pairs as `data/{source}/{split}-{region}-{number}.parquet`, one partition in memory at a time.
 
-    Partitions that a killed run with the same inputs has finished in the same folder are kept.
-
-    Returns:
-        Pairs that are eligible and whose chip or object is `removed`: they stay out.
-
-    Raises:
-        SkyScriptError: as `samples_of` does.
+    Partitions that a killed run with the same inputs has finished in the same folder are kept. Returns the eligible
+    pairs whose chip or object is `removed`: they stay out. Raises what `samples_of` does.
     """
     rows, wanted = chosen(inputs.manifest / "manifest.parquet", Selection()), Selection(style=inputs.settings.style)
     stay_out = 0

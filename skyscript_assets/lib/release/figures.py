@@ -88,9 +88,7 @@ def figures_of(release: Path) -> Figures:
 
 
 def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
-    """Write the chip ids of pairs added, removed or changed (image, texts or split) since an earlier release, CSV.
-
-    Counts.
+    """Write the chip ids of pairs added, removed or changed (image, texts or split) since an earlier release; counts.
 
     Raises:
         TooLittleDataError, CorruptInputError: the earlier one is no release.

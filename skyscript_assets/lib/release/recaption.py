@@ -44,8 +44,6 @@ SAME, CHANGED, SILENT, GONE = "have the captions of before", "have others", "lef
 ROWS = 256
 """Pairs, with their images, in memory at a time."""
 
-_PAIR = ("region", "source")
-
 
 def recaption(
     release: Path,
@@ -78,8 +76,9 @@ def recaption(
         check_table(path, schema)
     with claimed(out) as folder:
         for region, source, windows in origins.partitions():
-            said = _said(release, windows, captions, rules, folder)
-            rows = _rows(release, windows, removed, said, settings.style, counts)
+            said = _said(release, region, windows, captions, rules, folder)
+            mine = (pc.field("region") == region) & (pc.field("source") == source)
+            rows = _rows(release, mine, windows, removed, said, settings.style, counts)
             write_rows(rows, folder / "data" / source, region, frozenset())
             progress(counts.total(), origins.windows.num_rows, "pairs")
         if not counts[SAME] + counts[CHANGED]:
@@ -92,7 +91,7 @@ def recaption(
 
 
 def _said(
-    release: Path, windows: pa.Table, captions: CaptionSettings, rules: Path, out: Path
+    release: Path, region: str, windows: pa.Table, captions: CaptionSettings, rules: Path, out: Path
 ) -> dict[str, dict[str, Any]]:
     """The captions of a partition's chips by id; what they are made of lies in a folder of `out` meanwhile."""
     import pyarrow.dataset as ds
@@ -102,7 +101,7 @@ def _said(
         write_table(work / PLAN_FILE, windows.select(PLAN_SCHEMA.names))
         accepted = windows.select(["chip_id"]).append_column("status", pa.repeat("ok", len(windows)))
         write_table(work / "chips.parquet", accepted)
-        scanner = ds.dataset(release / OBJECTS_FILE).scanner(OBJECT_SCHEMA.names, filter=_of(windows, "region"))
+        scanner = ds.dataset(release / OBJECTS_FILE).scanner(OBJECT_SCHEMA.names, filter=pc.field("region") == region)
         write_tables(work / OBJECTS_FILE, OBJECT_SCHEMA, map(pa.table, scanner.to_batches()))
         made = write_captions(CaptionInputs(work, work, work / OBJECTS_FILE, release, rules), captions, work)
         if made["unproven"]:
@@ -112,26 +111,21 @@ def _said(
     return {row["chip_id"]: row for row in written.to_pylist(maps_as_pydicts="strict")}
 
 
-def _of(windows: pa.Table, *columns: str) -> pc.Expression:
-    """Rows of the same region, or region and source, as some windows."""
-    expressions = [pc.field(name) == windows[name][0] for name in columns]
-    return expressions[0] if len(expressions) == 1 else expressions[0] & expressions[1]
-
-
 def _rows(
     release: Path,
+    mine: pc.Expression,
     windows: pa.Table,
     removed: frozenset[str],
     said: Mapping[str, Mapping[str, Any]],
     style: str,
     counts: Counter[str],
 ) -> Iterator[dict[str, Any]]:
-    """The pairs of a partition's windows with what is said of them now; `counts` what became of each."""
+    """The pairs of a partition, rows that are `mine`, with what is said of them now; `counts` what became of each."""
     import pyarrow.dataset as ds
 
     digests = dict(zip(*(windows[name].to_pylist() for name in ("chip_id", "sha256")), strict=True))
     scanner = ds.dataset(data_files(release)).scanner(
-        DATA_SCHEMA.names, filter=_of(windows, *_PAIR), batch_size=ROWS, batch_readahead=1, fragment_readahead=1
+        DATA_SCHEMA.names, filter=mine, batch_size=ROWS, batch_readahead=1, fragment_readahead=1
     )
     for row in (row for batch in scanner.to_batches() for row in batch.to_pylist()):
         found = hashlib.sha256((row["image"] or {}).get("bytes") or b"").hexdigest()
