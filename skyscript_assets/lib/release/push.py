@@ -132,7 +132,10 @@ def _earlier(hub: HfApi, name: str, revision: str | None) -> dict[str, str]:
     """Digests of the release that the hub has."""
     with tempfile.TemporaryDirectory() as folder:
         hub.hf_hub_download(name, SUMS_FILE, repo_type="dataset", revision=revision, local_dir=folder)
-        return read_sums(Path(folder))
+        try:
+            return read_sums(Path(folder))
+        except StorageError as error:
+            raise StorageError(f"{HUB}{name}: its {SUMS_FILE} is none; remove it there, and push again") from error
 
 
 def _is_held(path: Path, digest: str, held: RepoFile | RepoFolder | None) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError, UnreachableError
 from skyscript_assets.lib.release.push import push
-from skyscript_assets.lib.release.write import write_sums
+from skyscript_assets.lib.release.write import SUMS_FILE, write_sums
 from tests.hub import TOKEN, Answer, Hub, hub
 
 ADDRESS, NAME = "hf://datasets/me/roofs", "me/roofs"
@@ -54,6 +54,18 @@ def test_the_next_release_takes_its_place_and_leaves_what_others_put_there(there
     assert held(there) == content(second)
     assert there.files(NAME)["notes.txt"] == b"mine"
     assert there.wrote == 4
+
+
+def test_a_list_of_digests_that_is_none_is_told(there: Hub, tmp_path: Path) -> None:
+    folder = release(tmp_path / "first", a="1")
+    push(folder, ADDRESS)
+    there.commits[NAME].append(there.files(NAME) | {SUMS_FILE: b"\xff\xfe"})
+    with pytest.raises(StorageError, match=f"{ADDRESS}: its SHA256SUMS is none; remove it there"):
+        push(folder, ADDRESS)
+    there.commits[NAME].append(there.files(NAME) | {SUMS_FILE: b"words\n0  ../notes.txt\n", "notes.txt": b"mine"})
+    push(folder, ADDRESS)
+    assert there.files(NAME)["notes.txt"] == b"mine"
+    assert held(there) == content(folder)
 
 
 def test_what_a_cut_push_has_sent_is_not_sent_again(there: Hub, tmp_path: Path) -> None:
