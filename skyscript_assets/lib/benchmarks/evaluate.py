@@ -182,9 +182,6 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------ ways of scoring
-
-
 def class_embeddings(prompts: Sequence[Floats]) -> Floats:
     """The classifier of several prompts: each embedding normalised, their mean normalised again, [classes, E]."""
     return normalised(np.mean([normalised(prompt) for prompt in prompts], axis=0))
@@ -272,9 +269,6 @@ def _both_ways(images: Floats, texts: Floats, matches: csr_array) -> tuple[dict[
     # The hits of a caption are shared out over its images, so that the mean over images is that over captions.
     of_texts = matches @ (shares[1] / matches.sum(axis=0)) * (len(images) / len(texts))
     return figures, (shares[0] + of_texts) / 2
-
-
-# -------------------------------------------------------------------------------------------------------------- figures
 
 
 ByClass = list[dict[str, Figure]]

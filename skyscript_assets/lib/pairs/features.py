@@ -155,9 +155,6 @@ def _join(parts: Parts, model: ClipModel, path: Path) -> int:
     return int(first.schema.field("features").type.list_size)
 
 
-# -------------------------------------------------------------------------------------------------------------- reading
-
-
 def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.float16]]:
     """Ids of N chips in a `chip_features` folder, and their features (N, views, D).
 

@@ -72,10 +72,8 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
     """
 
     def read(path: Path, schema: pa.Schema, key: str, names: Sequence[str]) -> pa.Table:
-        return read_table(path, schema, list(dict.fromkeys((key, *(name for name in names if wanted(name))))))
-
-    def wanted(name: str) -> bool:
-        return columns is None or name in columns
+        wanted = (name for name in names if columns is None or name in columns)
+        return read_table(path, schema, list(dict.fromkeys((key, *wanted))))
 
     plan = read(folders.plan / "plan.parquet", PLAN_SCHEMA, "chip_id", PLAN_COLUMNS)
     cut = read(folders.chips / "chips.parquet", CHIP_SCHEMA, "chip_id", CHIP_COLUMNS)
@@ -85,12 +83,11 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
     scored = read(folders.scores / "scores.parquet", SCORE_SCHEMA, "chip_id", SCORE_COLUMNS)
     both = pc.and_(pc.is_in(plan["chip_id"], cut["chip_id"]), pc.is_in(plan["chip_id"], written["chip_id"]))
     table = plan.filter(both).combine_chunks()
-    others = [(cut, "chip_id", CHIP_COLUMNS), (written, "chip_id", CAPTION_COLUMNS), (scored, "chip_id", SCORE_COLUMNS)]
+    for other in (cut, written, scored):
+        table = joined(table, other, "chip_id", other.column_names[1:])
     if folders.objects is not None:
         known = read(folders.objects / "objects.parquet", OBJECT_SCHEMA, "object_id", OBJECT_COLUMNS)
-        others.append((known, "object_id", OBJECT_COLUMNS))
-    for other, key, names in others:
-        table = joined(table, other, key, [*filter(wanted, names)])
+        table = joined(table, known, "object_id", known.column_names[1:])
     return table
 
 

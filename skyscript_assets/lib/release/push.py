@@ -24,7 +24,7 @@ from skyscript_assets.lib.storage.remote import ObjectStore
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile, RepoFolder
+    from huggingface_hub.hf_api import RepoFile
 
 STATE = ".pushed.json"
 """Below the address: SHA-256 of each file that was sent, empty from before it is sent until it is whole."""
@@ -102,6 +102,7 @@ def _to_bucket(release: Path, store: ObjectStore, progress: Progress) -> int:
 def _to_hub(release: Path, name: str, progress: Progress) -> int:
     """Files are sent one by one, and named by one commit, which fails where another one came between."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
@@ -111,13 +112,13 @@ def _to_hub(release: Path, name: str, progress: Progress) -> int:
     hub.create_repo(name, repo_type="dataset", exist_ok=True)
     parent = hub.repo_info(name, repo_type="dataset").sha
     listed = hub.list_repo_tree(name, recursive=True, revision=parent, repo_type="dataset")
-    there = {each.path: each for each in listed}
+    there = {each.path: each for each in listed if isinstance(each, RepoFile)}
     gone = _earlier(hub, name, parent).keys() - sums.keys() if SUMS_FILE in there else set[str]()
     sums[SUMS_FILE] = file_sha256(release / SUMS_FILE)
     added = []
     for number, (file, digest) in enumerate(sums.items(), start=1):
         path = _checked(inside(release, file), digest)
-        if not _is_held(path, digest, there.get(file)):
+        if file not in there or not _is_held(path, digest, there[file]):
             added.append(CommitOperationAdd(file, path))
             hub.preupload_lfs_files(name, added[-1:], repo_type="dataset")
         progress(number, len(sums), "files")
@@ -138,14 +139,13 @@ def _earlier(hub: HfApi, name: str, revision: str | None) -> dict[str, str]:
             raise StorageError(f"{HUB}{name}: its {SUMS_FILE} is none; remove it there, and push again") from error
 
 
-def _is_held(path: Path, digest: str, held: RepoFile | RepoFolder | None) -> bool:
+def _is_held(path: Path, digest: str, held: RepoFile) -> bool:
     """Whether the hub has a file: it knows large ones by SHA-256, others as git does."""
     from huggingface_hub.utils.sha import git_hash
 
-    lfs, size = getattr(held, "lfs", None), getattr(held, "size", None)
-    if lfs is not None:
-        return bool(lfs.sha256 == digest)
-    return size == path.stat().st_size and getattr(held, "blob_id", "") == git_hash(path.read_bytes())
+    if held.lfs is not None:
+        return held.lfs.sha256 == digest
+    return held.size == path.stat().st_size and held.blob_id == git_hash(path.read_bytes())
 
 
 @contextmanager

@@ -54,9 +54,7 @@ def recaption(
     out: Path,
     progress: Progress = silent,
 ) -> Counter[str]:
-    """Write a release again with captions by other rules and settings, whole or not at all.
-
-    Pairs by what became of them.
+    """Write a release again with captions by other rules, whole or not at all; pairs by what became of them.
 
     Captions are made of what travels with it: windows, the map objects in their sight without names, addresses and
     notes, and which tags can be seen at which resolution. A score stays where all captions of its pair do. `settings`
