@@ -11,8 +11,7 @@ from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
 from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
-from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
-from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA
+from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA, write_fingerprints
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
     BOARD_SCHEMA,

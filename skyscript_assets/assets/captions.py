@@ -55,7 +55,7 @@ def _captions_preview(run: Run[CaptionSettings]) -> dict[str, dg.MetadataValue]:
     Scheme.REGION_SOURCE,
     group="captions",
     upstream=("chip_plan", "image_chips", "osm_objects", "sampling_snapshot", "caption_rules"),
-    code_version="6",
+    code_version="7",
     tables={"captions.parquet": CAPTION_SCHEMA},
     columns_from={"image_chips": ["chip_id"]},
     config=lambda settings, _: settings.plant.captions,

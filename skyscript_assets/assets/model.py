@@ -13,6 +13,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.pairs.features import FEATURE_KEYS, accepted_chips, write_chip_features
 from skyscript_assets.lib.pairs.scores import SCORE_SCHEMA, write_scores
+from skyscript_assets.lib.plugins import of_package
 from skyscript_assets.lib.settings.base import UNSEEN, Crop, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.models import (
@@ -103,7 +104,9 @@ class OwnScorer(Model):
 
     def named(self, name: str, run: Run[Any]) -> tuple[str, Encoder | PairScorer]:  # noqa: ARG002
         """The scorer with its whole name."""
-        return f"{name}@{digest(self.depends_on)[:12]}", scorer_kind(self.own.kind).load(self.own, self.shared)
+        load = scorer_kind(self.own.kind).load
+        with of_package(f"scorer {name}", load):
+            return f"{name}@{digest(self.depends_on)[:12]}", load(self.own, self.shared)
 
 
 class FeaturesConfig(Model):

@@ -28,7 +28,8 @@ def _preview(run: Run[ReleaseConfig]) -> dict[str, dg.MetadataValue]:
     Scheme.SINGLE,
     group="release",
     kinds=["parquet", "huggingface"],
-    upstream=("scene_index", *MADE_OF, "osm_objects", "training_manifest", "caption_audit"),
+    upstream=("scene_index", *MADE_OF, "osm_objects", "sampling_snapshot", "training_manifest", "caption_audit"),
+    code_version="2",
     config=lambda settings, _: ReleaseConfig.of(settings),
     needs=lambda settings, _, key: len(key.partition) < 2 or not settings.sources[key.partition[1]].is_control,
     preview=_preview,
@@ -41,5 +42,6 @@ def dataset_release(run: Run[ReleaseConfig]) -> Counts:
     objects = {region: folder for (region,), folder in run.folders("osm_objects").items()}
     found = partition_folders(run.pairs).items()
     partitions = {pair: replace(folders, objects=objects[pair[0]]) for pair, folders in found}
-    made = (run.pairs("scene_index"), run.input("training_manifest"), run.input("caption_audit"))
-    return write_release(ReleaseInputs(config.settings, config, partitions, *made), run.out, run.progress)
+    made = map(run.input, ("sampling_snapshot", "training_manifest", "caption_audit"))
+    inputs = ReleaseInputs(config.settings, config, partitions, run.pairs("scene_index"), *made)
+    return write_release(inputs, run.out, run.progress)

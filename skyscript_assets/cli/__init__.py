@@ -26,6 +26,7 @@ looking = (
     export.export,
     release.release,
     release.rebuild,
+    release.recaption,
     models.evaluate,
     models.classify,
     look.sources,

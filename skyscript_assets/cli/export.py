@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.markup import escape
@@ -32,23 +33,14 @@ def _tag(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple
 @click.option("--style", type=click.Choice(STYLES), default="title", show_default=True, help="Style of the caption.")
 @click.option("--prefix", default="", help='Put before it, such as "a satellite image of ".')
 @click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Only the best share by rank_share.")
-@click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only this split; may be repeated.")
+@click.option(
+    "--split", "splits", multiple=True, default=SPLITS, type=click.Choice(SPLITS), help="Only this; may be repeated."
+)
 @click.option("--region", "regions", multiple=True, help="Only this region; may be repeated.")
 @click.option("--source", "sources", multiple=True, help="Only this source; may be repeated.")
-@click.option("--max-gsd", type=float, default=float("inf"), metavar="METRES", help="Only chips at least so fine.")
+@click.option("--max-gsd", "max_gsd_m", type=float, default=float("inf"), metavar="METRES", help="Only so fine chips.")
 @click.option("--tag", "tags", multiple=True, callback=_tag, metavar="KEY=VALUE", help="Only objects with such a tag.")
-def export(
-    out: Path,
-    form: str,
-    style: str,
-    prefix: str,
-    share: float,
-    splits: tuple[str, ...],
-    regions: tuple[str, ...],
-    sources: tuple[str, ...],
-    max_gsd: float,
-    tags: tuple[tuple[str, str], ...],
-) -> None:
+def export(out: Path, form: str, **wanted: Any) -> None:
     """Write eligible pairs of the training manifest into the new folder OUT, with credits.json.
 
     webdataset: shards for open_clip; skyscript: its CSVs; parquet, imagefolder: for Hugging Face datasets; llava,
@@ -64,9 +56,8 @@ def export(
         keys = {(region, source): STAGES[name].key(outputs.settings, (region, source)) for region, source in pairs}
         return {pair: outputs.store.folder(key) for pair, key in keys.items() if outputs.head(key) is not None}
 
-    wanted = Selection(share, splits or SPLITS, regions, sources, max_gsd, tags, style, prefix)
     table = outputs.store.folder(manifest) / "manifest.parquet"
     with progress_bar() as progress:
-        counts = write_export(form, table, partition_folders(folders), wanted, out, progress)
+        counts = write_export(form, table, partition_folders(folders), Selection(**wanted), out, progress)
     told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
     console.print(f"{told} pairs as {form} in {escape(str(out))}; whose they are stands in credits.json")

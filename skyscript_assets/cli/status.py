@@ -104,9 +104,6 @@ def standing(
     }
 
 
-# ------------------------------------------------------------------------------------------------------- the last runs
-
-
 def _last_runs() -> tuple[_LastRuns, str | None]:
     """The last runs that have not made their outputs, by asset and partition key; what hinders reading them, if so."""
     home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
@@ -144,9 +141,6 @@ def _error(records: dg.DagsterInstance, run_id: str) -> str | None:
     for failure in records.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         return backfill.message_of(failure.event_log_entry.get_dagster_event().step_failure_data)
     return None
-
-
-# -------------------------------------------------------------------------------------------------------- what is shown
 
 
 def _grouped(found: Iterable[Standing], key: Callable[[Standing], _Key]) -> dict[_Key, list[Standing]]:

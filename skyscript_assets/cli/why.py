@@ -109,11 +109,7 @@ def _lines(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for proof in chip["captions"]["trace"] if chip["captions"] else ():
             # What a shorter style says, the longest says too.
             if proof["style"] not in STYLES[2:-1]:
-                told = {
-                    **proof,
-                    "of": ", ".join(proof["object_ids"]),
-                    "role": f"{proof['role']} {proof['fact']}".strip(),
-                }
-                yield "because", "{of} {key}={value}: {phrase} ({role})".format(**told)
+                objects, role = ", ".join(proof["object_ids"]), f"{proof['role']} {proof['fact']}".strip()
+                yield "because", f"{objects} {proof['key']}={proof['value']}: {proof['phrase']} ({role})"
     if one["not_current"]:
         yield "but", ", ".join(f"{asset} is {state}" for asset, state in one["not_current"].items())

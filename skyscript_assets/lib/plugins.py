@@ -6,10 +6,12 @@ What is packaged here is registered in the same way (pyproject.toml), so that no
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from skyscript_assets.lib.errors import SettingsError
+from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 
 SCORER_KINDS = "skyscript_assets.scorer_kinds"
 """Group of the entry points of kinds of scorers (`lib.towers.scorers`): the one in which nothing is packaged."""
@@ -53,6 +55,25 @@ def load(group: str, name: str) -> Any:
         raise SettingsError(
             f"package {_package(points[0])} registers {name!r} as {points[0].value}, which cannot be imported "
             f"({type(error).__name__}: {error}): mend it, or install it again (this one by `make install`)"
+        ) from error
+
+
+@contextmanager
+def of_package(what: str, code: Callable[..., Any]) -> Iterator[None]:
+    """Tells an error of a package's code as what it is; the plant's own passes as it is.
+
+    Raises:
+        SettingsError: the code failed; its package is named.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SkyScriptError) or code.__module__.startswith("skyscript_assets."):
+            raise
+        place = f"{code.__module__}.{getattr(code, '__qualname__', type(code).__name__)}"
+        raise SettingsError(
+            f"{what} of the package {place.partition('.')[0]} failed in {place} ({type(error).__name__}: "
+            f"{str(error)[:300]}): mend it there, or take it out of the settings"
         ) from error
 
 

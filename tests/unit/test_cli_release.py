@@ -1,5 +1,6 @@
 """`skyscript release` and `skyscript rebuild`."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.release import push as push_module
 from skyscript_assets.lib.release.origins import RECIPE_FILE, WINDOW_SCHEMA, WINDOWS_FILE
 from skyscript_assets.lib.release.write import write_sums
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import write_table
 
@@ -73,10 +75,23 @@ def test_a_folder_that_is_no_release_is_not_rebuilt(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    write_json(tmp_path / RECIPE_FILE, {"code": "1", "chips": {}})
+    recipe = {"code": "1", "chips": {}, "plan": {"snapshot": "first", "quota": 1}, "zoom": 16, "leaks": {}}
+    write_json(tmp_path / RECIPE_FILE, recipe)
     write_table(tmp_path / WINDOWS_FILE, WINDOW_SCHEMA.empty_table())
     write_scenes(tmp_path, [])
     (tmp_path / "out").write_text("a file")
     done = run(tmp_path, "rebuild", str(tmp_path), str(tmp_path / "out/again"))
     assert done.exit_code == 1
     assert "out/again cannot be written" in "".join(done.output.split("\n"))
+
+
+def test_captions_are_written_again_for_somebody_and_of_a_release(tmp_path: Path) -> None:
+    done = run(tmp_path, "recaption", str(tmp_path), str(tmp_path / "out"))
+    assert done.exit_code == 1
+    assert "rebuild.json cannot be read" in done.output
+    shutil.copytree(PACKAGED_PROFILES / "demo", tmp_path / "profile")
+    plant = tmp_path / "profile/plant.yaml"
+    plant.write_text(plant.read_text(encoding="utf-8").partition("release:")[0], encoding="utf-8")
+    environment = {"SKYSCRIPT_DATA": str(tmp_path), "SKYSCRIPT_SETTINGS": str(tmp_path / "profile")}
+    done = CliRunner().invoke(main, ["recaption", str(tmp_path), str(tmp_path / "out")], env=environment)
+    assert "plant.yaml has no section `release`" in done.output

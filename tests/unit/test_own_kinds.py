@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_a_scorer_of_an_own_kind_knows_green_from_grey(settings: Settings) -> No
     pictures = [np.full((8, 8, 3), colour, np.uint8) for colour in ((40, 160, 40), (120, 90, 120))]
     images, texts = normalised(scorer.encode_images(pictures)), scorer.encode_texts(["grass", "road"])
     assert (images @ texts.T).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_a_scorer_that_cannot_be_made_is_told_with_its_package(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(own: object, shared: object) -> None:
+        raise OSError("no weights")
+
+    monkeypatch.setattr("skyscript_assets.assets.model.scorer_kind", lambda _: SimpleNamespace(load=load))
+    scorer = OwnScorer(own=settings.scorers["mine"], shared=settings.shared, depends_on={})
+    with pytest.raises(SettingsError, match=r"scorer mine of the package tests failed in .*load \(OSError: no weights"):
+        scorer.named("mine", None)  # type: ignore[arg-type]
 
 
 def test_a_scorer_of_an_own_kind_has_other_scores_with_other_settings(settings: Settings) -> None:

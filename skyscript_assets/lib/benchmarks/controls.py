@@ -37,14 +37,9 @@ def metadata_features(items: pa.Table) -> NDArray[np.float64]:
 
 
 def metadata_scores(items: pa.Table, truth: BoolArray) -> NDArray[np.float64]:
-    """Log odds of each class from size, GSD, region and source alone, taught with the train items.
+    """Log odds of each class, [test items, classes], from size, GSD, region and source alone, taught with train items.
 
-    Args:
-        items: Items of every split.
-        truth: Their classes, [items, classes].
-
-    Returns:
-        [test items, classes].
+    `items` are those of every split, `truth` their classes, [items, classes].
     """
     features = metadata_features(items)
     split = np.array(items["split"].to_pylist())
@@ -55,15 +50,10 @@ def metadata_scores(items: pa.Table, truth: BoolArray) -> NDArray[np.float64]:
 def probe_scores(
     train: tuple[Floats, BoolArray], val: tuple[Floats, BoolArray], test_features: Floats
 ) -> tuple[NDArray[np.float64], float]:
-    """Log odds of each class from frozen image features by logistic regression.
+    """Log odds of each class from frozen image features by logistic regression: [test items, classes].
 
-    Args:
-        train: Features [items, D] and classes [items, classes] that it learns from.
-        val: The same, to choose the penalty by mean AUC; may be empty.
-        test_features: Features of the items to score, [items, D].
-
-    Returns:
-        [test items, classes], and the inverse penalty that was chosen.
+    Features [items, D] and classes [items, classes] of `train` are learnt from; those of `val`, which may be empty,
+    choose the penalty by mean AUC: its inverse is returned too.
     """
     if not len(val[0]):
         return log_odds(*train, test_features, DEFAULT_REGULARISATION), DEFAULT_REGULARISATION
@@ -78,16 +68,9 @@ def log_odds(features: Floats, truth: BoolArray, asked: Floats, strength: float)
     """One logistic regression a class, all fitted at once on standardised features.
 
     The minimum is that of scikit-learn's `LogisticRegression`: half the squared weights plus `strength` times the
-    summed log loss, intercepts free. All classes share each pass over the features, which one by one do not.
-
-    Args:
-        features: What is known of the items to learn from, [items, D].
-        truth: Their classes, [items, classes].
-        asked: Items to score, [other items, D].
-        strength: Inverse strength of the penalty.
-
-    Returns:
-        [other items, classes]; zero for a class that all or none of the items to learn from have.
+    summed log loss, intercepts free. All classes share each pass over the features, which one by one do not. Learns
+    from features [items, D] and truth [items, classes]; answers for `asked`, [other items, D], with [other items,
+    classes], zero for a class that all or none of the items to learn from have.
     """
     from scipy.optimize import minimize
 

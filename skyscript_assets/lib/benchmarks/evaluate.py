@@ -103,16 +103,9 @@ def evaluate(
 ) -> Scores:
     """Score a model on a benchmark and write `scores.json` and `items.parquet`.
 
-    Args:
-        benchmark: Key of the benchmark.
-        data_folder: Its `benchmark_data` folder.
-        encoder: The model; may be None for `metadata-only`, which sees no pixel.
-        recipe_kind: `metadata-only` and `linear-probe` are controls taught with train windows; every other recipe is
-            scored zero-shot.
-        cache_dir: Folder where image features are kept between models that share a frozen tower.
-        bootstrap: Bootstrap samples of an interval.
-        out: Folder to write into.
-        progress: Listener; counts images.
+    `metadata-only`, which sees no pixel and needs no encoder, and `linear-probe` are controls taught with train
+    windows; every other recipe is scored zero-shot. Image features are kept in `cache_dir` between models that share a
+    frozen tower.
 
     Raises:
         UpstreamMissingError: the benchmark was not built.
@@ -187,9 +180,6 @@ def _check_enough(benchmark: str, data: _Data, recipe_kind: RecipeKind) -> None:
             f"benchmark {benchmark} has no train items to teach the {recipe_kind} control with: "
             "leave it out of `benchmarks` of that model in models.yaml"
         )
-
-
-# ------------------------------------------------------------------------------------------------------ ways of scoring
 
 
 def class_embeddings(prompts: Sequence[Floats]) -> Floats:
@@ -279,9 +269,6 @@ def _both_ways(images: Floats, texts: Floats, matches: csr_array) -> tuple[dict[
     # The hits of a caption are shared out over its images, so that the mean over images is that over captions.
     of_texts = matches @ (shares[1] / matches.sum(axis=0)) * (len(images) / len(texts))
     return figures, (shares[0] + of_texts) / 2
-
-
-# -------------------------------------------------------------------------------------------------------------- figures
 
 
 ByClass = list[dict[str, Figure]]

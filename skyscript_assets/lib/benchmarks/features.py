@@ -24,18 +24,7 @@ DECODING_THREADS = 2
 def benchmark_features(
     folder: Path, spec: BenchmarkSpec, split: str, encoder: ClipModel, cache_dir: Path, progress: Progress = silent
 ) -> NDArray[np.float32]:
-    """Features of the images of one split, in the order of the items; read from the cache where they are there.
-
-    Args:
-        folder: The `benchmark_data` folder.
-        spec: Its description.
-        split: Which items.
-        encoder: Whose image tower.
-        cache_dir: Folder of kept features; made if it does not exist.
-        progress: Listener; counts images.
-
-    Returns:
-        [images, D].
+    """Features [images, D] of the images of one split, in the order of the items; kept in `cache_dir`.
 
     Raises:
         CorruptInputError: an image cannot be decoded, or the tower gives other than finite numbers.

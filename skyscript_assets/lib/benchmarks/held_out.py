@@ -83,29 +83,19 @@ class HeldOutRetrieval(OwnBenchmark):
     items: int = Field(1000, ge=2, description="Most chips, drawn by hash.")
 
 
+Held = HeldOutBenchmark | HeldOutRetrieval
 Candidate = dict[str, Any]
 """A chip that may be shown: what `read_pairs` knows of it, its `label`, and the `images` of its folder."""
 
 
 def build_held_out(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval,
-    shared: Shared,
-    inputs: Inputs,
-    out: Path,
-    progress: Progress = silent,
+    benchmark: Held, shared: Shared, inputs: Inputs, out: Path, progress: Progress = silent
 ) -> dict[str, Any]:
     """Draw the chips, and write `items.parquet`, `benchmark.json`, `frozen.csv`, and `captions.parquet` for retrieval.
 
-    Args:
-        benchmark: The benchmark's settings.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        inputs: Folders of chip_plan of all pairs of region and source; of image_chips, captions, clip_scores of those
-            of the benchmark's sources.
-        out: Existing folder.
-        progress: Listener; counts chips.
-
-    Returns:
-        What it yields: candidates, those left out by reason, classes with too few chips, items.
+    `inputs` has the folders of chip_plan of all pairs of region and source, and of image_chips, captions and
+    clip_scores of those of the benchmark's sources. Returns what it yields: candidates, those left out by reason,
+    classes with too few chips, items.
 
     Raises:
         TooLittleDataError: fewer than two classes, or two chips, are left.
@@ -156,9 +146,7 @@ def build_held_out(
     }
 
 
-def _candidates(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval, shared: Shared, inputs: Inputs, left_out: Counter[str]
-) -> Iterator[Candidate]:
+def _candidates(benchmark: Held, shared: Shared, inputs: Inputs, left_out: Counter[str]) -> Iterator[Candidate]:
     """Chips of test cells with a label, by partition and plan; `left_out` counts the others."""
     verified = _verified(benchmark, shared)
     trained = _trained(inputs["chip_plan"])
@@ -181,7 +169,7 @@ def _candidates(
                 yield row | {"label": label, "images": images}
 
 
-def _label(benchmark: HeldOutBenchmark | HeldOutRetrieval, row: Mapping[str, Any]) -> str:
+def _label(benchmark: Held, row: Mapping[str, Any]) -> str:
     """The class or caption of a chip; empty: it has none, or several."""
     if isinstance(benchmark, HeldOutRetrieval):
         return benchmark.prefix + row[benchmark.style] if row[benchmark.style] else ""
@@ -209,9 +197,7 @@ def _verified(benchmark: OwnBenchmark, shared: Shared) -> set[str] | None:
     return {one.chip_id for one in verdicts} - {one.chip_id for one in verdicts if not one.right}
 
 
-def _drawn(
-    benchmark: HeldOutBenchmark | HeldOutRetrieval, found: Sequence[Candidate]
-) -> tuple[list[Candidate], dict[str, int]]:
+def _drawn(benchmark: Held, found: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, int]]:
     """What is drawn by hash, in the order of chip ids, and the classes that have too few chips."""
     order = sorted(found, key=lambda one: unit_hash("held-out", benchmark.seed, one["chip_id"]))
     if isinstance(benchmark, HeldOutRetrieval):

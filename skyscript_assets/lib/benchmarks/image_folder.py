@@ -100,12 +100,6 @@ def build_image_folder(
 ) -> dict[str, Any]:
     """Check every image and label of a set, and write `items.parquet` and `benchmark.json`.
 
-    Args:
-        benchmark: The benchmark's settings.
-        shared: What all parts of the profile share; relative paths start at its folder.
-        out: Folder to write into.
-        progress: Listener; counts images.
-
     Raises:
         MissingInputError: the CSV or the class names do not exist.
         CorruptInputError: either is malformed, or rows have unknown labels, repeated, missing or unreadable images, or

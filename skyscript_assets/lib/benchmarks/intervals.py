@@ -32,13 +32,9 @@ Statistic = Callable[[Draws], Array]
 class ScoredItems:
     """What a model gave the test items of a benchmark.
 
-    Attributes:
-        item_ids: Ids of the items.
-        clusters: What is drawn together by the bootstrap: the item's cell, or its id where it has none.
-        truth: Which items have which class, [items, classes].
-        scores: Class scores, [items, classes].
-        credit: What an item adds to the mean that is the first figure, [items]: 1 where it was classified right, or its
-            share in the recalls; None where that figure is an area.
+    `clusters` is what the bootstrap draws together: an item's cell, or its id where it has none. `truth` and `scores`
+    are [items, classes]. `credit` is what an item adds to the mean that is the first figure, [items]: 1 where it was
+    classified right, or its share in the recalls; None where that figure is an area.
     """
 
     item_ids: tuple[str, ...]
@@ -48,10 +44,7 @@ class ScoredItems:
     credit: Array | None = None
 
     def primary(self, draws: Draws | None = None) -> Array:
-        """The benchmark's first figure in each sample (default: the items as they are).
-
-        The mean of the credit, else the mean over classes of their AUC.
-        """
+        """The benchmark's first figure in each sample: the mean of the credit, else of the classes' AUC."""
         if self.credit is None:
             return mean_over_classes(roc_auc(self.truth, self.scores, draws))
         return class_means(self.credit, np.zeros(len(self.credit), dtype=np.intp), 1, draws)[:, 0]
@@ -84,15 +77,9 @@ def mean_over_classes(values: Array) -> Array:
 
 
 def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic) -> Array:
-    """Draw clusters with replacement and compute the figures of each draw; equal clusters give equal draws.
+    """Draw clusters, one an item, with replacement; the figures of each draw, [samples, figures].
 
-    Args:
-        clusters: Cluster of each item.
-        samples: Number of draws.
-        statistic: Figures of samples of the items.
-
-    Returns:
-        [samples, figures].
+    Equal clusters give equal draws.
     """
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     rng = np.random.default_rng(0)
@@ -122,13 +109,7 @@ def tail_of(clusters: Sequence[str]) -> float:
 def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> list[Figure]:
     """One or several figures with their percentile intervals, expanded for few clusters (`tail_of`).
 
-    Args:
-        clusters: Cluster of each item.
-        samples: Number of bootstrap samples.
-        statistic: Figures of samples of the items.
-
-    Returns:
-        The figures; fewer than two clusters leave nothing to draw, and no interval.
+    Fewer than two clusters, one an item, leave nothing to draw, and no interval.
     """
     values = statistic(Draws.once(len(clusters)))[0]
     if len(set(clusters)) < 2:
@@ -151,11 +132,6 @@ def paired_interval(group: Sequence[ScoredItems], against: Sequence[ScoredItems]
     """The difference of two groups' primary figures: median over the seeds of one less that of the other.
 
     Both medians are taken inside each bootstrap sample, of the same draw of cells.
-
-    Args:
-        group: Models that should be better; they differ in their seed alone.
-        against: Models they are compared with.
-        samples: Number of bootstrap samples.
 
     Raises:
         CorruptInputError: the models were scored on different items.

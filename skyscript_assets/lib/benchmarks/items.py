@@ -22,6 +22,10 @@ from pydantic import ValidationError
 from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems
 from skyscript_assets.lib.errors import CorruptInputError, UpstreamMissingError
 from skyscript_assets.lib.files import replacing, write_text
+from skyscript_assets.lib.lookahead import in_order
+from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
+from skyscript_assets.lib.pairs.thumbnails import fingerprint
+from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import Model
 from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 
@@ -229,6 +233,23 @@ def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
                 yield images
 
 
+def write_fingerprints(folder: Path, progress: Progress = silent) -> None:
+    """Write `fingerprints.parquet`: what a benchmark's test images are known by, so that nothing is trained on them.
+
+    Raises:
+        CorruptInputError: an image cannot be decoded; and what `read_items` raises.
+    """
+    items = read_items(folder)
+    ids = items.filter(pc.equal(items["split"], "test"))["item_id"].to_pylist()
+    images = (image for images in iter_images(folder, ["test"]) for image in images)
+    rows: list[dict[str, Any]] = []
+    for known in in_order(lambda item: fingerprint(*item), zip(images, ids, strict=True), threads=2, ahead=64):
+        rows.append({"item_id": ids[len(rows)], **known})
+        if len(rows) % IMAGES_AT_ONCE == 0:
+            progress(len(rows), len(ids), "fingerprints")
+    write_table(folder / FINGERPRINTS_FILE, rows_to_table(rows, FINGERPRINT_SCHEMA))
+
+
 def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
     """Lists of class names as [items, classes] of bool.
 
@@ -251,11 +272,7 @@ def write_scored(out: Path, items: pa.Table, scored: ScoredItems) -> None:
 
 
 def read_scored(folder: Path, classes: Sequence[str]) -> ScoredItems:
-    """Read the scored items of a `benchmark_scores` folder.
-
-    Args:
-        folder: The folder.
-        classes: Class names in the order of the scores.
+    """Read the scored items of a `benchmark_scores` folder; `classes` are in the order of the scores.
 
     Raises:
         CorruptInputError: the scores do not fit the classes; and what `read_table` raises.

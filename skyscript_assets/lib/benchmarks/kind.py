@@ -26,12 +26,11 @@ Inputs = Mapping[str, Mapping[tuple[str, str], Path]]
 class BenchmarkKind(Kind[B]):
     """A kind of benchmark.
 
-    Attributes:
-        build: Writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder; returns counts.
-        made_of: Names of the assets of region and source that it reads; their folders are given to `build`.
-        labels: `one`: each item is of one class, models are compared by top-1 accuracy; `many`: an item shows any
-            number of classes, models are compared by the mean area under the ROC curve, and retrieval is measured;
-            `captions`: no classes but `captions.parquet`, models are compared by the mean of six recalls.
+    `build` writes `items.parquet` and `benchmark.json` (`lib.benchmarks.items`) into the folder and returns counts; it
+    gets the folders of `made_of`, assets of region and source. `labels` is `one`: each item is of one class, models are
+    compared by top-1 accuracy; `many`: an item shows any number of classes, models are compared by the mean area under
+    the ROC curve, and retrieval is measured; `captions`: no classes but `captions.parquet`, compared by the mean of six
+    recalls.
     """
 
     build: Callable[[B, Shared, Inputs, Path, Progress], dict[str, Any]]

@@ -28,11 +28,9 @@ SIMILARITIES_AT_ONCE = 8_000_000
 
 @dataclass(frozen=True)
 class Draws:
-    """Samples of clusters.
+    """Samples of clusters: `member` is the cluster of each item, 0 and up, [items].
 
-    Attributes:
-        member: Cluster of each item, 0 and up, [items].
-        counts: How often each sample holds each cluster, [samples, clusters].
+    `counts` tells how often each sample holds each cluster, [samples, clusters].
     """
 
     member: NDArray[np.integer]
@@ -53,13 +51,8 @@ class Draws:
 def roc_auc(truth: BoolArray, scores: Floats, draws: Draws | None = None) -> Array:
     """Area under the ROC curve of each class: the chance that a positive item outscores a negative one, ties half.
 
-    Args:
-        truth: Which items have which class, [items, classes].
-        scores: Scores of the items, [items, classes], finite.
-        draws: Samples of the items; default: every item once.
-
-    Returns:
-        [samples, classes]; NaN where a sample lacks positives or negatives of a class.
+    `truth` and finite `scores` are [items, classes]; without draws every item counts once. Returns [samples, classes],
+    NaN where a sample lacks positives or negatives of a class.
     """
 
     def of_class(ranked: _Ranked, draws: Draws) -> Array:
@@ -99,12 +92,8 @@ def average_precision(truth: BoolArray, scores: Floats, draws: Draws | None = No
 def top1_credit(scores: Floats, labels: NDArray[np.integer]) -> Array:
     """1 for an item whose own class scores highest, 0 otherwise, 1/k where k classes share the highest score.
 
-    Args:
-        scores: [items, classes].
-        labels: Index of each item's class, [items].
-
-    Returns:
-        [items]; its mean is the top-1 accuracy. A scorer that cannot tell classes apart is at chance level.
+    `scores` are [items, classes], `labels` the index of each item's class, [items]. Returns [items]; its mean is the
+    top-1 accuracy. A scorer that cannot tell classes apart is at chance level.
     """
     best = scores == scores.max(axis=1, keepdims=True)
     hit = best[np.arange(len(labels)), labels]
@@ -112,16 +101,10 @@ def top1_credit(scores: Floats, labels: NDArray[np.integer]) -> Array:
 
 
 def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws: Draws | None = None) -> Array:
-    """Mean of a value over the items of each class; of top-1 credit it is the recall of each class.
+    """Mean of a value, [items], over the items of each class; of top-1 credit it is the recall of each class.
 
-    Args:
-        values: [items].
-        labels: Index of each item's class, [items].
-        classes: Number of classes.
-        draws: Samples of the items; default: every item once.
-
-    Returns:
-        [samples, classes]; NaN where a sample has no item of a class.
+    `labels` are the index of each item's class, [items]; without draws every item counts once. Returns [samples,
+    classes], NaN where a sample has no item of a class.
     """
     draws = draws or Draws.once(len(values))
     member = np.eye(classes)[labels]
@@ -129,18 +112,11 @@ def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws
 
 
 def wrong_before(queries: Floats, items: Floats, matches: csr_array) -> NDArray[np.integer]:
-    """How many wrong items stand before the first right one in the ranking of each query: in the top k, where below k.
+    """How many wrong items stand before the first right one in the ranking of each query, [queries].
 
     An item that does not match and scores the same as the best match counts as ranked before it, so a scorer that
     cannot tell items apart finds nothing. Similarities are computed in blocks, so that memory does not grow with both.
-
-    Args:
-        queries: Embeddings of length one, [queries, E].
-        items: The same, [items, E].
-        matches: Which items are right answers, bool, [queries, items]; every query needs one.
-
-    Returns:
-        [queries].
+    Embeddings, [queries, E] and [items, E], are of length one; `matches`, bool, tells which items are right answers.
 
     Raises:
         ValueError: a query has no right answer.
@@ -159,13 +135,9 @@ def wrong_before(queries: Floats, items: Floats, matches: csr_array) -> NDArray[
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The items of one class, best score first.
+    """The items of one class, best score first: which have the class, and their clusters.
 
-    Attributes:
-        positive: Which of them have the class.
-        member: Their clusters.
-        first: How many items score higher than each.
-        last: How many items score as high as each or higher.
+    `first` is how many items score higher than each, `last` how many as high or higher.
     """
 
     positive: BoolArray

@@ -23,11 +23,7 @@ FRAME_IN = 1.15
 def draw_board(rows: Sequence[Row], chances: Mapping[str, float], path: Path) -> None:
     """Draw a panel for each benchmark, one above the other, into a PNG; equal rows give equal bytes.
 
-    Args:
-        rows: Rows of `scoreboard.parquet`.
-        chances: The benchmarks in their order, with the figure that guessing reaches; none draws a note that there are
-            no scores.
-        path: Where the PNG ends.
+    `chances` are the benchmarks in their order, with the figure that guessing reaches; without any it says so.
     """
     from matplotlib.figure import Figure
 

@@ -75,14 +75,9 @@ class BoardModel(Model):
 class Board(Model):
     """What the scoreboard shows besides scores.
 
-    Attributes:
-        title: Name of the profile.
-        models: Models by key.
-        benchmarks: Keys of the benchmarks.
-        means: Named means over benchmarks.
-        comparisons: What is claimed.
-        published: Figures of the literature, shown beside.
-        bootstrap: Samples of an interval.
+    Models and titles, benchmarks and means over them by key, what is claimed.
+
+    `published` are figures of the literature, `bootstrap` the samples of an interval.
     """
 
     title: str
@@ -110,13 +105,8 @@ Groups = dict[str, list[_Entry]]
 def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: Path) -> dict[str, Any]:
     """Write `scoreboard.parquet`, `comparisons.parquet`, `scoreboard.md` and `scoreboard.png`.
 
-    Args:
-        scores: `benchmark_scores` folders by (benchmark, model).
-        board: Titles, groups, comparisons and published figures.
-        out: Folder to write into.
-
-    Returns:
-        What the board says: counts, the benchmarks that have scores, and by benchmark the title of the `best` group.
+    `scores` are `benchmark_scores` folders by (benchmark, model). Returns what the board says: counts, the benchmarks
+    that have scores, and by benchmark the title of the `best` group.
 
     Raises:
         SettingsError: a score belongs to a model or benchmark that the board lacks.

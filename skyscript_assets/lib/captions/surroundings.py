@@ -6,6 +6,7 @@ What fills the chip has no outline in it: it is the ground, and only what its te
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +149,12 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool =
     plain = texture | np.array([key not in MEANING.main_keys for key, _ in names], dtype=np.bool_)
     grounds = np.zeros(len(objects.ids), dtype=np.bool_)
     grounds[pairs.objects[texture[pairs.tags]]] = True
-    numbers: dict[tuple[int, ...], int] = {(): 0}
     near = pairs.where(~around | paper)
     ground = pairs.where(plain[pairs.tags] & grounds[pairs.objects])
-    set_of, near_set_of, ground_set_of = (_numbered(kept, len(objects.ids), numbers) for kept in (pairs, near, ground))
+    owned = [_owned(kept, len(objects.ids)) for kept in (pairs, near, ground)]
+    # By their tags, and not as they come: what is said of a chip is the same whatever else the region has.
+    numbers = {own: number for number, own in enumerate(sorted({(), *itertools.chain.from_iterable(owned)}))}
+    set_of, near_set_of, ground_set_of = (np.array([numbers[own] for own in each], dtype=np.int64) for each in owned)
     large = (objects.dimension == 0) | (objects.longer_side_m >= MIN_OVERLAP_PX * gsd_m)
     candidates = np.flatnonzero(large & (near_set_of > 0))
     return Visible(
@@ -164,12 +167,12 @@ def visible(objects: Objects, snapshot: Snapshot, gsd_m: float, *, paper: bool =
     )
 
 
-def _numbered(pairs: TagPairs, n_objects: int, numbers: dict[tuple[int, ...], int]) -> IntArray:
-    """The number of each object's set of tags; sets that are new are numbered on."""
+def _owned(pairs: TagPairs, n_objects: int) -> list[tuple[int, ...]]:
+    """The set of tags of each object."""
     tags: list[list[int]] = [[] for _ in range(n_objects)]
     for row, tag in zip(pairs.objects.tolist(), pairs.tags.tolist(), strict=True):
         tags[row].append(tag)
-    return np.array([numbers.setdefault(tuple(own), len(numbers)) for own in tags], dtype=np.int64)
+    return list(map(tuple, tags))
 
 
 def _joined(tags: Iterable[tuple[str, str]]) -> TagSet:

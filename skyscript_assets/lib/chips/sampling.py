@@ -156,7 +156,7 @@ def longer_sides_m(boxes: pa.ChunkedArray) -> FloatArray:
 
 
 def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
-    """Read the visible tags of a `sampling_snapshot` folder, with the counts of one region or with none.
+    """Read the visible tags of a `sampling_snapshot` folder, or of a release; with the counts of a region, if given.
 
     Raises:
         UpstreamMissingError: a table is missing.
@@ -166,14 +166,15 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
     tags = tags.sort_by([("key", "ascending"), ("value", "ascending")])
     keys, values = tuple(tags["key"].to_pylist()), tuple(tags["value"].to_pylist())
     index = {pair: i for i, pair in enumerate(zip(keys, values, strict=True))}
-    counted = read_table(folder / "snapshot.parquet", columns=["key", "value", "region", "gsd_m", "n_plannable"])
-    gsds = tuple(sorted(pc.unique(counted["gsd_m"]).to_pylist()))
-    counted = counted.filter(pc.equal(counted["region"], region))
     counts: dict[float, IntArray] = {}
-    for row in counted.to_pylist():
-        at = index.get((row["key"], row["value"]))
-        if at is not None:
-            counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
+    gsds: tuple[float, ...] = ()
+    if region is not None:
+        counted = read_table(folder / "snapshot.parquet", columns=["key", "value", "region", "gsd_m", "n_plannable"])
+        gsds = tuple(sorted(pc.unique(counted["gsd_m"]).to_pylist()))
+        for row in counted.filter(pc.equal(counted["region"], region)).to_pylist():
+            at = index.get((row["key"], row["value"]))
+            if at is not None:
+                counts.setdefault(row["gsd_m"], np.zeros(len(keys), dtype=np.int64))[at] = row["n_plannable"]
     coarsest = np.asarray(tags["coarsest_gsd_m"].to_numpy(), dtype=np.float64)
     sized = "area_side_m" in tags.column_names
     sides = pc.fill_null(tags["area_side_m"], 0.0).to_numpy() if sized else np.zeros(len(keys))

@@ -7,15 +7,12 @@ licence stop it. A format is an entry of `FORMATS`.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +23,8 @@ import shapely
 from PIL import Image, ImageDraw
 
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
-from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError, TooLittleDataError
-from skyscript_assets.lib.files import write_json, write_text
+from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, TooLittleDataError
+from skyscript_assets.lib.files import claimed, write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
@@ -80,29 +77,17 @@ def export(
     out: Path,
     progress: Progress = silent,
 ) -> dict[str, int]:
-    """Write a selection as a folder, whole or not at all.
+    """Write a selection as a folder, whole or not at all; pairs by split.
 
-    Args:
-        form: A name of `FORMATS`.
-        manifest: `manifest.parquet`.
-        partitions: Folders by (region, source).
-        wanted: What is exported.
-        out: The folder, which must not exist.
-        progress: Told of pairs.
-
-    Returns:
-        Pairs by split.
+    `form` is a name of `FORMATS`; folders of partitions are by (region, source).
 
     Raises:
-        StorageError: the folder exists, or cannot be written.
+        StorageError, OutputBusyError: as `claimed` does.
         TooLittleDataError: no pair is wanted.
         SkyScriptError: a licence is unknown or forbids it.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
-    if out.exists():
-        raise StorageError(f"{out} exists: name a folder that does not, or remove it")
     rows = chosen(manifest, wanted)
-    temporary = out.with_name(f".{out.name}.partial")
     counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
 
     def told(samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -113,17 +98,11 @@ def export(
             yield sample
             progress(counts.total(), rows.num_rows, "pairs")
 
-    try:
-        with claimed(temporary):
-            FORMATS[form](told(samples_of(rows, partitions, wanted)), temporary)
-            if not counts:
-                raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
-            write_credits(temporary, ((*owner, n) for owner, n in sorted(owners.items())))
-            os.replace(temporary, out)
-    except BlockingIOError as error:
-        raise StorageError(f"{out}: another export is writing it; wait for that, or name another folder") from error
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
+    with claimed(out) as folder:
+        FORMATS[form](told(samples_of(rows, partitions, wanted)), folder)
+        if not counts:
+            raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
+        write_credits(folder, ((*owner, n) for owner, n in sorted(owners.items())))
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
@@ -143,23 +122,6 @@ def _check_licence(row: Mapping[str, Any]) -> None:
             f"source {row['source']}: its {name} is {row[name]!r}, so its images cannot be given away; "
             f"state the {name} in sources.yaml, or leave the source out"
         )
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """An empty folder that no other process has; what is left of it at the end is removed, as is what a kill left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        try:
-            yield
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def chosen(manifest: Path, wanted: Selection) -> pa.Table:
@@ -234,14 +196,10 @@ def _skyscript(samples: Iterable[Sample], out: Path) -> None:
 
 
 class PairFiles:
-    """Parquet files with images, as `datasets` reads them, of rows that are added; closed by the stack.
+    """Parquet files with images, as `datasets` reads them, of rows that are added; the stack closes the last one.
 
-    Args:
-        stack: What closes the last file.
-        schema: Columns; the first is the image.
-        folder: Where they are; made with the first one.
-        name: Their name, with a place for the number.
-        file_bytes: Bytes of images after which the next file begins.
+    `schema` begins with the image; `name` has a place for the number; the next file begins after `file_bytes` of
+    images.
     """
 
     def __init__(

@@ -79,24 +79,12 @@ def write_chip_features(
     progress: Progress = silent,
     crop: Crop = "focus",
 ) -> dict[str, Any]:
-    """Compute the features of all accepted chips and write `features.parquet` and `tower.json`.
+    """Compute the features of all accepted chips and write `features.parquet` and `tower.json`; counts.
 
     View 0 is the chip without augmentation: its largest square, slid along the longer side so that the focus object is
     in it. The others are draws of the paper's augmentation, which depend on seed, chip and view alone. A killed run
-    continues after its last whole part.
-
-    Args:
-        chips_folder: An `image_chips` folder.
-        plan_folder: The `chip_plan` folder it was made from (focus boxes).
-        model: Its image tower is used; projections do not matter.
-        views: Views of a chip, 1 or more.
-        seed: Seed of the augmentation.
-        out: Folder that receives the files.
-        progress: Listener; counts chips.
-        crop: Whether views keep the focus object in sight; `anywhere`: the middle, and random crops wherever they fall.
-
-    Returns:
-        Counts; `resumed_chips` were found from a killed run.
+    continues after its last whole part: `resumed_chips`. With crop `anywhere` it is the middle, and random crops
+    wherever they fall.
 
     Raises:
         UpstreamMissingError: a table or shard is missing.
@@ -172,22 +160,12 @@ def _join(parts: Parts, model: ClipModel, path: Path) -> int:
     return int(first.schema.field("features").type.list_size)
 
 
-# -------------------------------------------------------------------------------------------------------------- reading
-
-
 def read_chip_features(folder: Path, tower: str) -> tuple[list[str], NDArray[np.float16]]:
-    """Read a `chip_features` folder.
-
-    Args:
-        folder: The folder.
-        tower: Digest of the tower that must have made it.
-
-    Returns:
-        Ids of N chips, and their features (N, views, D).
+    """Ids of N chips in a `chip_features` folder, and their features (N, views, D).
 
     Raises:
         UpstreamMissingError: it was not materialized.
-        OutputSchemaError: another tower made it.
+        OutputSchemaError: another tower made it than the one of this digest.
         CorruptInputError: chips do not all have the same views.
     """
     table = read_table(folder / "features.parquet")

@@ -53,12 +53,9 @@ _Row = tuple[str, str, int, int, str, str]
 
 @dataclass(frozen=True)
 class Foreign:
-    """Pairs of others.
+    """Pairs of others, as columns of `PAIR_SCHEMA`; `chip_id` is the image's path or key, `shard` starts at `root`.
 
-    Attributes:
-        table: Columns of `PAIR_SCHEMA` (`chip_id` is the image's path or key), and `object_id` where its name tells.
-        root: Folder that `shard` starts at.
-        skipped: Pairs that were left out, having no image or text.
+    There is an `object_id` where a name tells it; `skipped` are pairs that were left out, having no image or text.
     """
 
     table: pa.Table
@@ -99,16 +96,11 @@ def foreign_pairs(
     split: str = "train",
     skip_missing: bool = False,
 ) -> Foreign:
-    """List pairs that others made.
+    """List pairs that others made: a CSV; a tar of WebDataset, not compressed, or a folder of them.
 
-    Args:
-        source: A CSV; a tar of WebDataset, not compressed, or a folder of them, whose samples are an image with a txt
-            or a json.
-        images: Folder that paths start at; default: that of the list.
-        path: Column of the paths.
-        title: Column of the captions, or the key of the json where there is no txt.
-        split: Column of the splits, or key of the json; where there is none of this name, the split of all.
-        skip_missing: Leave pairs without image or text out, and count them.
+    Samples of a tar are an image with a txt or a json. `images` is the folder that paths start at, by default that of
+    the list. `path`, `title` and `split` name columns, or keys of the json; where none is called like `split`, that is
+    the split of all. With `skip_missing` pairs without image or text are left out, and counted.
 
     Raises:
         MissingInputError: the source is not there, or images are not; they are counted, some are named.

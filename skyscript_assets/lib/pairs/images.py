@@ -39,11 +39,8 @@ class Place(NamedTuple):
 class Images:
     """Images by their place; threads may share it.
 
-    Args:
-        path_of: The file of a shard, or its path below the object store.
-        decode: Makes pixels of bytes; its second argument is the name for messages.
-        remedy: What messages tell to do about an image that is not the one that was listed.
-        remote: The object store, where the shards lie in one.
+    `path_of` gives the file of a shard, or its path below the object store `remote`; `decode` makes pixels of bytes and
+    a name for messages; `remedy` tells what to do about an image that is not the one that was listed.
     """
 
     def __init__(

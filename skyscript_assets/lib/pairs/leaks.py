@@ -57,13 +57,10 @@ MAX_EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Leaks:
-    """What was found.
+    """What was found: `reasons` why each chip may not be used, null where it may, and a `report` of those that may not.
 
-    Attributes:
-        reasons: Why each chip may not be used, null where it may.
-        report: The chips that may not, `LEAK_SCHEMA`.
-        counts: `kinds`: chips by kind; `across_splits`: duplicates of chips of another split; `crowded`: chips that
-            were not compared with all whose hashes are alike; `examples` by kind.
+    `counts` has `kinds`: chips by kind; `across_splits`: duplicates of chips of another split; `crowded`: chips that
+    were not compared with all whose hashes are alike; `examples` by kind.
     """
 
     reasons: pa.Array
@@ -79,20 +76,18 @@ def find_leaks(
 ) -> Leaks:
     """Find the chips that may not be used, by the first reason that holds.
 
-    - `object of another split`: its object has a chip in a split that is more held out (test, then val).
-    - `duplicate image`: a chip of a smaller id has the same bytes.
-    - `near-duplicate image`: so has one that stays, nearly: hashes within `RADIUS` bits, thumbnails of `LIKENESS` or
-      more. Without thumbnails `SURE_RADIUS` bits, and only hashes that at most `COMMON` images have.
-    - `image of benchmark NAME`: a chip outside the test split is equal or near to an image that is measured on.
+    - `object of another split`: its object has a chip in a split that is more held out (test, then val). - `duplicate
+    image`: a chip of a smaller id has the same bytes. - `near-duplicate image`: so has one that stays, nearly: hashes
+    within `RADIUS` bits, thumbnails of `LIKENESS` or more. Without thumbnails `SURE_RADIUS` bits, and only hashes that
+    at most `COMMON` images have. - `image of benchmark NAME`: a chip outside the test split is equal or near to an
+    image that is measured on.
 
     Object and date count for nothing where images are compared: another photograph of the same ground is no duplicate,
     the same photograph from another server is.
 
-    Args:
-        chips: Columns chip_id and split; sha256 and phash (hexadecimal) may be null, object_id may be absent.
-        usable: [n], chips that are looked at and may stay in place of others; default: all.
-        benchmarks: Tables of `FINGERPRINT_SCHEMA` by name.
-        thumbnails: Gives those of chips.
+    Of `chips`, with the columns chip_id and split, sha256 and phash (hexadecimal) may be null, object_id may be absent;
+    only those that are `usable` are looked at and stay in place of others. `benchmarks` are tables of
+    `FINGERPRINT_SCHEMA` by name.
 
     Raises:
         CorruptInputError: a split is none of `SPLITS`; and whatever `thumbnails` raises.
@@ -252,13 +247,8 @@ class _Search:
 def shared_ground(chips: pa.Table) -> tuple[int, list[str]]:
     """Count the pairs of chips of different splits whose boxes overlap, whatever their source, region and date.
 
-    Boxes that only touch share no ground. A sound plan has no such pairs.
-
-    Args:
-        chips: Columns chip_id, split and bbox (degrees): a plan, or several.
-
-    Returns:
-        Their number, and up to `MAX_EXAMPLES` of them, as `chip_id (split), chip_id (split)`.
+    Boxes that only touch share no ground. A sound plan has no such pairs. `chips` has the columns chip_id, split and
+    bbox (degrees). Returns their number, and up to `MAX_EXAMPLES` of them, as `chip_id (split), chip_id (split)`.
     """
     splits = chips["split"].to_numpy(zero_copy_only=False)
     bbox = chips["bbox"].combine_chunks()

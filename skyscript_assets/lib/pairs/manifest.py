@@ -83,17 +83,10 @@ def write_manifest(
     """Write `manifest.parquet`, partitions by name, pairs in the order of their plans, and `leaks.parquet`.
 
     Not eligible are, by the first reason that holds: a chip id that an earlier partition has too; an empty caption; a
-    pair without a score of each scorer; and what `find_leaks` finds among the others.
+    pair without a score of each scorer; and what `find_leaks` finds among the others. `benchmarks` are `benchmark_data`
+    folders by name: what is measured on must not be trained on.
 
-    Args:
-        partitions: Folders by (region, source).
-        out: Existing folder.
-        rank_within: Among which pairs each is ranked, as in `ManifestSettings`.
-        progress: Told the partitions read.
-        benchmarks: `benchmark_data` folders by name: what is measured on must not be trained on.
-
-    Returns:
-        Counts: all pairs, eligible ones by split, others by reason, leaks, and pairs of chips on `shared_ground`.
+    Returns counts: all pairs, eligible ones by split, others by reason, leaks, and pairs of chips on `shared_ground`.
 
     Raises:
         TooLittleDataError: there is no pair.
@@ -206,11 +199,8 @@ def _unusable(pairs: pa.Table, by_id: IntArray, scored: BoolArray) -> pa.Array:
 def _rank_shares(strata: IntArray, scores: Sequence[FloatArray], counts: BoolArray) -> FloatArray:
     """The share of the pairs that count and come before each or are it, of those in its stratum; NaN where none is.
 
-    Args:
-        strata: Number of each pair's stratum; pairs are in the order in which equal scores are ranked.
-        scores: By scorer, falling score comes first; of several, the mean of the shares that each alone would give
-            decides, and the first of them where that is equal.
-        counts: Which pairs count.
+    Equal scores are ranked in the order of the pairs. By each scorer falling score comes first; of several, the mean of
+    the shares that each alone would give decides, and the first of them where that is equal.
     """
     keys = [-scores[0]] if scores else []
     if len(scores) > 1:

@@ -26,20 +26,13 @@ ROWS_AT_ONCE = 262_144
 
 
 def near_pairs(hashes: HashArray, radius: int) -> tuple[IntArray, BoolArray]:
-    """Pairs of hashes that differ in at most `radius` bits.
+    """Rows [m, 2] of the hashes [n] that differ in at most `radius` bits, the lower row first, sorted, each pair once.
 
-    The bits are cut into radius + 2 bands. Hashes within the radius differ in at most radius bands and so agree in two:
-    for each choice of two bands the hashes are sorted by them, and those that agree are compared (Manku et al.,
-    "Detecting Near-Duplicates for Web Crawling", WWW 2007, section 3). Where many agree, as those of water, each is
-    compared with the next `WINDOW` alone and found near `MOST`: time and memory grow with the rows, whatever they are.
-
-    Args:
-        hashes: [n].
-        radius: Bits, 0 to 8.
-
-    Returns:
-        Rows [m, 2] of the pairs, the lower one first, sorted, each pair once; and of each row whether it was not
-        compared with all that agree with it.
+    The bits are cut into radius + 2 bands. Hashes within the radius, 0 to 8, differ in at most radius bands and so
+    agree in two: for each choice of two bands the hashes are sorted by them, and those that agree are compared (Manku
+    et al., "Detecting Near-Duplicates for Web Crawling", WWW 2007, section 3). Where many agree, as those of water,
+    each is compared with the next `WINDOW` alone and found near `MOST`: time and memory grow with the rows, whatever
+    they are. Of each row is told too whether it was not compared with all that agree with it.
     """
     n = len(hashes)
     edges = np.linspace(0, BITS, radius + AGREEING + 1).round().astype(np.int64).tolist()
@@ -116,16 +109,10 @@ def _yield_to_first(pairs: IntArray, kept: NDArray[np.int64]) -> None:
 
 
 def keep_first(pairs: IntArray, n: int) -> IntArray:
-    """Which of n rows stay: of each pair the lower one, unless it yields to another itself.
+    """Which of n rows stay: of each pair [m, 2], the lower one first, that one, unless it yields to another itself.
 
-    No two rows that stay are a pair, and each that does not is in a pair with the one that it yields to.
-
-    Args:
-        pairs: [m, 2], the lower row first, in any order.
-        n: Rows.
-
-    Returns:
-        [n]: a row's own number where it stays, else that of the row it yields to.
+    No two rows that stay are a pair, and each that does not is in a pair with the one that it yields to. Returns [n]: a
+    row's own number where it stays, else that of the row it yields to.
     """
     kept = np.arange(n)
     _yield_to_first(np.ascontiguousarray(pairs[np.lexsort(pairs.T)]), kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from skyscript_assets.lib.files import digest
 from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.pairs.features import BATCH_CHIPS, THREADS, Chip, read_chip_features
 from skyscript_assets.lib.parts import Parts
+from skyscript_assets.lib.plugins import of_package
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import STYLES
 from skyscript_assets.lib.settings.plant import ScoredText
@@ -62,27 +63,17 @@ def write_scores(
     """Score every captioned chip and write `scores.parquet`, in the order of the captions.
 
     The prefix stands before the style that it is set for and before the paper's two, not before other sentences. A
-    killed run continues after its last whole part.
+    killed run continues after its last whole part. The first scorer's image tower made the features; further ones look
+    at the chips. The names of scorers include their digests.
 
-    Args:
-        features_folder: A `chip_features` folder, made by the first scorer's image tower.
-        captions_folder: A `captions` folder.
-        chips: The accepted chips, which further scorers look at.
-        scorer: The first scorer: name, digest included, and model.
-        text: Which caption `score` is of, its prefix, and which others are scored.
-        out: Folder that receives the table.
-        further: Other scorers by name, digest included.
-        progress: Listener; counts chips.
-
-    Returns:
-        Counts, and figures of each scorer and style, None where there are none; `agreement` is Spearman's correlation
-        of ranks with `score`.
+    Returns counts, and figures of each scorer and style, None where there are none; `agreement` is Spearman's
+    correlation of ranks with `score`.
 
     Raises:
         UpstreamMissingError: an input is missing.
         OutputSchemaError: the features are of another tower.
         CorruptInputError: a captioned chip has no features or no image.
-        SettingsError: a package's scorer does not give each pair a number.
+        SettingsError: a package's scorer fails, or does not give each pair a number.
     """
     captions = read_table(captions_folder / "captions.parquet", columns=["chip_id", *text.styles])
     first, model = scorer
@@ -128,10 +119,11 @@ def _looked(chips: Sequence[Chip], texts: Texts, name: str, model: Encoder | Pai
     done = 0
     while batch := list(itertools.islice(views, size)):
         if isinstance(model, PairScorer):
-            answers = [model.score_pairs(batch, of_style[done : done + len(batch)]) for of_style in texts]
-            rows.append(np.stack([_checked(answer, (len(batch),), name) for answer in answers]))
+            own = [of_style[done : done + len(batch)] for of_style in texts]
+            rows.append(np.stack([_answer(name, (len(batch),), model.score_pairs, batch, each) for each in own]))
         else:
-            rows.append(_checked(model.encode_images(batch), (len(batch), rows[0].shape[1] if rows else None), name))
+            wanted = (len(batch), rows[0].shape[1] if rows else None)
+            rows.append(_answer(name, wanted, model.encode_images, batch))
         done += len(batch)
     if isinstance(model, PairScorer):
         return np.concatenate(rows, axis=1)
@@ -148,15 +140,17 @@ def _view(chip: Chip, model: Encoder | PairScorer) -> UInt8Array:
 
 def _cosines(images: Float32Array, texts: Texts, name: str, model: Encoder) -> Float32Array:
     """Cosines (styles, N) of embeddings (N, E) and the texts of each style."""
-    known = model.encode_texts(list(itertools.chain.from_iterable(texts)))
-    known = _checked(known, (len(texts) * len(images), images.shape[1]), name)
+    wanted = (len(texts) * len(images), images.shape[1])
+    known = _answer(name, wanted, model.encode_texts, list(itertools.chain.from_iterable(texts)))
     unit = normalised(known).reshape(len(texts), *images.shape)
     cosines: Float32Array = np.einsum("snd,nd->sn", unit, normalised(images), dtype=np.float64).astype(np.float32)
     return cosines
 
 
-def _checked(answer: Any, shape: tuple[int | None, ...], name: str) -> Float32Array:
+def _answer(name: str, shape: tuple[int | None, ...], ask: Callable[..., Any], *given: Any) -> Float32Array:
     """What a scorer answers, of a known number of rows and, but for a first batch of images, of columns."""
+    with of_package(f"scorer {name}", ask):
+        answer = ask(*given)
     try:
         found = np.asarray(answer, np.float32)
     except (TypeError, ValueError) as error:

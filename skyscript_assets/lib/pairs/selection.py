@@ -20,15 +20,9 @@ SELECTED_BY = ("region", "source", "split", "rank_share", "eligible")
 class Selection:
     """Which eligible pairs are wanted, and what is said of them.
 
-    Attributes:
-        share: The best share by score (`rank_share`); pairs without a score only where it is 1.
-        splits: Splits.
-        regions: Regions; empty: all.
-        sources: Sources; empty: all.
-        max_gsd_m: Coarsest GSD, metres.
-        tags: Keys and values of which the focus object must have one that can be seen; empty: any.
-        style: Style of the caption.
-        prefix: Put before it.
+    `share` is the best one by score (`rank_share`); pairs without a score only where it is 1. Empty `regions`,
+    `sources` and `tags` are all or any; of `tags`, keys and values, the focus object must have one that can be seen.
+    `prefix` is put before the caption of this `style`.
 
     Raises:
         SettingsError: a share, style or tag that there cannot be, or one name where several are listed.

@@ -43,18 +43,11 @@ def write_caption_shards(
 ) -> dict[str, Any]:
     """Write `{train,val,test}/{number}.tar`, a `sizes.json` in each of these folders, and `samples.parquet`.
 
-    A sample is `{chip_id}.jpg`, `{chip_id}.txt` (prefix and caption) and `{chip_id}.json` (see `facts_of`). Within a
-    split, pairs are in the order of a hash, not of the ground, so that neighbours do not meet in a batch; shards
-    of a split differ by one pair at most. A split without pairs has no folder.
-
-    Args:
-        folders: Where the tables and images are; with objects, samples state version and time of their OSM object.
-        settings: Which caption, its prefix, and the pairs in a shard.
-        out: Existing folder.
-        progress: Told the pairs written.
-
-    Returns:
-        Counts; chips `without_caption` are left out because the chosen one is empty.
+    A sample is `{chip_id}.jpg`, `{chip_id}.txt` (prefix and caption) and `{chip_id}.json` (see `facts_of`), which
+    states version and time of its OSM object where `folders` have objects. Within a split, pairs are in the order of a
+    hash, not of the ground, so that neighbours do not meet in a batch; shards of a split differ by one pair at most. A
+    split without pairs has no folder. Returns counts; chips `without_caption` are left out because the chosen one is
+    empty.
 
     Raises:
         UpstreamMissingError, OutputSchemaError: an input is missing or of another version.
@@ -87,15 +80,10 @@ def write_caption_shards(
 def write_shards(
     pairs: Iterable[tuple[Row, bytes, str]], out: Path, number_of: Callable[[str, int], int]
 ) -> Iterator[Row]:
-    """Write pairs of row, image and text as `{split}/{number}.tar`, and `sizes.json` beside them.
+    """Write pairs of row, image and text as `{split}/{number}.tar` with `sizes.json`; gives rows of `samples.parquet`.
 
-    Args:
-        pairs: Any number of them; one is in memory at a time.
-        out: Existing folder.
-        number_of: Number of the shard, rising, that the nth pair of a split goes into.
-
-    Yields:
-        Of each pair its row of `samples.parquet`.
+    One pair is in memory at a time. `number_of` is the number of the shard, rising, that the nth pair of a split goes
+    into.
 
     Raises:
         CorruptInputError: a chip id is no WebDataset key.

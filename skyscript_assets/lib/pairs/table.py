@@ -35,14 +35,9 @@ MADE_OF = ("chip_plan", "image_chips", "captions", "clip_scores")
 
 @dataclass(frozen=True)
 class PartitionFolders:
-    """Where the stages of one region and source lie.
+    """Where the stages of one region and source lie: each the output that is made from those before it.
 
-    Attributes:
-        plan: A `chip_plan` folder.
-        chips: The `image_chips` folder of that plan.
-        captions: The `captions` folder of these chips.
-        scores: The `clip_scores` folder of these captions.
-        objects: The `osm_objects` folder of the region, where versions and times of objects are wanted.
+    `objects` is the `osm_objects` folder of the region, where versions and times of objects are wanted.
     """
 
     plan: Path
@@ -65,15 +60,10 @@ def partition_folders(
 
 
 def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None) -> pa.Table:
-    """The accepted chips that have captions, in the order of the plan.
+    """The accepted chips that have captions, in the order of the plan, with the columns named in this module.
 
-    Args:
-        folders: Where the tables are; those of scores are null where the scores lack a chip.
-        columns: Those that are wanted; None: all.
-
-    Returns:
-        A table of the columns named in this module, each as its own stage defines it; those of objects only where
-        their folder is given.
+    Each column is as its own stage defines it; those of scores are null where the scores lack a chip, those of objects
+    are there only where their folder is given. `columns` are those that are wanted; None: all.
 
     Raises:
         UpstreamMissingError: a table is missing.
@@ -82,10 +72,8 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
     """
 
     def read(path: Path, schema: pa.Schema, key: str, names: Sequence[str]) -> pa.Table:
-        return read_table(path, schema, list(dict.fromkeys((key, *(name for name in names if wanted(name))))))
-
-    def wanted(name: str) -> bool:
-        return columns is None or name in columns
+        wanted = (name for name in names if columns is None or name in columns)
+        return read_table(path, schema, list(dict.fromkeys((key, *wanted))))
 
     plan = read(folders.plan / "plan.parquet", PLAN_SCHEMA, "chip_id", PLAN_COLUMNS)
     cut = read(folders.chips / "chips.parquet", CHIP_SCHEMA, "chip_id", CHIP_COLUMNS)
@@ -95,12 +83,11 @@ def read_pairs(folders: PartitionFolders, columns: Collection[str] | None = None
     scored = read(folders.scores / "scores.parquet", SCORE_SCHEMA, "chip_id", SCORE_COLUMNS)
     both = pc.and_(pc.is_in(plan["chip_id"], cut["chip_id"]), pc.is_in(plan["chip_id"], written["chip_id"]))
     table = plan.filter(both).combine_chunks()
-    others = [(cut, "chip_id", CHIP_COLUMNS), (written, "chip_id", CAPTION_COLUMNS), (scored, "chip_id", SCORE_COLUMNS)]
+    for other in (cut, written, scored):
+        table = joined(table, other, "chip_id", other.column_names[1:])
     if folders.objects is not None:
         known = read(folders.objects / "objects.parquet", OBJECT_SCHEMA, "object_id", OBJECT_COLUMNS)
-        others.append((known, "object_id", OBJECT_COLUMNS))
-    for other, key, names in others:
-        table = joined(table, other, key, [*filter(wanted, names)])
+        table = joined(table, known, "object_id", known.column_names[1:])
     return table
 
 

@@ -56,14 +56,9 @@ def fingerprint(image: bytes, name: str) -> dict[str, Any]:
 
 
 def thumbnails_of(partitions: Sequence[PartitionFolders], lengths: Sequence[int]) -> Thumbnails:
-    """Reads thumbnails of the pairs of some partitions, by their rows in the table of all.
+    """Reads thumbnails of the pairs of some partitions, of these lengths, by their rows in the table of all.
 
-    Args:
-        partitions: Where the partitions lie.
-        lengths: Pairs of each, as `read_pairs` gives them.
-
-    Returns:
-        A function that raises what `read_pairs` and `Images.pixels` do.
+    The function raises what `read_pairs` and `Images.pixels` do.
     """
 
     def read(rows: IntArray) -> NDArray[np.uint8]:

@@ -54,12 +54,10 @@ _LATER = {
 
 @dataclass(frozen=True)
 class Made:
-    """Where to look.
+    """Where to look: which sources may cover each region, and functions that give None where something is not made.
 
-    Attributes:
-        sources: Region -> the sources that may cover it.
-        folder: Asset and partition keys -> the output's folder, None where it is not made.
-        planned_from: Region and source -> what a plan would be made from now, None where some of that is not made.
+    `folder` gives an output's folder by asset and partition keys, `planned_from` what a plan of a region and source
+    would be made from now.
     """
 
     sources: Mapping[str, Sequence[str]]
@@ -79,15 +77,10 @@ class Made:
 
 
 def trace(asked: str, made: Made) -> dict[str, Any]:
-    """All that is known of an object, or of a chip and its object.
+    """All that is known of an object, or of a chip and its object; the id of a way finds lines and areas.
 
-    Args:
-        asked: An object's id, or a chip's; that of a way finds lines and areas.
-        made: Where to look.
-
-    Returns:
-        `id`; `objects`, one for each region that holds it; `tags`, with who decided on each and what; `sources`, what
-        became of it in each: `outcome`, `why`, `draws` of its tags, `chips` with the rows of all later tables.
+    Returns `id`; `objects`, one for each region that holds it; `tags`, with who decided on each and what; `sources`,
+    what became of it in each: `outcome`, `why`, `draws` of its tags, `chips` with the rows of all later tables.
 
     Raises:
         SkyScriptError: this is no id, or nothing has it; the message tells where it was looked for.

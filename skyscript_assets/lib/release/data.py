@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,21 +94,17 @@ class ReleaseConfig(Model):
 
 @dataclass(frozen=True)
 class ReleaseInputs:
-    """What a release is made from.
+    """What a release is made from: settings and configuration, and folders of outputs.
 
-    Attributes:
-        settings: Name, version, people, style.
-        config: All of its configuration.
-        partitions: Folders by (region, source), those of objects among them.
-        scenes: Folders of `scene_index` by the same.
-        manifest: Folder of the training manifest; what `leaks.parquet` in it drops is shown.
-        audit: Folder with `audit.parquet`.
+    `partitions`, folders of objects among them, and `scenes` (`scene_index`) are by (region, source); captions were
+    written by the sampling `snapshot`; what the `leaks.parquet` of the manifest drops is shown.
     """
 
     settings: ReleaseSettings
     config: ReleaseConfig
     partitions: Mapping[tuple[str, str], PartitionFolders]
     scenes: Mapping[tuple[str, str], Path]
+    snapshot: Path
     manifest: Path
     audit: Path
 
@@ -116,13 +112,8 @@ class ReleaseInputs:
 def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progress: Progress = silent) -> int:
     """Write the eligible pairs as `data/{source}/{split}-{region}-{number}.parquet`, one partition in memory at a time.
 
-    Partitions that a killed run with the same inputs has finished in the same folder are kept.
-
-    Returns:
-        Pairs that are eligible and whose chip or object is `removed`: they stay out.
-
-    Raises:
-        SkyScriptError: as `samples_of` does.
+    Partitions that a killed run with the same inputs has finished in the same folder are kept. Returns the eligible
+    pairs whose chip or object is `removed`: they stay out. Raises what `samples_of` does.
     """
     rows, wanted = chosen(inputs.manifest / "manifest.parquet", Selection()), Selection(style=inputs.settings.style)
     stay_out = 0
@@ -130,23 +121,23 @@ def write_data(inputs: ReleaseInputs, removed: frozenset[str], out: Path, progre
         mark = out / DONE.replace("*", f"{region}.{source}")
         if not mark.exists():
             samples = samples_of(rows, {(region, source): folders}, wanted)
-            write_text(mark, str(_write(samples, out / "data" / source, region, removed)))
+            write_text(mark, str(write_rows(map(_row, samples), out / "data" / source, region, removed)))
         stay_out += int(mark.read_text(encoding="utf-8"))
         progress(done, len(inputs.partitions), "partitions")
     return stay_out
 
 
-def _write(samples: Iterator[Sample], folder: Path, region: str, removed: frozenset[str]) -> int:
-    """Write the pairs of a partition; how many stay out."""
+def write_rows(rows: Iterable[Mapping[str, Any]], folder: Path, region: str, removed: frozenset[str]) -> int:
+    """Write the pairs of a partition, rows of `DATA_SCHEMA`; how many stay out."""
     left_out = 0
     with ExitStack() as stack:
         files = {
             split: PairFiles(stack, DATA_SCHEMA, folder, f"{name}-{region}-{{:05d}}.parquet", FILE_BYTES)
             for split, name in SPLIT_NAMES.items()
         }
-        for sample in samples:
-            if removed.isdisjoint((sample.name, sample.row["object_id"])):
-                files[sample.row["split"]].add(_row(sample))
+        for row in rows:
+            if removed.isdisjoint((row["chip_id"], row["object_id"])):
+                files[row["split"]].add(row)
             else:
                 left_out += 1
         for each in files.values():
@@ -159,11 +150,16 @@ def _row(sample: Sample) -> dict[str, Any]:
     return {name: row.get(_OF.get(name, name)) for name in DATA_SCHEMA.names} | {
         "image": sample.picture,
         "text": sample.text,
-        "tags": [f"{key}={one}" for key, value in row["center_tags"].items() for one in value.split(";")],
+        "tags": shown_tags(row["center_tags"]),
         "bbox": box,
         "lon": within_180(np.array((box[0] + box[2]) / 2)).item(),
         "lat": (box[1] + box[3]) / 2,
     }
+
+
+def shown_tags(center_tags: Mapping[str, str]) -> list[str]:
+    """The tags of a focus object as `key=value`, each value of a list by itself."""
+    return [f"{key}={one}" for key, value in center_tags.items() for one in value.split(";")]
 
 
 def data_files(release: Path) -> list[Path]:

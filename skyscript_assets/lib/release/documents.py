@@ -17,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from skyscript_assets.lib.files import file_sha256, write_text
-from skyscript_assets.lib.release.data import SPLIT_NAMES, ReleaseInputs
+from skyscript_assets.lib.release.data import SPLIT_NAMES, ReleaseConfig
 from skyscript_assets.lib.release.figures import Figures, Rows
 from skyscript_assets.lib.release.text import markdown, plain
 from skyscript_assets.lib.settings.base import STYLES
@@ -30,18 +30,15 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
 
 
-def write_documents(inputs: ReleaseInputs, figures: Figures, more: Mapping[str, Any], release: Path) -> None:
+def write_documents(config: ReleaseConfig, figures: Figures, more: Mapping[str, Any], release: Path) -> None:
     """Write README.md (the hub's card), DATASHEET.md, LICENSE.md, CITATION.cff, collection.json and croissant.json.
 
-    Args:
-        inputs: What the release is made from.
-        figures: What is counted of it.
-        more: `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay out;
-            `changes`: pairs added, removed and changed since the release before, None where there was none.
-        release: Its folder, with all other files.
+    `more` has `audit`: rows of `audit.parquet`; `leaks`: chips dropped by kind of leak; `gone`: pairs that stay out;
+    `changes`: pairs added, removed and changed since the release before, None where there was none. The folder has all
+    other files.
     """
     facts = {
-        **dict(inputs.config),
+        **dict(config),
         **vars(figures),
         **more,
         "boxes": figures.boxes,

@@ -9,59 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import yaml
 
 from skyscript_assets.lib.errors import CorruptInputError, TooLittleDataError
 from skyscript_assets.lib.files import picture_file
 from skyscript_assets.lib.geometry import Bounds
 from skyscript_assets.lib.release.data import SPLIT_NAMES, data_files
 from skyscript_assets.lib.release.text import plain
+from skyscript_assets.lib.settings.base import STYLES
 
 Rows = list[dict[str, Any]]
 
 PLACES, TAGS_SHOWN, PANELS = 4_000, 20, 9
 """Pairs of a region on the map, tags in a picture, regions with a map of their own."""
 
-_QUERIES = {
-    "counted": """
-SELECT region, source, count(*) AS pairs, count(*) FILTER (split = 'train') AS train,
-    count(*) FILTER (split = 'val') AS validation, count(*) FILTER (split = 'test') AS test,
-    count(DISTINCT text) AS texts, count(DISTINCT cell) AS cells, count(DISTINCT (region, source, scene_id)) AS scenes,
-    count(*) FILTER (osm_timestamp > datetime) AS edited, count(*) FILTER (synthetic) AS painted,
-    min(bbox[1]) AS west, min(bbox[2]) AS south, max(bbox[3]) AS east, max(bbox[4]) AS north,
-    min(datetime) AS first, max(datetime) AS last, min(gsd_m) AS finest, max(gsd_m) AS coarsest
-FROM pairs GROUP BY GROUPING SETS ((), (region), (source)) ORDER BY region, source""",
-    "owners": "SELECT source, attribution, licence, count(*) AS images FROM pairs GROUP BY ALL ORDER BY ALL",
-    "tags": """
-SELECT tag, count(*) AS pairs FROM (SELECT unnest(tags) AS tag FROM pairs) GROUP BY tag ORDER BY pairs DESC, tag""",
-}
-_DISTRIBUTIONS = {
-    "metres a pixel": "SELECT round(gsd_m, 3), count(*) FROM pairs GROUP BY 1 ORDER BY 1",
-    "year": "SELECT year(datetime) + dayofyear(datetime) / 366, count(*) FROM pairs GROUP BY 1 ORDER BY 1",
-}
-_CHANGED = """
-WITH new AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM pairs),
-    old AS (SELECT chip_id, md5(concat_ws(chr(31), sha256, split, text)) AS print FROM earlier)
-SELECT chip_id,
-    CASE WHEN old.print IS NULL THEN 'added' WHEN new.print IS NULL THEN 'removed' ELSE 'changed' END AS change
-FROM new FULL JOIN old USING (chip_id) WHERE new.print IS DISTINCT FROM old.print ORDER BY chip_id
-"""
-_MAPPED = """
-SELECT region, split, lon, lat FROM pairs WHERE list_contains($1, region)
-QUALIFY row_number() OVER (PARTITION BY region ORDER BY md5(chip_id)) <= $2 ORDER BY md5(chip_id)
-"""
+_QUERIES = yaml.safe_load(Path(__file__).with_name("templates").joinpath("figures.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Figures:
     """What the card and its like state, each computed.
 
-    Attributes:
-        whole: Pairs, by split, different texts, cells of ground, sides of the box, times, GSD, scenes; pairs whose OSM
-            object was edited after the image was taken (`edited`), and of painted images (`painted`).
-        sources: The same by source.
-        regions: The same by region.
-        owners: Source, attribution, licence and images of each owner.
-        tags: Pairs by tag, falling.
+    `whole` has pairs, by split, different texts, cells of ground, sides of the box, times, GSD, scenes; pairs whose OSM
+    object was edited after the image was taken (`edited`), and of painted images (`painted`); `sources` and `regions`
+    the same by each. `owners` have source, attribution, licence and images, `tags` their pairs, falling.
     """
 
     whole: dict[str, Any]
@@ -106,7 +77,7 @@ def figures_of(release: Path) -> Figures:
         CorruptInputError: its files are not those of a release.
     """
     with _pairs(pairs=release) as db:
-        found = {name: db.sql(query).to_arrow_table().to_pylist() for name, query in _QUERIES.items()}
+        found = {name: db.sql(query).to_arrow_table().to_pylist() for name, query in _QUERIES["counts"].items()}
     counted = found.pop("counted")
     return Figures(
         whole=next(row for row in counted if row["region"] is row["source"] is None),
@@ -117,16 +88,13 @@ def figures_of(release: Path) -> Figures:
 
 
 def write_changes(release: Path, previous: Path, path: Path) -> dict[str, int]:
-    """Write the chip ids of pairs added, removed or changed (image, text or split) since an earlier release, CSV.
-
-    Returns:
-        Their numbers.
+    """Write the chip ids of pairs added, removed or changed (image, texts or split) since an earlier release; counts.
 
     Raises:
         TooLittleDataError, CorruptInputError: the earlier one is no release.
     """
     with _pairs(pairs=release, earlier=previous) as db:
-        changed = db.sql(_CHANGED)
+        changed = db.sql(_QUERIES["changed"].format(said=", ".join(("text", *STYLES))))
         changed.to_csv(str(path), header=True)
         counts = dict(changed.aggregate("change, count(*)", "change").fetchall())
     return {change: counts.get(change, 0) for change in ("added", "removed", "changed")}
@@ -138,8 +106,8 @@ def plot(release: Path, figures: Figures) -> None:
 
     shown = [row["region"] for row in sorted(figures.regions, key=lambda row: -row["pairs"])][:PANELS]
     with _pairs(pairs=release) as db:
-        places = db.execute(_MAPPED, [shown, PLACES]).fetchall()
-        counted = {name: db.sql(query).fetchall() for name, query in _DISTRIBUTIONS.items()}
+        places = db.execute(_QUERIES["mapped"], [shown, PLACES]).fetchall()
+        counted = {name: db.sql(query).fetchall() for name, query in _QUERIES["distributions"].items()}
     columns, rows = min(3, len(shown)), -(-len(shown) // 3)
     chart = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
     for number, region in enumerate(shown, start=1):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,95 +11,59 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from skyscript_assets.lib.chips.cut import CHIP_SCHEMA, CHIPS_FILE, CUT_VERSION, CutInputs, cut_chips
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, SceneError, SettingsError
-from skyscript_assets.lib.files import is_name, replacing
+from skyscript_assets.lib.files import locked, replacing
 from skyscript_assets.lib.imagery.reader import SceneReader
-from skyscript_assets.lib.imagery.scenes import Scene, read_scenes, write_scenes
+from skyscript_assets.lib.imagery.scenes import Scene, write_scenes
 from skyscript_assets.lib.imagery.sources.kind import source_kind
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.origins import RECIPE_FILE, WINDOW_SCHEMA, WINDOWS_FILE
+from skyscript_assets.lib.release.origins import Origins
 from skyscript_assets.lib.settings.plant import ChipSettings
 from skyscript_assets.lib.settings.sources import SourceBase
 from skyscript_assets.lib.tables import read_table, write_table
 
 REBUILT_FILE = "rebuilt.csv"
-MAX_PX = 4096
-"""Longest side of a chip."""
-
-_LEADS_OUT = re.compile(r"^/|^$|(^|/)\.\.(/|$)|\0")
-
 SAME, MISSING, CHANGED = "same", "scene missing", "scene's digest differs"
 PIXELS, CODE = "pixels differ", "code version differs"
 """What becomes of a sample. Where the code's version differs, so do the pixels, and the code may be why."""
 
 
 def rebuild(
-    release: Path,
-    out: Path,
-    sources: Mapping[str, SourceBase],
-    scenes: Path | None = None,
-    progress: Progress = silent,
+    release: Path, out: Path, sources: Mapping[str, SourceBase], scenes: Path | None = None, progress: Progress = silent
 ) -> Counter[str]:
     """Cut the chips of a release again into `{out}/{region}/{source}`, and tell of each in `{out}/rebuilt.csv`.
 
-    The folders are those of `image_chips`. A rebuild that was killed goes on in the same folder.
-
-    Args:
-        release: Its folder.
-        out: A folder; made where it does not exist.
-        sources: Sources by key, for those that are read over a network.
-        scenes: Where scenes lie that are files: in it, or in its `{region}/{source}`; default: the release's folder.
-        progress: Told of chips.
-
-    Returns:
-        Samples by what became of them.
+    The folders are those of `image_chips`. A rebuild that was killed goes on in the same folder. `sources` by key are
+    asked for those that are read over a network; scenes that are files lie in `scenes` or in its `{region}/{source}`,
+    by default in the release. Returns samples by what became of them.
 
     Raises:
         CorruptInputError: the release's files are broken, or name what lies elsewhere.
+        OutputBusyError: another process writes into the folder.
         SettingsError: `sources` lack one that is read over a network.
         UpstreamMissingError: the release has no such files.
     """
-    try:
-        recipe = json.loads((release / RECIPE_FILE).read_text(encoding="utf-8"))
-        settings, code = ChipSettings.model_validate(recipe["chips"]), recipe["code"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-        raise CorruptInputError(f"{release / RECIPE_FILE} cannot be read ({error}); fetch the release again") from error
-    windows, found, counts = read_table(release / WINDOWS_FILE, WINDOW_SCHEMA), read_scenes(release), Counter[str]()
-    _check(release, windows, found)
+    origins, counts = Origins.of(release), Counter[str]()
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / REBUILT_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        locked(out, out),
+        replacing(out / REBUILT_FILE) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         table = csv.writer(file)
         table.writerow(("chip_id", "outcome", "why"))
-        pairs = windows.group_by(["region", "source"]).aggregate([])
-        for region, source in sorted(zip(*(pairs[name].to_pylist() for name in ("region", "source")), strict=True)):
-            mine = pc.and_(pc.equal(windows["region"], region), pc.equal(windows["source"], source))
-            known = [
-                _located(scene, (scenes or release).absolute()) for scene in found if _pair(scene) == (region, source)
-            ]
-            cut = partial(_cut, settings=settings, sources=sources, out=out / region / source, progress=progress)
-            for chip_id, outcome, why in cut(windows.filter(mine), known):
-                outcome = CODE if outcome == PIXELS and code != CUT_VERSION else outcome
+        for region, source, windows in origins.partitions():
+            mine = [scene for scene in origins.scenes if (scene.region, scene.source) == (region, source)]
+            known = [_located(scene, (scenes or release).absolute()) for scene in mine]
+            cut = partial(_cut, settings=origins.recipe.chips, out=out / region / source, progress=progress)
+            for chip_id, outcome, why in cut(windows, known, sources):
+                outcome = CODE if outcome == PIXELS and origins.recipe.code != CUT_VERSION else outcome
                 table.writerow((chip_id, outcome, why))
                 counts[outcome] += 1
     return counts
-
-
-def _pair(scene: Scene) -> tuple[str, str]:
-    return scene.region, scene.source
-
-
-def _check(release: Path, windows: pa.Table, scenes: Sequence[Scene]) -> None:
-    """Refuse what others may have written to lead out of a folder, to a server, or to fill the memory."""
-    names = {name for column in ("chip_id", "region", "source") for name in windows[column].to_pylist()}
-    wrong = [name for name in names if not is_name(name or "")]
-    wrong += [href for scene in scenes for href in scene.hrefs if _LEADS_OUT.search(href.partition("://")[0])]
-    if wrong or (pc.max(pc.max_element_wise(windows["width"], windows["height"])).as_py() or 0) > MAX_PX:
-        told = f"{wrong[0]!r:.80} is no name here" if wrong else f"a chip is larger than {MAX_PX} pixels"
-        raise CorruptInputError(f"{release}: {told}; take releases from people whom you trust")
 
 
 def _located(scene: Scene, folder: Path) -> Scene:
@@ -114,8 +76,8 @@ def _located(scene: Scene, folder: Path) -> Scene:
 def _cut(
     windows: pa.Table,
     scenes: Sequence[Scene],
-    settings: ChipSettings,
     sources: Mapping[str, SourceBase],
+    settings: ChipSettings,
     out: Path,
     progress: Progress,
 ) -> Iterator[tuple[str, str, str]]:

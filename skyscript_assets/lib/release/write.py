@@ -2,59 +2,68 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from skyscript_assets.lib.captions.audit import AUDIT_FILE, AUDIT_SCHEMA
 from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.pairs.export import write_credits
-from skyscript_assets.lib.pairs.leaks import LEAK_SCHEMA, LEAKS_FILE
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import DONE, SPLIT_NAMES, SUMS_FILE, ReleaseInputs, read_removed, write_data
+from skyscript_assets.lib.release.data import (
+    DONE,
+    SPLIT_NAMES,
+    SUMS_FILE,
+    ReleaseConfig,
+    ReleaseInputs,
+    read_removed,
+    write_data,
+)
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
-from skyscript_assets.lib.release.origins import write_origins
+from skyscript_assets.lib.release.origins import Origins, write_origins
+from skyscript_assets.lib.settings.plant import ReleaseSettings
 from skyscript_assets.lib.tables import read_table
 
 
 def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
-    """Write the data set as it is given away.
+    """Write the data set as it is given away; counts.
 
-    Args:
-        inputs: What it is made from.
-        out: Existing folder; what a killed run with the same inputs has finished there is kept.
-        progress: Told of partitions.
-
-    Returns:
-        Counts.
+    What a killed run with the same inputs has finished there is kept.
 
     Raises:
         SkyScriptError: the licence of an image is unknown, or forbids to give it away.
         TooLittleDataError: there is no pair.
         CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
     """
-    previous = inputs.config.previous
-    removed = read_removed(inputs.config.removed.path) if inputs.config.removed else frozenset[str]()
+    config = inputs.config
+    removed = read_removed(config.removed.path) if config.removed else frozenset[str]()
     gone = write_data(inputs, removed, out, progress)
-    figures = figures_of(out)
-    changes = write_changes(out, previous.path.parent, out / "changes.csv") if previous else None
-    plot(out, figures)
-    write_items(inputs.settings.name, out)
     write_origins(inputs, removed, out)
-    write_credits(out, (tuple(row.values()) for row in figures.owners))
     audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
-    leaks = Counter(read_table(inputs.manifest / LEAKS_FILE, LEAK_SCHEMA, ["kind"])["kind"].to_pylist())
-    write_documents(inputs, figures, {"audit": audit, "leaks": leaks, "gone": gone, "changes": changes}, out)
-    write_sums(out)
+    return finish(inputs.settings, config, {"audit": audit, "gone": gone}, out)
+
+
+def finish(settings: ReleaseSettings, config: ReleaseConfig, more: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Write all that is said of the pairs and their origins that are in a folder; what is counted of them.
+
+    `more` has `audit` and `gone` of `write_documents`.
+    """
+    figures = figures_of(out)
+    changes = write_changes(out, config.previous.path.parent, out / "changes.csv") if config.previous else None
+    plot(out, figures)
+    write_items(settings.name, out)
+    write_credits(out, (tuple(row.values()) for row in figures.owners))
+    write_documents(config, figures, {**more, "leaks": Origins.of(out).recipe.leaks, "changes": changes}, out)
     for mark in out.glob(DONE):
         mark.unlink()
+    write_sums(out)
     return {
         "pairs": figures.whole["pairs"],
         "splits": {name: figures.whole[name] for name in SPLIT_NAMES.values()},
         "sources": {row["source"]: row["pairs"] for row in figures.sources},
-        "removed": gone,
+        "removed": more["gone"],
         "changes": changes,
     }
 

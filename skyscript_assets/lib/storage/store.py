@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -29,14 +28,13 @@ from typing import Any
 from skyscript_assets.lib.errors import (
     DigestMismatchError,
     NoSpaceError,
-    OutputBusyError,
     OutputSchemaError,
     SkyScriptError,
     StorageError,
     UpstreamMissingError,
     no_space,
 )
-from skyscript_assets.lib.files import digest, file_sha256, inside, write_text
+from skyscript_assets.lib.files import digest, file_sha256, inside, locked, write_text
 from skyscript_assets.lib.storage.records import RECORD, Head, OutputKey, OutputRecord, parse_record, short_digest
 from skyscript_assets.lib.storage.remote import ObjectStore
 
@@ -337,14 +335,11 @@ class Store:
         path = self.staging(key, ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         except OSError as error:
             message = f"the data folder {self.local} cannot be written ({error}); set SKYSCRIPT_DATA"
             raise StorageError(message) from error
-        with path.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputBusyError(f"{key} is being written by another process; wait for it to end") from error
+        with locked(path, key):
             yield
 
     @contextlib.contextmanager

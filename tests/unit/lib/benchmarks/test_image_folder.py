@@ -14,14 +14,20 @@ import pytest
 import yaml
 from PIL import Image
 
-from skyscript_assets.lib.benchmarks.fingerprints import write_fingerprints
 from skyscript_assets.lib.benchmarks.image_folder import (
     CaptionRetrievalBenchmark,
     ImageFolderBenchmark,
     build_caption_retrieval,
     build_image_folder,
 )
-from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, ITEMS_FILE, BenchmarkSpec, read_items, read_model
+from skyscript_assets.lib.benchmarks.items import (
+    BENCHMARK_FILE,
+    ITEMS_FILE,
+    BenchmarkSpec,
+    read_items,
+    read_model,
+    write_fingerprints,
+)
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.chips.quality import measure
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError

@@ -174,6 +174,33 @@ def test_a_chip_without_an_image_is_told(town: Any, joint_model: ClipModel, out:
         scored(town, joint_model, out, models={"light@1": Lightness()})
 
 
+class Refusing:
+    """Fails where it is told to."""
+
+    def __init__(self, where: str, error: Exception) -> None:
+        self.where, self.error = where, error
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> Any:
+        return self._or_fail("images", len(images))
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        return self._or_fail("texts", len(texts))
+
+    def _or_fail(self, what: str, rows: int) -> Any:
+        if what == self.where:
+            raise self.error
+        return np.ones((rows, 2))
+
+
+@pytest.mark.parametrize("where", ["images", "texts"])
+def test_a_scorer_that_fails_is_told_with_its_package(town: Any, joint_model: ClipModel, out: Path, where: str) -> None:
+    told = rf"scorer mine@1 of the package tests failed in tests\..*Refusing.encode_{where} \(KeyError: 'roof'\)"
+    with pytest.raises(SettingsError, match=told):
+        scored(town, joint_model, out, models={"mine@1": Refusing(where, KeyError("roof"))})
+    with pytest.raises(CorruptInputError, match="as it is"):
+        scored(town, joint_model, out, models={"mine@1": Refusing(where, CorruptInputError("as it is"))})
+
+
 def test_a_killed_run_goes_on_after_its_last_part(
     town: Any, joint_model: ClipModel, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from skyscript_assets.lib.release.write import write_release
 from skyscript_assets.lib.settings.base import CaptionPolicy
 from skyscript_assets.lib.settings.load import GivenFile
 from skyscript_assets.lib.settings.plant import ChipSettings, PlanSettings, ReleaseSettings
+from skyscript_assets.lib.tables import write_table
+from skyscript_assets.lib.tags.snapshot import TAGS_FILE, TAGS_SCHEMA
 
 Partitions = dict[tuple[str, str], PartitionFolders]
 CHIPS = ChipSettings(jpeg_quality=80)
@@ -59,8 +61,11 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
         policy: CaptionPolicy = "ours",
         **more: Any,
     ) -> tuple[Path, dict[str, Any]]:
-        out, manifest = tmp_path / name, tmp_path / "manifest"
+        out, manifest, snapshot = tmp_path / name, tmp_path / "manifest", tmp_path / "snapshot"
         out.mkdir(exist_ok=True)
+        snapshot.mkdir(exist_ok=True)
+        if not (snapshot / TAGS_FILE).exists():
+            write_table(snapshot / TAGS_FILE, TAGS_SCHEMA.empty_table())
         manifest.mkdir(exist_ok=True)
         write_manifest({pair: replace(each, objects=None) for pair, each in partitions.items()}, manifest)
         write_verdicts([], [], manifest)
@@ -75,6 +80,8 @@ def released(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
             for name, path in (("previous", before and before / SUMS_FILE), ("removed", asked))
         }
         config = ReleaseConfig(settings=settings, plan=plan, zoom=16, policy=policy, chips=CHIPS, **given)
-        return out, write_release(ReleaseInputs(settings, config, partitions, scenes, manifest, manifest), out)
+        return out, write_release(
+            ReleaseInputs(settings, config, partitions, scenes, snapshot, manifest, manifest), out
+        )
 
     return write

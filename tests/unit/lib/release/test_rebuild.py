@@ -17,7 +17,8 @@ import shapely
 from affine import Affine
 
 from skyscript_assets.lib.chips.cut import CutInputs, cut_chips
-from skyscript_assets.lib.errors import CorruptInputError, SettingsError
+from skyscript_assets.lib.errors import CorruptInputError, OutputBusyError, SettingsError
+from skyscript_assets.lib.files import locked
 from skyscript_assets.lib.imagery.scenes import read_scenes, write_scenes
 from skyscript_assets.lib.imagery.sources.files.index import fingerprint
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
@@ -185,3 +186,12 @@ def test_a_broken_recipe_is_refused(made: Path, tmp_path: Path) -> None:
     (made / "rebuild.json").write_text("{}")
     with pytest.raises(CorruptInputError, match=r"rebuild\.json cannot be read"):
         rebuild(made, tmp_path / "again", {})
+
+
+def test_two_rebuilds_never_write_one_folder(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    out.mkdir()
+    with locked(out, "it"), pytest.raises(OutputBusyError, match=r"again is being written by another process"):
+        rebuild(made, out, {}, tmp_path / "home")
+    assert not list(out.iterdir())
+    assert rebuild(made, out, {}, tmp_path / "home") == {SAME: 3}
