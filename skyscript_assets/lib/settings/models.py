@@ -18,6 +18,7 @@ from skyscript_assets.lib.settings.base import (
     ModelKey,
     Name,
     Positive,
+    RegionKey,
     Sha256,
     Share,
     SourceKey,
@@ -157,6 +158,10 @@ class TrainedModel(Model):
     seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
     share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
     sources: tuple[SourceKey, ...] | None = Field(None, min_length=1, description="Only these sources; default: all.")
+    regions: tuple[RegionKey, ...] | None = Field(None, min_length=1, description="Only these regions; default: all.")
+    pairs: int | None = Field(
+        None, ge=2, description="So many training pairs at most, drawn by chip id and seed: fewer are some of more."
+    )
     benchmarks: Annotated[tuple[BenchmarkKey, ...] | None, UNSEEN] = Field(
         None, description="Scored on these only; default: all."
     )
