@@ -60,15 +60,12 @@ class Plant:
         return float(scores.figures[scores.primary].value or 0.0)
 
 
-def curve_of(plant: Plant, model: TrainedModel, sizes: Sequence[int], seeds: Sequence[int], steps: int) -> Curve:
-    """The figures of a model by number of pairs and seed."""
-    found: Curve = {}
-    for size in sizes:
-        epochs = max(1, round(steps / max(1, size // model.recipe.batch_size)))
-        recipe = model.recipe.model_copy(update={"epochs": epochs})
-        several = (model.model_copy(update={"recipe": recipe, "pairs": size, "seed": seed}) for seed in seeds)
-        found[size] = [plant.figure(one) for one in several]
-    return found
+def figures_of(plant: Plant, model: TrainedModel, size: int, seeds: Sequence[int], steps: int) -> list[float]:
+    """The figures of a model with so many pairs, by seed."""
+    epochs = max(1, round(steps / max(1, size // model.recipe.batch_size)))
+    recipe = model.recipe.model_copy(update={"epochs": epochs})
+    several = (model.model_copy(update={"recipe": recipe, "pairs": size, "seed": seed}) for seed in seeds)
+    return [plant.figure(one) for one in several]
 
 
 def shown(values: Sequence[float], sign: str = "") -> str:
@@ -142,12 +139,12 @@ def main() -> None:
     print_head("pairs of", "pairs", "mean over seeds", "gain over half as many", "gain of as many of all over these")
     for name in whole:
         wanted = {*doubled, *(whole.values() if name == ALL else ())}
-        sizes = sorted(size for size in wanted if size < whole[name])
-        curves[name] = curve_of(plant, arms[name], [*sizes, whole[name]], options.seeds, steps)
-        for size, values in curves[name].items():
-            half, same = curves[name].get(size // 2), curves[ALL][size]
-            gain = shown(less(values, half), "+") if half else ""
-            print_row(name, f"{size:,}", shown(values), gain, "" if name == ALL else shown(less(same, values), "+"))
+        curves[name] = curve = {}
+        for size in [*sorted(size for size in wanted if size < whole[name]), whole[name]]:
+            curve[size] = figures_of(plant, arms[name], size, options.seeds, steps)
+            gain = shown(less(curve[size], curve[size // 2]), "+") if size // 2 in curve else ""
+            other = "" if name == ALL else shown(less(curves[ALL][size], curve[size]), "+")
+            print_row(name, f"{size:,}", shown(curve[size]), gain, other)
     print()
     print_head("what it brought", "pairs more", "gain of all pairs over all without it")
     best = curves[ALL][whole[ALL]]
