@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from skyscript_assets.lib.errors import CorruptInputError
+from skyscript_assets.lib.errors import CorruptInputError, OutputBusyError, StorageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 """What may be the name of a file or folder here: it leads nowhere, hides nothing and is one name on every system."""
@@ -52,6 +53,49 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: object) -> Iterator[None]:
+    """Keep other processes of this machine from what a file or folder, which is there, stands for.
+
+    Raises:
+        OutputBusyError: one of them has it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputBusyError(f"{what} is being written by another process; wait for it to end") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(out: Path) -> Iterator[Path]:
+    """An empty folder to write into, which becomes `out` when the block ends well; what a kill left of one is removed.
+
+    Raises:
+        StorageError: `out` is there, or cannot be written.
+        OutputBusyError: another process is writing it.
+    """
+    folder = out.with_name(f".{out.name}.partial")
+    try:
+        if out.exists():
+            raise StorageError(f"{out} exists: name a folder that does not, or remove it")
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, out):
+            for left in folder.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            try:
+                yield folder
+                os.replace(folder, out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
 
 
 @contextlib.contextmanager

@@ -7,15 +7,12 @@ licence stop it. A format is an entry of `FORMATS`.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +23,8 @@ import shapely
 from PIL import Image, ImageDraw
 
 from skyscript_assets.lib.captions.write import CAPTION_SCHEMA, CAPTIONS_FILE
-from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError, TooLittleDataError
-from skyscript_assets.lib.files import write_json, write_text
+from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, TooLittleDataError
+from skyscript_assets.lib.files import claimed, write_json, write_text
 from skyscript_assets.lib.geometry import SPLITS, unit_hash
 from skyscript_assets.lib.pairs.images import Place, images_in
 from skyscript_assets.lib.pairs.manifest import MANIFEST_SCHEMA
@@ -94,15 +91,12 @@ def export(
         Pairs by split.
 
     Raises:
-        StorageError: the folder exists, or cannot be written.
+        StorageError, OutputBusyError: as `claimed` does.
         TooLittleDataError: no pair is wanted.
         SkyScriptError: a licence is unknown or forbids it.
         UpstreamMissingError, CorruptInputError, OutputSchemaError: as `read_pairs` and `Images.read` do.
     """
-    if out.exists():
-        raise StorageError(f"{out} exists: name a folder that does not, or remove it")
     rows = chosen(manifest, wanted)
-    temporary = out.with_name(f".{out.name}.partial")
     counts, owners = Counter[str](), Counter[tuple[str, str, str]]()
 
     def told(samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -113,17 +107,11 @@ def export(
             yield sample
             progress(counts.total(), rows.num_rows, "pairs")
 
-    try:
-        with claimed(temporary):
-            FORMATS[form](told(samples_of(rows, partitions, wanted)), temporary)
-            if not counts:
-                raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
-            write_credits(temporary, ((*owner, n) for owner, n in sorted(owners.items())))
-            os.replace(temporary, out)
-    except BlockingIOError as error:
-        raise StorageError(f"{out}: another export is writing it; wait for that, or name another folder") from error
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written ({error}); make room, or name another folder") from error
+    with claimed(out) as folder:
+        FORMATS[form](told(samples_of(rows, partitions, wanted)), folder)
+        if not counts:
+            raise TooLittleDataError("no pair of the manifest is wanted: ask for more splits, regions or tags")
+        write_credits(folder, ((*owner, n) for owner, n in sorted(owners.items())))
     return {split: counts[split] for split in SPLITS if counts[split]}
 
 
@@ -135,31 +123,19 @@ def write_credits(folder: Path, owners: Iterable[tuple[str, str, str, int]]) -> 
     write_json(folder / "credits.json", {"images": images, "captions and geometry": text})
 
 
-def _check_licence(row: Mapping[str, Any]) -> None:
+def check_licence(row: Mapping[str, Any]) -> None:
+    """Refuse an image that cannot be given away, by its source, licence and attribution.
+
+    Raises:
+        SkyScriptError: one of them is unknown, or the licence forbids it.
+    """
     unknown = [name for name in ("licence", "attribution") if UNKNOWN.match(row[name].strip())]
     if unknown or FORBIDDING.search(row["licence"]):
         name = (*unknown, "licence")[0]
         raise SkyScriptError(
-            f"source {row['source']}: its {name} is {row[name]!r}, so its images cannot be given away; "
+            f"source {row['source']}: its {name} is {row[name]!r}, so what is made of its images cannot be given away; "
             f"state the {name} in sources.yaml, or leave the source out"
         )
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """An empty folder that no other process has; what is left of it at the end is removed, as is what a kill left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        try:
-            yield
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def chosen(manifest: Path, wanted: Selection) -> pa.Table:
@@ -197,7 +173,7 @@ def samples_of(
         images = images_in(folders.chips)
         for batch in pairs.to_batches(ROWS_OF_GROUP):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
-                _check_licence(row)
+                check_licence(row)
                 text = wanted.prefix + row[wanted.style]
                 yield Sample(row["chip_id"], text, images.read(Place.of(row)), row)
 

@@ -26,6 +26,7 @@ from skyscript_assets.lib.settings.base import (
 )
 from skyscript_assets.lib.settings.kinds import of_kind
 
+Licence = Annotated[str | None, UNSEEN, Field(description="As the publisher states it; to give models away.")]
 Activation = Literal["gelu", "quick_gelu"]
 LOCAL_DIR, HUB = "local-dir:", "hf-hub:"
 """How open_clip marks names of models that carry their own configuration."""
@@ -39,6 +40,7 @@ class PackagedWeights(Model):
     package: str = Field(description="Import name of the package.")
     file: str = Field(description="Path of the weights inside the package.")
     sha256: Sha256 = Field(description="Digest that the weights must have.")
+    licence: Licence = None
 
 
 class JointBase(Model):
@@ -63,6 +65,7 @@ class OpenClipBase(Model):
     url: WebAddress | None = Field(None, description="Address of a file of weights, or of a zip that holds one.")
     activation: Activation | None = Field(None, description="What weights were trained with, which no file tells.")
     sha256: Sha256 | None = Field(None, description="Digest of the file, or of what the address gives.")
+    licence: Licence = None
 
     @model_validator(mode="after")
     def _weights_are_told_once(self) -> OpenClipBase:

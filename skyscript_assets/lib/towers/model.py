@@ -109,7 +109,7 @@ class ClipModel:
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.image_head = _image_head(network)
         self.text_head = _text_head(network)
         self._pad_id: int | None = getattr(getattr(network, "text", None), "config", None) and int(
@@ -228,7 +228,7 @@ class ClipModel:
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, length); the Hugging Face tower's padding is cut to the longest text, which changes nothing."""
-        ids = self._tokenizer(list(texts))
+        ids = self.tokenizer(list(texts))
         if self._pad_id is not None:
             ids = ids[:, : int((ids != self._pad_id).sum(dim=1).max())]
         return ids.to(self.device)
@@ -254,7 +254,7 @@ class ClipModel:
         size = TEXT_BATCH if self.device.type == "cpu" else GPU_BATCH
         for start in range(0, len(distinct), TOKENISED):
             some = distinct[start : start + TOKENISED]
-            ids = self._tokenizer(some)
+            ids = self.tokenizer(some)
             used = self._used(ids)
             for rows in torch.split(torch.argsort(used, stable=True), size):
                 row |= {some[number]: len(row) + i for i, number in enumerate(rows.tolist())}

@@ -15,7 +15,13 @@ import pytest
 import shapely
 from PIL import Image
 
-from skyscript_assets.lib.errors import CorruptInputError, SkyScriptError, StorageError, TooLittleDataError
+from skyscript_assets.lib.errors import (
+    CorruptInputError,
+    OutputBusyError,
+    SkyScriptError,
+    StorageError,
+    TooLittleDataError,
+)
 from skyscript_assets.lib.pairs.export import FORMATS, export
 from skyscript_assets.lib.pairs.manifest import write_manifest
 from skyscript_assets.lib.pairs.selection import Selection
@@ -179,7 +185,7 @@ def test_two_exports_never_write_one_folder(made: tuple[Path, Any]) -> None:
     (first / "half.json").write_text("[")
     handle = os.open(first, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(StorageError, match="another export is writing it"):
+    with pytest.raises(OutputBusyError, match="is being written by another process"):
         written(made, "llava")
     assert (first / "half.json").exists(), "what the other writes is left alone"
     os.close(handle)
