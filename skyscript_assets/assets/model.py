@@ -202,8 +202,10 @@ def _training_config(settings: Settings, partition: Partition) -> TrainingConfig
 
 def _needs_of_recipe(settings: Settings, partition: Partition, key: OutputKey) -> bool:
     model = settings.models[partition[0]]
-    if key.asset in ("chip_features", "image_chips") and model.sources and key.partition[1] not in model.sources:
-        return False
+    if key.asset in ("chip_features", "image_chips"):
+        named = zip((model.regions, model.sources), key.partition, strict=True)
+        if any(some and one not in some for some, one in named):
+            return False
     read = {"align": ("training_manifest", "chip_features"), "clip": ("training_manifest", "image_chips")}
     return key.asset in ("pretrained_weights", *read.get(model.recipe.kind, ()))
 

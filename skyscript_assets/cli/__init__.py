@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyscript_assets.cli import audit, export, look, models, newcomer, release, run, status, why
+from skyscript_assets.cli import audit, export, export_model, look, models, newcomer, release, run, status, why
 from skyscript_assets.cli.shared import Commands
 
 
@@ -24,6 +24,7 @@ looking = (
     why.why,
     audit.audit,
     export.export,
+    export_model.export_model,
     release.release,
     release.rebuild,
     release.recaption,

@@ -114,12 +114,17 @@ def write_credits(folder: Path, owners: Iterable[tuple[str, str, str, int]]) -> 
     write_json(folder / "credits.json", {"images": images, "captions and geometry": text})
 
 
-def _check_licence(row: Mapping[str, Any]) -> None:
+def check_licence(row: Mapping[str, Any]) -> None:
+    """Refuse an image that cannot be given away, by its source, licence and attribution.
+
+    Raises:
+        SkyScriptError: one of them is unknown, or the licence forbids it.
+    """
     unknown = [name for name in ("licence", "attribution") if UNKNOWN.match(row[name].strip())]
     if unknown or FORBIDDING.search(row["licence"]):
         name = (*unknown, "licence")[0]
         raise SkyScriptError(
-            f"source {row['source']}: its {name} is {row[name]!r}, so its images cannot be given away; "
+            f"source {row['source']}: its {name} is {row[name]!r}, so what is made of its images cannot be given away; "
             f"state the {name} in sources.yaml, or leave the source out"
         )
 
@@ -159,7 +164,7 @@ def samples_of(
         images = images_in(folders.chips)
         for batch in pairs.to_batches(ROWS_OF_GROUP):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
-                _check_licence(row)
+                check_licence(row)
                 text = wanted.prefix + row[wanted.style]
                 yield Sample(row["chip_id"], text, images.read(Place.of(row)), row)
 

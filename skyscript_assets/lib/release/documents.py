@@ -56,12 +56,16 @@ def write_documents(config: ReleaseConfig, figures: Figures, more: Mapping[str, 
         for path in sorted(release.rglob("*.parquet"))
     ]
     for name in ("README.md", "DATASHEET.md", "LICENSE.md", "CITATION.cff", "collection.json", "croissant.json"):
-        environment = _environment(_markdown if name.endswith(".md") else _quoted)
-        text = environment.get_template(name).render(facts, said=sentences)
-        if name.endswith(".json"):
-            # What is said may stand inside a page's `script` element.
-            text = json.dumps(json.loads(text), indent=1, ensure_ascii=False).replace("<", "\\u003c") + "\n"
-        write_text(release / name, text)
+        write_text(release / name, rendered(name, facts | {"said": sentences}))
+
+
+def rendered(name: str, facts: Mapping[str, Any]) -> str:
+    """A template filled with facts; texts in them are escaped for the kind of file that it is of."""
+    text = _environment(_markdown if name.endswith(".md") else _quoted).get_template(name).render(facts)
+    if name.endswith(".json"):
+        # What is said may stand inside a page's `script` element.
+        text = json.dumps(json.loads(text), indent=1, ensure_ascii=False).replace("<", "\\u003c") + "\n"
+    return text
 
 
 def _environment(finalize: Callable[[Any], str]) -> Environment:

@@ -42,14 +42,14 @@ def write_items(collection: str, release: Path) -> None:
         asset = {"href": f"./{file}", "type": "application/x-parquet", "roles": ["data"]}
         pair = asset | {"title": f"The row of chip_id {row['chip_id']}"}
         told = {"id": row["chip_id"], "collection": collection, "gsd": row["gsd_m"], "title": row["text"]}
-        return row | same | told | _ground(*row["bbox"]) | {"assets": {"pair": pair}}
+        return row | same | told | ground(*row["bbox"]) | {"assets": {"pair": pair}}
 
     found = batches(release, ("chip_id", "text", "bbox", "gsd_m", *_SAME))
     tables = (rows_to_table([item(file, row) for row in batch.to_pylist()], schema) for file, batch in found)
     write_tables(release / "items.parquet", schema, tables)
 
 
-def _ground(west: float, south: float, east: float, north: float) -> dict[str, Any]:
+def ground(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Geometry and box of an item; across the antimeridian two polygons, and a west beyond the east."""
     shape: Any = shapely.box(west, south, min(east, 180.0), north)
     if east > 180.0:

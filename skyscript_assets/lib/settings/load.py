@@ -74,10 +74,9 @@ def _references(settings: Settings) -> Iterator[tuple[str, str, Collection[str]]
             yield f"models.yaml: bases.{key}.text", base.text, settings.weights
     for key, model in settings.models.items():
         yield f"models.yaml: models.{key}.base", model.base, bases
-        for source in model.sources or ():
-            yield f"models.yaml: models.{key}.sources", source, sources
-        for name in model.benchmarks or ():
-            yield f"models.yaml: models.{key}.benchmarks", name, benchmarks
+        for what, known in (("sources", sources), ("regions", settings.regions), ("benchmarks", benchmarks)):
+            for name in getattr(model, what) or ():
+                yield f"models.yaml: models.{key}.{what}", name, known
     for key, benchmark in benchmarks.items():
         for source in benchmark.cut_from:
             yield f"benchmarks.yaml: benchmarks.{key}.sources", source, sources

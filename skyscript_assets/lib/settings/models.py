@@ -19,6 +19,7 @@ from skyscript_assets.lib.settings.base import (
     ModelKey,
     Name,
     Positive,
+    RegionKey,
     Sha256,
     Share,
     SourceKey,
@@ -27,6 +28,7 @@ from skyscript_assets.lib.settings.base import (
 from skyscript_assets.lib.settings.kinds import of_kind
 from skyscript_assets.lib.settings.sweep import expanded
 
+Licence = Annotated[str | None, UNSEEN, Field(description="As the publisher states it; to give models away.")]
 Activation = Literal["gelu", "quick_gelu"]
 LossName = Literal["sigmoid", "softmax"]
 """Losses, each the module of that name in `lib.training.losses`."""
@@ -43,6 +45,7 @@ class PackagedWeights(Model):
     package: str = Field(description="Import name of the package.")
     file: str = Field(description="Path of the weights inside the package.")
     sha256: Sha256 = Field(description="Digest that the weights must have.")
+    licence: Licence = None
 
 
 class JointBase(Model):
@@ -67,6 +70,7 @@ class OpenClipBase(Model):
     url: WebAddress | None = Field(None, description="Address of a file of weights, or of a zip that holds one.")
     activation: Activation | None = Field(None, description="What weights were trained with, which no file tells.")
     sha256: Sha256 | None = Field(None, description="Digest of the file, or of what the address gives.")
+    licence: Licence = None
 
     @model_validator(mode="after")
     def _weights_are_told_once(self) -> OpenClipBase:
@@ -200,6 +204,10 @@ class TrainedModel(Model):
     seed: int = Field(0, ge=0, description="Seed of initial projections, order and augmentation.")
     share: Share = Field(1.0, description="Share of pairs kept by similarity (paper: 0.2, 0.3, 0.5, 1.0).")
     sources: tuple[SourceKey, ...] | None = Field(None, min_length=1, description="Only these sources; default: all.")
+    regions: tuple[RegionKey, ...] | None = Field(None, min_length=1, description="Only these regions; default: all.")
+    pairs: int | None = Field(
+        None, ge=2, description="So many training pairs at most, drawn by chip id and seed: fewer are some of more."
+    )
     benchmarks: Annotated[tuple[BenchmarkKey, ...] | None, UNSEEN] = Field(
         None, description="Scored on these only; default: all."
     )

@@ -53,15 +53,10 @@ def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: i
         )
     if not timm.is_model(base.timm_name):
         raise SettingsError(f"models.yaml: timm_name {base.timm_name!r} is no architecture that timm knows")
-    folder, pooled = str(text_file.parent), {"timm_pool": "avg", "timm_proj": "linear"}
+    folder = str(text_file.parent)
     with quiet_transformers():
         try:
-            network = CustomTextCLIP(
-                base.embed_dim,
-                # A bias in the projection: pooled ReLU features are all positive; without it they cannot be centred.
-                {"timm_model_name": base.timm_name, "image_size": base.image_size, **pooled, "timm_proj_bias": True},
-                {"hf_model_name": folder, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"},
-            ).float()
+            network = CustomTextCLIP(base.embed_dim, *joined_towers(base, folder)).float()
             tokenizer = HFTokenizer(folder, context_length=TEXT_CONTEXT, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise PretrainedWeightsError(
@@ -70,6 +65,14 @@ def _load_joint(base: JointBase, weights: Mapping[str, PackagedWeights], seed: i
     _load_by_order(network.visual.trunk, base.timm_name, image_file)
     _draw_projections(network, seed)
     return ClipModel(network, tokenizer, base.image_size, base.mean, base.std, seed)
+
+
+def joined_towers(base: JointBase, text_folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A joint base's image and text tower as open_clip's configuration has them."""
+    # A bias in the projection: pooled ReLU features are all positive; without it they cannot be centred.
+    projection = {"timm_pool": "avg", "timm_proj": "linear", "timm_proj_bias": True}
+    image = {"timm_model_name": base.timm_name, "image_size": base.image_size, **projection}
+    return image, {"hf_model_name": text_folder, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"}
 
 
 def _load_by_order(trunk: Any, timm_name: str, path: Path) -> None:
@@ -122,7 +125,8 @@ def _load_open_clip(base: OpenClipBase, seed: int, file: Path | None) -> ClipMod
     try:
         with quiet_transformers():
             whole, tag = name.startswith((HUB, LOCAL_DIR)), None if of_file else base.pretrained
-            network = open_clip.create_model(name, tag, pretrained_text=not of_file, require_pretrained=whole)
+            more = _own_text_tower(name) if name.startswith(LOCAL_DIR) else {}
+            network = open_clip.create_model(name, tag, pretrained_text=not of_file, require_pretrained=whole, **more)
             tokenizer = open_clip.get_tokenizer(name)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise PretrainedWeightsError(
@@ -137,6 +141,19 @@ def _load_open_clip(base: OpenClipBase, seed: int, file: Path | None) -> ClipMod
         raise SettingsError(f"models.yaml: {base.name} wants images of {size}, {pixels['resize_mode']}: not made here")
     resize = Resize(pixels["resize_mode"] == "squash", Image.Resampling[pixels["interpolation"].upper()])
     return ClipModel(network, tokenizer, int(sides.pop()), pixels["mean"], pixels["std"], seed, resize)
+
+
+def _own_text_tower(name: str) -> dict[str, Any]:
+    """What open_clip has to be told of a folder that holds the configuration of its text tower of transformers.
+
+    It looks for that by name, on the hub or from where one stands, though it takes the tokenizer from the folder.
+    """
+    import open_clip
+
+    folder, text = name.removeprefix(LOCAL_DIR), open_clip.get_model_config(name)["text_cfg"]
+    if "hf_model_name" not in text or not Path(folder, "config.json").is_file():
+        return {}
+    return {"text_cfg": text | {"hf_model_name": folder, "hf_model_pretrained": False}}
 
 
 def _fill(network: Any, base: OpenClipBase, path: Path) -> None:

@@ -110,7 +110,7 @@ class ClipModel:
         self.image_size = image_size
         self.mean, self.std = tuple(mean), tuple(std)
         self.seed, self.resize = seed, resize
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         visual, text = network.visual, getattr(network, "text", network)
         self.image_head = _head(network, visual, "visual.", "head" if hasattr(visual, "trunk") else "proj")
         prefix = "" if text is network else "text."
@@ -227,7 +227,7 @@ class ClipModel:
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, context) on the host."""
-        ids: Tensor = self._tokenizer(list(texts))
+        ids: Tensor = self.tokenizer(list(texts))
         return ids
 
     def fitted(self, ids: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class ClipModel:
         size = TEXT_BATCH if self.device.type == "cpu" else GPU_BATCH
         for start in range(0, len(distinct), TOKENISED):
             some = distinct[start : start + TOKENISED]
-            ids = self._tokenizer(some)
+            ids = self.tokenizer(some)
             used = self._used(ids)
             for rows in torch.split(torch.argsort(used, stable=True), size):
                 row |= {some[number]: len(row) + i for i, number in enumerate(rows.tolist())}

@@ -19,7 +19,7 @@ from skyscript_assets.lib import files
 from skyscript_assets.lib.archive import fetch
 from skyscript_assets.lib.errors import DigestMismatchError, PretrainedWeightsError, SettingsError
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.settings.base import Shared
+from skyscript_assets.lib.settings.base import Shared, seen
 from skyscript_assets.lib.settings.models import (
     HUB,
     LOCAL_DIR,
@@ -214,7 +214,7 @@ def write_weights(
         path = locate_weights(packaged)
         beside = (other for other in sorted(path.parent.iterdir()) if other.is_file() and other != path)
         companions = {one.name: file_sha256(one) for one in beside if one.suffix in COMPANION_SUFFIXES}
-        entries[name] = packaged.model_dump() | {"size_bytes": path.stat().st_size, "companions": companions}
+        entries[name] = seen(packaged) | {"size_bytes": path.stat().st_size, "companions": companions}
     record = {"weights": entries, "bases": {name: _base_record(base, shared) for name, base in sorted(bases.items())}}
     files.write_text(out / "weights.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
     size_bytes = sum(entry["size_bytes"] for entry in entries.values())
@@ -222,7 +222,7 @@ def write_weights(
 
 
 def _base_record(base: JointBase | OpenClipBase, shared: Shared) -> dict[str, Any]:
-    record = base.model_dump(mode="json")
+    record: dict[str, Any] = seen(base)
     if isinstance(base, OpenClipBase):
         check_activation(base)
     if isinstance(base, OpenClipBase) and base.from_file:

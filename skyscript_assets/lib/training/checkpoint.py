@@ -145,6 +145,8 @@ def save_checkpoint(
         "recipe": settings.recipe.model_dump(mode="json"),
         "share": settings.share,
         "sources": settings.sources,
+        "regions": settings.regions,
+        "most_pairs": settings.pairs,
         "tensors": sorted(tensors),
         "sha256": file_sha256(out / "model.safetensors"),
         "training": asdict(summary),

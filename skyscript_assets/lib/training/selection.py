@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from skyscript_assets.lib.errors import TooLittleDataError
+from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.pairs.selection import SELECTED_BY, Selection
 from skyscript_assets.lib.settings.models import TrainedModel
 from skyscript_assets.lib.tables import read_table
@@ -46,10 +48,11 @@ class TrainingPairs:
 def select_pairs(
     manifest_path: Path, model: TrainedModel, columns: Sequence[str], batch_size: int
 ) -> tuple[TrainingPairs, TrainingPairs]:
-    """The eligible training and validation pairs of the model's sources; of the training pairs its share alone.
+    """The eligible training and validation pairs of the model's sources and regions; of the training pairs its share.
 
     A training pair is kept where its `rank_share` (0 best, 1 worst by similarity) is at most the share; at share 1 all
-    are.
+    are. Of these, `pairs` are drawn where there are more: those with the lowest hash of seed and chip id, so that with
+    one seed fewer pairs are always some of more.
 
     Args:
         manifest_path: `manifest.parquet`.
@@ -63,9 +66,12 @@ def select_pairs(
     """
     table = read_table(manifest_path, columns=list(dict.fromkeys([*PAIR_COLUMNS, *columns])))
     train, val = (
-        table.filter(Selection(share, (split,), sources=model.sources or ()).of_manifest(table))
+        table.filter(Selection(share, (split,), model.regions or (), model.sources or ()).of_manifest(table))
         for split, share in (("train", model.share), ("val", 1.0))
     )
+    if model.pairs is not None:
+        draws = [unit_hash("pairs", model.seed, chip_id) for chip_id in train["chip_id"].to_pylist()]
+        train = train.take(np.sort(np.argsort(draws)[: model.pairs]))
     pairs = TrainingPairs(train, columns[0])
     needed = {"pairs": batch_size, "distinct captions": 2, "training cells": 2}
     found = dict(zip(needed, pairs.counts.values(), strict=True))

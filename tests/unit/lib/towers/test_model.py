@@ -32,7 +32,7 @@ def test_features_and_projection_together_are_what_open_clip_encodes(joint_model
     images, texts = noise(3), ["a satellite image of building", "road"]
     with torch.inference_mode():
         expected = joint_model.network.encode_image(joint_model.pixels(np.stack(images)), normalize=True).numpy()
-        tokens = joint_model._tokenizer(texts)
+        tokens = joint_model.tokenizer(texts)
         assert tokens.shape == (2, 128)
         expected_texts = joint_model.network.encode_text(tokens, normalize=True).numpy()
     found = normalised(joint_model.project_image(joint_model.image_features(images)))
@@ -138,7 +138,7 @@ def test_a_causal_tower_gives_the_same_without_what_follows_a_text(tmp_path: Pat
     texts = ["road", "a satellite image of water, grass and a building", "", "road " * 40]
     with torch.inference_mode():
         expected = model.network.encode_text(model.fitted(model.tokenise(texts)), normalize=True).numpy()
-    used = model._used(model._tokenizer(texts))
+    used = model._used(model.tokenizer(texts))
     assert used.tolist() == ([32] * 4 if pool == "last" else [3, 12, 2, 32])
     np.testing.assert_allclose(model.encode_texts(texts), expected, atol=1e-6)
     np.testing.assert_allclose(model.encode_texts(texts[:1]), expected[:1], atol=1e-6)

@@ -52,3 +52,25 @@ def test_too_little_is_told_in_one_message_with_what_is_missing(town_of: Callabl
 def test_a_manifest_without_the_wanted_captions_is_told(town_of: Callable):
     with pytest.raises(OutputSchemaError, match="column title_in_verse"):
         select_pairs(town_of(12).manifest, model(), ["title_in_verse"], 2)
+
+
+def test_a_model_takes_the_pairs_of_its_regions(town_of: Callable):
+    town = town_of(48, region=["here" if i % 5 else "there" for i in range(48)])
+    train, val = selected(town, model(regions=("there",)))
+    assert set(train.table["region"].to_pylist()) == set(val.table["region"].to_pylist()) == {"there"}
+    assert len(train) == 7
+
+
+def test_fewer_pairs_are_some_of_more_and_each_seed_draws_others(town_of: Callable):
+    town = town_of(48)
+    few, more, other = (
+        selected(town, model(pairs=pairs, seed=seed))[0].table["chip_id"].to_pylist()
+        for pairs, seed in ((8, 0), (20, 0), (8, 1))
+    )
+    assert [len(few), len(more), len(other)] == [8, 20, 8]
+    assert set(few) < set(more)
+    assert set(few) != set(other)
+    assert few == [chip_id for chip_id in town.chip_ids if chip_id in few]
+    val = [selected(town, model(pairs=pairs))[1].table for pairs in (8, None)]
+    assert val[0] == val[1]
+    assert selected(town, model(pairs=1000))[0].table == selected(town, model())[0].table
