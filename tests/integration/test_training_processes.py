@@ -283,11 +283,12 @@ def test_a_run_that_diverges_fails_as_what_it_is_and_its_last_state_loads(
 
 
 def test_what_a_process_cannot_do_is_told_with_its_last_words(job_in: Callable[..., Any], tmp_path: Path) -> None:
-    job = Job.model_validate(job_in(tmp_path / "out"))
+    job = Job.model_validate(job_in(out := tmp_path / "out"))
     with pytest.raises(SettingsError, match="there is no GPU 63, but 0 of them"):
         train_apart(job.model_copy(update={"machine": job.machine.model_copy(update={"devices": (63,)})}), silent)
-    with pytest.raises(SkyScriptError, match=r"training ended with status 1; .*IsADirectoryError"):
-        train_apart(job.model_copy(update={"manifest": tmp_path}), silent)
+    (out / "states").write_text("a file where a folder has to be")
+    with pytest.raises(SkyScriptError, match=r"training ended with status 1; .*FileExistsError"):
+        train_apart(job, silent)
     uneven = job_in(tmp_path / "uneven", {"devices": ["cpu", "cpu"]}, batch_size=9)
     with pytest.raises(SettingsError, match="batch_size 9 cannot be shared by 2 devices"):
         train_apart(Job.model_validate(uneven), silent)
