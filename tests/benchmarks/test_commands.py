@@ -352,3 +352,10 @@ def test_zero_shot(run: Callable[..., str], extract: Path, tmp_path: Path) -> No
             Image.fromarray(np.full((32, 32, 3), 90 * level, np.uint8)).save(folder / f"{label}.png")
     printed = run("zero_shot", "--data", tmp_path, "--model", "untrained-0", SKYSCRIPT_DATA=tmp_path, OMP_NUM_THREADS=1)
     assert [row[0] for row in rows(printed)] == ["EuroSAT, 2 images", "UC Merced, 2 images"]
+
+
+def test_trainers(run: Callable[..., str]) -> None:
+    printed = run("trainers", "--pairs", 128, "--runs", 1)
+    told = {name: figures for name, *figures in rows(printed)}
+    assert {"ours", "csv", "webdataset", "the whole view"} <= told.keys()
+    assert told["ours"][2] == "1.00 times"

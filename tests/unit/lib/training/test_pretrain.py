@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from skyscript_assets.lib.errors import (
     UpstreamMissingError,
 )
 from skyscript_assets.lib.settings.models import AlignRecipe, ClipRecipe, TrainedModel
+from skyscript_assets.lib.settings.plant import TrainingSettings
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.training import pretrain
 from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, load_checkpoint
 from skyscript_assets.lib.training.optimisation import adamw, unmoved_from
 from skyscript_assets.lib.training.pretrain import train_clip
@@ -278,3 +281,235 @@ def test_gains_biases_and_the_scale_do_not_decay(tiny_base):
     assert {"logit_scale", "ln_final.weight", "visual.ln_post.bias"} <= {names[id(p)] for p in plain["params"]}
     assert "visual.proj" in {names[id(p)] for p in decayed["params"]}
     assert (plain["weight_decay"], decayed["weight_decay"]) == (0.0, 1.0)
+
+
+def test_the_steps_are_those_of_open_clips_trainer_to_the_bit(whole, tiny_base, monkeypatch):
+    """Its `train_one_epoch`, loss, rule of decay, schedule and bound of the scale, on the batches of a finished run."""
+    from open_clip.loss import ClipLoss
+    from open_clip_train.scheduler import cosine_lr
+    from open_clip_train.train import train_one_epoch
+
+    town, _, finished = whole
+    steps, settings = 20, recipe(max_steps=20)
+    model = load_base(tiny_base, {}, settings.seed)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    embeddings = pretrain._Run._embeddings
+
+    def keep(self, number, ids, pixels):
+        seen.append((self._base.pixels(pixels), ids))
+        return embeddings(self, number, ids, pixels)
+
+    monkeypatch.setattr(pretrain._Run, "_embeddings", keep)
+    out = finished.parent / "twenty"
+    ours = load_base(tiny_base, {}, settings.seed)
+    out.mkdir()
+    train_clip(town.manifest, town.folders, ours, settings, out, threads=1)
+
+    exclude = lambda n, p: p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n or "logit_scale" in n  # noqa: E731
+    named = list(model.network.named_parameters())
+    plain, decayed = ([p for n, p in named if exclude(n, p) is kind] for kind in (True, False))
+    groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.1}]
+    optimiser = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.98), eps=1e-6)
+    schedule = cosine_lr(optimiser, 2e-3, 3, steps)
+    model.network.output_dict = True
+
+    class Loader(list):
+        num_batches, num_samples = steps, steps * 8
+
+    class Data:
+        dataloader = Loader(seen)
+
+        def set_epoch(self, epoch):
+            pass
+
+    args = SimpleNamespace(
+        device="cpu", precision="fp32", distill=False, accum_freq=1, skip_scheduler=False, horovod=False,
+        grad_clip_norm=None, rank=0, local_rank=0, log_local=False, log_every_n_steps=1000, batch_size=8, world_size=1,
+        wandb=False, distributed=False,
+    )  # fmt: skip
+    train_one_epoch(model.network, {"train": Data()}, ClipLoss(), 0, optimiser, None, schedule, None, args)
+    assert len(seen) == steps
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, ours.network.state_dict()[name]), name
+
+
+def losses_of(out: Path) -> np.ndarray:
+    return read_table(out / "history.parquet")["loss"].to_numpy()
+
+
+def moved_apart(one: Path, other: Path, tiny_base) -> float:
+    """How far two runs end from each other, over how far the first one went."""
+    before = load_base(tiny_base, {}, 3).network.state_dict()
+    ends = [load_file(out / "model.safetensors") for out in (one, other)]
+    apart = sum(float(((ends[0][name] - ends[1][name]) ** 2).sum()) for name in before)
+    return (apart / sum(float(((ends[0][name] - before[name]) ** 2).sum()) for name in before)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "machine", [{"micro_batch": 2}, {"micro_batch": 3}, {"gradient_checkpointing": True, "micro_batch": 4}]
+)
+def test_micro_batches_and_checkpointing_change_nothing_but_rounding(whole, tiny_base, out: Path, machine):
+    town, _, finished = whole
+    train(town, tiny_base, out, recipe(), machine=TrainingSettings(**machine))
+    np.testing.assert_allclose(losses_of(out), losses_of(finished), atol=1e-5)
+    assert moved_apart(finished, out, tiny_base) < 1e-3
+
+
+def test_micro_batches_draw_the_same_dropout_with_and_without_gradients(town, joint_base, weights, out: Path):
+    """The loss is of the features that the gradients are taken of: else a towers' gradient would not lower it."""
+    seen: dict[int, list[torch.Tensor]] = {0: [], 1: []}
+    embeddings = pretrain._Run._embeddings
+    with pytest.MonkeyPatch.context() as patch:
+
+        def keep(self, number, ids, pixels):
+            found = embeddings(self, number, ids, pixels)
+            seen[number].append(found[1].detach().clone())
+            return found
+
+        patch.setattr(pretrain._Run, "_embeddings", keep)
+        settings = recipe(max_steps=1, batch_size=4)
+        model = load_base(joint_base, weights, settings.seed)
+        train_clip(town.manifest, town.folders, model, settings, out, machine=TrainingSettings(micro_batch=2))
+    for first, again in seen.values():
+        assert torch.equal(first, again)
+
+
+def test_the_papers_gradient_is_a_quarter_but_for_the_scale(town, tiny_base, tmp_path: Path, monkeypatch):
+    """What open_clip's ClipLoss has on each of four processes by default, where the gather passes no gradient."""
+    found = {}
+    for gradient in ("whole", "paper"):
+        model = load_base(tiny_base, {}, 3)
+        out = tmp_path / gradient
+        out.mkdir()
+
+        def keep(parameters, gradient=gradient, model=model):
+            found[gradient] = {name: p.grad.clone() for name, p in model.network.named_parameters()}
+            return torch.zeros(())
+
+        monkeypatch.setattr(pretrain, "gradient_norm", keep)
+        train_clip(town.manifest, town.folders, model, recipe(max_steps=1, gradient=gradient), out)
+    for name, whole in found["whole"].items():
+        torch.testing.assert_close(found["paper"][name], whole if name == "logit_scale" else whole / 4)
+
+
+def test_open_clips_loss_without_gradient_through_the_gather_is_what_paper_says(monkeypatch):
+    """Mean over four processes, as DistributedDataParallel takes it, of the gradients of a matrix and of the scale."""
+    from open_clip import loss as of_open_clip
+
+    torch.manual_seed(0)
+    pixels, texts, scale = torch.randn(8, 5), torch.randn(8, 4), torch.tensor(2.0)
+    start = torch.randn(5, 4)
+
+    def gradients(loss) -> tuple[torch.Tensor, torch.Tensor]:
+        weight, log = start.clone().requires_grad_(), scale.clone().requires_grad_()
+        loss(weight, log).backward()
+        return weight.grad, log.grad
+
+    def of_rank(rank: int):
+        mine = slice(2 * rank, 2 * rank + 2)
+
+        def gather(images, words, **_):
+            everyone = (pixels @ start).clone()
+            return torch.cat([everyone[: 2 * rank], images, everyone[2 * rank + 2 :]]), texts
+
+        def loss(weight, log):
+            monkeypatch.setattr(of_open_clip, "gather_features", gather)
+            four = of_open_clip.ClipLoss(rank=rank, world_size=4)
+            return four(pixels[mine] @ weight, texts[mine], log.exp())
+
+        return gradients(loss)
+
+    whole = gradients(lambda weight, log: of_open_clip.ClipLoss()(pixels @ weight, texts, log.exp()))
+    four = [of_rank(rank) for rank in range(4)]
+    torch.testing.assert_close(torch.stack([weight for weight, _ in four]).mean(0), whole[0] / 4)
+    torch.testing.assert_close(torch.stack([log for _, log in four]).mean(0), whole[1])
+
+
+def test_losses_that_are_read_later_leave_the_weights_as_before_all_the_same(
+    town, tiny_base, tmp_path: Path, monkeypatch
+):
+    """As on a GPU: the optimiser looks on the device whether a loss was a number, and the run hears of it later."""
+    monkeypatch.setattr(pretrain, "read_every", lambda device: 4)
+    ends = {}
+    for last, name in ((6, "before"), (None, "broken")):
+        model = load_base(tiny_base, {}, 3)
+        out = tmp_path / name
+        out.mkdir()
+        if last is None:
+            backward, calls = pretrain._Run._backward, []
+
+            def broken(self, ids, pixels, backward=backward, calls=calls):
+                loss = backward(self, ids, pixels)
+                calls.append(1)
+                if len(calls) == 7:
+                    self._base.network.visual.proj.grad[0, 0] = torch.nan
+                return loss
+
+            monkeypatch.setattr(pretrain._Run, "_backward", broken)
+            with pytest.raises(DivergedError, match="step 7 of 24"):
+                train_clip(town.manifest, town.folders, model, recipe(checkpoint_steps=100), out)
+            assert len(calls) == 8, "it is heard of at the next look"
+        else:
+
+            def stop(done, total, unit):
+                if done == 6:
+                    raise StoppedError(15)
+
+            with pytest.raises(StoppedError):
+                train_clip(town.manifest, town.folders, model, recipe(checkpoint_steps=100), out, stop)
+        ends[name] = {key: tensor.clone() for key, tensor in model.network.state_dict().items()}
+    for key, tensor in ends["before"].items():
+        assert torch.equal(tensor, ends["broken"][key]), key
+
+
+def test_listeners_hear_how_the_run_stands(whole, tiny_base, out: Path):
+    town, _, _ = whole
+    events = []
+    train(town, tiny_base, out, recipe(), listener=events.append)
+    assert [(event.step, event.total) for event in events] == [(step, 24) for step in range(1, 25)]
+    history = [row for row in read_table(out / "history.parquet").to_pylist() if row["split"] == "train"]
+    assert [event.loss for event in events] == [row["loss"] for row in history]
+    assert events[-1].left_s == 0
+    assert all(event.samples_per_s > 0 and event.memory_mb > 100 for event in events)
+
+
+def test_the_last_two_states_and_one_an_epoch_are_kept(whole, tiny_base, tmp_path: Path):
+    town, _, finished = whole
+    killed = tmp_path / "killed"
+
+    def kill(done: int, total: int, unit: str) -> None:
+        if done == 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(town, tiny_base, killed, recipe(), progress=kill)
+    names = sorted(path.name for path in (killed / "states").iterdir())
+    epochs = [f"step-{step:09d}.epoch.pt" for step in (4, 8, 12, 16)]
+    assert names == sorted([*epochs, "step-000000015.pt", "step-000000016.pt"])
+    for name in ("step-000000016.pt", "step-000000016.epoch.pt"):
+        path = killed / "states" / name
+        path.unlink()
+        path.write_bytes(b"torn")
+    taken = []
+    train(town, tiny_base, killed, recipe(), progress=lambda done, total, unit: taken.append(done))
+    assert taken[0] == 16
+    assert (finished / "model.safetensors").read_bytes() == (killed / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "machine", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), {}, "micro_batch below 8, training.gradient_check"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {"micro_batch": 1, "gradient_checkpointing": True},
+         "suffice for 1 pairs at a time; try a smaller base"),
+    ],
+)  # fmt: skip
+def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
+    town, tiny_base, out: Path, monkeypatch, error, machine, told
+):
+    def full(self, number, ids, pixels):
+        raise error
+
+    monkeypatch.setattr(pretrain._Run, "_embeddings", full)
+    with pytest.raises(SettingsError, match=told):
+        train(town, tiny_base, out, recipe(), machine=TrainingSettings(**machine))
