@@ -233,7 +233,8 @@ def test_learning_curve(run: Callable[..., str], tmp_path: Path) -> None:
     told["models"]["aligned-0"] |= {"recipe": recipe, "sources": ["SYN1"]}
     (profile / "models.yaml").write_text(yaml.safe_dump(told))
     settings = load_settings(profile)
-    town = make_town(tmp_path / "town", 48, region=["helsinki" if i % 3 else "kotka" for i in range(48)])
+    regions = ["helsinki" if i % 3 else "kotka" for i in range(48)]
+    town = make_town(tmp_path / "town", 48, region=regions, cell=[f"{i % 5}/0" for i in range(48)])
     base = load_base(settings.bases["lite0-minilm"], settings.weights, 0)
     for region in settings.regions:
         with store.writing(key := OutputKey("chip_features", (region, "SYN1")), "f") as out:
@@ -257,10 +258,11 @@ def test_learning_curve(run: Callable[..., str], tmp_path: Path) -> None:
         *(["all", n] for n in ("12", "24", "36")),
         ["without helsinki", "12"],
         ["without kotka", "24"],
+        ["what it brought", "pairs more"],
         ["helsinki", "24"],
         ["kotka", "12"],
     ]
-    assert all(re.fullmatch(r"[+-]?\d\.\d{3} \[.+, .+\]", row[2]) for row in rows(printed))
+    assert all(re.fullmatch(r"[+-]?\d\.\d{3} \[.+, .+\]|gain .*", row[2]) for row in rows(printed))
     assert Image.open(plot).width > 300
 
 
