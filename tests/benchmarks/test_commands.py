@@ -14,12 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import simplejpeg
+import yaml
 from PIL import Image
 
-from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
+from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
+from skyscript_assets.lib.pairs.features import write_chip_features
+from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, load_settings
 from skyscript_assets.lib.storage import OutputKey, Store
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.lib.tar import TarShard
+from skyscript_assets.lib.towers.bases import load_base
+from tests.unit.lib.conftest import make_town
 from tests.workshop import tiny_files, write_profile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,6 +222,48 @@ def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: P
     small = ["--targets", "run", "--runs", 1, "--kills", 1, "--stages", "tag_groundability", "--settings", settings]
     printed = run("kills", *small, "--work", tmp_path / "work")
     assert list(rows(printed)) == [["`run`", "`tag_groundability`", "1", "as undisturbed"]]
+
+
+def test_learning_curve(run: Callable[..., str], tmp_path: Path) -> None:
+    profile, store = tmp_path / "profile", Store(tmp_path / "data")
+    shutil.copytree(PACKAGED_PROFILES / "demo", profile)
+    told = yaml.safe_load((profile / "models.yaml").read_text())
+    told["bases"]["lite0-minilm"] |= {"embed_dim": 32, "image_size": 64}
+    recipe = {"kind": "align", "epochs": 2, "batch_size": 8}
+    told["models"]["aligned-0"] |= {"recipe": recipe, "sources": ["SYN1"]}
+    (profile / "models.yaml").write_text(yaml.safe_dump(told))
+    settings = load_settings(profile)
+    regions = ["helsinki" if i % 3 else "kotka" for i in range(48)]
+    town = make_town(tmp_path / "town", 48, region=regions, cell=[f"{i % 5}/0" for i in range(48)])
+    base = load_base(settings.bases["lite0-minilm"], settings.weights, 0)
+    for region in settings.regions:
+        with store.writing(key := OutputKey("chip_features", (region, "SYN1")), "f") as out:
+            write_chip_features(town.chips, town.plan, base, 1, 0, out)
+            store.complete(key, fingerprint="f", made_from={}, counts={})
+    with store.writing(key := OutputKey("training_manifest"), "f") as out:
+        shutil.copy(town.manifest, out)
+        store.complete(key, fingerprint="f", made_from={}, counts={})
+    for name, level in (("road", 60), ("grass", 180)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for n in range(3):
+            Image.fromarray(np.full((32, 32, 3), level + n, np.uint8)).save(tmp_path / f"images/{name}/{n}.png")
+    with store.writing(key := OutputKey("benchmark_data", ("ground-cover",)), "f") as out:
+        folder = ImageFolderBenchmark(title="Plain", root=str(tmp_path / "images"))
+        build_image_folder(folder, settings.shared, out)
+        store.complete(key, fingerprint="f", made_from={}, counts={})
+    where = {"SKYSCRIPT_SETTINGS": profile, "SKYSCRIPT_DATA": tmp_path / "data", "OMP_NUM_THREADS": 1}
+    plot = tmp_path / "curve.png"
+    printed = run("learning_curve", "--fewest", 64, "--seeds", 0, 1, "--plot", plot, **where)
+    assert [row[:2] for row in rows(printed)] == [
+        *(["all", n] for n in ("12", "24", "36")),
+        ["without helsinki", "12"],
+        ["without kotka", "24"],
+        ["what it brought", "pairs more"],
+        ["helsinki", "24"],
+        ["kotka", "12"],
+    ]
+    assert all(re.fullmatch(r"[+-]?\d\.\d{3} \[.+, .+\]|gain .*", row[2]) for row in rows(printed))
+    assert Image.open(plot).width > 300
 
 
 def test_make_extract(run: Callable[..., str], extract: Path, tmp_path: Path) -> None:

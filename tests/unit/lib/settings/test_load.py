@@ -487,3 +487,9 @@ def test_a_mirror_of_geofabrik_can_be_named(profile: Path) -> None:
     assert load_settings(profile).geofabrik_mirror == "https://download.geofabrik.de"
     edit(profile / "regions.yaml", "regions:", "geofabrik_mirror: http://mirror.example.org/osm\nregions:")
     assert load_settings(profile).geofabrik_mirror == "http://mirror.example.org/osm"
+
+
+def test_a_model_of_a_region_that_there_is_not_is_refused(profile: Path) -> None:
+    edit(profile / "models.yaml", "    seed: 0\n", "    seed: 0\n    regions: [atlantis]\n")
+    with pytest.raises(SettingsError, match=r"models\.aligned-0\.regions.*atlantis"):
+        load_settings(profile)

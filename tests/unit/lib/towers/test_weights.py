@@ -94,6 +94,9 @@ def test_the_record_names_digests_and_no_paths(package: Path, tmp_path: Path, ou
     assert record["bases"]["local"]["pretrained"] == "clip.safetensors"
     assert record["bases"]["local"]["sha256"] == digest
     assert record["bases"]["tag"]["pretrained"] == "laion2b_e16"
+    stated = {"text": named().model_copy(update={"licence": "MIT"})}
+    write_weights(stated, {"tag": bases["tag"].model_copy(update={"licence": "MIT"})} | bases, shared(tmp_path), out)
+    assert (out / "weights.json").read_text() == text  # a licence changes nothing that is computed
 
 
 def test_a_local_base_with_another_digest_or_none_is_refused(tmp_path: Path, out: Path):

@@ -106,7 +106,8 @@ def test_the_folder_holds_what_people_and_programs_ask(model: ClipModel, tiny_ba
     assert (told_hub["license"], told_hub["library_name"], told_hub["datasets"]) == ("other", "open_clip", ["roofs"])
     assert "mean_auc, the first figure | 0.831 | 0.79 to 0.871 | 752 |" in card
     assert "3 of the images are painted from the map itself" in card
-    assert "CLIPModel.from_pretrained" in card
+    assert 'CLIPModel.from_pretrained("FOLDER")' in card
+    assert 'create_model_and_transforms("local-dir:FOLDER")' in card
     for name in ("README.md", "LICENSE.md"):
         text = (out / name).read_text()
         assert "CC-BY-4.0" in text
