@@ -371,6 +371,24 @@ def test_storage(run: Callable[..., str]) -> None:
     assert [found[name] for name in names] == ["6", "0", "0", "0", "0", "0"]
 
 
+def test_switches_and_what_captions_teach(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
+    files = tiny_files()
+    files["plant"]["tags"]["labels"] = str(labels)
+    files["models"]["models"] = {"aligned-0": files["models"]["models"]["aligned-0"]}
+    files["benchmarks"]["comparisons"] = []
+    made = {"SKYSCRIPT_SETTINGS": write_profile(tmp_path / "profile", files), "SKYSCRIPT_DATA": tmp_path / "data"}
+    run("demo", "--settings", made["SKYSCRIPT_SETTINGS"], "--data", made["SKYSCRIPT_DATA"])
+    small = ("--seeds", 1, 2, "--switch", "text locked", "--data", tmp_path)
+    plain, locked = rows(run("switches", *small, **made))
+    assert (plain[0], locked[0]) == ("plain", "text locked")
+    assert 0 < float(plain[1]) < 1
+    assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", locked[-1])
+    chosen = list(rows(run("switches", "--choose", "--seeds", 1, 2, "--switch", "softmax", **made)))
+    assert [len(row) for row in chosen] == [3, 3]
+    *classes, mean = rows(run("what_captions_teach", **made))
+    assert (len(classes), mean[0]) == (10, "mean")
+
+
 def test_towers(run: Callable[..., str], extract: Path) -> None:
     printed = run("towers", "--images", 8, "--texts", 8, "--rounds", 1)
     # The head of the second table counts as a row.

@@ -175,6 +175,12 @@ def test_most_chips_being_rejected_is_a_warning(tmp_path: Path, rejected: int, p
     assert checks.REJECTED_SHARE.warn
 
 
+@pytest.mark.parametrize(("unmoved_from", "passes"), [(2**-4, False), (1.0, False), (2.0, True), (None, True)])
+def test_a_rate_that_moves_no_gain_is_a_warning(tmp_path: Path, unmoved_from: float | None, passes: bool) -> None:
+    verdict = checks.WEIGHTS_MOVE.judge(tmp_path, {"unmoved_from": unmoved_from})
+    assert (verdict.passed, checks.WEIGHTS_MOVE.warn) == (passes, True)
+
+
 def test_freshness_lists_each_difference_of_a_stale_input(outputs: Any) -> None:
     outputs().materialize(rows, KOTKA)
     outputs().materialize(reader, KOTKA)

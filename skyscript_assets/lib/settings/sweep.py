@@ -15,7 +15,7 @@ from skyscript_assets.lib.settings.base import Model
 MAX_MODELS = 256
 """Most models that one sweep makes."""
 
-SWEPT = ("base", "seed", "share", "sources")
+SWEPT = ("base", "seed", "share", "sources", "regions", "pairs")
 """What of a model may be swept beside the fields of its recipe, `recipe.NAME`."""
 
 Entry = Mapping[str, Any]

@@ -34,10 +34,6 @@ class TrainingPairs:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def captions(self, column: str, prefix: str) -> list[str]:
-        """Prefix and caption of each pair."""
-        return [prefix + caption for caption in self.table[column].to_pylist()]
-
     @property
     def counts(self) -> dict[str, int]:
         """Pairs, different captions, and cells of the grid that they lie in."""

@@ -61,6 +61,17 @@ def test_view_0_is_the_plain_chip_and_the_others_differ(town, joint_model: ClipM
     assert not np.array_equal(found[:, 0], found[:, 1])
 
 
+def test_views_of_crops_anywhere_know_no_focus(town, joint_model: ClipModel, out: Path, tmp_path: Path):
+    write_chip_features(town.chips, town.plan, joint_model, 2, 0, out, crop="anywhere")
+    _, found = read_chip_features(out, joint_model.tower_digest)
+    middles = [joint_model.view(chip.image()) for chip in accepted_chips(town.chips, town.plan)]
+    assert np.array_equal(found[:, 0], joint_model.image_features(middles).astype(np.float16))
+    (tmp_path / "focus").mkdir()
+    write_chip_features(town.chips, town.plan, joint_model, 2, 0, tmp_path / "focus")
+    _, kept = read_chip_features(tmp_path / "focus", joint_model.tower_digest)
+    assert not np.array_equal(found[:, 1], kept[:, 1])
+
+
 def test_a_killed_run_continues_to_the_same_bytes(town, joint_model, out: Path, tmp_path: Path, small_parts):
     whole = tmp_path / "whole"
     whole.mkdir()

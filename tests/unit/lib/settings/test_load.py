@@ -12,6 +12,7 @@ from skyscript_assets.lib.errors import SettingsError
 from skyscript_assets.lib.plugins import SCORER_KINDS
 from skyscript_assets.lib.settings.base import BBox
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES, GivenFile, load_settings
+from skyscript_assets.lib.settings.models import ClipRecipe
 from skyscript_assets.lib.settings.plant import PlanSettings, SizeSettings
 from skyscript_assets.lib.settings.regions import Region
 from skyscript_assets.lib.settings.sources import SOURCE_KINDS
@@ -142,6 +143,18 @@ def test_the_paper_profile_describes_its_ten_collections() -> None:
 def test_the_collections_are_asked_for_as_their_publishers_have_them(key: str, facts: dict[str, Any]) -> None:
     source = load_settings(PACKAGED_PROFILES / "skyscript").sources[key]
     assert {name: getattr(source, name) for name in facts} == facts
+
+
+def test_the_paper_profile_trains_as_its_authors_did_and_as_we_would_apart() -> None:
+    settings = load_settings(PACKAGED_PROFILES / "skyscript")
+    taught = {key: model.recipe for key, model in settings.models.items() if isinstance(model.recipe, ClipRecipe)}
+    for key, recipe in taught.items():
+        told = {"order": "shuffled", "crop": "anywhere", "loss": "softmax", "positives": "own", "lock_text": False}
+        told |= {"interpolation": 1, "styles": ("title",), "batch_size": 512, "epochs": 20, "weight_decay": 1}
+        of_authors = {name: getattr(recipe, name) for name in told} == told
+        assert of_authors is key.startswith("skyclip-")
+    assert {taught[key].lr for key in taught if key.startswith("skyclip-")} == {1e-9, 3e-9}
+    assert settings.plant.scores.crop == "anywhere"
 
 
 def test_what_publishers_forbid_or_show_is_in_the_paper_profile() -> None:

@@ -29,7 +29,6 @@ def test_a_model_takes_its_share_of_the_eligible_pairs_of_its_sources(town_of: C
     assert len(val) == 8
     only, _ = selected(town, model(sources=("SYN03",)))
     assert set(only.table["source"].to_pylist()) == {"SYN03"}
-    assert only.captions("title", "a satellite image of ")[0].startswith("a satellite image of ")
 
 
 def test_pairs_without_a_rank_are_used_at_full_share_only(town_of: Callable):
