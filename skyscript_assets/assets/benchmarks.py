@@ -151,7 +151,7 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
     config=_board,
-    code_version="4",
+    code_version="5",
     preview=_scoreboard_preview,
 )
 def scoreboard(run: Run[Board]) -> Counts:

@@ -38,7 +38,7 @@ MAX_SHOWN_CLASSES = 40
 
 READING = (
     "Medians over seeds. In brackets the 95 % interval: bootstrap over cells of ground, or over images where there are "
-    "no cells. Controls are in italics."
+    "no cells, and what seeds differ by; of one seed it is of that one model. Controls are in italics."
 )
 
 

@@ -62,9 +62,34 @@ def test_a_better_group_is_better_by_a_paired_interval_above_zero() -> None:
 
 
 def test_a_group_compared_with_itself_differs_by_nothing() -> None:
-    group = [items(1.0, seed) for seed in range(3)]
-    difference = paired_interval(group, group, 100)
+    lone = [items(1.0)]
+    difference = paired_interval(lone, lone, 100)
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_seeds_that_differ_make_intervals_longer_and_fewer_seeds_more_so() -> None:
+    seeds = [items(quality) for quality in (0.9, 1.0, 1.1, 1.0, 0.95)]
+    (of_cells,) = intervals(seeds[0].clusters, 200, lambda draws: seeds[1].primary(draws)[:, None])
+    alone, three, five = (group_interval(seeds[:n], 200) for n in (1, 3, 5))
+    same = group_interval([seeds[1]] * 3, 200)
+    assert (same.low, same.high) == (of_cells.low, of_cells.high)
+    lengths = [figure.high - figure.low for figure in (alone, five, three)]
+    assert lengths == sorted(lengths)
+    apart = [items(quality) for quality in (0.0, 6.0)]
+    assert (group_interval(apart, 100).low, group_interval(apart, 100).high) == (0.0, 1.0)
+    difference = paired_interval(apart, seeds, 100)
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
+def test_where_seeds_alone_differ_the_interval_is_students() -> None:
+    ids = tuple(map(str, range(100)))
+    group = [
+        ScoredItems(ids, ids, np.eye(100, dtype=bool), np.eye(100), np.full(100, share)) for share in (0.4, 0.5, 0.6)
+    ]
+    interval = group_interval(group, 100)
+    # Student's quantile for two degrees of freedom is 4.3027; 0.1 is the deviation, 0.4399 the median's share of it.
+    reach = 4.3027 * 0.1 * np.sqrt(np.pi / (6 + np.pi - 2))
+    assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-4)
 
 
 def test_the_figure_of_a_group_is_the_median_of_its_seeds() -> None:
