@@ -16,7 +16,7 @@ import numpy as np
 from measuring import options_of, parser_of, print_head, print_row
 
 from skyscript_assets.lib.benchmarks import intervals as module
-from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems, group_interval, intervals, paired_interval
+from skyscript_assets.lib.benchmarks.intervals import Figure, ScoredItems, group_interval, intervals
 from skyscript_assets.lib.benchmarks.metrics import Draws
 
 CLASSES = 6
@@ -92,7 +92,7 @@ def coverage_of_groups(figure: str, cells: int, seeds: int, spread: float, repea
         for i, with_seeds in enumerate((lambda found, *_: found, ours)):
             module._with_seeds = with_seeds
             _count(group_interval(group, samples), true, held[0, i : i + 1], length[0, i : i + 1])
-            difference = paired_interval(group, against, samples)
+            difference = group_interval(group, samples, against)
             _count(difference, 0.0, held[1, i : i + 1], length[1, i : i + 1])
     module._with_seeds = ours
     return [*held.ravel() / repeats, *length.ravel() / repeats]

@@ -3,7 +3,6 @@
 Windows of one cell show the same streets and roofs, so they are no independent samples (cluster bootstrap: Davison and
 Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Items without a cell stand for themselves.
 Compared models are drawn together: the same samples for both, which leaves the difference alone (paired interval).
-A recipe was trained on a few seeds of all there are, so what a group's seeds differ by is in its intervals too.
 """
 
 from __future__ import annotations
@@ -122,8 +121,7 @@ def tail_of(clusters: Sequence[str]) -> float:
     from scipy import stats
 
     n = effective_clusters(clusters)
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    return float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * quantile))
+    return float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * _student(n - 1)))
 
 
 def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> list[Figure]:
@@ -148,69 +146,50 @@ def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> li
     return [Figure(value=float(value), low=low, high=high) for value, low, high in zip(values, *known, strict=True)]
 
 
-def group_interval(group: Sequence[ScoredItems], samples: int) -> Figure:
-    """The median over a group's seeds of the primary figure, with its interval over cells and seeds.
+def group_interval(group: Sequence[ScoredItems], samples: int, against: Sequence[ScoredItems] = ()) -> Figure:
+    """The median over a group's seeds of the primary figure, or what it is more than that of another group.
 
-    The median is taken inside each bootstrap sample; what seeds add is told at `_with_seeds`.
+    Medians are taken inside each bootstrap sample, of the same draw of cells; what seeds add is told at `_with_seeds`.
+    Models of a group differ in their seed alone. Raises CorruptInputError where models were scored on different items.
     """
-    _check_same_items(group)
-    of_cells = intervals(group[0].clusters, samples, lambda draws: _median(group, draws)[:, None])[0]
-    return _with_seeds(of_cells, group[0].clusters, group)
-
-
-def paired_interval(group: Sequence[ScoredItems], against: Sequence[ScoredItems], samples: int) -> Figure:
-    """The difference of two groups' primary figures: median over the seeds of one less that of the other.
-
-    Both medians are of the same draw of cells in each bootstrap sample; seeds of either count as drawn apart.
-
-    Args:
-        group: Models that should be better; they differ in their seed alone.
-        against: Models they are compared with.
-        samples: Number of bootstrap samples.
-
-    Raises:
-        CorruptInputError: the models were scored on different items.
-    """
+    groups = [models for models in (group, against) if models]
     _check_same_items([*group, *against])
 
-    def difference(draws: Draws) -> Array:
-        return (_median(group, draws) - _median(against, draws))[:, None]
+    def statistic(draws: Draws) -> Array:
+        first, *other = (np.median([items.primary(draws) for items in models], axis=0) for models in groups)
+        return np.asarray(first - other[0] if other else first)[:, None]
 
     clusters = group[0].clusters
-    return _with_seeds(intervals(clusters, samples, difference)[0], clusters, group, against)
+    return _with_seeds(intervals(clusters, samples, statistic)[0], clusters, groups)
 
 
-def _with_seeds(figure: Figure, clusters: Sequence[str], *groups: Sequence[ScoredItems]) -> Figure:
+def _with_seeds(figure: Figure, clusters: Sequence[str], groups: Sequence[Sequence[ScoredItems]]) -> Figure:
     """An interval over cells made longer by what another draw of seeds could change.
 
     Variances add up, and the degrees of freedom of their sum are those of Welch (1947, Biometrika 34, 28), on each side
     alone, since intervals over cells are not symmetric. The median of n seeds varies by pi / (2n + pi - 2) of what one
     does: within 2 % for odd n, more for even ones. A group of one seed adds nothing: its figure is this one model's.
     """
-    from scipy import stats
-
-    def quantile(freedom: float) -> float:
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
-
-    seeds = [
-        (len(group), np.var([items.primary()[0] for items in group], ddof=1)) for group in groups if len(group) > 1
-    ]
-    spread = [(float(one) * np.pi / (2 * n + np.pi - 2), n - 1) for n, one in seeds if one > 0]
+    figures = [[items.primary()[0] for items in group] for group in groups if len(group) > 1]
+    spread = [(np.var(s, ddof=1) * np.pi / (2 * len(s) + np.pi - 2), len(s) - 1) for s in figures if np.ptp(s)]
     if figure.value is None or figure.low is None or figure.high is None or not spread:
         return figure
     of_cells, reach = effective_clusters(clusters) - 1, []
     for end in (figure.value - figure.low, figure.high - figure.value):
-        parts = [((max(0.0, end) / quantile(of_cells)) ** 2, of_cells), *spread]
+        parts = [((max(0.0, end) / _student(of_cells)) ** 2, of_cells), *spread]
         total = sum(variance for variance, _ in parts)
         freedom = total**2 / sum(variance**2 / known for variance, known in parts)
-        reach.append(quantile(freedom) * math.sqrt(total))
+        reach.append(_student(freedom) * math.sqrt(total))
     # A figure lies in 0..1, a difference of two in -1..1.
     low, high = max(1.0 - len(groups), figure.value - reach[0]), min(1.0, figure.value + reach[1])
     return Figure(value=figure.value, low=low, high=high)
 
 
-def _median(group: Sequence[ScoredItems], draws: Draws) -> Array:
-    return np.asarray(np.median([items.primary(draws) for items in group], axis=0))
+def _student(freedom: float) -> float:
+    """Student's quantile at the upper end of an interval of `CONFIDENCE`."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def _check_same_items(models: Sequence[ScoredItems]) -> None:

@@ -5,6 +5,7 @@ Synthetic benchmarks are called so in every table and on every plot.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,17 +29,21 @@ METRIC_NAMES = {
     "top1": "top-1",
     "top1_mean_of_prompts": "mean of the prompts' top-1",
     "mean_per_class_recall": "mean per class recall",
+    "ece": "calibration error (ECE)",
+    "cider_d": "CIDEr-D",
+    "clip_score": "CLIPScore by itself",
 }
 """Figures shown in `scoreboard.md`, in this order; the Parquet file has all of them."""
 
 CLASS_FIGURES = {"mean_auc": "auc", "top1": "recall"}
 """The figure of each class that `scoreboard.md` shows, by the benchmark's first figure."""
 
-MAX_SHOWN_CLASSES = 40
+MAX_SHOWN_CLASSES = 100
 
 READING = (
     "Medians over seeds. In brackets the 95 % interval: bootstrap over cells of ground, or over images where there are "
-    "no cells, and what seeds differ by; of one seed it is of that one model. Controls are in italics."
+    "no cells, and what seeds differ by; of one seed it is of that one model. Controls are in italics. Tracks do not "
+    "compare: prompt-ensemble has more prompts, and on transductive each score depends on all test images together."
 )
 
 
@@ -59,11 +64,16 @@ def median(values: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
+def visible(text: str) -> str:
+    """Text in one line, without control characters and those that turn the direction of writing."""
+    return "".join(char for char in " ".join(text.split()) if not unicodedata.category(char).startswith("C"))
+
+
 def figure_text(metric: str, value: float | None) -> str:
-    """A figure as it is shown: areas with three digits, accuracies and recalls in per cent."""
+    """A figure as it is shown: areas and CIDEr with three digits, accuracies and recalls in per cent."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if metric in ("mean_auc", "mean_ap") else f"{100 * value:.1f} %"
+    return f"{value:.3f}" if metric in ("mean_auc", "mean_ap", "cider_d", "clip_score") else f"{100 * value:.1f} %"
 
 
 def markdown(
@@ -78,7 +88,7 @@ def markdown(
     """The text of `scoreboard.md`.
 
     Args:
-        title: Name of the profile.
+        title: Name of the profile, and of the track that everything here is of.
         benchmarks: Scores of the models of each benchmark.
         rows: Rows of `scoreboard.parquet`.
         means: Keys of the named means.
@@ -160,17 +170,20 @@ def _comparison_lines(compared: Sequence[Row], rows: Sequence[Row]) -> list[str]
 
 
 def _class_lines(groups: Groups, best_first: Sequence[Row]) -> list[str]:
-    """The figure of each class, median over seeds, with a column for each group."""
+    """The figure of each class, median over seeds, with a column for each group; before it what no image shows."""
     scores = next(iter(groups.values()))[0]
+    absent = ", ".join(scores.without_images)
+    lines = ["", f"**No test image shows {absent}**: no figure says anything of that."] if absent else []
     if not 0 < len(scores.classes) <= MAX_SHOWN_CLASSES:
-        return []
+        return lines
     name = CLASS_FIGURES[scores.primary]
     cells = []
     for i, cls in enumerate(scores.classes):
         values = [[one.classes[i].figures[name].value for one in groups[row["name"]]] for row in best_first]
         shown = [figure_text(scores.primary, median(of_group)) for of_group in values]
         cells.append([cls.name, str(cls.positives), *shown])
-    return ["", f"By class: {name}.", "", *_table(["class", "positives", *(row["title"] for row in best_first)], cells)]
+    head = ["class", "positives", *(row["title"] for row in best_first)]
+    return [*lines, "", f"By class: {name}.", "", *_table(head, cells)]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
