@@ -24,7 +24,7 @@ from skyscript_assets.lib.settings.models import (
     ScorerBase,
     TrainedModel,
 )
-from skyscript_assets.lib.settings.plant import ScoredText
+from skyscript_assets.lib.settings.plant import ScoredText, TrainingSettings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
@@ -32,9 +32,10 @@ from skyscript_assets.lib.towers.scorers import Encoder, PairScorer, scorer_kind
 from skyscript_assets.lib.towers.weights import weights_file, write_weights
 from skyscript_assets.lib.training.align import train_alignment
 from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
-from skyscript_assets.lib.training.pretrain import train_clip
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
+from skyscript_assets.training.job import Job
+from skyscript_assets.training.launch import train_apart
 
 if TYPE_CHECKING:
     from skyscript_assets.lib.towers.model import ClipModel
@@ -177,15 +178,19 @@ def clip_scores(run: Run[ScoresConfig]) -> Counts:
 
 
 class TrainingConfig(Model):
-    """What training reads: the model's recipe, and its base."""
+    """What training reads: the model's recipe, its base, and what it is computed on."""
 
     model: TrainedModel
     base: BaseConfig
+    machine: Annotated[TrainingSettings, UNSEEN]
 
 
 def _training_config(settings: Settings, partition: Partition) -> TrainingConfig:
-    model = settings.models[partition[0]]
-    return TrainingConfig(model=model, base=BaseConfig.of(settings, model.base))
+    model, machine = settings.models[partition[0]], settings.plant.training
+    if machine.tensorboard:
+        folder = settings.shared.resolve(machine.tensorboard) / partition[0]
+        machine = machine.model_copy(update={"tensorboard": str(folder)})
+    return TrainingConfig(model=model, base=BaseConfig.of(settings, model.base), machine=machine)
 
 
 def _needs_of_recipe(settings: Settings, partition: Partition, key: OutputKey) -> bool:
@@ -215,11 +220,23 @@ def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]
 )
 def trained_checkpoint(run: Run[TrainingConfig]) -> Counts:
     """A model trained by its recipe on the share of pairs that it names; a baseline is its base as it is."""
-    model = run.config.model
-    base = run.config.base.load(model.seed, run)
-    if not isinstance(model.recipe, AlignRecipe | ClipRecipe):
-        return vars(write_untrained(base, model, run.out))
-    aligned = isinstance(model.recipe, AlignRecipe)
-    train, read = (train_alignment, "chip_features") if aligned else (train_clip, "image_chips")
+    model, base = run.config.model, run.config.base
+    if isinstance(model.recipe, ClipRecipe):
+        return train_apart(
+            Job(
+                manifest=run.input("training_manifest") / "manifest.parquet",
+                chips={"/".join(key): folder for key, folder in run.pairs("image_chips").items()},
+                out=run.out,
+                model=model,
+                base=base.base,
+                weights=base.weights,
+                file=base.file(run),
+                machine=run.config.machine,
+            ),
+            run.progress,
+        )
+    loaded = base.load(model.seed, run)
+    if not isinstance(model.recipe, AlignRecipe):
+        return vars(write_untrained(loaded, model, run.out))
     manifest = run.input("training_manifest") / "manifest.parquet"
-    return vars(train(manifest, run.pairs(read), base, model, run.out, run.progress))
+    return vars(train_alignment(manifest, run.pairs("chip_features"), loaded, model, run.out, run.progress))

@@ -140,6 +140,11 @@ class ClipRecipe(CaptionText):
     warmup_steps: int = Field(1000, ge=0, description="Steps of linear warm-up (paper: 1,000).")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many steps.")
     checkpoint_steps: int = Field(500, ge=1, description="Steps between states that a killed run continues from.")
+    gradient: Literal["whole", "paper"] = Field(
+        "whole",
+        description="`paper`: a quarter of it but for the logit scale, as open_clip has it by default on the paper's "
+        "four GPUs, where the gather of features lets no gradient pass.",
+    )
     precision: Literal["fp32", "amp", "amp_bf16"] = Field("amp", description="Arithmetic; the CPU always runs fp32.")
 
 

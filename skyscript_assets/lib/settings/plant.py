@@ -223,6 +223,29 @@ class ManifestSettings(Model):
     )
 
 
+class TrainingSettings(Model):
+    """What recipe `clip` computes on: how fast a model is trained, up to rounding not what becomes of it."""
+
+    devices: Literal["auto", "cpu"] | tuple[Literal["cpu"] | Annotated[int, Field(ge=0)], ...] = Field(
+        "auto", description="`auto`: every GPU, else the processor; `cpu`; or a list: a process for each GPU or `cpu`."
+    )
+    micro_batch: int | None = Field(
+        None, ge=1, description="Pairs on a device at a time; features of the whole batch are kept. Default: its share."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations twice instead of keeping them: less memory, a third slower."
+    )
+    tensorboard: str | None = Field(None, description="Folder for TensorBoard, where that is installed.")
+
+    @model_validator(mode="after")
+    def _devices_of_one_kind(self) -> TrainingSettings:
+        if not isinstance(self.devices, str):
+            gpus = [device for device in self.devices if device != "cpu"]
+            if not self.devices or len(gpus) not in (0, len(self.devices)) or len(set(gpus)) < len(gpus):
+                raise ValueError("devices are numbers of GPUs, none twice, or `cpu` for each process; not both")
+        return self
+
+
 class ReleaseSettings(Model):
     """The data set as it is given away."""
 
@@ -258,4 +281,5 @@ class PlantSettings(Model):
     scores: ScoreSettings
     shards: ShardSettings = ShardSettings()
     manifest: ManifestSettings = ManifestSettings()
+    training: TrainingSettings = TrainingSettings()
     release: ReleaseSettings | None = Field(None, description="The data set that is given away; none: no release.")

@@ -9,6 +9,7 @@ Images are uint8 RGB; features and embeddings are float32, one row an image or t
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -173,15 +174,22 @@ class ClipModel:
         """An image (height, width, 3) as the tower's square, by `plain_view`."""
         return plain_view(image, focus, self.image_size, self.resize)
 
-    def pixels(self, batch: UInt8Array) -> Tensor:
+    def pixels(self, batch: UInt8Array | Tensor) -> Tensor:
         """A uint8 batch (N, S, S, 3) as the network's normalised input (N, 3, S, S) on its device."""
         import torch
 
         # A permuted NHWC array is already channels_last; nothing is copied before the cast.
-        raw = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1) * 255.0
-        scale = 1.0 / (torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255.0)
+        raw = torch.as_tensor(batch).to(self.device).permute(0, 3, 1, 2)
+        mean, scale = self._normalisation
         return raw.to(torch.float32).sub_(mean).mul_(scale)
+
+    @functools.cached_property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Means, and what differences are multiplied by, on the device: to send them there would wait for it."""
+        import torch
+
+        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1) * 255.0
+        return mean, 1.0 / (torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255.0)
 
     @property
     def batch_size(self) -> int:
@@ -231,12 +239,14 @@ class ClipModel:
 
     # ---------------------------------------------------------------------------------------------------------- texts
 
-    def tokens(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, length); the Hugging Face tower's padding is cut to the longest text, which changes nothing."""
-        ids = self._tokenizer(list(texts))
-        if self._pad_id is not None:
-            ids = ids[:, : int((ids != self._pad_id).sum(dim=1).max())]
-        return ids.to(self.device)
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, context) on the host."""
+        ids: Tensor = self._tokenizer(list(texts))
+        return ids
+
+    def fitted(self, ids: Tensor) -> Tensor:
+        """Token ids (N, length): the Hugging Face tower's padding is cut to the longest text, which changes nothing."""
+        return ids if self._pad_id is None else ids[:, : int((ids != self._pad_id).sum(dim=1).max())]
 
     def text_features(self, texts: Sequence[str]) -> Float32Array:
         """Features of the text tower before its projection.

@@ -29,6 +29,7 @@ from skyscript_assets.lib.training.optimisation import (
     adamw,
     bound_logit_scale,
     contrastive_loss,
+    gradient_norm,
     matching_loss,
     refuse_divergence,
 )
@@ -264,7 +265,8 @@ class _Trainer:
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             total = self.steps_per_epoch * self._recipe.epochs
-            refuse_divergence(loss.item(), self.parameters.values(), f"step {step + 1} of {total}, lr {lr:g}")
+            norm = float(gradient_norm(self.parameters.values()))
+            refuse_divergence(loss.item(), norm, f"step {step + 1} of {total}, lr {lr:g}")
             self._optimiser.step()
             bound_logit_scale(self._base.network)
             history.append(history_row(step + 1, epoch, "train", loss.item(), lr))

@@ -60,8 +60,13 @@ def adamw(
     weight_decay: float,
     betas: tuple[float, float] = BETAS,
     eps: float = EPS,
+    *,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW without decay on gains, biases and the logit scale, by open_clip_train's rule (main.py, `exclude`)."""
+    """AdamW without decay on gains, biases and the logit scale, by open_clip_train's rule (main.py, `exclude`).
+
+    `fused` takes one kernel for all, whose last bits are others.
+    """
     from torch.optim import AdamW
 
     def undecayed(name: str, parameter: Any) -> bool:
@@ -70,23 +75,27 @@ def adamw(
     plain = [p for name, p in parameters.items() if undecayed(name, p)]
     decayed = [p for name, p in parameters.items() if not undecayed(name, p)]
     groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
-    return AdamW(groups, lr=lr, betas=betas, eps=eps)
+    return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused or None)
 
 
-def refuse_divergence(loss: float, parameters: Iterable[nn.Parameter], where: str) -> None:
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together: no finite number where one of them is none."""
+    import torch
+
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def refuse_divergence(loss: float, norm: float, where: str) -> None:
     """Stop before a loss or gradient that is no finite number reaches the weights.
 
     Args:
         loss: Of the step.
-        parameters: Those whose gradients are looked at.
+        norm: Of its gradient.
         where: Model, step, learning rate and samples, for the message.
 
     Raises:
         DivergedError: one is not finite.
     """
-    import torch
-
-    norm = float(torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise DivergedError(
             f"{where}: loss {loss:g}, norm of the gradient {norm:g}; the weights were left as they were before. "

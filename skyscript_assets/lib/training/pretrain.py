@@ -1,38 +1,49 @@
-"""Continual pre-training by the paper's recipe: open_clip's network and loss, both towers unlocked, on one device.
+"""Continual pre-training by the paper's recipe: open_clip's network and loss, both towers unlocked.
 
 Paper (SkyScript, training details): AdamW (0.9, 0.98, 1e-6), weight decay 1.0, warm-up and cosine, batch 512, 20
-epochs, AMP, its augmentation. The paper spreads a batch over four GPUs; here one device holds it: the loss is the same.
+epochs, AMP, its augmentation. A batch is shared out over as many devices as there are, and on each over micro batches:
+the loss is that of the whole batch (GradCache, arXiv 2101.06983: features first, then their gradients, then those of
+the weights), so that neither changes the result but for rounding.
 Images are read by place (shard, offset, length), so an epoch is shuffled over all pairs of all regions and sources.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
-import pickle
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray
 from skyscript_assets.lib.errors import SettingsError, StoppedError
-from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.geometry import unit_hash
-from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.pairs.images import Place, chip_images
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
+from skyscript_assets.lib.settings.plant import TrainingSettings
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.model import ClipModel
-from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, decode_image, view_rng
-from skyscript_assets.lib.training.batches import codes_of, deal_batches
+from skyscript_assets.lib.training.batches import deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
-from skyscript_assets.lib.training.optimisation import adamw, bound_logit_scale, contrastive_loss, refuse_divergence
-from skyscript_assets.lib.training.selection import TrainingPairs, select_pairs
+from skyscript_assets.lib.training.loader import IMAGE_COLUMNS, Batch, ChipFolders, Split
+from skyscript_assets.lib.training.optimisation import (
+    adamw,
+    bound_logit_scale,
+    contrastive_loss,
+    gradient_norm,
+    refuse_divergence,
+)
+from skyscript_assets.lib.training.ranks import Ranks
+from skyscript_assets.lib.training.selection import select_pairs
+from skyscript_assets.lib.training.state import States
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,48 +51,40 @@ if TYPE_CHECKING:
 MAX_VAL_PAIRS = 5000
 """Pairs the validation loss is taken on after each epoch (the paper sets 5,000 aside)."""
 
-IMAGE_COLUMNS = ("image_shard", "image_offset", "image_length", "image_sha256")
+PAPER_GPUS = 4
+"""GPUs over which the paper spread its batches."""
 
-Batch = tuple[int | None, IntArray]
-"""Epoch, from 1 (None: the plain views), and numbers of pairs."""
-
-ChipFolders = Mapping[tuple[str, str], Path]
-"""Folders of chips by region and source."""
-
-BATCHES_AHEAD = 2
-_STATE = "state.pt"
+STATES = "states"
+"""Folder, in that of the checkpoint, of the states of a run that has not ended."""
 
 
-class _Split:
-    """The pairs of a split: captions, and images that threads make into views ahead of their use."""
+@dataclass(frozen=True)
+class TrainingEvent:
+    """How a run stands.
 
-    def __init__(
-        self, pairs: TrainingPairs, recipe: ClipRecipe, chips: ChipFolders, base: ClipModel, seed: int, threads: int
-    ) -> None:
-        self.captions = pairs.captions(recipe.column, recipe.prefix)
-        self.codes = codes_of(self.captions)
-        self.places = [*map(Place, *(pairs.table[name].to_pylist() for name in ("chip_id", *IMAGE_COLUMNS)))]
-        self._boxes = pairs.table["focus_box"].to_pylist()
-        self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
-        self._threads, self._ahead = threads, BATCHES_AHEAD * recipe.batch_size
+    Attributes:
+        step: Optimiser steps taken.
+        total: Steps of the whole run.
+        epoch: Epoch, from 1.
+        loss: Of the last step's batch.
+        lr: Its learning rate.
+        samples_per_s: Pairs trained on in a second, since this process began.
+        left_s: Seconds left at this rate.
+        memory_mb: Peak memory of the first device, or of its process, MB.
+    """
 
-    def view(self, pair: int, epoch: int | None) -> UInt8Array:
-        """The pair's image: a draw of the augmentation for this epoch, or the plain view."""
-        place = self.places[pair]
-        image = decode_image(self._images.read(place), f"{place.shard}: {place.chip_id}")
-        if epoch is None:
-            return self._base.view(image, self._boxes[pair])
-        draw = view_rng(self._seed, place.chip_id, epoch)
-        return augmented_view(image, self._boxes[pair], self._base.image_size, draw)
+    step: int
+    total: int
+    epoch: int
+    loss: float
+    lr: float
+    samples_per_s: float
+    left_s: float
+    memory_mb: float
 
-    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[str], UInt8Array]]:
-        """Each batch with its captions and pixels (N, size, size, 3)."""
-        asked, given = itertools.tee(batches)
-        pairs = ((int(pair), epoch) for epoch, batch in asked for pair in batch)
-        views = in_order(lambda pair: self.view(*pair), pairs, threads=self._threads, ahead=self._ahead)
-        for epoch, batch in given:
-            pixels = np.stack(list(itertools.islice(views, len(batch))))
-            yield (epoch, batch), [self.captions[pair] for pair in batch], pixels
+
+Listener = Callable[[TrainingEvent], None]
+"""Called whenever losses were read; has to be quick."""
 
 
 def train_clip(
@@ -92,96 +95,138 @@ def train_clip(
     out: Path,
     progress: Progress = silent,
     threads: int | None = None,
+    *,
+    machine: TrainingSettings | None = None,
+    ranks: Ranks | None = None,
+    listener: Listener = lambda _: None,
 ) -> TrainingSummary:
     """Train both towers and write the checkpoint; the weights after the last step are kept, as in the paper.
 
     The cosine ends with the last step that is taken. A killed run with the same inputs continues from the state it
-    wrote last, to the same result: order, augmentation and dropout depend on seed and step alone. One that is asked to
-    end writes its state first; one that diverges leaves the state of before.
+    wrote last, to the same result: order, augmentation and dropout depend on seed and step alone. So it does on another
+    number of processes, but for rounding, for dropout and for batch norm, which sees what one device holds. A run that
+    is asked to end writes its state first; one that diverges leaves the state of before. All processes call this
+    alike; the first one writes.
 
     Args:
         manifest_path: `manifest.parquet`.
         chips: The folders of chips that the manifest's image shards lie in.
         base: The base; its network is trained in place.
         settings: Settings of the model, with recipe `clip`.
-        out: Folder that receives the checkpoint, and the state of an unfinished run.
-        progress: Listener; counts optimiser steps.
+        out: Folder that receives the checkpoint, and the states of an unfinished run.
+        progress: Counts optimiser steps; a StoppedError of it ends the run in all processes.
         threads: Threads that read and augment; default: one for each core, 16 at most.
+        machine: What is computed on.
+        ranks: Which process this is; default: the only one.
+        listener: Told how the run stands.
 
     Raises:
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
         UpstreamMissingError: the manifest or a shard is missing.
         CorruptInputError: a chip cannot be read.
         DivergedError: the loss or a gradient is no finite number.
-        SettingsError: the recipe is another one, or the base is no CLIP.
+        SettingsError: the recipe is another one, the base is no CLIP, a batch cannot be shared out evenly, or the
+            memory of a device does not suffice for what the settings put there at a time.
     """
-    recipe = settings.recipe
+    recipe, machine, ranks = settings.recipe, machine or TrainingSettings(), ranks or Ranks()
     if not isinstance(recipe, ClipRecipe):
         raise SettingsError(f"{settings.title}: recipe {recipe.kind!r} is not continual pre-training")
     if getattr(base.network, "logit_bias", None) is not None:
         raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
+    ranks.refuse_uneven(f"models.yaml: {settings.title}: batch_size", recipe.batch_size)
     train, val = select_pairs(manifest_path, settings, [recipe.column, "focus_box", *IMAGE_COLUMNS], recipe.batch_size)
     base_digest = base.digest
-    places = (recipe, chips, base, settings.seed, threads or min(16, cores()))
-    run = _Run(base, recipe, settings.seed, _Split(train, *places), _Split(val, *places), out / _STATE)
-    run.resume(_identity(base_digest, settings, run.train))
-    history = run.to_the_end(progress)
+    places = (recipe, chips, base, settings.seed, threads or min(16, cores()), ranks)
+    split = Split(train, *places)
+    states = States(out / STATES, _identity(base_digest, settings, split))
+    run = _Run(base, recipe, settings.seed, split, Split(val, *places), states, machine, ranks)
+    history = run.to_the_end(progress, listener)
     base.network.eval()
     base.weights_changed()
     summary = TrainingSummary.of(recipe.kind, train, val, history, history[-1]["epoch"], base)
-    save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
-    (out / _STATE).unlink(missing_ok=True)
+    if ranks.rank == 0:
+        save_checkpoint(base, base_digest, base.network.state_dict(), settings, summary, history, out)
+        states.remove()
     return summary
 
 
-def _identity(base_digest: str, settings: TrainedModel, train: _Split) -> str:
+def _identity(base_digest: str, settings: TrainedModel, train: Split) -> str:
     """Digest of what a run depends on: a state of another run is not continued."""
     digest = hashlib.sha256(json.dumps([base_digest, settings.model_dump(mode="json")], sort_keys=True).encode())
-    for place, caption in zip(train.places, train.captions, strict=True):
-        digest.update(f"{place.chip_id}\x1f{caption}\x1e".encode())
+    for chip_id, code in zip(train.rows["chip_id"].to_pylist(), train.codes, strict=True):
+        digest.update(f"{chip_id}\x1f{train.texts[code]}\x1e".encode())
     return digest.hexdigest()
+
+
+def read_every(device: Any) -> int:
+    """Steps after which losses are read: on a GPU to read one waits for all that was asked of it, on a CPU nothing."""
+    return 10 if device.type == "cuda" else 1
+
+
+def _towers(network: Any) -> Any:
+    """A module of the network whose outputs are what a loss is taken of: embeddings and the log of the scale."""
+    from torch import nn
+
+    class Towers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            # Similarities and softmax in float32: half precision cannot tell the best of near-equal pairs apart.
+            images, texts = network.encode_image(pixels).float(), network.encode_text(ids).float()
+            return images, texts, network.logit_scale.clone()
+
+    return Towers()
 
 
 class _Run:
     """One training run: network, optimiser, schedule, and the state that survives a kill."""
 
     def __init__(
-        self, base: ClipModel, recipe: ClipRecipe, seed: int, train: _Split, val: _Split, state_path: Path
+        self,
+        base: ClipModel,
+        recipe: ClipRecipe,
+        seed: int,
+        train: Split,
+        val: Split,
+        states: States,
+        machine: TrainingSettings,
+        ranks: Ranks,
     ) -> None:
         import torch
         from open_clip_train.scheduler import cosine_lr
 
         self._base, self._recipe, self._seed = base, recipe, seed
-        self.train, self._val, self._state_path = train, val, state_path
+        self._train, self._val, self._states = train, val, states
+        self._machine, self._ranks = machine, ranks
         self._per_epoch = len(train.codes) // recipe.batch_size
         self.total = min(self._per_epoch * recipe.epochs, recipe.max_steps or self._per_epoch * recipe.epochs)
-        self._optimiser = adamw(
-            dict(base.network.named_parameters()), recipe.lr, recipe.weight_decay, recipe.betas, recipe.eps
-        )
+        device = base.device
+        self._read_every = read_every(device)
+        constants = (recipe.lr, recipe.weight_decay, recipe.betas, recipe.eps)
+        self._optimiser = adamw(dict(base.network.named_parameters()), *constants, fused=self._read_every > 1)
         self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, self.total)
-        self._amp = recipe.precision != "fp32" and base.device.type == "cuda"
+        self._amp = recipe.precision != "fp32" and device.type == "cuda"
         self._dtype = torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float16
         # bfloat16 has the range of float32, so that only float16 needs its gradients scaled.
-        self._scaler = torch.amp.GradScaler(base.device.type, enabled=self._amp and self._dtype == torch.float16)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._amp and self._dtype == torch.float16)
+        self._bad = torch.zeros((), dtype=torch.bool, device=device)
         self._step = 0
+        self._unread: list[tuple[int, int, float, IntArray, Tensor, Tensor]] = []
         self._history: list[dict[str, Any]] = []
-        self._identity = ""
+        if machine.gradient_checkpointing:
+            base.network.set_grad_checkpointing()
+        self._resume()
+        self._alone = _towers(base.network)
+        self._towers = ranks.together(self._alone)
+        self._began, self._first = time.monotonic(), self._step
 
     # ---------------------------------------------------------------------------------------------------------- state
 
-    def resume(self, identity: str) -> None:
-        """Continue from the state that a killed run of this identity left, if there is one."""
-        import torch
-
-        self._identity = identity
-        # torch.save writes zip archives; anything else is no state, and torch's old reader fails on it in many ways.
-        if not zipfile.is_zipfile(self._state_path):
-            return
-        try:
-            state = torch.load(self._state_path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
-            return
-        if state.get("identity") != identity:
+    def _resume(self) -> None:
+        """Continue from the state that a killed run left, if there is one."""
+        if (state := self._states.last()) is None:
             return
         self._base.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -189,35 +234,45 @@ class _Run:
         self._step, self._history = state["step"], state["history"]
 
     def _save(self) -> None:
-        import torch
-
+        self._read()
+        if self._ranks.rank:
+            return
         state = {
-            "identity": self._identity,
             "network": self._base.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
             "step": self._step,
             "history": self._history,
         }
-        with replacing(self._state_path) as temporary:
-            torch.save(state, temporary)
+        self._states.save(self._step, state, epoch_ends=self._step % self._per_epoch == 0)
 
     # ------------------------------------------------------------------------------------------------------- training
 
-    def to_the_end(self, progress: Progress) -> list[dict[str, Any]]:
+    def to_the_end(self, progress: Progress, listener: Listener) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""
-        for (epoch, batch), captions, pixels in self.train.batches(self._order()):
-            self._take_step(epoch or 0, batch, captions, pixels)
-            if self._step % self._per_epoch == 0 or self._step == self.total:
-                self._validate(epoch or 0)
-            if self._step % self._recipe.checkpoint_steps == 0 and self._step < self.total:
-                self._save()
-            try:
-                progress(self._step, self.total, "steps")
-            except StoppedError:
-                self._save()
-                raise
+        with self._telling_what_to_lower():
+            for (epoch, batch), ids, pixels in self._train.batches(self._order()):
+                self._take_step(epoch or 0, batch, ids, pixels)
+                epoch_ends = self._step % self._per_epoch == 0
+                if self._step % self._read_every == 0 or epoch_ends or self._step == self.total:
+                    listener(self._read())
+                if epoch_ends or self._step == self.total:
+                    self._validate(epoch or 0)
+                if (epoch_ends or self._step % self._recipe.checkpoint_steps == 0) and self._step < self.total:
+                    self._save()
+                self._stop_if_asked(progress)
         return self._history
+
+    def _stop_if_asked(self, progress: Progress) -> None:
+        """Where one process was asked to end, all do so after the same step."""
+        signum = 0
+        try:
+            progress(self._step, self.total, "steps")
+        except StoppedError as stopped:
+            signum = stopped.signum
+        if signum := self._ranks.greatest(signum):
+            self._save()
+            raise StoppedError(signum)
 
     def _order(self) -> Iterator[Batch]:
         """(epoch from 1, pairs) of every step that is left."""
@@ -226,40 +281,109 @@ class _Run:
         return itertools.islice(left, self._step - first * self._per_epoch, self.total - first * self._per_epoch)
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
-        batches = deal_batches(self.train.codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
+        batches = deal_batches(self._train.codes, self._recipe.batch_size, np.random.default_rng([self._seed, epoch]))
         return ((epoch, batch) for batch in batches)
 
-    def _take_step(self, epoch: int, batch: IntArray, captions: list[str], pixels: UInt8Array) -> None:
-        import torch
-
-        network, device = self._base.network, self._base.device
+    def _take_step(self, epoch: int, batch: IntArray, ids: Tensor, pixels: Tensor) -> None:
         lr = self._schedule(self._step)
-        network.train()
-        tokens = self._base.tokens(captions)
-        # Dropout and stochastic depth draw from a seed of their own at each step: a continued run draws the same.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(unit_hash("dropout", self._seed, self._step) * 2**53))
-            loss = self._loss(self._base.pixels(pixels), tokens)
+        self._base.network.train()
         self._optimiser.zero_grad()
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        samples = ", ".join(self.train.places[pair].chip_id for pair in batch[:3])
-        where = f"step {self._step + 1} of {self.total}, lr {lr:g}, samples such as {samples}"
+        loss = self._backward(ids, pixels)
         # Scaled gradients of float16 may overflow: the scaler leaves such a step out and goes on.
-        refuse_divergence(loss.item(), () if self._scaler.is_enabled() else network.parameters(), where)
+        norm = loss if self._scaler.is_enabled() else gradient_norm(self._base.network.parameters())
+        self._bad |= ~(loss.isfinite() & norm.isfinite())
+        if self._read_every > 1 and not self._scaler.is_enabled():
+            # The fused optimiser looks at this on the device, and leaves the weights as they are from here on.
+            self._optimiser.__dict__["found_inf"] = self._bad.float()
+        self._unread.append((self._step, epoch, lr, batch, loss, norm))
+        if self._read_every == 1:
+            self._read()
         self._scaler.step(self._optimiser)
         self._scaler.update()
-        bound_logit_scale(network)
+        bound_logit_scale(self._base.network)
         self._step += 1
-        self._history.append(history_row(self._step, epoch, "train", loss.item(), lr))
 
-    def _loss(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+    def _backward(self, ids: Tensor, pixels: Tensor) -> Tensor:
+        """The loss of the whole batch, of which this process has a share; gradients of it are left on the weights."""
         import torch
 
-        network = self._base.network
-        with torch.autocast(self._base.device.type, dtype=self._dtype, enabled=self._amp):
-            images, texts = network.encode_image(pixels), network.encode_text(tokens)
-        # Similarities and softmax in float32: half precision cannot tell the best of many near-equal pairs apart.
-        return contrastive_loss(images.float(), texts.float(), network.logit_scale)
+        size = self._machine.micro_batch or len(pixels)
+        chunks = list(zip(torch.split(ids, size), torch.split(pixels, size), strict=True))
+        once = len(chunks) == 1
+        with torch.set_grad_enabled(once):
+            found = [self._embeddings(number, *chunk) for number, chunk in enumerate(chunks)]
+        images, texts = (
+            self._ranks.gathered(torch.cat([outputs[side].detach() for outputs in found])).requires_grad_()
+            for side in (0, 1)
+        )
+        scale = found[-1][2].detach().requires_grad_()
+        loss = contrastive_loss(images, texts, scale)
+        # After a loss that is no number, no scaled gradient is one, so that the scaler leaves the weights as they are.
+        scaled = self._scaler.scale(loss)
+        scaled = torch.where(self._bad, torch.nan, scaled) if self._scaler.is_enabled() else scaled
+        scaled.backward()  # type: ignore[no-untyped-call]
+        share, gradients = self._ranks.rank * len(pixels), []
+        for rows in (images, texts):
+            assert rows.grad is not None
+            # Of all processes together the mean is taken afterwards, but each has the gradient of its own pairs alone.
+            factor = self._ranks.size / (PAPER_GPUS if self._recipe.gradient == "paper" else 1)
+            gradients.append(torch.split(rows.grad[share : share + len(pixels)] * factor, size))
+        for number, (chunk, *gradient) in enumerate(zip(chunks, *gradients, strict=True)):
+            last = number == len(chunks) - 1
+            with contextlib.nullcontext() if last or self._ranks.size == 1 else self._towers.no_sync():
+                outputs = found[0] if once else self._embeddings(number, *chunk)
+                both = [*gradient, scale.grad] if last else gradient
+                torch.autograd.backward(outputs[: len(both)], both)
+        return loss.detach()
+
+    def _embeddings(self, number: int, ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image and text embeddings of a micro batch, and the log of the scale."""
+        import torch
+
+        device = self._base.device
+        # Dropout and stochastic depth draw from a seed of their own at each step: a continued run draws the same.
+        draw = self._step + self.total * (self._ranks.rank + self._ranks.size * number)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self._autocast():
+            torch.manual_seed(int(unit_hash("dropout", self._seed, draw) * 2**53))
+            outputs: tuple[Tensor, Tensor, Tensor] = self._towers(self._base.pixels(pixels), ids)
+        return outputs
+
+    def _autocast(self) -> Any:
+        import torch
+
+        return torch.autocast(self._base.device.type, dtype=self._dtype, enabled=self._amp)
+
+    def _read(self) -> TrainingEvent:
+        """Read the losses of the steps since the last look, and tell how the run stands.
+
+        Raises:
+            DivergedError: one was no number; the weights are as they were before.
+        """
+        import torch
+
+        found = [torch.stack([loss, norm]) for *_, loss, norm in self._unread]
+        figures = torch.stack(found).tolist() if found else []
+        for (step, epoch, lr, batch, *_), (loss, norm) in zip(self._unread, figures, strict=True):
+            samples = self._train.named(batch)
+            refuse_divergence(loss, norm, f"step {step + 1} of {self.total}, lr {lr:g}, samples such as {samples}")
+            self._history.append(history_row(step + 1, epoch, "train", loss, lr))
+        self._unread.clear()
+        return self._event()
+
+    def _event(self) -> TrainingEvent:
+        import torch
+
+        last = next(row for row in reversed(self._history) if row["split"] == "train")
+        per_s = (last["step"] - self._first) / max(time.monotonic() - self._began, 1e-9)
+        cuda = self._base.device.type == "cuda"
+        memory = torch.cuda.max_memory_allocated() / 1e6 if cuda else getrusage(RUSAGE_SELF).ru_maxrss / 1e3
+        return TrainingEvent(
+            **{name: last[name] for name in ("step", "epoch", "loss", "lr")},
+            total=self.total,
+            samples_per_s=per_s * self._recipe.batch_size,
+            left_s=(self.total - last["step"]) / per_s if per_s else math.inf,
+            memory_mb=memory,
+        )
 
     def _validate(self, epoch: int) -> None:
         """Append the mean loss of plain views of the validation pairs, in the same batches each time."""
@@ -267,12 +391,39 @@ class _Run:
 
         pairs = min(MAX_VAL_PAIRS, len(self._val.codes))
         size = min(pairs, self._recipe.batch_size)
+        size -= size % self._ranks.size
         if size < 2:
             return
         self._base.network.eval()
         dealt = deal_batches(self._val.codes, size, np.random.default_rng(0))[: pairs // size]
         losses = []
-        with torch.no_grad():
-            for _, captions, pixels in self._val.batches((None, batch) for batch in dealt):
-                losses.append(self._loss(self._base.pixels(pixels), self._base.tokens(captions)).item())
-        self._history.append(history_row(self._step, epoch, "val", float(np.mean(losses)), self._history[-1]["lr"]))
+        with torch.no_grad(), self._autocast():
+            for _, ids, pixels in self._val.batches((None, batch) for batch in dealt):
+                part = self._machine.micro_batch or len(pixels)
+                chunks = zip(torch.split(ids, part), torch.split(pixels, part), strict=True)
+                found = [self._alone(self._base.pixels(some), tokens) for tokens, some in chunks]
+                images, texts = (self._ranks.gathered(torch.cat([rows[side] for rows in found])) for side in (0, 1))
+                losses.append(contrastive_loss(images, texts, self._base.network.logit_scale))
+        mean = float(np.mean([loss.item() for loss in losses]))
+        self._history.append(history_row(self._step, epoch, "val", mean, self._history[-1]["lr"]))
+
+    @contextlib.contextmanager
+    def _telling_what_to_lower(self) -> Iterator[None]:
+        """Raise a SettingsError that says what to lower where memory did not suffice."""
+        import torch
+
+        try:
+            yield
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+                raise
+            held = self._machine.micro_batch or self._recipe.batch_size // self._ranks.size
+            tries = [f"plant.yaml: training.micro_batch below {held}"] if held > 1 else []
+            if not self._machine.gradient_checkpointing:
+                tries.append("training.gradient_checkpointing: true")
+            if self._base.device.type == "cuda" and not self._amp:
+                tries.append("the recipe's precision amp_bf16 (models.yaml)")
+            told = (
+                f"step {self._step + 1}: the memory of {self._base.device} does not suffice for {held} pairs at a time"
+            )
+            raise SettingsError(f"{told}; try {', '.join(tries) or 'a smaller base'}. The run goes on") from error
