@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from skyscript_assets.lib.benchmarks.evaluate import class_embeddings
 from skyscript_assets.lib.benchmarks.metrics import top1_credit
+from skyscript_assets.lib.benchmarks.scoring import class_embeddings
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.towers.model import normalised
 

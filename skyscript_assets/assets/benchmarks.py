@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from skyscript_assets import metadata
 from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
-from skyscript_assets.lib.benchmarks.evaluate import RecipeKind, evaluate
+from skyscript_assets.checks import CLASSES_SHOWN
+from skyscript_assets.lib.benchmarks.evaluate import evaluate
 from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA, write_fingerprints
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
@@ -21,9 +22,10 @@ from skyscript_assets.lib.benchmarks.scoreboard import (
     is_control,
     write_scoreboard,
 )
+from skyscript_assets.lib.benchmarks.scoring import RecipeKind, takes_part
 from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FILE
 from skyscript_assets.lib.settings.base import UNSEEN, Model, Shared
-from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
+from skyscript_assets.lib.settings.benchmarks import TRACKS, BenchmarkBase, Track
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
@@ -61,6 +63,7 @@ def _needs_of_benchmark(settings: Settings, partition: Partition, key: OutputKey
     tables={"items.parquet": ITEM_SCHEMA, FINGERPRINTS_FILE: FINGERPRINT_SCHEMA},
     config=_data_config,
     code_version="2",
+    more_checks=(CLASSES_SHOWN,),
     preview=lambda run: {"benchmark": metadata.json_file(run.out / "benchmark.json")},
 )
 def benchmark_data(run: Run[DataConfig]) -> Counts:
@@ -74,17 +77,26 @@ def benchmark_data(run: Run[DataConfig]) -> Counts:
 
 
 class EvaluationConfig(Model):
-    """What scoring reads: the base that a checkpoint is put onto, how it was trained, how intervals are drawn."""
+    """What scoring reads: the base that a checkpoint is put onto, how it was trained, tracks and intervals."""
 
     base: BaseConfig
     recipe: RecipeKind
     bootstrap: int
+    tracks: tuple[Track, ...]
+    ensemble: tuple[str, ...]
 
 
 def _evaluation_config(settings: Settings, partition: Partition) -> EvaluationConfig:
-    model = settings.models[partition[1]]
+    model, shown = settings.models[partition[1]], settings.benchmarks
+    benchmark, recipe = shown.benchmarks[partition[0]], model.recipe.kind
+    of_kind = benchmark_kind(benchmark.kind).labels
+    tracks = tuple(track for track in TRACKS if track in shown.tracks and takes_part(of_kind, recipe, track))
     return EvaluationConfig(
-        base=BaseConfig.of(settings, model.base), recipe=model.recipe.kind, bootstrap=settings.benchmarks.bootstrap
+        base=BaseConfig.of(settings, model.base),
+        recipe=recipe,
+        bootstrap=shown.bootstrap,
+        tracks=tracks,
+        ensemble=benchmark.ensemble if "prompt-ensemble" in tracks else (),
     )
 
 
@@ -94,7 +106,7 @@ def _evaluation_config(settings: Settings, partition: Partition) -> EvaluationCo
     kinds=["pytorch"],
     upstream=("benchmark_data", "trained_checkpoint", "pretrained_weights"),
     config=_evaluation_config,
-    code_version="3",
+    code_version="4",
     preview=lambda run: {"scores": metadata.json_file(run.out / "scores.json")},
     pool="training",
 )
@@ -103,8 +115,11 @@ def benchmark_scores(run: Run[EvaluationConfig]) -> Counts:
     config, base = run.config, run.config.base
     encoder = load_checkpoint(run.input("trained_checkpoint"), base.base, base.weights, base.file(run))
     data, cache = run.input("benchmark_data"), run.store.cache("benchmark_features")
-    how = (config.recipe, cache, config.bootstrap, run.out, run.progress)
-    return evaluate(run.partition[0], data, encoder, *how).counts
+    how = (run.partition[0], data, encoder, config.recipe, cache, config.bootstrap)
+    for track in config.tracks:
+        (run.out / track).mkdir(exist_ok=True)
+        evaluate(*how, run.out / track, run.progress, track, config.ensemble)
+    return evaluate(*how, run.out, run.progress).counts
 
 
 def _board(settings: Settings, partition: Partition) -> Board:  # noqa: ARG001
@@ -150,7 +165,7 @@ def _scoreboard_preview(run: Run[Board]) -> dict[str, dg.MetadataValue]:
     upstream=("benchmark_scores",),
     tables={"scoreboard.parquet": BOARD_SCHEMA, "comparisons.parquet": COMPARISON_SCHEMA},
     config=_board,
-    code_version="4",
+    code_version="5",
     preview=_scoreboard_preview,
 )
 def scoreboard(run: Run[Board]) -> Counts:

@@ -14,7 +14,7 @@ from rich.table import Table
 from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.shared import console, every_output, progress_bar
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
-from skyscript_assets.lib.settings.benchmarks import PROMPTS
+from skyscript_assets.lib.settings.benchmarks import PROMPTS, TRACKS, Track
 from skyscript_assets.lib.settings.models import HUB, LOCAL_DIR, Base, OpenClipBase
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.provenance import Outputs
@@ -69,8 +69,9 @@ def _open_clip(name: str, activation: str | None) -> OpenClipBase:
 @MODEL
 @ACTIVATION
 @click.option("--benchmark", "benchmarks", multiple=True, required=True, help="Of benchmarks.yaml; may be repeated.")
+@click.option("--track", type=click.Choice(TRACKS), default="plain", show_default=True, help="Two do not compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-def evaluate(model: str, activation: str | None, benchmarks: tuple[str, ...], *, as_json: bool) -> None:
+def evaluate(model: str, activation: str | None, benchmarks: tuple[str, ...], track: Track, *, as_json: bool) -> None:
     """Score a model on benchmarks whose data is there (skyscript run benchmark_data/NAME), as the scoreboard does."""
     from skyscript_assets.lib.benchmarks.evaluate import evaluate as score
 
@@ -86,10 +87,10 @@ def evaluate(model: str, activation: str | None, benchmarks: tuple[str, ...], *,
     encoder = load(model, activation, outputs)
     cache, samples = outputs.store.cache("benchmark_features"), outputs.settings.benchmarks.bootstrap
     with tempfile.TemporaryDirectory() as out, progress_bar() as progress:
-        found = {
-            name: score(name, outputs.store.folder(key), encoder, "none", cache, samples, Path(out), progress)
-            for name, key in keys.items()
-        }
+        found = {}
+        for name, key in keys.items():
+            how = (cache, samples, Path(out), progress, track, outputs.settings.benchmarks.benchmarks[name].ensemble)
+            found[name] = score(name, outputs.store.folder(key), encoder, "none", *how)
     if as_json:
         click.echo(json.dumps({name: scores.model_dump(mode="json") for name, scores in found.items()}, indent=1))
         return
@@ -99,7 +100,10 @@ def evaluate(model: str, activation: str | None, benchmarks: tuple[str, ...], *,
             between = f"{one.low:.3f} to {one.high:.3f}" if one.low is not None and one.high is not None else ""
             table.add_row(name, figure, "-" if one.value is None else f"{one.value:.3f}", between)
     console.print(table)
-    console.print(f"{escape(model)}; {escape('; '.join(scores.title for scores in found.values()))}")
+    console.print(f"{escape(model)}, track {track}; {escape('; '.join(scores.title for scores in found.values()))}")
+    for name, scores in found.items():
+        if scores.without_images:
+            console.print(f"{name}: no test image shows {escape(', '.join(scores.without_images))}")
 
 
 @click.command()

@@ -205,11 +205,20 @@ def test_http_reading(run: Callable[..., str]) -> None:
 
 
 def test_interval_coverage(run: Callable[..., str]) -> None:
-    accuracy, area = rows(run("interval_coverage", "--cells", 6, "--repeats", 20, "--samples", 100))
+    small = ("--cells", 6, "--seeds", 3, "--spread", 1, "--repeats", 20, "--samples", 100)
+    accuracy, area, *groups = [
+        row for row in rows(run("interval_coverage", *small)) if row[0] in ("accuracy", "mean AUC")
+    ]
     for row in (accuracy, area):
         plain, expanded, *lengths = map(float, row[2:])
         assert 0 < plain <= expanded <= 1
         assert 0 < lengths[0] < lengths[1]
+    assert len(groups) == 2
+    for row in groups:
+        alone, with_seeds, of_difference, with_both, *lengths = map(float, row[4:])
+        assert alone <= with_seeds
+        assert of_difference <= with_both
+        assert lengths == sorted(lengths[:2]) + sorted(lengths[2:])
 
 
 def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:

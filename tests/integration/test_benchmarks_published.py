@@ -45,6 +45,7 @@ class Published:
 
     def __init__(self, path: Path, classes: list[str]) -> None:
         self.arrays, self.classes = load_file(path), classes
+        self.logit_scale = 100.0
         self.tower_digest = file_sha256(path)
 
     def image_features(self, images: list[np.ndarray]) -> np.ndarray:

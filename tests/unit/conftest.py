@@ -33,6 +33,8 @@ class ColourModel:
     `skill` 0 knows nothing, 1 everything; what it does not know is noise of `seed`. `decoded` counts images.
     """
 
+    logit_scale = 10.0
+
     def __init__(self, skill: float = 1.0, seed: int = 0) -> None:
         self.skill, self.seed, self.decoded = skill, seed, 0
 

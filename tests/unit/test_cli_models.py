@@ -83,3 +83,10 @@ def test_a_folder_is_classified(run, tiny_base, images: Path, tmp_path: Path) ->
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
     assert run(*arguments, "--class", "red").exit_code == 2
     assert run(*arguments, "--class", "red", "--class", "blue", "--prompt", "a photo").exit_code == 2
+
+
+def test_a_track_is_named_and_captioned_as_such(run, tiny_base) -> None:
+    done = run("evaluate", "--model", tiny_base.name, "--benchmark", "mine", "--track", "transductive")
+    assert done.exit_code == 0, done.output
+    assert "track transductive" in done.output
+    assert run("evaluate", "--model", tiny_base.name, "--benchmark", "mine", "--track", "best").exit_code == 2

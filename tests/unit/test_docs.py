@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from skyscript_assets.assets import STAGES
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "skyscript_assets"
 
@@ -23,3 +25,16 @@ def test_the_tree_names_every_folder_of_lib_and_every_module_beside_it() -> None
     folders = {f"{path.parent.name}/" for path in PACKAGE.glob("lib/*/__init__.py")}
     modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
     assert [name for name in sorted(folders | modules) if name not in tree] == []
+
+
+def test_the_demos_scoreboard_says_by_which_code_it_was_made() -> None:
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    made = dict(re.findall(r"(\w+) (\d+)", re.findall(r"Made by: ([^.]*)\.", text)[0]))
+    made |= dict(
+        re.findall(r"(\w+) (\d+)", " ".join(re.findall(r"Changed since, not measured again: ([^.]*)\.", text)))
+    )
+    stale = {name: stage.code_version for name, stage in STAGES.items() if made.get(name) != stage.code_version}
+    assert not stale, (
+        "the scoreboard in docs/benchmarks.md is of other code: run benchmarks/demo.py and put its tables and versions "
+        "there, or add below `Made by`: Changed since, not measured again: NAME VERSION, ..."
+    )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skyscript_assets.lib.benchmarks.evaluate import class_embeddings
+from skyscript_assets.lib.benchmarks.scoring import class_embeddings
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.lookahead import in_order
@@ -40,8 +40,15 @@ def classify_folder(
 ) -> Classified:
     """Write a CSV: path below the folder, class, and the similarity of each class (cosine, -1 to 1).
 
-    The classifier of a class is the normalised mean of its prompts' normalised embeddings, as in `evaluate`; prompts
-    have `{c}` where the class goes. Images lie in the folder and those in it.
+    The classifier of a class is the normalised mean of its prompts' normalised embeddings, as in `scoring`.
+
+    Args:
+        folder: Images in it and in its folders, by their endings.
+        encoder: The model.
+        classes: At least two, none twice.
+        prompts: Texts with `{c}` where the class goes.
+        out: The CSV.
+        progress: Told of images.
 
     Raises:
         MissingInputError: there is no image.

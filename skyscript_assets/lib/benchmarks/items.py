@@ -128,9 +128,14 @@ class Scores(Model):
         return self.figures[self.primary]
 
     @property
+    def without_images(self) -> tuple[str, ...]:
+        """Classes that no test item shows: they have no figure, and can only draw items to themselves."""
+        return tuple(cls.name for cls in self.classes if not cls.positives)
+
+    @property
     def counts(self) -> dict[str, Any]:
         """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
-        told = self.model_dump(include={*_TOLD})
+        told = self.model_dump(include={*_TOLD}) | {"classes_without_images": self.without_images}
         values = {name: figure.value for name, figure in self.figures.items()}
         return told | self.first.model_dump() | {"figures": values}
 

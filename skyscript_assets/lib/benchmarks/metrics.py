@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import softmax
 
 from skyscript_assets.lib.arrays import BoolArray
 
@@ -109,6 +110,24 @@ def class_means(values: Floats, labels: NDArray[np.integer], classes: int, draws
     draws = draws or Draws.once(len(values))
     member = np.eye(classes)[labels]
     return _divide(draws.totals(member * values[:, None]), draws.totals(member))
+
+
+def reliability(scores: Floats, scale: float, credit: Array, bins: int = 15) -> Array:
+    """How often an answer is right, by how sure the model is (Guo et al. 2017, arXiv 1706.04599, section 2).
+
+    Confidence is the highest softmax of the scores [items, classes] times the scale; bins of it hold their upper end.
+    Returns items, mean confidence and accuracy (credit [items]) of each bin that is not empty, [bins, 3].
+    """
+    sure = softmax(scale * scores.astype(np.float64), axis=1).max(axis=1)
+    member = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    sums = Draws(member, np.eye(bins)).totals(np.stack([np.ones(len(credit)), sure, credit], axis=1))
+    sums = sums[sums[:, 0] > 0]
+    return np.hstack([sums[:, :1], sums[:, 1:] / sums[:, :1]])
+
+
+def calibration_error(bins: Array) -> float:
+    """Expected calibration error of what `reliability` returns: the mean gap of confidence and accuracy."""
+    return float(np.average(np.abs(bins[:, 1] - bins[:, 2]), weights=bins[:, 0]))
 
 
 def wrong_before(queries: Floats, items: Floats, matches: csr_array) -> NDArray[np.integer]:

@@ -5,12 +5,11 @@ Synthetic benchmarks are called so in every table and on every plot.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from skyscript_assets.lib.benchmarks.items import Scores
 from skyscript_assets.lib.settings.benchmarks import PublishedScore
@@ -30,13 +29,22 @@ METRIC_NAMES = {
     "top1": "top-1",
     "top1_mean_of_prompts": "mean of the prompts' top-1",
     "mean_per_class_recall": "mean per class recall",
+    "ece": "calibration error (ECE)",
+    "cider_d": "CIDEr-D",
+    "clip_score": "CLIPScore by itself",
 }
 """Figures shown in `scoreboard.md`, in this order; the Parquet file has all of them."""
 
 CLASS_FIGURES = {"mean_auc": "auc", "top1": "recall"}
 """The figure of each class that `scoreboard.md` shows, by the benchmark's first figure."""
 
-MAX_SHOWN_CLASSES = 40
+MAX_SHOWN_CLASSES = 100
+
+READING = (
+    "Medians over seeds. In brackets the 95 % interval: bootstrap over cells of ground, or over images where there are "
+    "no cells, and what seeds differ by; of one seed it is of that one model. Controls are in italics. Tracks do not "
+    "compare: prompt-ensemble has more prompts, and on transductive each score depends on all test images together."
+)
 
 
 def ranked(rows: Sequence[Row], benchmark: str) -> list[Row]:
@@ -56,11 +64,16 @@ def median(values: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
+def visible(text: str) -> str:
+    """Text in one line, without control characters and those that turn the direction of writing."""
+    return "".join(char for char in " ".join(text.split()) if not unicodedata.category(char).startswith("C"))
+
+
 def figure_text(metric: str, value: float | None) -> str:
-    """A figure as it is shown: areas with three digits, accuracies and recalls in per cent."""
+    """A figure as it is shown: areas and CIDEr with three digits, accuracies and recalls in per cent."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if metric in ("mean_auc", "mean_ap") else f"{100 * value:.1f} %"
+    return f"{value:.3f}" if metric in ("mean_auc", "mean_ap", "cider_d", "clip_score") else f"{100 * value:.1f} %"
 
 
 def markdown(
@@ -72,38 +85,64 @@ def markdown(
     not_compared: Sequence[str],
     published: Sequence[PublishedScore],
 ) -> str:
-    """The text of `scoreboard.md`, by `scoreboard.jinja`.
+    """The text of `scoreboard.md`.
 
-    `rows` are those of `scoreboard.parquet`, `means` keys of named means, `compared` rows of `comparisons.parquet`, and
-    `not_compared` comparisons that could not be made.
+    Args:
+        title: Name of the profile, and of the track that everything here is of.
+        benchmarks: Scores of the models of each benchmark.
+        rows: Rows of `scoreboard.parquet`.
+        means: Keys of the named means.
+        compared: Rows of `comparisons.parquet`.
+        not_compared: Comparisons that could not be made.
+        published: Figures of the literature.
     """
-    groups = [row for row in rows if row["level"] == "group"]
-    measured = {(row["benchmark"], row["metric"]) for row in groups}
-    facts = {
-        "benchmarks": {
-            name: (ranked(rows, name), [one for one in METRIC_NAMES if (name, one) in measured], _classes(models, rows))
-            for name, models in benchmarks.items()
-        },
-        "values": {(row["benchmark"], row["name"], row["metric"]): row for row in groups},
-        "titles": {row["name"]: row["title"] for row in groups},
-        "means": [ranked(rows, key) for key in means],
+    lines = [f"# Scoreboard: {title}", "", READING]
+    for benchmark, groups in benchmarks.items():
+        lines += _benchmark_lines(benchmark, rows)
+        lines += _comparison_lines([row for row in compared if row["benchmark"] == benchmark], rows)
+        lines += _class_lines(groups, ranked(rows, benchmark))
+    for key in means:
+        best_first = ranked(rows, key)
+        for row in best_first[:1]:
+            lines += ["", f"## {heading(row)}", "", f"Protocol: {row['classification_protocol']}.", ""]
+            shown = [(one["title"], figure_text(one["metric"], one["value"])) for one in best_first]
+            lines += _table(["model", f"mean {METRIC_NAMES[row['metric']]}"], shown)
+    if not_compared:
+        lines += ["", "Not compared, because a model has no score: " + "; ".join(not_compared) + "."]
+    if published:
+        lines += ["", "## Published figures, for orientation", "", "Not measured here.", ""]
+        cells = [(row.model, row.benchmark, row.metric, f"{row.value:.2f}", row.reference) for row in published]
+        lines += _table(["model", "benchmark", "figure", "value", "reference"], cells)
+    return "\n".join(lines) + "\n"
+
+
+def _benchmark_lines(benchmark: str, rows: Sequence[Row]) -> list[str]:
+    best_first = ranked(rows, benchmark)
+    first = best_first[0]
+    values = {
+        (row["name"], row["metric"]): row for row in rows if (row["benchmark"], row["level"]) == (benchmark, "group")
     }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (Markdown)
-    )
-    environment.filters |= {"cell": _escaped, "figure": _cell}
-    environment.globals |= {"metric_names": METRIC_NAMES, "heading": heading, "figure_text": figure_text}
-    template = environment.get_template("scoreboard.jinja")
-    return template.render(facts, title=title, compared=compared, not_compared=not_compared, published=published)
-
-
-def _escaped(cell: Any) -> str:
-    return str(cell).replace("|", "\\|").replace("\n", " ")
+    metrics = [name for name in METRIC_NAMES if any(metric == name for _, metric in values)]
+    lines = ["", f"## {heading(first)}", ""]
+    if first["synthetic"]:
+        lines += ["Painted from OpenStreetMap objects, not photographed: no figure here speaks of real imagery.", ""]
+    lines += [f"{first['items']} test items, intervals over {first['clusters']} {first['clustered_by']}s.", ""]
+    protocols = list(dict.fromkeys(row["classification_protocol"] for row in best_first))
+    cells = [
+        [
+            f"*{row['title']}*" if row["control"] else row["title"],
+            str(row["seeds"]),
+            *(_cell(values.get((row["name"], metric))) for metric in metrics),
+            str(1 + protocols.index(row["classification_protocol"])),
+        ]
+        for row in best_first
+    ]
+    lines += _table(["model", "seeds", *(METRIC_NAMES[metric] for metric in metrics), "protocol"], cells)
+    return [
+        *lines,
+        "",
+        "Protocols: " + "; ".join(f"{number}: {name}" for number, name in enumerate(protocols, start=1)) + ".",
+    ]
 
 
 def _cell(row: Row | None) -> str:
@@ -113,15 +152,41 @@ def _cell(row: Row | None) -> str:
     return shown if "-" in (low, high) else f"{shown} [{low}, {high}]"
 
 
-def _classes(groups: Groups, rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
-    """Which figure of each class is shown; name, positives and that figure, median over seeds, best group first."""
+def _comparison_lines(compared: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    if not compared:
+        return []
+    titles = {row["name"]: row["title"] for row in rows if row["level"] == "group"}
+    cells = [
+        [
+            titles[row["group"]],
+            titles[row["against"]],
+            f"{row['difference']:+.3f}",
+            "-" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]",
+            "yes" if row["better"] else "no",
+        ]
+        for row in compared
+    ]
+    return ["", *_table(["better?", "than", "difference", "95 % interval of the difference", "above zero"], cells)]
+
+
+def _class_lines(groups: Groups, best_first: Sequence[Row]) -> list[str]:
+    """The figure of each class, median over seeds, with a column for each group; before it what no image shows."""
     scores = next(iter(groups.values()))[0]
+    absent = ", ".join(scores.without_images)
+    lines = ["", f"**No test image shows {absent}**: no figure says anything of that."] if absent else []
     if not 0 < len(scores.classes) <= MAX_SHOWN_CLASSES:
-        return "", []
-    name, best_first = CLASS_FIGURES[scores.primary], ranked(rows, scores.benchmark)
+        return lines
+    name = CLASS_FIGURES[scores.primary]
     cells = []
     for i, cls in enumerate(scores.classes):
         values = [[one.classes[i].figures[name].value for one in groups[row["name"]]] for row in best_first]
         shown = [figure_text(scores.primary, median(of_group)) for of_group in values]
         cells.append([cls.name, str(cls.positives), *shown])
-    return name, cells
+    head = ["class", "positives", *(row["title"] for row in best_first)]
+    return [*lines, "", f"By class: {name}.", "", *_table(head, cells)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in (columns, *rows))
+    first, *others = (f"| {' | '.join(cells)} |" for cells in escaped)
+    return [first, "|" + "---|" * len(columns), *others]

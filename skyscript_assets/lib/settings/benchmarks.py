@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, StringConstraints
 
@@ -18,6 +18,18 @@ Prompt = Annotated[str, StringConstraints(pattern=r"\{c\}")]
 PROMPTS: tuple[Prompt, ...] = ("a satellite photo of {c}.", "a satellite image of {c}")
 """Those of the paper."""
 
+ENSEMBLE: tuple[Prompt, ...] = tuple(
+    f"{view} {what} of {article}{{c}}."
+    for article in ("", "a ", "the ")
+    for what in ("imagery", "photo", "view")
+    for view in ("satellite", "aerial")
+)
+"""The eighteen that CLIP's authors scored RESISC45 with (Radford et al. 2021, data/prompts.md of their repository)."""
+
+Track = Literal["plain", "prompt-ensemble", "transductive"]
+TRACKS: tuple[Track, ...] = ("plain", "prompt-ensemble", "transductive")
+"""Ways of scoring that are told apart and never compared with each other (`lib.benchmarks.scoring`)."""
+
 
 class BenchmarkBase(Model):
     """What every benchmark states, whatever its kind."""
@@ -28,6 +40,9 @@ class BenchmarkBase(Model):
         PROMPTS,
         min_length=1,
         description="Prompts, whose embeddings are averaged (paper); `{c}` is where the class goes.",
+    )
+    ensemble: Annotated[tuple[Prompt, ...], UNSEEN] = Field(
+        ENSEMBLE, min_length=1, description="Prompts of the track prompt-ensemble (default: CLIP's for RESISC45)."
     )
 
     @property
@@ -72,4 +87,5 @@ class BenchmarksFile(Model):
     means: dict[BenchmarkKey, Mean] = Field(default_factory=dict, description="Named means over benchmarks.")
     comparisons: tuple[Comparison, ...] = Field((), description="Paired comparisons on the scoreboard.")
     published: tuple[PublishedScore, ...] = Field((), description="Published figures shown for orientation.")
+    tracks: tuple[Literal["prompt-ensemble", "transductive"], ...] = Field((), description="Tracks besides plain.")
     bootstrap: int = Field(1000, ge=100, description="Bootstrap samples of an interval.")

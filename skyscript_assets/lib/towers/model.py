@@ -134,6 +134,11 @@ class ClipModel:
         """SHA-256 of all weights and of the preprocessing."""
         return self._both_digests()[1]
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosines that it was trained with (CLIP: at most 100)."""
+        return float(self.network.logit_scale.detach().exp())
+
     def _both_digests(self) -> tuple[str, str]:
         if self._digests is None:
             recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, *self.resize]).encode()

@@ -99,7 +99,7 @@ class TrainingSummary:
             first_loss=batches[0]["loss"],
             train_loss=float(np.mean([row["loss"] for row in batches if row["epoch"] == epochs])),
             val_loss={row["epoch"]: row["loss"] for row in history if row["split"] == "val"}.get(best_epoch),
-            logit_scale=float(model.network.logit_scale.detach().exp()),
+            logit_scale=model.logit_scale,
             unmoved_from=unmoved_from(recipe.lr),
         )
 

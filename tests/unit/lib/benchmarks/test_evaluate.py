@@ -282,6 +282,7 @@ def test_the_primary_figure_scores_the_normalised_mean_of_the_prompts_once(photo
         """One prompt is wrong and short, the other right and long: their accuracies average to a half."""
 
         tower_digest = "two-prompts"
+        logit_scale = 1.0
 
         def image_features(self, images: list[np.ndarray]) -> np.ndarray:
             return np.array([np.eye(3)[int(np.argmax(image[0, 0])) if np.ptp(image[0, 0]) else 0] for image in images])
@@ -373,3 +374,63 @@ def test_controls_that_are_taught_have_no_place_among_captions(
     for recipe in ("metadata-only", "linear-probe"):
         with pytest.raises(TooLittleDataError, match="has no train items to teach"):
             run(caption_data, colour_model(), recipe, tmp_path)
+
+
+def test_captions_of_an_infinite_model_are_refused(
+    caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    class Diverged(colour_model):  # type: ignore[misc, valid-type]
+        def project_image(self, features: np.ndarray) -> np.ndarray:
+            return features * np.float32(np.nan)
+
+    with pytest.raises(CorruptInputError, match="training diverged"):
+        run(caption_data, Diverged(), "none", tmp_path)
+
+
+def test_captions_have_figures_of_a_captioner_that_retrieves(
+    caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    figures = run(caption_data, colour_model(), "none", tmp_path)[0].figures
+    assert 0 < figures["cider_d"].value <= 10
+    assert 0 < figures["clip_score"].value <= 2.5
+
+
+def test_tracks_are_told_apart_and_plain_is_as_without_them(
+    photo_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    plain, _ = run(photo_data, colour_model(0.3), "none", tmp_path)
+    found = {}
+    for track in ("plain", "prompt-ensemble", "transductive"):
+        (tmp_path / track).mkdir()
+        how = (tmp_path / "cache", 100, tmp_path / track)
+        found[track] = evaluate(
+            "cover", photo_data, colour_model(0.3), "none", *how, track=track, ensemble=("{c}", "a {c}", "the {c}")
+        )
+    assert found["plain"] == plain
+    assert "3 prompts" in found["prompt-ensemble"].classification_protocol
+    assert found["transductive"].classification_protocol.endswith("transductive, centred on the test set")
+    scores = np.array(pq.read_table(tmp_path / "transductive" / ITEMS_FILE)["scores"].to_pylist())
+    assert (
+        np.abs(scores.mean(axis=0)).max()
+        < np.abs(np.array(pq.read_table(tmp_path / "plain" / ITEMS_FILE)["scores"].to_pylist()).mean(axis=0)).max()
+    )
+
+
+def test_what_has_no_prompts_has_no_place_on_other_tracks(
+    cover_data: Path, caption_data: Path, colour_model: type[Model], tmp_path: Path
+) -> None:
+    for data, recipe, track in (
+        (cover_data, "linear-probe", "transductive"),
+        (caption_data, "none", "prompt-ensemble"),
+    ):
+        with pytest.raises(SettingsError, match=f"has no prompts for track {track}"):
+            evaluate("x", data, colour_model(), recipe, tmp_path / "cache", 100, tmp_path, track=track)
+
+
+def test_classes_without_images_are_told(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:
+    spec = json.loads((photo_data / BENCHMARK_FILE).read_text())
+    spec["classes"].append({"name": "absent", "text": "building"})
+    (photo_data / BENCHMARK_FILE).write_text(json.dumps(spec))
+    scores, _ = run(photo_data, colour_model(), "none", tmp_path)
+    assert scores.without_images == ("absent",)
+    assert scores.counts["classes_without_images"] == ("absent",)

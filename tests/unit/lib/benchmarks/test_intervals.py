@@ -9,7 +9,6 @@ from skyscript_assets.lib.benchmarks.intervals import (
     bootstrap,
     group_interval,
     intervals,
-    paired_interval,
     tail_of,
 )
 from skyscript_assets.lib.errors import CorruptInputError
@@ -56,15 +55,40 @@ def test_draws_do_not_depend_on_how_many_fit_in_memory(monkeypatch: pytest.Monke
 def test_a_better_group_is_better_by_a_paired_interval_above_zero() -> None:
     good = [items(2.0, seed) for seed in range(3)]
     weak = [items(0.2, seed) for seed in range(3, 6)]
-    difference = paired_interval(good, weak, 300)
+    difference = group_interval(good, 300, weak)
     assert difference.low is not None
     assert 0 < difference.low < difference.value < (difference.high or 0)
 
 
 def test_a_group_compared_with_itself_differs_by_nothing() -> None:
-    group = [items(1.0, seed) for seed in range(3)]
-    difference = paired_interval(group, group, 100)
+    lone = [items(1.0)]
+    difference = group_interval(lone, 100, lone)
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_seeds_that_differ_make_intervals_longer_and_fewer_seeds_more_so() -> None:
+    seeds = [items(quality) for quality in (0.9, 1.0, 1.1, 1.0, 0.95)]
+    (of_cells,) = intervals(seeds[0].clusters, 200, lambda draws: seeds[1].primary(draws)[:, None])
+    alone, three, five = (group_interval(seeds[:n], 200) for n in (1, 3, 5))
+    same = group_interval([seeds[1]] * 3, 200)
+    assert (same.low, same.high) == (of_cells.low, of_cells.high)
+    lengths = [figure.high - figure.low for figure in (alone, five, three)]
+    assert lengths == sorted(lengths)
+    apart = [items(quality) for quality in (0.0, 6.0)]
+    assert (group_interval(apart, 100).low, group_interval(apart, 100).high) == (0.0, 1.0)
+    difference = group_interval(apart, 100, seeds)
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
+def test_where_seeds_alone_differ_the_interval_is_students() -> None:
+    ids = tuple(map(str, range(100)))
+    group = [
+        ScoredItems(ids, ids, np.eye(100, dtype=bool), np.eye(100), np.full(100, share)) for share in (0.4, 0.5, 0.6)
+    ]
+    interval = group_interval(group, 100)
+    # Student's quantile for two degrees of freedom is 4.3027; 0.1 is the deviation, 0.4399 the median's share of it.
+    reach = 4.3027 * 0.1 * np.sqrt(np.pi / (6 + np.pi - 2))
+    assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-4)
 
 
 def test_the_figure_of_a_group_is_the_median_of_its_seeds() -> None:
@@ -92,7 +116,7 @@ def test_models_scored_on_different_items_are_not_compared() -> None:
     first = items(1.0)
     for other in (items(1.0, n=199), replace(first, truth=~first.truth)):
         with pytest.raises(CorruptInputError, match="different items"):
-            paired_interval([first], [other], 100)
+            group_interval([first], 100, [other])
 
 
 def test_single_label_items_are_compared_by_accuracy() -> None:
@@ -100,7 +124,7 @@ def test_single_label_items_are_compared_by_accuracy() -> None:
         ids = tuple("abcd")
         return ScoredItems(ids, ids, np.eye(4, dtype=bool), np.eye(4), np.array(credit))
 
-    difference = paired_interval([scored([1, 1, 1, 0.5])], [scored([0, 0, 0, 0.5])], 100)
+    difference = group_interval([scored([1, 1, 1, 0.5])], 100, [scored([0, 0, 0, 0.5])])
     assert difference.value == 0.75
 
     assert [i.value for i in intervals(tuple("abcd"), 10, scored([1, 1, 0, 0]).class_recall)] == [1, 1, 0, 0]

@@ -109,3 +109,11 @@ def test_ranks_do_not_depend_on_the_blocks_and_are_those_of_a_sort(seed: int, at
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SIMILARITIES_AT_ONCE", at_once)
         assert wrong_before(queries, items, csr_array(matches)).tolist() == expected
+
+
+def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+    scores = np.log(np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]]))
+    bins = module.reliability(scores, 1.0, np.array([1.0, 0.0, 1.0, 1.0]))
+    np.testing.assert_allclose(bins, [[2, 0.6, 1.0], [2, 0.8, 0.5]])
+    assert module.calibration_error(bins) == pytest.approx((0.4 + 0.3) / 2)
+    assert module.reliability(np.array([[900.0, 0.0]]), 100.0, np.ones(1)).tolist() == [[1, 1, 1]]

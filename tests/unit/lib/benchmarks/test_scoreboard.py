@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
-from skyscript_assets.lib.benchmarks.items import SCORES_FILE
-from skyscript_assets.lib.benchmarks.plot import draw_board
+from skyscript_assets.lib.benchmarks.intervals import ScoredItems
+from skyscript_assets.lib.benchmarks.items import SCORES_FILE, ClassScores, Scores
+from skyscript_assets.lib.benchmarks.plot import draw_board, draw_details
 from skyscript_assets.lib.benchmarks.scoreboard import (
     BOARD_SCHEMA,
     COMPARISON_SCHEMA,
@@ -124,7 +125,8 @@ def test_the_plot_is_an_image_and_equal_scores_make_equal_files(scored: Scored, 
     (tmp_path / "again").mkdir()
     write_scoreboard(scored, board, tmp_path)
     write_scoreboard(dict(reversed(scored.items())), board, tmp_path / "again")
-    for name in ("scoreboard.parquet", "comparisons.parquet", "scoreboard.md", "scoreboard.png"):
+    kinds = ("parquet", "csv", "md", "tex", "png", "pdf", "svg")
+    for name in ("comparisons.parquet", *(f"scoreboard.{kind}" for kind in kinds)):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     with Image.open(tmp_path / "scoreboard.png") as image:
         assert image.width > 600
@@ -186,3 +188,48 @@ def test_a_named_mean_says_of_how_many_sets_and_leaves_out_who_lacks_one(
     text = (tmp_path / "scoreboard.md").read_text()
     assert "## Both (2 sets) (synthetic imagery)" in text
     assert "| model | mean mean AUC |" in text
+
+
+HOSTILE = "50 % & $x$ #1_{a} ~^ \\ <\u202e" + "\u063a\u0627\u0628\u0629 " + "y" * 255
+
+
+def test_tracks_have_tables_of_their_own_and_hostile_names_break_none(
+    scored: Scored, board: Board, tmp_path: Path
+) -> None:
+    both = {}
+    for (benchmark, key), folder in scored.items():
+        both[benchmark, key] = shutil.copytree(folder, tmp_path / "scores" / key)
+        if key.startswith("good"):
+            shutil.copytree(folder, both[benchmark, key] / "transductive")
+    models = {key: {**model, "title": HOSTILE} for key, model in MODELS.items()}
+    summary = write_scoreboard(both, Board.model_validate({**board.model_dump(), "models": models}), tmp_path)
+    assert summary["tracks"] == ("plain", "transductive")
+    rows = pq.read_table(tmp_path / "scoreboard.parquet").to_pylist()
+    assert {row["group"] for row in rows if row["track"] == "transductive"} == {"good"}
+    assert summary["models"] == 6
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert text.index("# Scoreboard: Test\n") < text.index("# Scoreboard: Test, track transductive")
+    tex = (tmp_path / "scoreboard.tex").read_text()
+    assert r"50 \% \& \$x\$ \#1\_\{a\} \textasciitilde{}\textasciicircum{} \textbackslash{}" in tex
+    assert "\u202e" not in tex
+    assert tex.count("{") == tex.count("}")
+    with Image.open(tmp_path / "scoreboard-transductive.png") as image:
+        assert image.width > 600
+
+
+def test_where_items_are_of_one_class_what_is_taken_for_what_is_drawn(tmp_path: Path) -> None:
+    names = ["a" * 255, "$x", "50 %", "none"]
+    truth = np.eye(4, dtype=bool)[[0, 1, 2, 0]]
+    scores = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]], dtype=float)
+    ids = tuple("abcd")
+    scored = ScoredItems(ids, ids, truth, scores, np.array([1.0, 0, 1, 0]))
+    told = Scores.model_construct(
+        title=HOSTILE,
+        synthetic=True,
+        classification_protocol="zero-shot",
+        notes={"logit_scale": 10.0},
+        classes=tuple(ClassScores(name=name, text=name, positives=1, figures={}) for name in names),
+    )
+    draw_details("model", told, scored, tmp_path / "details.png")
+    with Image.open(tmp_path / "details.png") as image:
+        assert 400 < image.width < 2000
