@@ -102,7 +102,9 @@ def _heard() -> Iterator[tuple[Mapping[str, str], Callable[[], list[Any]]]]:
             told += len(new)
             if new and (time.monotonic() - observed > OBSERVED_S or new[-1]["step"] == new[-1]["total"]):
                 observed = time.monotonic()
-                context.log_event(dg.AssetObservation(context.asset_key, None, context.partition_key, None, new[-1]))
+                context.log_event(
+                    dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=new[-1])
+                )
             return new
 
         yield session.get_bootstrap_env_vars(), events
