@@ -51,6 +51,8 @@ COUNTS: dict[str, Any] = {
     "shared_ground_examples": [],
     "leaks": {"kinds": {}, "across_splits": 0, "examples": {}},
     "unseen_benchmarks": [],
+    "without_images": [],
+    "unmoved_from": None,
     "invalid_reasons": {},
     "unproven": {},
     "dropped": {},

@@ -98,7 +98,8 @@ def tiny_files() -> dict[str, Any]:
     files["regions"]["regions"] = {"kotka": kotka}
     files["sources"]["sources"] = {"SYN1": files["sources"]["sources"]["SYN1"]}
     models = files["models"]["models"]
-    kept = {name: dict(models[name]) for name in ("aligned-0", "untrained-0", "metadata-only", "linear-probe")}
+    seeds = {f"{name}-0": {k: v for k, v in models[name].items() if k != "sweep"} for name in ("aligned", "untrained")}
+    kept = seeds | {name: models[name] for name in ("metadata-only", "linear-probe")}
     kept["aligned-0"].update(sources=["SYN1"], recipe={"kind": "align", "epochs": 4, "batch_size": 16})
     files["models"]["models"] = kept
     ground_cover = files["benchmarks"]["benchmarks"]["ground-cover"]

@@ -12,7 +12,7 @@ from skyscript_assets.asset import Counts, asset
 from skyscript_assets.assets.model import BaseConfig
 from skyscript_assets.checks import CLASSES_SHOWN
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
-from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA, write_fingerprints
+from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA, without_images, write_fingerprints
 from skyscript_assets.lib.benchmarks.kind import benchmark_kind
 from skyscript_assets.lib.benchmarks.scoreboard import (
     BOARD_SCHEMA,
@@ -73,7 +73,7 @@ def benchmark_data(run: Run[DataConfig]) -> Counts:
     inputs = {name: run.pairs(name) for name in kind.made_of}
     counts = kind.build(config.benchmark, config.shared, inputs, run.out, run.progress)
     write_fingerprints(run.out, run.progress)
-    return counts
+    return {**counts, "without_images": without_images(run.out)}
 
 
 class EvaluationConfig(Model):

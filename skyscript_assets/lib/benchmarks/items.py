@@ -229,6 +229,13 @@ def read_items(folder: Path) -> pa.Table:
     return read_table(folder / ITEMS_FILE, ITEM_SCHEMA, columns)
 
 
+def without_images(folder: Path) -> list[str]:
+    """Names of the classes that no test item shows: of them no figure says anything. Raises what `read_items` does."""
+    items = read_items(folder)
+    shown = {name for row in items["truth"].filter(pc.equal(items["split"], "test")).to_pylist() for name in row}
+    return [cls.name for cls in read_model(folder / BENCHMARK_FILE, BenchmarkSpec).classes if cls.name not in shown]
+
+
 def iter_images(folder: Path, splits: Sequence[str]) -> Iterator[list[bytes]]:
     """Encoded images of some splits in the order of the table, in lists of bounded length."""
     with pq.ParquetFile(folder / ITEMS_FILE) as table:

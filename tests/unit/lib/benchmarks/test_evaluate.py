@@ -27,6 +27,8 @@ from skyscript_assets.lib.benchmarks.items import (
     read_items,
     read_model,
     read_scored,
+    without_images,
+    write_model,
 )
 from skyscript_assets.lib.errors import (
     CorruptInputError,
@@ -179,6 +181,14 @@ def test_single_label_benchmarks_follow_the_protocol_of_the_paper(
     assert scores.classification_protocol == "zero-shot, 2 prompts, normalised mean of their embeddings"
     assert [cls.figures["recall"].value for cls in scores.classes] == [1.0, 1.0, 1.0]
     assert all(row["credit"] == 1.0 for row in pq.read_table(out / ITEMS_FILE).to_pylist())
+
+
+def test_classes_that_no_test_image_shows_are_named(photo_data: Path) -> None:
+    assert without_images(photo_data) == []
+    spec = read_model(photo_data / BENCHMARK_FILE, BenchmarkSpec)
+    pitch = spec.classes[0].model_copy(update={"name": "pitch"})
+    write_model(photo_data / BENCHMARK_FILE, spec.model_copy(update={"classes": (*spec.classes, pitch)}))
+    assert without_images(photo_data) == ["pitch"]
 
 
 def test_controls_need_train_items(photo_data: Path, colour_model: type[Model], tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_a_name_that_becomes_a_folder_cannot_lead_elsewhere(profile: Path, name:
     for file, names in (sections | {"benchmarks": ["benchmarks"], "plant": []}).items():
         content = yaml.safe_load((profile / f"{file}.yaml").read_text(encoding="utf-8"))
         for section in names:
-            content[section][name] = next(iter(content[section].values()))
+            *_, content[section][name] = content[section].values()
         if file == "plant":
             content["plan"]["snapshot"] = name
         (profile / f"{file}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -503,6 +503,6 @@ def test_a_mirror_of_geofabrik_can_be_named(profile: Path) -> None:
 
 
 def test_a_model_of_a_region_that_there_is_not_is_refused(profile: Path) -> None:
-    edit(profile / "models.yaml", "    seed: 0\n", "    seed: 0\n    regions: [atlantis]\n")
+    edit(profile / "models.yaml", "    group: aligned\n", "    group: aligned\n    regions: [atlantis]\n")
     with pytest.raises(SettingsError, match=r"models\.aligned-0\.regions.*atlantis"):
         load_settings(profile)
