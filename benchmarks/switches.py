@@ -21,7 +21,6 @@ from measuring import SHARED_DATA, options_of, parser_of, print_head, print_row
 from numpy.typing import NDArray
 
 from skyscript_assets.definitions import plant_from_environment
-from skyscript_assets.lib.benchmarks.evaluate import class_embeddings
 from skyscript_assets.lib.benchmarks.features import benchmark_features
 from skyscript_assets.lib.benchmarks.image_folder import ImageFolderBenchmark, build_image_folder
 from skyscript_assets.lib.benchmarks.intervals import ScoredItems, bootstrap, tail_of
@@ -34,6 +33,7 @@ from skyscript_assets.lib.benchmarks.items import (
     truth_matrix,
 )
 from skyscript_assets.lib.benchmarks.metrics import top1_credit
+from skyscript_assets.lib.benchmarks.scoring import class_embeddings
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.models import TrainedModel
 from skyscript_assets.lib.storage import OutputKey, Store

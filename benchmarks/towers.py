@@ -80,7 +80,7 @@ def rate(passes: Any, tower: Any, batch: int, side: int, images: int) -> float:
 
 def text_rate(model: ClipModel, texts: list[str], cut: bool, sort: bool, batch: int) -> float:
     """Texts a second through the text tower."""
-    ids = model._tokenizer(texts)
+    ids = model.tokenizer(texts)
     used = model._used(ids)
     order = torch.argsort(used, stable=True) if sort else torch.arange(len(texts))
     batches = [ids[rows, : int(used[rows].max()) if cut else None] for rows in order.split(batch)]

@@ -70,7 +70,8 @@ def ours(work: Path) -> Any:
     recipe = ClipRecipe(lr=1e-9, batch_size=BATCH)
     split = Split(pairs, recipe, {("here", "S"): work}, base, 0, 1, Ranks())
     order = np.random.default_rng(0).permutation(len(pairs))
-    return base, split, [(1, order[at : at + BATCH]) for at in range(0, len(order) - BATCH + 1, BATCH)]
+    dealt = (order[at : at + BATCH] for at in range(0, len(order) - BATCH + 1, BATCH))
+    return base, split, [(1, batch, split.said.first(batch)) for batch in dealt]
 
 
 def peers(work: Path, kind: str) -> Any:

@@ -96,16 +96,16 @@ def _eurosat() -> bytes:
     return content.getvalue()
 
 
-def _model(folder: Path) -> Path:
-    """A tiny open_clip architecture, registered in this process, and a file of its weights."""
-    import open_clip
-    import torch
+def _whole(folder: Path, state: dict[str, Any], quick_gelu: bool = False) -> dict[str, Any]:
+    """A base that every process finds, those that train too: a folder as open_clip writes it."""
+    from safetensors.torch import save_file
 
-    (folder / "tiny-quick.json").write_text(json.dumps(TINY), encoding="utf-8")
-    open_clip.add_model_config(folder / "tiny-quick.json")
-    torch.manual_seed(7)
-    torch.save(open_clip.create_model("tiny-quick").state_dict(), folder / "tiny.pt")
-    return folder / "tiny.pt"
+    folder.mkdir()
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    config = {"model_cfg": TINY | {"quick_gelu": quick_gelu}, "preprocess_cfg": pixels}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(state, folder / "open_clip_model.safetensors")
+    return {"kind": "open_clip", "name": f"local-dir:{folder}"}
 
 
 def _catalog(server: FileServer, collection: str, image: Path, box: Any, asset: str, **properties: Any) -> str:
@@ -163,8 +163,7 @@ def quickstart(folder: Path, extract: Path) -> Iterator[tuple[Path, dict[str, An
         files["regions"]["regions"]["washington"]["bbox"] = BBOX
         archive = others.put("eurosat.zip", _eurosat())
         files["benchmarks"]["benchmarks"]["eurosat"].update(archive=archive, root=str(folder / "sets"))
-        base = {"kind": "open_clip", "name": "tiny-quick", "pretrained": str(_model(folder)), "activation": "gelu"}
-        files["models"]["bases"]["vit-b-32"] = base
+        files["models"]["bases"]["vit-b-32"] = _whole(folder / "tiny", _weights(folder, "gelu"))
         names = (
             "Planetary Computer: search, token, NAIP",
             "Earth Search: search, Sentinel-2",
@@ -216,11 +215,14 @@ def offer(server: FileServer, path: str, data: bytes) -> str:
     return server.url(path)
 
 
-def _weights(activation: str) -> dict[str, Any]:
+def _weights(folder: Path, activation: str) -> dict[str, Any]:
     """Tensors of the tiny architecture `tiny-{activation}`, which is registered in this process."""
     import open_clip
     import torch
 
+    config = TINY | {"quick_gelu": activation == "quick_gelu"}
+    (folder / f"tiny-{activation}.json").write_text(json.dumps(config), encoding="utf-8")
+    open_clip.add_model_config(folder / f"tiny-{activation}.json")
     torch.manual_seed(len(activation))
     state: dict[str, Any] = open_clip.create_model(f"tiny-{activation}").state_dict()
     return state
@@ -235,22 +237,14 @@ def _saved(content: Any) -> bytes:
 
 
 def _skyscript_models(bases: dict[str, Any], folder: Path, bucket: FileServer) -> None:
-    """Tiny models for all bases: files by tag, archives of the authors with an optimiser inside, plain files."""
-    import open_clip
-
-    tensors = {}
-    for activation in ("gelu", "quick_gelu"):
-        config = TINY | {"quick_gelu": activation == "quick_gelu"}
-        (folder / f"tiny-{activation}.json").write_text(json.dumps(config), encoding="utf-8")
-        open_clip.add_model_config(folder / f"tiny-{activation}.json")
-        tensors[activation] = _weights(activation)
-        (folder / f"{activation}.pt").write_bytes(_saved(tensors[activation]))
-    for base in bases.values():
+    """Tiny models for all bases: folders for tags, archives of the authors with an optimiser inside, plain files."""
+    tensors = {activation: _weights(folder, activation) for activation in ("gelu", "quick_gelu")}
+    for name, base in bases.items():
         activation = base.setdefault("activation", "quick_gelu" if "quickgelu" in base["name"] else "gelu")
-        base["name"] = f"tiny-{activation}"
         if "url" not in base:
-            base["pretrained"] = str(folder / f"{activation}.pt")
+            bases[name] = _whole(folder / name, tensors[activation], activation == "quick_gelu")
             continue
+        base["name"] = f"tiny-{activation}"
         path = base["url"].partition("//")[2].partition("/")[2]
         content = _saved(tensors[activation])
         if path.endswith(".zip"):
