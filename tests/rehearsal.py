@@ -98,10 +98,11 @@ def _eurosat() -> bytes:
 
 def _whole(folder: Path, state: dict[str, Any], quick_gelu: bool = False) -> dict[str, Any]:
     """A base that every process finds, those that train too: a folder as open_clip writes it."""
+    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from safetensors.torch import save_file
 
     folder.mkdir()
-    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    pixels = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bicubic"}
     config = {"model_cfg": TINY | {"quick_gelu": quick_gelu}, "preprocess_cfg": pixels}
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(state, folder / "open_clip_model.safetensors")

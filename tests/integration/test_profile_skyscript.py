@@ -59,5 +59,5 @@ def test_the_profile_runs_whole(
     rows = read_table(store.folder(OutputKey("scoreboard", ())) / "scoreboard.parquet").to_pylist()
     scored = {(row["name"], row["benchmark"]) for row in rows if row["value"] is not None}
     models, benchmarks = settings.models, settings.benchmarks.benchmarks
-    assert (len(settings.sources), len(models), len(benchmarks)) == (10, 18, 15)
+    assert (len(settings.sources), len(models), len(benchmarks)) == (10, 20, 15)
     assert {(model, benchmark) for model in models for benchmark in benchmarks} <= scored

@@ -438,8 +438,8 @@ def test_losses_that_are_read_later_leave_the_weights_as_before_all_the_same(
         if last is None:
             backward, calls = pretrain._Run._backward, []
 
-            def broken(self, ids, pixels, backward=backward, calls=calls):
-                loss = backward(self, ids, pixels)
+            def broken(self, batch, ids, pixels, backward=backward, calls=calls):
+                loss = backward(self, batch, ids, pixels)
                 calls.append(1)
                 if len(calls) == 7:
                     self._base.network.visual.proj.grad[0, 0] = torch.nan
