@@ -406,7 +406,8 @@ def test_a_data_folder_that_may_not_be_written(open_folder: Path) -> None:
     with as_somebody_else():
         store, key = Store(open_folder), OutputKey("osm_extract", ("there",))
         assert store.record(OutputKey("osm_extract", ("here",))) is not None
-        with pytest.raises(StorageError, match=rf"^the data folder {open_folder} cannot be written \(.*Permission denied"):
+        refused = rf"^the data folder {open_folder} cannot be written \(.*Permission denied"
+        with pytest.raises(StorageError, match=refused):
             with store.writing(key, "f"):
                 pass
     assert contents(open_folder) == before
