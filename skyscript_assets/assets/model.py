@@ -32,7 +32,7 @@ from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.scorers import Encoder, PairScorer, scorer_kind
 from skyscript_assets.lib.towers.weights import weights_file, write_weights
 from skyscript_assets.lib.training.align import train_alignment
-from skyscript_assets.lib.training.checkpoint import plot_history, write_untrained
+from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, plot_history, write_untrained
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 from skyscript_assets.training.launch import train_apart
@@ -213,7 +213,8 @@ def _needs_of_recipe(settings: Settings, partition: Partition, key: OutputKey) -
 def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]:
     if not (run.out / "history.parquet").exists():
         return {}
-    return {"training curve": metadata.drawn(lambda path: plot_history(run.out, path), "Loss by step")}
+    history = read_table(run.out / "history.parquet", HISTORY_SCHEMA)
+    return {"training curve": metadata.drawn(lambda path: plot_history(history, path), "Loss by step")}
 
 
 @asset(

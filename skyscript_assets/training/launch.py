@@ -16,16 +16,21 @@ from typing import Any
 
 import dagster as dg
 
-from skyscript_assets import runs
+from skyscript_assets import metadata, runs
 from skyscript_assets.lib import errors
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.settings.plant import TrainingSettings
+from skyscript_assets.lib.tables import rows_to_table
+from skyscript_assets.lib.training.checkpoint import HISTORY_SCHEMA, history_row, plot_history
 from skyscript_assets.training.worker import ERROR, EVENTS, Job
 
-LOOK_S, OBSERVED_S, END_S = 0.5, 5.0, 60.0
-"""Seconds between two looks at the processes, and two observations of the curve; and what these are given to end."""
+LOOK_S, END_S = 0.5, 60.0
+"""Seconds between two looks at the processes, and what these are given to end."""
+
+OBSERVED_S, OBSERVED_SHARE = 5.0, 0.05
+"""Least seconds between two observations of the curve, and share of the time so far: a day is some 200 pictures."""
 
 MODULE, JOB, LOG = "skyscript_assets.training.worker", "job.json", "worker.log"
 
@@ -89,7 +94,7 @@ def _heard() -> Iterator[tuple[Mapping[str, str], Callable[[], list[Any]]]]:
     except dg.DagsterInvariantViolationError:
         yield {}, list
         return
-    told, observed = 0, 0.0
+    told, began, observed, curve = 0, time.monotonic(), 0.0, list[dict[str, Any]]()
     with contextlib.ExitStack() as stack:
         with warnings.catch_warnings():  # Dagster warns of a method of its own
             warnings.simplefilter("ignore", dg.PreviewWarning)
@@ -98,12 +103,16 @@ def _heard() -> Iterator[tuple[Mapping[str, str], Callable[[], list[Any]]]]:
 
         def events() -> list[Any]:
             nonlocal told, observed
-            new = list(session.get_custom_messages()[told:])
+            new, now = list(session.get_custom_messages()[told:]), time.monotonic()
             told += len(new)
-            if new and (time.monotonic() - observed > OBSERVED_S or new[-1]["step"] == new[-1]["total"]):
-                observed = time.monotonic()
+            curve.extend(history_row(row["step"], row["epoch"], "train", row["loss"], row["lr"]) for row in new)
+            pause = max(OBSERVED_S, OBSERVED_SHARE * (now - began))
+            if new and (now - observed > pause or new[-1]["step"] == new[-1]["total"]):
+                observed, history = now, rows_to_table(curve, HISTORY_SCHEMA)
+                drawn = metadata.drawn(lambda path: plot_history(history, path), "Loss by step, so far")
+                told_of = {"training curve": drawn, **new[-1]}
                 context.log_event(
-                    dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=new[-1])
+                    dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=told_of)
                 )
             return new
 

@@ -341,7 +341,9 @@ def test_the_curve_grows_in_dagster_and_a_run_that_is_ended_ends_all(
     records = plant.instance.fetch_observations(key, limit=100).records
     curve = [{name: value.value for name, value in record.asset_observation.metadata.items()} for record in records]
     assert {record.partition_key for record in records} == {"continued"}
-    assert all({"step", "loss", "lr", "samples_per_s", "left_s", "memory_mb"} <= point.keys() for point in curve)
+    assert all(
+        {"training curve", "loss", "lr", "samples_per_s", "left_s", "memory_mb"} <= point.keys() for point in curve
+    )
     assert curve[-1]["step"] < curve[0]["step"] < 600
     staging = next((plant.data / ".staging").glob("trained_checkpoint*/states"))
     *_, last = sorted(staging.glob("*.pt"))

@@ -26,7 +26,7 @@ from skyscript_assets.lib.settings.models import (
     PackagedWeights,
     TrainedModel,
 )
-from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
+from skyscript_assets.lib.tables import fields, rows_to_table, write_table
 from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256, reason
@@ -217,11 +217,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def plot_history(folder: Path, png: Path) -> None:
-    """Draw the training curve of a checkpoint, read by `read_table`: loss of batches and of validation, over steps."""
+def plot_history(history: pa.Table, png: Path) -> None:
+    """Draw a training curve, rows of `history.parquet`: loss of batches and of validation, over steps."""
     from matplotlib.figure import Figure
 
-    history = read_table(folder / "history.parquet", HISTORY_SCHEMA)
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for split, style in (("train", {"linewidth": 0.8, "alpha": 0.7}), ("val", {"marker": "o", "markersize": 3})):

@@ -210,7 +210,7 @@ def test_a_recipe_without_training_is_the_base_itself(base, joint_base, weights,
     assert (summary.recipe, summary.steps, summary.best_epoch) == ("none", 0, None)
     assert pq.read_table(out / "history.parquet").num_rows == 0
     assert load_checkpoint(out, joint_base, weights).digest == joint_model.digest
-    plot_history(out, out / "curve.png")
+    plot_history(read_table(out / "history.parquet", HISTORY_SCHEMA), out / "curve.png")
 
 
 def test_broken_checkpoints_are_told(base, joint_base, weights, out: Path, tmp_path: Path):
@@ -255,8 +255,9 @@ def test_tensors_of_another_network_are_refused(base, joint_base, weights, out: 
 def test_the_training_curve_is_a_picture(town, base, out: Path, tmp_path: Path):
     train(town, base, out, aligned(epochs=2))
     first, second = tmp_path / "a.png", tmp_path / "b.png"
-    plot_history(out, first)
-    plot_history(out, second)
+    history = read_table(out / "history.parquet", HISTORY_SCHEMA)
+    plot_history(history, first)
+    plot_history(history, second)
     assert first.read_bytes() == second.read_bytes()
     with Image.open(first) as image:
         assert image.width > 600
