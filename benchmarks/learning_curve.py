@@ -21,6 +21,9 @@ from scipy.stats import t
 
 from skyscript_assets.definitions import plant_from_environment
 from skyscript_assets.lib.benchmarks.evaluate import evaluate
+from skyscript_assets.lib.benchmarks.items import BENCHMARK_FILE, BenchmarkSpec, read_model
+from skyscript_assets.lib.benchmarks.kind import benchmark_kind
+from skyscript_assets.lib.benchmarks.scoreboard_text import METRIC_NAMES
 from skyscript_assets.lib.files import picture_file
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
@@ -85,8 +88,8 @@ def less(some: Sequence[float], others: Sequence[float]) -> list[float]:
     return [one - other for one, other in zip(some, others, strict=True)]
 
 
-def draw(curves: Mapping[str, Curve], title: str, path: Path) -> None:
-    """One line a set of pairs, with the intervals of its points."""
+def draw(curves: Mapping[str, Curve], titles: Mapping[str, str], path: Path) -> None:
+    """One line a set of pairs, with the intervals of its points; `titles` are of the plot and of its vertical axis."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
@@ -95,10 +98,12 @@ def draw(curves: Mapping[str, Curve], title: str, path: Path) -> None:
         places = [size * 1.02 ** (number - len(curves) // 2) for size in curve]
         axes.errorbar(places, means, halves, marker="o", markersize=4, capsize=2, linewidth=1.2, label=name)
     axes.set_xscale("log", base=2)
-    ticks = sorted({size for curve in curves.values() for size in curve})
-    axes.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=7, rotation=45)
+    most = max(curves[ALL])
+    ticks = [min(curves[ALL]) << n for n in range(most.bit_length()) if min(curves[ALL]) << n < 0.8 * most]
+    axes.set_xticks([*ticks, most], [f"{size:,}" for size in (*ticks, most)], fontsize=8)
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="training pairs", ylabel="first figure of the benchmark", title=title)
+    axes.set(xlabel="training pairs", **titles)
+    axes.title.set_fontsize(9)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     with picture_file(path) as buffer:
@@ -151,7 +156,10 @@ def main() -> None:
     for name in list(whole)[1:]:
         gain = less(best, curves[name][whole[name]])
         print_row(name.removeprefix("without "), f"{whole[ALL] - whole[name]:,}", shown(gain, "+"))
-    draw(curves, f"{model.title}, {options.benchmark}, {len(options.seeds)} seeds", options.plot)
+    spec = read_model(plant.data / BENCHMARK_FILE, BenchmarkSpec)
+    title = f"{model.title}, {len(options.seeds)} seeds\n{spec.title}{' (synthetic imagery)' * spec.synthetic}"
+    figure = METRIC_NAMES[benchmark_kind(spec.kind).primary]
+    draw(curves, {"title": title, "ylabel": figure}, options.plot)
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def test_learning_curve(run: Callable[..., str], tmp_path: Path) -> None:
     told = yaml.safe_load((profile / "models.yaml").read_text())
     told["bases"]["lite0-minilm"] |= {"embed_dim": 32, "image_size": 64}
     recipe = {"kind": "align", "epochs": 2, "batch_size": 8}
-    told["models"]["aligned-0"] |= {"recipe": recipe, "sources": ["SYN1"]}
+    told["models"]["aligned"] |= {"recipe": recipe, "sources": ["SYN1"]}
     (profile / "models.yaml").write_text(yaml.safe_dump(told))
     settings = load_settings(profile)
     regions = ["helsinki" if i % 3 else "kotka" for i in range(48)]
