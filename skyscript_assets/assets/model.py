@@ -129,7 +129,7 @@ class FeaturesConfig(Model):
         views=settings.plant.scores.views,
         crop=settings.plant.scores.crop,
     ),
-    code_version="2",
+    code_version="3",
     empty="warns",
     pool="training",
 )
@@ -223,7 +223,7 @@ def _checkpoint_preview(run: Run[TrainingConfig]) -> dict[str, dg.MetadataValue]
     kinds=["pytorch"],
     upstream=("pretrained_weights", "training_manifest", "chip_features", "image_chips"),
     config=_training_config,
-    code_version="3",
+    code_version="4",
     needs=_needs_of_recipe,
     preview=_checkpoint_preview,
     more_checks=(checks.WEIGHTS_MOVE,),

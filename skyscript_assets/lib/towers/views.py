@@ -37,14 +37,8 @@ JITTER = 0.4
 CROP_TRIES = 10
 """Draws of a crop's shape before it falls back to the whole chip, as in torchvision's RandomResizedCrop."""
 
-ROTATIONS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
-"""Rotations (paper)."""
-
 MAX_SIDE_PX = 4096
 """Images with a longer side are refused before they are decoded; the settings allow no larger tile."""
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
 class Resize(NamedTuple):
@@ -127,22 +121,6 @@ def focus_crop(width: int, height: int, focus: Sequence[int] | None, rng: np.ran
     return (x0, y0, x0 + crop_width, y0 + crop_height)
 
 
-def colour_jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Random brightness, contrast and saturation, each by a factor in 1 ± `JITTER`.
-
-    The three are linear in the pixel for a given image, so they are applied as one 3 x 3 matrix and one offset, and
-    values are clipped once at the end; torchvision clips after each step.
-    """
-    brightness, contrast, saturation = rng.uniform(1.0 - JITTER, 1.0 + JITTER, size=3)
-    counts = np.array(image.convert("L").histogram(), dtype=np.float64)
-    mean_grey = brightness * float(counts @ np.arange(256)) / float(counts.sum())
-    blend = saturation * np.eye(3) + (1.0 - saturation) * np.array(LUMA)
-    matrix = np.empty((3, 4))
-    matrix[:, :3] = brightness * contrast * blend
-    matrix[:, 3] = (1.0 - contrast) * mean_grey
-    return image.convert("RGB", tuple(matrix.ravel().tolist()))
-
-
 def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted: Resize = CLIP_RESIZE) -> UInt8Array:
     """The view without augmentation, as open_clip makes it: the shortest side is resized, then the middle is cut out.
 
@@ -161,7 +139,8 @@ def plain_view(image: UInt8Array, focus: Sequence[int] | None, size: int, wanted
 
 def augmented_view(image: UInt8Array, focus: Sequence[int] | None, size: int, rng: np.random.Generator) -> UInt8Array:
     """One draw of the paper's augmentation, uint8 (size, size, 3)."""
-    box = focus_crop(image.shape[1], image.shape[0], focus, rng)
-    crop = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
-    view = colour_jitter(crop, rng)
-    return np.asarray(view.transpose(turn) if (turn := ROTATIONS[int(rng.integers(4))]) is not None else view)
+    from skyscript_assets.lib.towers.resample import jittered, resized, turned
+
+    planes = resized(image, focus_crop(image.shape[1], image.shape[0], focus, rng), size)
+    planes = jittered(planes, *rng.uniform(1.0 - JITTER, 1.0 + JITTER, size=3))
+    return turned(planes, int(rng.integers(4)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +35,9 @@ ChipFolders = Mapping[tuple[str, str], Path]
 BATCHES_AHEAD = 2
 """Batches that threads make while one is trained on."""
 
+PAIRS_A_TASK = 8
+"""Pairs that a thread takes at a time: handing one over costs a tenth of making its view."""
+
 
 class Split:
     """The pairs of a split: texts, whose tokens are made once, and images, which threads make into views."""
@@ -54,7 +56,7 @@ class Split:
         self.rows = pairs.table.select([*Place._fields[:1], *IMAGE_COLUMNS, "focus_box"]).combine_chunks()
         self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
         self._threads, self._ranks = threads, ranks
-        self._ahead = BATCHES_AHEAD * recipe.batch_size // ranks.size
+        self._ahead = BATCHES_AHEAD * -(-recipe.batch_size // (ranks.size * PAIRS_A_TASK))
         self._ids: Tensor | None = None
         self._tokenised = np.zeros(len(self.said.texts), bool)
 
@@ -97,15 +99,15 @@ class Split:
         given: deque[tuple[Batch, Tensor]] = deque()
         filled = 0
         tasks = self._tasks(batches, given)
-        with contextlib.closing(in_order(self._view, tasks, threads=self._threads, ahead=self._ahead)) as views:
-            for _ in views:
-                filled += 1
+        with contextlib.closing(in_order(self._views, tasks, threads=self._threads, ahead=self._ahead)) as views:
+            for made in views:
+                filled += made
                 if filled == len(given[0][1]):
                     batch, pixels = given.popleft()
                     yield batch, self._tokens(self._ranks.share(batch[2])), pixels
                     filled = 0
 
-    def _tasks(self, batches: Iterable[Batch], given: deque[Any]) -> Iterator[tuple[UInt8Array, dict[str, Any], Any]]:
+    def _tasks(self, batches: Iterable[Batch], given: deque[Any]) -> Iterator[tuple[UInt8Array, IntArray, Any]]:
         import torch
 
         side, pinned = self._base.image_size, self._base.device.type == "cuda"
@@ -114,19 +116,23 @@ class Split:
             share = self._ranks.share(pairs)
             pixels = torch.empty((len(share), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
             given.append((batch, pixels))
-            yield from zip(pixels.numpy(), self.rows.take(pa.array(share)).to_pylist(), itertools.repeat(epoch))
+            for start in range(0, len(share), PAIRS_A_TASK):
+                part = slice(start, start + PAIRS_A_TASK)
+                yield pixels.numpy()[part], share[part], epoch
 
-    def _view(self, task: tuple[UInt8Array, dict[str, Any], int | None]) -> None:
-        """Write the pair's image: a draw of the augmentation for this epoch, or the plain view."""
-        pixels, row, epoch = task
-        place = Place(row["chip_id"], *(row[name] for name in IMAGE_COLUMNS))
-        image = self._images.pixels(place)
-        focus = row["focus_box"] if self._crop == "focus" else None
-        if epoch is None:
-            pixels[:] = self._base.view(image, focus)
-        else:
-            draw = view_rng(self._seed, place.chip_id, epoch)
-            pixels[:] = augmented_view(image, focus, self._base.image_size, draw)
+    def _views(self, task: tuple[UInt8Array, IntArray, int | None]) -> int:
+        """Write images of pairs, as draws of the augmentation for this epoch or plain views; returns their number."""
+        pixels, pairs, epoch = task
+        for view, row in zip(pixels, self.rows.take(pa.array(pairs)).to_pylist(), strict=True):
+            place = Place(row["chip_id"], *(row[name] for name in IMAGE_COLUMNS))
+            image = self._images.pixels(place)
+            focus = row["focus_box"] if self._crop == "focus" else None
+            if epoch is None:
+                view[:] = self._base.view(image, focus)
+            else:
+                draw = view_rng(self._seed, place.chip_id, epoch)
+                view[:] = augmented_view(image, focus, self._base.image_size, draw)
+        return len(pairs)
 
     def _tokens(self, rows: IntArray) -> Tensor:
         import torch
