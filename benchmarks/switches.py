@@ -34,6 +34,8 @@ from skyscript_assets.lib.benchmarks.items import (
 )
 from skyscript_assets.lib.benchmarks.metrics import top1_credit
 from skyscript_assets.lib.benchmarks.scoring import class_embeddings
+from skyscript_assets.lib.pairs.features import write_chip_features
+from skyscript_assets.lib.settings.base import Crop
 from skyscript_assets.lib.settings.load import Settings, load_settings
 from skyscript_assets.lib.settings.models import TrainedModel
 from skyscript_assets.lib.storage import OutputKey, Store
@@ -64,7 +66,9 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "titles": {"column": "title"},
     "titles and objects around": {"column": ("title", "title_multi_objects")},
     "text locked, softmax": {"lock_text": True, "loss": "softmax"},
+    "crop anywhere": {"crop": "anywhere"},
 }
+"""What each changes in the recipe; `crop` is of the features that it is aligned by."""
 
 
 @dataclass(frozen=True)
@@ -200,18 +204,30 @@ def trained(
     plain: TrainedModel, changes: Mapping[str, Any], seed: int, settings: Settings, store: Store, scratch: Path
 ) -> ClipModel:
     """A model of the plain recipe with changes, aligned."""
-    recipe = type(plain.recipe).model_validate(plain.recipe.model_dump() | dict(changes))
+    changes = dict(changes)
+    crop = changes.pop("crop", settings.plant.scores.crop)
+    recipe = type(plain.recipe).model_validate(plain.recipe.model_dump() | changes)
     model = FROZEN_TEXTS.of(load_base(settings.bases[plain.base], settings.weights, seed))
     manifest = store.folder(OutputKey("training_manifest")) / "manifest.parquet"
-    keys = [(region, source) for region in settings.regions for source in settings.sources]
-    features = {
-        key: store.folder(OutputKey("chip_features", key))
-        for key in keys
-        if store.record(OutputKey("chip_features", key)) is not None
-    }
     changed = plain.model_copy(update={"recipe": recipe, "seed": seed})
-    train_alignment(manifest, features, model, changed, scratch)
+    train_alignment(manifest, features_by(crop, settings, store, scratch), model, changed, scratch)
     return model
+
+
+def features_by(crop: Crop, settings: Settings, store: Store, scratch: Path) -> dict[tuple[str, str], Path]:
+    """Folders of features by region and source: those of the data folder, or of other crops in scratch."""
+    keys = [(region, source) for region in settings.regions for source in settings.sources]
+    made = [key for key in keys if store.record(OutputKey("chip_features", key)) is not None]
+    if crop == settings.plant.scores.crop:
+        return {key: store.folder(OutputKey("chip_features", key)) for key in made}
+    folders = {key: scratch / crop / "-".join(key) for key in made}
+    for key, folder in folders.items():
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            chips, plan = (store.folder(OutputKey(stage, key)) for stage in ("image_chips", "chip_plan"))
+            scorer = load_base(settings.bases[settings.plant.scores.scorer], settings.weights, 0)
+            write_chip_features(chips, plan, scorer, settings.plant.scores.views, 0, folder, crop=crop)
+    return folders
 
 
 if __name__ == "__main__":

@@ -221,6 +221,11 @@ def test_interval_coverage(run: Callable[..., str]) -> None:
         assert lengths == sorted(lengths[:2]) + sorted(lengths[2:])
 
 
+def test_training_kills(run: Callable[..., str]) -> None:
+    printed = run("training_kills", "--ranks", 1, "--kills", 1, "--each", 1, "--steps", 60)
+    assert [(row[0], row[2], row[-1]) for row in rows(printed)] == [("1", "1", "1 of 1")]
+
+
 def test_kills(run: Callable[..., str], extract: Path, labels: Path, tmp_path: Path) -> None:
     files = tiny_files()
     files["plant"]["tags"]["labels"] = str(labels)
@@ -387,9 +392,10 @@ def test_switches_and_what_captions_teach(run: Callable[..., str], extract: Path
     files["benchmarks"]["comparisons"] = []
     made = {"SKYSCRIPT_SETTINGS": write_profile(tmp_path / "profile", files), "SKYSCRIPT_DATA": tmp_path / "data"}
     run("demo", "--settings", made["SKYSCRIPT_SETTINGS"], "--data", made["SKYSCRIPT_DATA"])
-    small = ("--seeds", 1, 2, "--switch", "text locked", "--data", tmp_path)
-    plain, locked = rows(run("switches", *small, **made))
-    assert (plain[0], locked[0]) == ("plain", "text locked")
+    small = ("--seeds", 1, 2, "--switch", "text locked", "crop anywhere", "--data", tmp_path)
+    plain, locked, anywhere = rows(run("switches", *small, **made))
+    assert (plain[0], locked[0], anywhere[0]) == ("plain", "text locked", "crop anywhere")
+    assert anywhere[1:] != plain[1:]
     assert 0 < float(plain[1]) < 1
     assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", locked[-1])
     chosen = list(rows(run("switches", "--choose", "--seeds", 1, 2, "--switch", "softmax", **made)))

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from skyscript_assets import runs
 from skyscript_assets.assets import STAGES
@@ -26,19 +24,12 @@ from skyscript_assets.lib.settings.base import seen
 from skyscript_assets.lib.tables import read_table, write_table
 from skyscript_assets.training.launch import train_apart
 from skyscript_assets.training.worker import EVENTS, Job, alone_on
+from tests.training_jobs import RECIPE, make_base, make_job, rank_of, ranks_of, start
 from tests.unit.lib.conftest import Town, make_town
 from tests.workshop import Workshop, tiny_files, write_profile
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50
-NETWORK = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
-PIXELS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
-RECIPE = {"kind": "clip", "lr": 2e-3, "epochs": 13, "batch_size": 8, "warmup_steps": 3, "weight_decay": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -48,45 +39,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
 
 @pytest.fixture(scope="module")
 def folder_base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A base that another process finds too: a folder as open_clip writes it."""
-    folder = tmp_path_factory.mktemp("tiny-vit")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": NETWORK, "preprocess_cfg": PIXELS}))
-    save_file(open_clip.create_model(f"local-dir:{folder}").state_dict(), folder / "open_clip_model.safetensors")
-    return {"kind": "open_clip", "name": f"local-dir:{folder}"}
+    return make_base(tmp_path_factory.mktemp("tiny-vit"))
 
 
 @pytest.fixture(scope="module")
 def job_in(town: Town, folder_base: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """The job of a run in a folder, as plain values; `fields` replace some of the recipe's."""
-
-    def make(out: Path, machine: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-        out.mkdir(parents=True)
-        recipe = RECIPE | {"checkpoint_steps": 3, "max_steps": STEPS} | fields
-        job = {
-            "manifest": str(town.manifest),
-            "chips": {"/".join(key): str(folder) for key, folder in town.folders.items()},
-            "out": str(out),
-            "model": {"title": "Tiny", "base": "tiny", "seed": 3, "recipe": recipe},
-            "base": folder_base,
-            "machine": machine or {},
-        }
-        (out / "job.json").write_text(json.dumps(job))
-        return job
-
-    return make
-
-
-def start(out: Path, ranks: int = 1, *options: str, **streams: Any) -> subprocess.Popen[str]:
-    """The worker as its documentation says, by itself or under torchrun, in a session of its own."""
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)) if ranks > 1 else ()
-    return subprocess.Popen(
-        [sys.executable, *torchrun, "-m", "skyscript_assets.training.worker", str(out / "job.json"), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **streams,
+    return lambda out, machine=None, **fields: make_job(
+        town, folder_base, out, machine, **{"checkpoint_steps": 3, "max_steps": STEPS} | fields
     )
 
 
@@ -100,20 +59,6 @@ def until_step(out: Path, process: subprocess.Popen[str]) -> None:
     while not (out / EVENTS).exists() or not (out / EVENTS).read_text():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-
-
-def rank_of(pid: int) -> str | None:
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    return next((v[5:].decode() for v in variables if v.startswith(b"RANK=")), None)
-
-
-def ranks_of(process: subprocess.Popen[str]) -> dict[str, int]:
-    """Processes of the ranks below torchrun, by rank."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return {rank: int(pid) for pid in children if (rank := rank_of(int(pid))) is not None}
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
