@@ -439,5 +439,6 @@ def test_trainers(run: Callable[..., str]) -> None:
     told = {name: figures for name, *figures in rows(printed)}
     assert {"ours", "csv", "webdataset", "the whole view"} <= told.keys()
     assert told["ours"][2] == "1.00 times"
+    assert re.search(r"pairs/s at rest, [\d.]+ fed \([\d.]+%\)", run("trainers", "--gpu", "--pairs", 192, "--side", 64))
     printed = run("trainers", "--whole", "--pairs", 64, "--side", 64, "--runs", 1, "--model", "ViT-S-32-alt")
     assert {"ours", "open_clip"} <= dict.fromkeys(name for name, *_ in rows(printed)).keys()
