@@ -197,18 +197,13 @@ def _hint(name: str, file: type[Model]) -> str:
     known = [section for section, model in models.items() if name in getattr(model, "model_fields", ())]
     if known:
         return f"; it belongs under {' or '.join(known)}"
-    close = difflib.get_close_matches(name, _all_field_names(), n=1)
+    close = difflib.get_close_matches(name, sorted(_field_names(Model)), n=1)
     return f"; did you mean {close[0]!r}?" if close and close[0] != name else ""
 
 
-def _all_field_names() -> list[str]:
-    names: set[str] = set()
-    pending: list[type[Model]] = [Model]
-    while pending:
-        cls = pending.pop()
-        names.update(cls.model_fields)
-        pending.extend(cls.__subclasses__())
-    return sorted(names)
+def _field_names(model: type[Model]) -> set[str]:
+    """Names of all fields of a model and of those that derive from it."""
+    return set(model.model_fields).union(*map(_field_names, model.__subclasses__()))
 
 
 UNSEEN = object()

@@ -25,11 +25,7 @@ def expanded(models: Any, model: type[Model]) -> Any:
     """The section `models` with each entry that has a `sweep` replaced by its models.
 
     `sweep: {recipe.lr: [1.0e-9, 1.0e-8], seed: [0, 1]}` makes four. Key and title of each tell its values; those that
-    differ in their seed alone are a group.
-
-    Args:
-        models: The section as it was read; what is not of its form passes, to be refused as any other.
-        model: What an entry is.
+    differ in their seed alone are a group. What is not of the section's form passes, to be refused as any other.
 
     Raises:
         ValidationError: a sweep names an unknown field, lists nothing or too much, or two models get one key.

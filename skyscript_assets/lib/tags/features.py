@@ -175,13 +175,7 @@ def _key_geometry(statistics: TagStatistics) -> dict[str, list[float]]:
     rows: dict[str, list[list[float]]] = {}
     for tag in statistics.kinds:
         rows.setdefault(tag[0], []).append(_geometry(tag, statistics) or [])
-    means = {}
-    for key, found in rows.items():
-        table = np.array(found, np.float64)
-        known = np.isfinite(table)
-        sums, n = np.where(known, table, 0.0).sum(axis=0), known.sum(axis=0)
-        means[key] = np.where(n > 0, sums / np.maximum(1, n), math.nan).tolist()
-    return means
+    return {key: np.ma.masked_invalid(found).mean(axis=0).filled(math.nan).tolist() for key, found in rows.items()}
 
 
 @lru_cache(maxsize=1)
@@ -228,10 +222,8 @@ def _shape(tag: Tag, statistics: TagStatistics) -> list[float]:
 
 def _filled(block: NDArray[np.float64], labelled: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Columns of mean zero on the labelled rows, what is not known being the mean, and their deviations there."""
-    known = np.isfinite(block[:labelled])
-    n = np.maximum(1, known.sum(axis=0))
-    mean = np.where(known, block[:labelled], 0.0).sum(axis=0) / n
-    deviation = np.sqrt((np.where(known, block[:labelled] - mean, 0.0) ** 2).sum(axis=0) / n)
+    known = np.ma.masked_invalid(block[:labelled])
+    mean, deviation = (found.filled(0.0) for found in (known.mean(axis=0), known.std(axis=0)))
     return np.where(np.isfinite(block), block - mean, 0.0), deviation
 
 

@@ -61,10 +61,9 @@ class _Process:
         inverse = np.linalg.inv(similar + NOISE * np.eye(len(targets)))
         weights = inverse @ (targets - mean)
         left_out = np.empty(len(targets))
-        groups: dict[str, list[int]] = {}
-        for i, key in enumerate(keys):
-            groups.setdefault(key, []).append(i)
-        for rows in groups.values():
+        names = np.array(keys)
+        for key in set(keys):
+            rows = np.flatnonzero(names == key)
             left_out[rows] = targets[rows] - np.linalg.solve(inverse[np.ix_(rows, rows)], weights[rows])
         return _Process(mean, weights, left_out)
 

@@ -75,13 +75,8 @@ def _precision_recall(panel: Any, report: Any) -> None:
         [p["recall"] for p in points], [p["precision"] for p in points], marker=".", label="threshold 0.05 to 0.95"
     )
     now = report["stage_1"]["unseen_keys"]["decision"]
-    panel.plot(
-        now["recall"],
-        now["precision"],
-        "o",
-        color="C3",
-        label=f"used: {report['unseen_threshold']:g}, F1 {now['f1']:.2f}",
-    )
+    used = f"used: {report['unseen_threshold']:g}, F1 {now['f1']:.2f}"
+    panel.plot(now["recall"], now["precision"], "o", color="C3", label=used)
     panel.axhline(report["stage_1"]["unseen_keys"]["all_yes"]["precision"], color="0.7", linestyle=":", label="all yes")
     panel.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="Stage I on unseen keys")
     panel.legend(loc="lower left")

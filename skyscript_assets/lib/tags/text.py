@@ -140,7 +140,8 @@ def text_reason(key: str, value: str) -> str | None:
 
 def _text_value_reason(key: str, value: str) -> str | None:
     if _NUMBER.fullmatch(value):
-        return None if _COUNT.fullmatch(value) and _is_count_key(key) else "number"
+        counted = not POLICY.count_keys.isdisjoint((key, key.partition(":")[0]))
+        return None if counted and _COUNT.fullmatch(value) else "number"
     if _LINK.search(value):
         return "contact"
     if _CLOCK.search(value):
@@ -170,11 +171,6 @@ def _text_key_reason(key: str) -> str | None:
         return "source"
     reasons = (POLICY.text_words[word] for word in words if word in POLICY.text_words)
     return next(reasons, None if _KEY.fullmatch(key) and len(key) <= MAX_KEY_LENGTH else "free text")
-
-
-@lru_cache(maxsize=65_536)
-def _is_count_key(key: str) -> bool:
-    return key in POLICY.count_keys or key.partition(":")[0] in POLICY.count_keys
 
 
 @lru_cache(maxsize=65_536)

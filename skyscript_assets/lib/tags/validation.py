@@ -45,7 +45,6 @@ class Truth:
     """Labels as arrays of N.
 
     Attributes:
-        tags: The labelled tags.
         visible: Whether each can be seen.
         steps: Index into `GSD_STEPS_M` where visible, -1 elsewhere.
         ruled: Whether the policy would decide the tag if it had no label.
