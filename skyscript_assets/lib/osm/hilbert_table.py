@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from skyscript_assets.lib.files import replacing
 from skyscript_assets.lib.lookahead import in_order
-from skyscript_assets.lib.tables import ROW_GROUP_ROWS, geo_metadata
+from skyscript_assets.lib.tables import BBOX_TYPE, ROW_GROUP_ROWS, geo_metadata
 
 Keys = NDArray[np.uint64]
 
-_STATISTICS = ("object_id", "osm_id", "bbox.xmin", "bbox.ymin", "bbox.xmax", "bbox.ymax", "area_m2", "length_m")
-_REPEATING = ("osm_type", "version", "tags.key_value.key", "tags.key_value.value")
-_COMPRESSION_LEVEL = 1
+_PACKED = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": ["osm_type", "version", "tags.key_value.key", "tags.key_value.value"],
+    "write_statistics": ["object_id", "osm_id", *(f"bbox.{side}" for side in BBOX_TYPE.names), "area_m2", "length_m"],
+}
 
 
 class HilbertTable:
@@ -65,13 +68,8 @@ class HilbertTable:
         for sink in self._sinks:
             sink.close()
         schema = self._schema.with_metadata({b"geo": geo_metadata(self._schema, "geometry", geometry_types)})
-        options = {"use_dictionary": list(_REPEATING), "write_statistics": list(_STATISTICS)}
-        compression = {"compression": "zstd", "compression_level": _COMPRESSION_LEVEL}
         buckets = range(max(1, len(self._spilled)))
-        with (
-            replacing(self._path) as temporary,
-            pq.ParquetWriter(temporary, schema, **compression, **options) as writer,
-        ):
+        with replacing(self._path) as temporary, pq.ParquetWriter(temporary, schema, **_PACKED) as writer:
             # One bucket is sorted while the one before it is packed.
             for table in in_order(self._bucket, buckets, threads=1, ahead=2):
                 writer.write_table(table.cast(schema), row_group_size=ROW_GROUP_ROWS)

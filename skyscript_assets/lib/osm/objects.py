@@ -110,13 +110,8 @@ def write_objects(extract_folder: Path, out: Path, progress: Progress = silent, 
 
     Every node, way and area with at least one tag becomes a row if it touches the region's ground; the tag `type`
     alone does not make a relation tagged. Closed ways follow `lib.osm.areas`; multipolygon and boundary relations
-    are areas. An object that has no valid geometry is listed with the reason instead, wherever it lies.
-
-    Args:
-        extract_folder: Output of `stage_extract`: `extract.json` and the file it names.
-        out: Existing folder for the two tables.
-        progress: Told the blocks of the extract that are done.
-        origin: Where the extract came from, as messages name it; default: its own path.
+    are areas. An object that has no valid geometry is listed with the reason instead, wherever it lies. Messages name
+    the extract by its `origin`, or else by its path.
 
     Returns:
         Numbers of `nodes`, `lines` and `areas`, of tagged objects `outside` the region's ground, and of `invalid` ones,

@@ -39,8 +39,6 @@ class Origin:
     """Where a staged extract came from, and how far it was checked on the way.
 
     Attributes:
-        name: Path or address.
-        sha256: Digest of the extract.
         checksum: The promise that it kept: `sha256` of the settings, a publisher's `md5`, or `none`.
         version: The server's names for this state of a download.
         not_modified: Whether a download was spared because the server still had what the earlier output holds.

@@ -136,12 +136,11 @@ def turned(places: Places) -> Places:
 
 def _widths(places: Places, offsets: IntArray) -> IntArray:
     """[n] from the westernmost to the easternmost place of each list; all 0 where none can be wide."""
-    widths, longitudes = np.zeros(len(offsets) - 1, np.int64), places[:, 0]
-    if int(longitudes.max(initial=0)) - int(longitudes.min(initial=0)) > HALF:
-        some = offsets[1:] > offsets[:-1]
-        low, high = (edge.reduceat(longitudes, offsets[:-1][some]) for edge in (np.minimum, np.maximum))
-        widths[some] = high.astype(np.int64) - low
-    return widths
+    longitudes = places[:, 0]
+    if int(longitudes.max(initial=0)) - int(longitudes.min(initial=0)) <= HALF:
+        return np.zeros(len(offsets) - 1, np.int64)
+    low, high = (reduced(edge, longitudes, offsets) for edge in (np.minimum, np.maximum))
+    return np.asarray(high.astype(np.int64) - low)
 
 
 def around(longitudes: FloatArray, offsets: IntArray) -> BoolArray:

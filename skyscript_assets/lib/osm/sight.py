@@ -32,31 +32,29 @@ def out_of_sight(path: Path) -> BoolArray:
 
     Raises what `read_batches` and `read_geometry` do.
     """
-    hidden, points, buildings, woods, narrow = ([np.zeros(0, dtype=np.bool_)] for _ in range(5))
-    boxes = [np.zeros((0, 4))]
+    marks, boxes = [np.zeros((5, 0), dtype=np.bool_)], [np.zeros((0, 4))]
     for batch in read_batches(path, SIGHT_SCHEMA, ROWS):
         tags, kinds = batch["tags"], pc.utf8_slice_codeunits(batch["object_id"], 0, 1)
         keys, values, owner = entries(tags)
         suspect = pc.or_(_among(keys, _HIDING_KEYS | GONE), _among(values, GONE))
         suspect = pc.or_(suspect, pc.match_substring_regex(keys, f"^({'|'.join(sorted(LIFE_STAGES))})(:|$)"))
         some = np.flatnonzero(_owners(owner, suspect, len(tags)))
-        hidden.append(np.zeros(len(tags), dtype=np.bool_))
-        hidden[-1][some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
+        hidden = np.zeros(len(tags), dtype=np.bool_)
+        hidden[some] = [is_hidden(dict(one)) for one in tags.take(some).to_pylist()]
         closed = pc.and_(pc.equal(keys, "building"), pc.invert(_among(values, MEANING.open_buildings)))
         nodes, lines, areas = (_among(kinds, letters).to_numpy(zero_copy_only=False) for letters in ("n", "w", "ar"))
-        buildings.append(_owners(owner, closed, len(tags)) & areas & ~hidden[-1])
-        free = _owners(owner, _among(keys, MEANING.out_of_doors), len(tags))
-        points.append(nodes & ~free & ~hidden[-1])
         both = pc.binary_join_element_wise(keys, values, "=")
-        woods.append(_owners(owner, _among(both, MEANING.woods), len(tags)) & areas & ~hidden[-1])
-        narrow.append(_owners(owner, _among(both, MEANING.narrow), len(tags)) & lines & ~hidden[-1])
+        which = (closed, _among(both, MEANING.woods), _among(keys, MEANING.out_of_doors), _among(both, MEANING.narrow))
+        roofs, woods, free, narrow = (_owners(owner, of, len(tags)) for of in which)
+        shown = np.stack((areas & roofs, areas & woods, nodes & ~free, lines & narrow)) & ~hidden
+        marks.append(np.vstack((hidden, shown)))
         sides = (pc.struct_field(batch["bbox"], side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
         boxes.append(np.column_stack(list(sides)))
-    found, extents = np.concatenate(hidden), np.concatenate(boxes)
-    inside, ways = np.flatnonzero(np.concatenate(points)), np.flatnonzero(np.concatenate(narrow))
-    roofs, trees = np.concatenate(buildings), np.concatenate(woods)
-    found[inside] = _inside(path, np.flatnonzero(roofs), extents, shapely.points(extents[inside, :2]))
-    found[ways] = _covered(path, np.flatnonzero(roofs | trees), ways, extents)
+    marked, extents = np.concatenate(marks, axis=1), np.concatenate(boxes)
+    found: BoolArray = marked[0]
+    built, wooded, inside, ways = map(np.flatnonzero, marked[1:])
+    found[inside] = _inside(path, built, extents, shapely.points(extents[inside, :2]))
+    found[ways] = _covered(path, np.union1d(built, wooded), ways, extents)
     return found
 
 

@@ -69,7 +69,6 @@ class Objects:
         ids: [n] OSM ids.
         versions: [n], 0 where the file has none.
         timestamps_ms: [n] milliseconds since 1970, 0 where the file has none.
-        tags: Their tags.
         refs: [refs] node ids of ways, way ids of relations, empty for nodes.
         ref_offsets: [n + 1] where each object's refs begin.
         roles: [refs] place of a member's role in `tags.strings`, empty but for relations.
@@ -145,7 +144,7 @@ class Block:
             ValueError: it is not OSM data.
             IndexError: it is cut off.
         """
-        strings = memoryview(b"")
+        strings = _NOTHING
         groups: list[tuple[Kind, memoryview]] = []
         numbers = {17: NANODEGREES, 18: 1000, 19: 0, 20: 0}
         for number, value in fields(memoryview(raw)):

@@ -42,7 +42,6 @@ class PbfFile:
     """A sorted OSM PBF: where its blobs lie, and which of them hold which kind of objects.
 
     Attributes:
-        path: The file.
         required: Features that a reader must know.
         optional: Features that it may pass over.
         box: West, south, east and north in degrees as its header states them, None where it states no box.
@@ -109,7 +108,10 @@ class PbfFile:
             CorruptInputError: a block cannot be read, or the file is not sorted.
         """
         with self._blame(numbers):
-            return decode(self._blocks(numbers))
+            found = list(self._each(numbers))
+            for number, block in zip(numbers, found, strict=True):
+                self._check_order(number, _kinds(block))
+            return decode(found)
 
     @contextlib.contextmanager
     def _blame(self, blocks: Iterable[int]) -> Iterator[None]:
@@ -120,12 +122,6 @@ class PbfFile:
                 f"{self.path}: data blocks {min(blocks)} to {max(blocks)} cannot be read ({error}); "
                 "get the extract again"
             ) from error
-
-    def _blocks(self, numbers: Iterable[int]) -> list[Block]:
-        found = list(self._each(numbers))
-        for number, block in zip(numbers, found, strict=True):
-            self._check_order(number, _kinds(block))
-        return found
 
     def _each(self, numbers: Iterable[int]) -> Iterator[Block]:
         with self.path.open("rb") as file:
