@@ -223,13 +223,7 @@ def position(
 ) -> str:
     """Where a thing is in an image: a key of the grammar's `positions`, empty where none is true.
 
-    Args:
-        box: (x0, y0, x1, y1) of what of it is in the image, pixels.
-        width: Width of the image, pixels.
-        height: Its height.
-        area: Square pixels that it takes.
-        whole: Whether all of it is in the image.
-        line: Whether it is a line.
+    The box (x0, y0, x1, y1) is of what of it is in the image, in pixels as are all sides and areas.
     """
     if area >= GROUND_SHARE * width * height:
         return "fills"
@@ -378,11 +372,9 @@ def _covering(which: Sequence[int], told: _Told, area: float, grammar: Grammar) 
     for cover, some in by_cover.items():
         if not cover or not (words := grammar.share(unions[cover].area / area)):
             continue
-        others = [union for name, union in unions.items() if name != cover]
-        left = (
-            robust(shapely.difference, unions[cover], robust(shapely.union_all, np.array(others))) if others else None
-        )
-        if left is None or grammar.share(left.area / area) == words:
+        others = np.array([union for name, union in unions.items() if name != cover], dtype=object)
+        left = robust(shapely.difference, unions[cover], robust(shapely.union_all, others))
+        if grammar.share(left.area / area) == words:
             share = min(1.0, unions[cover].area / area)
             yield _ranked("cover", -share, f"{cover} covers {words}", some, told, f"{share:.2f}")
 

@@ -201,15 +201,12 @@ def _of_own(own: _Thing, chip: Mapping[str, Any], thing: str, grammar: Grammar) 
     where = position(piece.bounds, width, height, piece.area, whole=own.whole, line=own.dimension == 1)
     if where:
         yield _fact("position", grammar.positions[where], [own], where)
-    if not own.whole or (own.noun is not None and own.noun.kind == "lines"):
+    if not own.whole or own.dimension == 0 or (own.noun is not None and own.noun.kind == "lines"):
         return
-    if own.dimension == 1:
-        words = size_words(piece.length * chip["gsd_m"])
+    sizes: Sequence[tuple[float, ...]] = [(piece.length,)] if own.dimension == 1 else _rectangles(piece)
+    for sides in sizes:
+        words = size_words(*(side * chip["gsd_m"] for side in sides))
         yield _fact("size", words, [own], words)
-    elif own.dimension == 2:
-        for sides in _rectangles(piece):
-            words = size_words(*(side * chip["gsd_m"] for side in sides))
-            yield _fact("size", words, [own], words)
 
 
 def _rectangles(piece: shapely.Geometry) -> list[tuple[float, float]]:
@@ -243,14 +240,8 @@ def _slot(thing: _Thing, noun: Noun, own: _Thing, gsd_m: float) -> str:
     ):
         return crossing(noun, own.noun, thing.layer, own.layer, thing.dimension == 2)
     gap_px = thing.piece.distance(own.piece)
-    if (
-        noun.beside
-        and own.dimension != 1
-        and not inside
-        and 0 < gap_px <= told.BESIDE_SHARE * min(own.window.bounds[2:])
-    ):
-        return "beside" if gap_px * gsd_m <= told.BESIDE_M else ""
-    return ""
+    near = 0 < gap_px <= told.BESIDE_SHARE * min(own.window.bounds[2:]) and gap_px * gsd_m <= told.BESIDE_M
+    return "beside" if near and noun.beside and own.dimension != 1 and not inside else ""
 
 
 def _lies_in(own: _Thing, area: _Thing) -> bool:

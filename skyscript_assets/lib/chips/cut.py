@@ -78,7 +78,6 @@ class CutInputs:
     Attributes:
         plan: `chip_plan` folder of the region and source.
         scenes: `scene_index` folder of them.
-        open_scene: The reader of a scene.
         replaced: Finished folder of chips that is replaced: what it has of the plan's chips is not read again.
     """
 

@@ -41,8 +41,6 @@ class Ground:
     """What is planned.
 
     Attributes:
-        region: Region key.
-        source: Source key.
         bbox: (west, south, east, north) of the region in degrees; objects centred outside are not planned.
         gsd_m: GSD that the source states, metres: the sampling snapshot must have counted at it.
         data_time: Time of the OSM data; None: the last edit of any of the objects.

@@ -55,7 +55,6 @@ COLOURS = {
     "cloud": "#d98f4a",
     "date": "#c4574d",
 }
-"""Colour of each outcome."""
 
 
 def report_table(

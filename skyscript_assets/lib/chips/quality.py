@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.settings.plant import ChipSettings
 
 Reason = Literal["no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable"]
-REASONS: tuple[Reason, ...] = ("no-data", "focus-hidden", "cloud", "blank", "blurred", "too-small", "unreadable")
+REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a chip is rejected: its pixels (the first five), the size of its object in it, or that it could not be read."""
 
 SAMPLED_ROWS = 48
@@ -111,18 +111,16 @@ def rejection(quality: Quality, focus_box: Sequence[int], settings: ChipSettings
 
     A focus box of one pixel is that of a point, which has no size and is not too small.
     """
-    if quality.nodata_share > settings.max_nodata_share:
-        return "no-data"
-    if quality.focus_valid_share < settings.min_focus_valid_share:
-        return "focus-hidden"
-    if quality.cloud_share > settings.max_cloud_share:
-        return "cloud"
-    if quality.contrast < settings.min_contrast:
-        return "blank"
-    if quality.sharpness < settings.min_sharpness:
-        return "blurred"
     x0, y0, x1, y1 = focus_box
-    return "too-small" if 1 < max(x1 - x0, y1 - y0) < settings.min_focus_px else None
+    broken: dict[Reason, bool] = {
+        "no-data": quality.nodata_share > settings.max_nodata_share,
+        "focus-hidden": quality.focus_valid_share < settings.min_focus_valid_share,
+        "cloud": quality.cloud_share > settings.max_cloud_share,
+        "blank": quality.contrast < settings.min_contrast,
+        "blurred": quality.sharpness < settings.min_sharpness,
+        "too-small": 1 < max(x1 - x0, y1 - y0) < settings.min_focus_px,
+    }
+    return next((reason for reason, is_so in broken.items() if is_so), None)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -184,15 +184,8 @@ def read_snapshot(folder: Path, region: str | None = None) -> Snapshot:
 def shown(pairs: TagPairs, is_node: BoolArray, snapshot: Snapshot, gsd_m: float, *, lone: bool = False) -> TagPairs:
     """The tags of objects that can be seen at a GSD in metres.
 
-    A node has the tags whose things fit its view (`NODE_VIEW_PX`). An attribute needs its thing (`NEEDS`), and `yes`
-    stands where no other value of its key can be told.
-
-    Args:
-        pairs: Tags on objects.
-        is_node: Which objects are nodes, by the rows in `pairs`.
-        snapshot: Names the tags and knows where they show.
-        gsd_m: Metres on the ground.
-        lone: Attributes need no thing.
+    A node has the tags whose things fit its view (`NODE_VIEW_PX`). An attribute needs its thing (`NEEDS`), unless it
+    may be `lone`, and `yes` stands where no other value of its key can be told. `is_node` is by the rows in `pairs`.
     """
     large = snapshot.area_side_m > NODE_VIEW_PX * gsd_m
     pairs = pairs.where(snapshot.visible(gsd_m)[pairs.tags] & ~(is_node[pairs.objects] & large[pairs.tags]))
@@ -292,18 +285,10 @@ def probabilities(counts: IntArray, plan: PlanSettings) -> FloatArray:
 def draw(
     pairs: TagPairs, codes: HashArray, places: FloatArray, snapshot: Snapshot, counts: IntArray, plan: PlanSettings
 ) -> BoolArray:
-    """Which pairs are drawn, by `plan.sampling`.
+    """Which pairs are drawn, by `plan.sampling`, as a mask.
 
-    Args:
-        pairs: Tags on objects.
-        codes: Hash code of each row that `pairs.objects` points to.
-        places: Longitude and latitude of these rows, degrees, [n, 2]: they decide which square an object is in.
-        snapshot: Names the tags.
-        counts: n of each tag, shape [tags]; a tag of which the snapshot counted none draws every object.
-        plan: Sampling, quota K and seed.
-
-    Returns:
-        Mask over the pairs.
+    Hash `codes`, [n], and `places`, [n, 2] longitude and latitude in degrees, are of the rows that `pairs.objects`
+    points to. A tag of which the snapshot counted none, in `counts` of shape [tags], draws every object.
     """
     probability = probabilities(counts, plan)
     if plan.sampling == "squares":

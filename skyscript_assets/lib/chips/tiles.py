@@ -82,14 +82,8 @@ def place(grid: Grid, tiles: Tiles, codes: HashArray, plan: PlanSettings, split_
     """Shift tiles so that they lie on the scene and, where possible, in one cell.
 
     Random places come first, then the eight directions at the greatest shift, then the same further out (`FAR_SHIFT`):
-    the first place with nothing wrong is taken, else the first of the least wrong. The anchor always stays inside.
-
-    Args:
-        grid: The scene's pixels.
-        tiles: What the objects want.
-        codes: Hash codes of the objects, [n]: they decide the random places.
-        plan: Greatest shift, and the seed.
-        split_zoom: Zoom of the Web Mercator tiles that are never divided between splits.
+    the first place with nothing wrong is taken, else the first of the least wrong. The anchor always stays inside. The
+    random places come from the objects' hash codes, [n].
 
     Returns:
         Windows (x0, y0, x1, y1), [n, 4], and what is wrong with them, [n].

@@ -25,7 +25,6 @@ from skyscript_assets.lib.tags.text import attribute_reason
 Figures = dict[str, Any]
 
 FOLDS = 10
-"""Folds of the cross-validation."""
 
 SEEDS = 3
 """Assignments of keys to folds over which figures are averaged; their deviation is reported."""
