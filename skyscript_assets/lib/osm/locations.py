@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import IntArray
-from skyscript_assets.lib.osm.pbf.blocks import NOWHERE
-
-Places = NDArray[np.int32]
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Places
 
 
 def order_of(ids: IntArray) -> IntArray:

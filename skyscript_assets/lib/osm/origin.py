@@ -93,12 +93,9 @@ def _stamp(path: Path) -> str | None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            if size <= STAMPED_WHOLE_BYTES:
-                data = file.read()
-            else:
-                data = file.read(STAMPED_WHOLE_BYTES // 2)
-                file.seek(-STAMPED_WHOLE_BYTES // 2, 2)
-                data += file.read()
+            data = file.read(STAMPED_WHOLE_BYTES // 2)
+            file.seek(max(len(data), size - STAMPED_WHOLE_BYTES // 2))
+            data += file.read()
     except OSError:
         return None
     return f"{size}-{hashlib.sha256(data).hexdigest()}"

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from numpy.typing import NDArray
 
 from skyscript_assets.lib.arrays import BoolArray, FloatArray, IntArray
 from skyscript_assets.lib.osm import wkb
@@ -19,7 +18,7 @@ from skyscript_assets.lib.osm.areas import RELATION_AREA_TYPES, closed_way_kinds
 from skyscript_assets.lib.osm.assembly import assembled, ways_text
 from skyscript_assets.lib.osm.measures import path_lengths_m, ring_areas_m2
 from skyscript_assets.lib.osm.pbf.blocks import MAX_LONGITUDE as HALF
-from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects
+from skyscript_assets.lib.osm.pbf.blocks import NOWHERE, Nodes, Objects, Places
 from skyscript_assets.lib.osm.ragged import closed, kept_offsets, offsets_of, ranges, reduced
 from skyscript_assets.lib.osm.rings import plain_rings
 
@@ -34,8 +33,6 @@ BEYOND = "around a pole, or across 180 degrees in a region that does not end the
 
 UNITS_PER_DEGREE = 10_000_000
 """Locations are whole numbers of 1e-7 degrees."""
-
-Places = NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from skyscript_assets.lib.osm.pbf.wire import Messages, chained, column, deltas,
 from skyscript_assets.lib.osm.ragged import kept_offsets, offsets_of, ranges
 
 Kind = Literal["nodes", "dense", "ways", "relations"]
+Places = NDArray[np.int32]
+"""[n, 2] longitudes and latitudes, 1e-7 degrees."""
 
 NANODEGREES = 100
 """Nanodegrees in one unit of location, 1e-7 degrees; also the format's default granularity."""
@@ -83,7 +85,7 @@ class Objects:
     refs: IntArray
     ref_offsets: IntArray
     roles: IntArray
-    places: NDArray[np.int32] | None = None
+    places: Places | None = None
 
     def at(self, rows: IntArray) -> Objects:
         """Some of the objects, with their tags and refs."""
@@ -113,7 +115,7 @@ class Nodes:
     """
 
     ids: IntArray
-    places: NDArray[np.int32]
+    places: Places
     tagged: Objects
     rows: IntArray
 
@@ -297,7 +299,7 @@ def ways_of(blocks: Iterable[Block]) -> Objects:
     return ways if visible.all() else ways.at(np.flatnonzero(visible))
 
 
-def _way_places(groups: _Groups, messages: Messages, offsets: IntArray) -> NDArray[np.int32] | None:
+def _way_places(groups: _Groups, messages: Messages, offsets: IntArray) -> Places | None:
     """Places of the nodes of ways that carry them (fields 9 and 10, deltas); some ways of a block may not."""
     (lat, own), (lon, of_lon) = messages.packed(9), messages.packed(10)
     if len(lat) == len(lon) == 0:
@@ -346,7 +348,7 @@ def _objects(groups: _Groups, messages: Messages, ids: IntArray) -> tuple[Object
     return Objects(ids, info.number(1), stamps, tags, *_no_refs(len(ids))), info.number(6, default=1) != 0
 
 
-def _places(groups: _Groups, group: IntArray, lon: IntArray, lat: IntArray) -> NDArray[np.int32]:
+def _places(groups: _Groups, group: IntArray, lon: IntArray, lat: IntArray) -> Places:
     """[n, 2] longitude and latitude, 1e-7 degrees (osmformat.proto: offset + granularity * value, in nanodegrees)."""
     if any(block.granularity != NANODEGREES or block.offsets_deg9 != (0, 0) for block in groups.blocks):
         scale = _per_group(groups, group, "granularity")
