@@ -112,11 +112,11 @@ def build_ground_cover(
         CorruptInputError: a folder's surfaces do not fit its scene.
         TooLittleDataError: no window was found in the test cells.
     """
-    wanted = [(pair, scenes[pair]) for pair in sorted(scenes) if pair[1] in benchmark.sources]
+    wanted = [scenes[pair] for pair in sorted(scenes) if pair[1] in benchmark.sources]
     skipped = {"empty scene": 0, "no data": 0}
     found: set[str] = set()
     with open_items(out) as items:
-        for done, (_, folder) in enumerate(wanted):
+        for done, folder in enumerate(wanted):
             progress(done, len(wanted), "scenes")
             scene = _only_scene(folder)
             if scene is None:

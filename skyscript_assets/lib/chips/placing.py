@@ -92,9 +92,7 @@ def place_chips(
     turn, end = (np.searchsorted(offered.objects, np.arange(len(focus.ids)), side=side) for side in ("left", "right"))
     dates = np.full((len(focus.ids), dates_wanted), np.nan)
     reasons: TextArray = np.array(REFUSALS, dtype="<U8")[offered.refused]
-    none = np.zeros(0, dtype=np.int64)
-    members, at, scene_of, tables = [none], [none], [none], [PLAN_SCHEMA.empty_table()]
-    resampled = [np.zeros(0, dtype=np.bool_)]
+    chips, tables = [np.zeros((4, 0), dtype=np.int64)], [PLAN_SCHEMA.empty_table()]
     active = np.flatnonzero(turn < end)
     while len(active):
         offer = offered.scenes[turn[active]]
@@ -104,11 +102,8 @@ def place_chips(
             shift = shifts.get(scenes[scene].scene_id, NO_SHIFT)
             for grid, inside in grids(scenes[scene], focus.points[mine], shift):
                 placed, rows = _cut(scenes[scene], grid, focus, mine[inside], rules, outcome)
-                members.append(placed)
-                at.append(turn[placed])
-                scene_of.append(np.full(len(placed), scene, dtype=np.int64))
+                chips.append(np.stack(np.broadcast_arrays(placed, turn[placed], scene, grid.resampled)))
                 tables.append(rows)
-                resampled.append(np.full(len(placed), grid.resampled, dtype=np.bool_))
         done = active[outcome[active] == ""]
         dates[done, (~np.isnan(dates[done])).sum(axis=1)] = taken[offered.scenes[turn[done]]]
         told = active[reasons[active] != ""]
@@ -118,13 +113,13 @@ def place_chips(
         turn[active] += 1
         active = active[~over & (turn[active] < end[active])]
         progress(len(focus.ids) - len(active), len(focus.ids), "objects")
-    who = np.concatenate(members)
-    order = np.lexsort((who, np.concatenate(scene_of)))
+    who, at, scene_of, resampled = np.concatenate(chips, axis=1)
+    order = np.lexsort((who, scene_of))
     return Placed(
         members=who[order],
-        bands=bands[np.concatenate(at)[order]],
+        bands=bands[at[order]],
         rows=pa.concat_tables(tables).take(order).combine_chunks(),
-        resampled=np.concatenate(resampled)[order],
+        resampled=resampled[order] != 0,
         reasons=reasons,
     )
 

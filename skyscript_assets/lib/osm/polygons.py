@@ -40,10 +40,7 @@ _PROBLEMS = (RuntimeError, ValueError, TypeError, KeyError, OSError, shapely.GEO
 
 
 class _WrongError(Exception):
-    """What is wrong with a polygon, and where: a line, or a layer and its feature."""
-
-    def __init__(self, where: str, problem: str) -> None:
-        super().__init__(f"{where}: {problem}" if where else problem)
+    """What is wrong with a polygon, behind where: a line, or a layer and its feature."""
 
 
 def read_polygon(path: Path) -> Ground:
@@ -75,9 +72,9 @@ def read_polygon(path: Path) -> Ground:
         ground = _poly_ground(path) if suffix == ".poly" else _vector_ground(path)
         vertices = int(shapely.get_num_coordinates(ground))
         if vertices == 0:
-            raise _WrongError("", "there is no ring, or the holes leave nothing of the polygon")
+            raise _WrongError("there is no ring, or the holes leave nothing of the polygon")
         if vertices > MAX_VERTICES:
-            raise _WrongError("", f"{vertices} vertices, at most {MAX_VERTICES} are used: simplify the polygon")
+            raise _WrongError(f"{vertices} vertices, at most {MAX_VERTICES} are used: simplify the polygon")
     except _WrongError as error:
         raise CorruptInputError(f"{path}: {error}; correct the polygon") from None
     except _PROBLEMS as error:
@@ -112,20 +109,20 @@ def _vector_ground(path: Path) -> Any:
         where, shapes = _read_layer(path)
     # A polygon of a MultiPolygon that GDAL cannot read, it would leave out.
     if lost := [str(warning.message) for warning in warned if "OGRGeoJSON" in str(warning.message)]:
-        raise _WrongError(where, lost[0])
+        raise _WrongError(f"{where}: {lost[0]}")
     if shapes.crs is None:
-        raise _WrongError(where, "it states no CRS: save it with one (beside a shapefile that is its .prj file)")
+        raise _WrongError(f"{where}: it states no CRS: save it with one (beside a shapefile that is its .prj file)")
     other = ~shapes.geom_type.isin(["Polygon", "MultiPolygon"]).to_numpy()
     if other.any():
         found = shapes[other].geom_type.iloc[0] or "no geometry"
-        raise _WrongError(f"{where}, feature {other.argmax() + 1}", f"a polygon is needed, it has {found}")
+        raise _WrongError(f"{where}, feature {other.argmax() + 1}: a polygon is needed, it has {found}")
     # Their index is that of the features.
     polygons = shapes.force_2d().set_crs(shapes.crs.to_2d(), allow_override=True).explode()
     wrong = (polygons.is_empty | ~polygons.is_valid).to_numpy()
     if wrong.any():
         polygon = polygons[wrong].iloc[0]
         reason = "it is empty" if polygon.is_empty else shapely.is_valid_reason(polygon)
-        raise _WrongError(f"{where}, feature {polygons.index[wrong][0] + 1}", f"the polygon is not valid: {reason}")
+        raise _WrongError(f"{where}, feature {polygons.index[wrong][0] + 1}: the polygon is not valid: {reason}")
     if polygons.crs.is_projected:
         west, south, east, north = polygons.total_bounds
         polygons = polygons.segmentize(max(east - west, north - south) / BENDS)
@@ -133,8 +130,10 @@ def _vector_ground(path: Path) -> Any:
     outside = ~(abs(polygons.bounds.to_numpy()) <= (180, 90, 180, 90)).all(axis=1)
     if outside.any():
         box = ", ".join(f"{side:g}" for side in polygons[outside].bounds.iloc[0])
-        place = f"{where}, feature {polygons.index[outside][0] + 1}"
-        raise _WrongError(place, f"its box ({box}) is none in degrees: state the CRS that its coordinates are in")
+        raise _WrongError(
+            f"{where}, feature {polygons.index[outside][0] + 1}: its box ({box}) is none in degrees: "
+            "state the CRS that its coordinates are in"
+        )
     return polygons.union_all()
 
 
@@ -147,7 +146,7 @@ def _read_layer(path: Path) -> tuple[str, Any]:
     layers = geopandas.list_layers(path).dropna()["name"].to_list()
     if len(layers) != 1:
         names = ", ".join(map(repr, layers[:9]))
-        raise _WrongError("", f"one layer with geometry is needed, it has {len(layers)} ({names}): save the right one")
+        raise _WrongError(f"one layer with geometry is needed, it has {len(layers)} ({names}): save the right one")
     return f"layer {layers[0]!r}", geopandas.read_file(path, layer=layers[0], columns=[], on_invalid="fix").geometry
 
 
@@ -166,15 +165,15 @@ def _poly_rings(text: str) -> Iterator[tuple[str, Any]]:
     lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     rest = iter([(where, line) for where, line in lines if line])
     if next(rest, None) is None:
-        raise _WrongError("", "the file is empty")
+        raise _WrongError("the file is empty")
     for where, name in rest:
         if name == "END":
             break
         yield name, _poly_ring(rest, where, name)
     else:
-        raise _WrongError("", "the last END is missing: the file is cut")
+        raise _WrongError("the last END is missing: the file is cut")
     for where, line in rest:
-        raise _WrongError(where, f"{line[:40]!r} stands after the last END")
+        raise _WrongError(f"{where}: {line[:40]!r} stands after the last END")
 
 
 def _poly_ring(rest: Iterator[tuple[str, str]], begins: str, name: str) -> Any:
@@ -186,15 +185,15 @@ def _poly_ring(rest: Iterator[tuple[str, str]], begins: str, name: str) -> Any:
         try:
             x, y = map(float, line.split())
         except ValueError:
-            raise _WrongError(where, f"{line[:40]!r} is no pair of longitude and latitude") from None
+            raise _WrongError(f"{where}: {line[:40]!r} is no pair of longitude and latitude") from None
         if not (abs(x) <= 180 and abs(y) <= 90):
-            raise _WrongError(where, f"{f'{x} {y}'[:40]} is no longitude and latitude in degrees")
+            raise _WrongError(f"{where}: {f'{x} {y}'[:40]} is no longitude and latitude in degrees")
         ring.append((x, y))
     else:
-        raise _WrongError(begins, f"the END of ring {name[:40]!r} is missing: the file is cut")
+        raise _WrongError(f"{begins}: the END of ring {name[:40]!r} is missing: the file is cut")
     if len(set(ring)) < 3:
-        raise _WrongError(begins, f"a ring of {len(set(ring))} different points, 3 are needed")
+        raise _WrongError(f"{begins}: a ring of {len(set(ring))} different points, 3 are needed")
     area = shapely.Polygon(ring)
     if not area.is_valid:
-        raise _WrongError(begins, f"the ring is not valid: {shapely.is_valid_reason(area)}")
+        raise _WrongError(f"{begins}: the ring is not valid: {shapely.is_valid_reason(area)}")
     return area

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, SerializeAsAny, StringConstraints
 
@@ -27,7 +27,7 @@ ENSEMBLE: tuple[Prompt, ...] = tuple(
 """The eighteen that CLIP's authors scored RESISC45 with (Radford et al. 2021, data/prompts.md of their repository)."""
 
 Track = Literal["plain", "prompt-ensemble", "transductive"]
-TRACKS: tuple[Track, ...] = ("plain", "prompt-ensemble", "transductive")
+TRACKS: tuple[Track, ...] = get_args(Track)
 """Ways of scoring that are told apart and never compared with each other (`lib.benchmarks.scoring`)."""
 
 

@@ -107,8 +107,7 @@ def read_statistics(vocabulary_folder: Path | None) -> TagStatistics:
     counts: Counter[Tag] = Counter()
     texts: dict[Tag, str] = {}
     for key, value, _, n, _, _ in rows:
-        reason = text_reason(key, value)
-        if reason is None:
+        if (reason := text_reason(key, value)) is None:
             counts[key, value] += n
         else:
             texts[key, value] = reason

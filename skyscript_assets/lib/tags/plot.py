@@ -70,10 +70,8 @@ def _decisions(panel: Any, found: Counter[tuple[str, float | None]]) -> None:
 
 
 def _precision_recall(panel: Any, report: Any) -> None:
-    points = report["precision_recall"]
-    panel.plot(
-        [p["recall"] for p in points], [p["precision"] for p in points], marker=".", label="threshold 0.05 to 0.95"
-    )
+    recall, precision = ([point[name] for point in report["precision_recall"]] for name in ("recall", "precision"))
+    panel.plot(recall, precision, marker=".", label="threshold 0.05 to 0.95")
     now = report["stage_1"]["unseen_keys"]["decision"]
     used = f"used: {report['unseen_threshold']:g}, F1 {now['f1']:.2f}"
     panel.plot(now["recall"], now["precision"], "o", color="C3", label=used)

@@ -166,7 +166,6 @@ class _Groups:
     Attributes:
         contents: [n] content of each group.
         blocks: [n] the block it is from.
-        strings: Strings of all blocks.
         first_string: [n] place in `strings` of the first string of the group's block.
         strings_of: [n] how many strings the block has.
     """
