@@ -48,9 +48,6 @@ class _Split:
     said: Texts
     texts: NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.images)
-
 
 def train_alignment(
     manifest_path: Path,
@@ -69,13 +66,8 @@ def train_alignment(
     `shuffle_captions` deals the training captions out anew among the training pairs, once, and leaves all else as it
     is, validation included.
 
-    Args:
-        manifest_path: `manifest.parquet`.
-        features: `chip_features` folders by (region, source).
-        base: The base, loaded with the model's seed; its projections are trained in place.
-        settings: Settings of the model, with recipe `align`.
-        out: Folder that receives the checkpoint.
-        progress: Listener; counts optimiser steps.
+    `features` are `chip_features` folders by (region, source). `base` was loaded with the model's seed; its projections
+    are trained in place.
 
     Raises:
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
@@ -139,7 +131,7 @@ class _Trainer:
 
         names = {*base.image_head.names, *(() if recipe.lock_text else base.text_head.names), "logit_scale"}
         self.parameters = {name: p for name, p in base.network.named_parameters() if name in names}
-        self.steps_per_epoch = len(train) // recipe.batch_size
+        self.steps_per_epoch = len(train.images) // recipe.batch_size
         self._base, self._recipe, self._seed = base, recipe, seed
         self._train, self._val = train, val
         self._loss_of = loss_of(recipe.loss)
@@ -147,7 +139,7 @@ class _Trainer:
         total = self.steps_per_epoch * recipe.epochs
         self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, total)
         # The same batches after every epoch, so that the losses compare.
-        size = min(recipe.batch_size, len(val))
+        size = min(recipe.batch_size, len(val.images))
         self._val_batches = deal_batches(val.said.codes, size, np.random.default_rng(0)) if size > 1 else None
 
     def run(self, progress: Progress) -> tuple[int, list[dict[str, Any]]]:

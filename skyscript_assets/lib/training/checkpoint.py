@@ -47,12 +47,8 @@ class TrainingSummary:
     """What a training run did.
 
     Attributes:
-        recipe: Kind of the recipe.
-        pairs: Training pairs used.
-        captions: Distinct captions among them.
-        cells: Grid cells they lie in.
-        val_pairs: Validation pairs.
-        steps: Optimiser steps taken.
+        captions: Distinct captions of the training pairs.
+        cells: Grid cells that they lie in.
         epochs: Epochs begun.
         best_epoch: Epoch (from 1) whose weights were kept; None where nothing was trained.
         first_loss: Training loss of the first batch.
@@ -120,14 +116,7 @@ def save_checkpoint(
 ) -> None:
     """Write `model.safetensors`, `history.parquet` and, last, `model.json`.
 
-    Args:
-        model: The trained model.
-        base_digest: `ClipModel.digest` of the base before training.
-        names: State entries of the network that training changed.
-        settings: Settings of the model.
-        summary: Recorded in `model.json`.
-        history: Rows of `history.parquet`.
-        out: Folder that receives the files.
+    `base_digest` is that of the base before training, `names` are state entries of the network that training changed.
     """
     from safetensors.torch import save_file
 
@@ -164,13 +153,9 @@ def write_untrained(base: ClipModel, settings: TrainedModel, out: Path) -> Train
 def load_checkpoint(
     folder: Path, base: JointBase | OpenClipBase, weights: Mapping[str, PackagedWeights], file: Path | None = None
 ) -> ClipModel:
-    """A trained model: its base, with the tensors that training changed.
+    """The model of a `trained_checkpoint` folder: its base, with the tensors that training changed.
 
-    Args:
-        folder: A `trained_checkpoint` folder.
-        base: Settings of the base it was trained from.
-        weights: Packaged weights by name.
-        file: What `weights_file` found of the base.
+    `file` is what `weights_file` found of the base.
 
     Raises:
         UpstreamMissingError: the folder holds no checkpoint.

@@ -42,10 +42,6 @@ class Leaving:
     """A model and what is told of it.
 
     Attributes:
-        name: Its key.
-        settings: Its settings.
-        base: What it was trained from.
-        weights: Packaged weights by name.
         counts: What training counted.
         scores: `scores.json` of each benchmark.
         made_from: Digests by what they are of: checkpoint, manifest, release, scores.
@@ -71,11 +67,7 @@ def trained_on(
 ) -> dict[str, Any]:
     """Owners of the images that a model was trained on, how many are painted, their times and ground.
 
-    Args:
-        manifest: `manifest.parquet`.
-        model: Settings of the model.
-        plans: `chip_plan` folders by (region, source).
-        chips: `image_chips` folders of them.
+    `plans` and `chips` are `chip_plan` and `image_chips` folders by (region, source).
 
     Raises:
         CorruptInputError: an image of the manifest is not there.
@@ -115,37 +107,30 @@ def trained_on(
 
 
 def export_model(model: ClipModel, told: Leaving, out: Path) -> float | None:
-    """Write a model as the new folder `out`, whole or not at all.
-
-    Args:
-        model: The model with its trained weights.
-        told: What is told of it.
-        out: The folder, which must not exist.
-
-    Returns:
-        What `write_transformers` does.
+    """Write a model as the new folder `out`, whole or not at all; returns what `write_transformers` does.
 
     Raises:
         SettingsError: nobody has stated the licence of the base.
         SkyScriptError: the licence of an image is unknown, or forbids it.
         StorageError, OutputBusyError: as `claimed` does.
     """
-    licences = _licences_of_base(told)
-    for row in told.images["owners"] if told.images else ():
+    licences, owners = _licences_of_base(told), told.images["owners"] if told.images else []
+    for row in owners:
         check_licence(row)
+    of_images = [*(row["licence"] for row in owners), OSM_LICENCE] if told.images else []
     with claimed(out) as folder:
         architecture = write_open_clip(model, told.base, told.hub, folder)
         differs = write_transformers(model, folder)
         write_json(folder / "scores.json", told.scores)
         if told.images:
-            write_credits(folder, (tuple(row.values()) for row in told.images["owners"]))
+            write_credits(folder, (tuple(row.values()) for row in owners))
         network = model.network
         facts = {
             **vars(told),
             "architecture": architecture,
             "by_name": "hf_model_name" in (folder / "open_clip_config.json").read_text(encoding="utf-8"),
             "licences": licences,
-            "licence": _on_the_hub([*licences.values(), *_licences_of_images(told)]),
+            "licence": _on_the_hub([*licences.values(), *of_images]),
             "differs": differs,
             "recipe": told.settings.recipe.model_dump(mode="json"),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -187,10 +172,6 @@ def _licences_of_base(told: Leaving) -> dict[str, str]:
                 f"given away; write {name}.licence, as its publisher states it"
             )
     return {name: str(licence) for name, licence in stated.items()}
-
-
-def _licences_of_images(told: Leaving) -> list[str]:
-    return [*(row["licence"] for row in told.images["owners"]), OSM_LICENCE] if told.images else []
 
 
 def _on_the_hub(licences: list[str]) -> str:

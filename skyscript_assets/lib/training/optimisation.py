@@ -52,12 +52,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def refuse_divergence(loss: float, norm: float, where: str) -> None:
-    """Stop before a loss or gradient that is no finite number reaches the weights.
-
-    Args:
-        loss: Of the step.
-        norm: Of its gradient.
-        where: Model, step, learning rate and samples, for the message.
+    """Stop before a loss or gradient that is no finite number reaches the weights; `where` begins the message.
 
     Raises:
         DivergedError: one is not finite.

@@ -21,11 +21,9 @@ PAIR_COLUMNS = ("chip_id", "cell", *SELECTED_BY)
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """The pairs of one split that a model may use, in the order of the training manifest.
+    """The pairs of one split that a model may use: rows of the training manifest, in its order.
 
-    Attributes:
-        table: Their rows.
-        caption: Column by which captions count as different.
+    `caption` is the column by which captions count as different.
     """
 
     table: pa.Table
@@ -48,13 +46,8 @@ def select_pairs(
 
     A training pair is kept where its `rank_share` (0 best, 1 worst by similarity) is at most the share; at share 1 all
     are. Of these, `pairs` are drawn where there are more: those with the lowest hash of seed and chip id, so that with
-    one seed fewer pairs are always some of more.
-
-    Args:
-        manifest_path: `manifest.parquet`.
-        model: Settings of the model.
-        columns: Other columns that the recipe needs; the first is of captions, and tells these apart.
-        batch_size: Pairs in a batch.
+    one seed fewer pairs are always some of more. `columns` are the others that the recipe needs; the first is of
+    captions, and tells these apart.
 
     Raises:
         TooLittleDataError: there is less than one batch, or a single caption or cell, with the numbers; and what

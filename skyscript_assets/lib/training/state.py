@@ -15,11 +15,9 @@ KEPT = 2
 
 
 class States:
-    """The states of one run in a folder.
+    """The states of one run in a folder, which is made when the first one is written.
 
-    Args:
-        folder: Made when the first state is written.
-        identity: Digest of what the run depends on: a state of another run is not continued.
+    `identity` is the digest of what the run depends on: a state of another run is not continued.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:

@@ -71,12 +71,8 @@ class Texts:
     def matching(self, pairs: IntArray, rows: IntArray) -> tuple[IntArray, NDArray[np.float32] | None]:
         """Which of the texts of a batch are compared with its images, and which match.
 
-        Args:
-            pairs: Numbers of n pairs.
-            rows: Row of the text that each takes.
-
-        Returns:
-            Places of m texts in the batch, and 1 where text j matches image i, else 0, (n, m); None: each its own.
+        Of n pairs, `rows` are those of the texts that they take. Returns places of m texts in the batch, and 1 where
+        text j matches image i, else 0, (n, m); None: each its own.
         """
         if self._positives == "own":
             return np.arange(len(rows)), None
