@@ -40,15 +40,8 @@ def classify_folder(
 ) -> Classified:
     """Write a CSV: path below the folder, class, and the similarity of each class (cosine, -1 to 1).
 
-    The classifier of a class is the normalised mean of its prompts' normalised embeddings, as in `scoring`.
-
-    Args:
-        folder: Images in it and in its folders, by their endings.
-        encoder: The model.
-        classes: At least two, none twice.
-        prompts: Texts with `{c}` where the class goes.
-        out: The CSV.
-        progress: Told of images.
+    The classifier of a class is the normalised mean of its prompts' normalised embeddings, as in `scoring`. Images lie
+    in the folder and those in it, `classes` are at least two and none twice, `prompts` have `{c}` where the class goes.
 
     Raises:
         MissingInputError: there is no image.

@@ -45,20 +45,12 @@ def evaluate(
     track: Track = "plain",
     ensemble: Sequence[str] = (),
 ) -> Scores:
-    """Score a model on a benchmark and write `scores.json` and `items.parquet`.
+    """Score a model on a benchmark, on a track of `scoring`, and write `scores.json` and `items.parquet`.
 
-    Args:
-        benchmark: Key of the benchmark.
-        data_folder: Its `benchmark_data` folder.
-        encoder: The model; may be None for `metadata-only`, which sees no pixel.
-        recipe_kind: `metadata-only` and `linear-probe` are controls taught with train windows; every other recipe is
-            scored zero-shot.
-        cache_dir: Folder where image features are kept between models that share a frozen tower.
-        bootstrap: Bootstrap samples of an interval.
-        out: Folder to write into.
-        progress: Listener; counts images.
-        track: How it is scored, see `scoring`.
-        ensemble: Texts with `{c}` that the track `prompt-ensemble` takes in place of the benchmark's own.
+    The recipes `metadata-only`, which sees no pixel and needs no `encoder`, and `linear-probe` are controls taught with
+    train windows; every other one is scored zero-shot. `cache_dir` keeps image features between models that share a
+    frozen tower, `bootstrap` are the samples of an interval. `ensemble` are texts with `{c}` that the track
+    `prompt-ensemble` takes in place of the benchmark's own.
 
     Raises:
         UpstreamMissingError: the benchmark was not built.

@@ -31,8 +31,7 @@ def benchmark_features(
     """
     cached = cache_dir / f"{encoder.tower_digest[:16]}-{spec.images_digest[:16]}-{split}.npy"
     wanted = spec.items.get(split, 0)
-    features = _load(cached, wanted)
-    if features is not None:
+    if (features := _load(cached, wanted)) is not None:
         return features
     batches = []
     done = 0

@@ -34,7 +34,6 @@ class ScoredItems:
     """What a model gave the test items of a benchmark.
 
     Attributes:
-        item_ids: Ids of the items.
         clusters: What is drawn together by the bootstrap: the item's cell, or its id where it has none.
         truth: Which items have which class, [items, classes].
         scores: Class scores, [items, classes].
@@ -85,15 +84,9 @@ def mean_over_classes(values: Array) -> Array:
 
 
 def bootstrap(clusters: Sequence[str], samples: int, statistic: Statistic) -> Array:
-    """Draw clusters with replacement and compute the figures of each draw; equal clusters give equal draws.
+    """Draw clusters with replacement and compute the figures of each draw, [samples, figures].
 
-    Args:
-        clusters: Cluster of each item.
-        samples: Number of draws.
-        statistic: Figures of samples of the items.
-
-    Returns:
-        [samples, figures].
+    `clusters` are those of the items; equal ones give equal draws.
     """
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     rng = np.random.default_rng(0)
@@ -127,13 +120,7 @@ def tail_of(clusters: Sequence[str]) -> float:
 def intervals(clusters: Sequence[str], samples: int, statistic: Statistic) -> list[Figure]:
     """One or several figures with their percentile intervals, expanded for few clusters (`tail_of`).
 
-    Args:
-        clusters: Cluster of each item.
-        samples: Number of bootstrap samples.
-        statistic: Figures of samples of the items.
-
-    Returns:
-        The figures; fewer than two clusters leave nothing to draw, and no interval.
+    `clusters` are those of the items; fewer than two leave nothing to draw, and no interval.
     """
     values = statistic(Draws.once(len(clusters)))[0]
     if len(set(clusters)) < 2:

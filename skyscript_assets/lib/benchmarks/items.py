@@ -87,9 +87,6 @@ class BenchmarkSpec(Model):
     images_digest: str
 
 
-_TOLD = ("benchmark", "recipe", "synthetic", "items", "clusters", "primary", "classification_protocol")
-
-
 class ClassScores(Model):
     """The figures of one class and its number of positive test items."""
 
@@ -135,7 +132,8 @@ class Scores(Model):
     @property
     def counts(self) -> dict[str, Any]:
         """What is told of a scoring: the figures, shares in 0..1, without those of single classes."""
-        told = self.model_dump(include={*_TOLD}) | {"classes_without_images": self.without_images}
+        same = {"benchmark", "recipe", "synthetic", "items", "clusters", "primary", "classification_protocol"}
+        told = self.model_dump(include=same) | {"classes_without_images": self.without_images}
         values = {name: figure.value for name, figure in self.figures.items()}
         return told | self.first.model_dump() | {"figures": values}
 

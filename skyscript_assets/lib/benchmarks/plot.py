@@ -29,12 +29,9 @@ FRAME_IN = 1.15
 def draw_board(rows: Sequence[Row], chances: Mapping[str, float], path: Path) -> None:
     """Draw a panel for each benchmark, one above the other, as PNG, and as PDF and SVG for papers.
 
-    A model is a dot with its interval, best on top, controls in grey. Equal rows give equal bytes.
-
-    Args:
-        rows: Rows of `scoreboard.parquet`, of one track.
-        chances: The benchmarks in their order, with the figure that guessing reaches; of none a note is drawn.
-        path: Where the PNG ends; the others end beside it.
+    A model is a dot with its interval, best on top, controls in grey. Equal rows give equal bytes. Rows are those of
+    `scoreboard.parquet`, of one track; `chances` has the benchmarks in their order, with the figure that guessing
+    reaches: of none a note is drawn. `path` is that of the PNG.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -62,8 +62,6 @@ COMPARISON_SCHEMA = pa.schema(
 
 _OF_SCORES = ("benchmark", "synthetic", "items", "clusters", "clustered_by", "classification_protocol")
 
-CONTROL_RECIPES = ("none", "metadata-only", "linear-probe")
-
 
 class BoardModel(Model):
     """How a model stands on the scoreboard; models of one group differ in their seed alone."""
@@ -75,17 +73,7 @@ class BoardModel(Model):
 
 
 class Board(Model):
-    """What the scoreboard shows besides scores.
-
-    Attributes:
-        title: Name of the profile.
-        models: Models by key.
-        benchmarks: Keys of the benchmarks.
-        means: Named means over benchmarks.
-        comparisons: What is claimed.
-        published: Figures of the literature, shown beside.
-        bootstrap: Samples of an interval.
-    """
+    """What the scoreboard shows besides scores; `bootstrap` are the samples of an interval."""
 
     title: str
     models: dict[str, BoardModel]
@@ -124,15 +112,9 @@ def write_scoreboard(scores: Mapping[tuple[str, str], Path], board: Board, out: 
     """Write `scoreboard` as Parquet, CSV, Markdown, LaTeX and, a track each, plots; and `comparisons.parquet`.
 
     Of benchmarks whose items have one class each, `details-BENCHMARK.png` shows what the best group that is no control
-    takes for what, and how sure it is.
+    takes for what, and how sure it is. `scores` are `benchmark_scores` folders by (benchmark, model).
 
-    Args:
-        scores: `benchmark_scores` folders by (benchmark, model).
-        board: Titles, groups, comparisons and published figures.
-        out: Folder to write into.
-
-    Returns:
-        What the board says of the plain track: counts, benchmarks, and by benchmark the title of the `best` group.
+    Returns what the board says of the plain track: counts, benchmarks, and by benchmark the title of the `best` group.
 
     Raises:
         SettingsError: a score belongs to a model or benchmark that the board lacks.
@@ -201,7 +183,7 @@ def _track(track: Track, scores: Mapping[tuple[str, str], Path], board: Board, o
 
 def is_control(model: TrainedModel, known: Mapping[str, SourceBase]) -> bool:
     """Whether a model is there to be beaten or to compare with: untrained, taught otherwise, or on shuffled input."""
-    if model.recipe.kind in CONTROL_RECIPES:
+    if model.recipe.kind in ("none", "metadata-only", "linear-probe"):
         return True
     if isinstance(model.recipe, AlignRecipe) and model.recipe.shuffle_captions:
         return True

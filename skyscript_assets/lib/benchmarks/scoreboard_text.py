@@ -85,16 +85,9 @@ def markdown(
     not_compared: Sequence[str],
     published: Sequence[PublishedScore],
 ) -> str:
-    """The text of `scoreboard.md`.
+    """The text of `scoreboard.md`, of one track, which `title` names: `rows` and `compared` are those of the tables.
 
-    Args:
-        title: Name of the profile, and of the track that everything here is of.
-        benchmarks: Scores of the models of each benchmark.
-        rows: Rows of `scoreboard.parquet`.
-        means: Keys of the named means.
-        compared: Rows of `comparisons.parquet`.
-        not_compared: Comparisons that could not be made.
-        published: Figures of the literature.
+    `means` are keys of the named means, `not_compared` comparisons that could not be made.
     """
     lines = [f"# Scoreboard: {title}", "", READING]
     for benchmark, groups in benchmarks.items():
