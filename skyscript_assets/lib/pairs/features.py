@@ -106,8 +106,7 @@ def write_chip_features(
     dim = _join(parts, model, out / "features.parquet")
     write_json(out / "tower.json", {"tower": model.tower_digest, "dim": dim})
     parts.clear()
-    made = {"chips": len(chips), "views": views, "dim": dim, "tower": model.tower_digest}
-    return made | {"resumed_chips": resumed}
+    return {"chips": len(chips), "views": views, "dim": dim, "tower": model.tower_digest, "resumed_chips": resumed}
 
 
 def accepted_chips(chips_folder: Path, plan_folder: Path) -> list[Chip]:

@@ -46,6 +46,9 @@ MAX_TEXT_BYTES = 1 << 20
 SHOWN = 5
 """Missing images that a message names."""
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError, OSError)
+"""What reading a list or tar that is none, or damaged, raises besides the errors of csv and tarfile."""
+
 _SKYSCRIPT_NAME = r"^(?:.*/)?(?P<object_id>[anwr]\d+)_[A-Z0-9]+_\d\d(?:\.\w+)?$"
 _LISTED = pa.schema([PAIR_SCHEMA.field(name) for name in ("chip_id", "shard", "offset", "length", "text", "split")])
 _Row = tuple[str, str, int, int, str, str]
@@ -116,17 +119,7 @@ def foreign_pairs(
             blocks.append(pa.table([*map(pa.array, zip(*block, strict=True))], names=_LISTED.names).cast(_LISTED))
     except FileNotFoundError as error:
         raise MissingInputError(f"{source} does not exist") from error
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-        OSError,
-        csv.Error,
-        tarfile.TarError,
-    ) as error:
+    except (*UNREADABLE, csv.Error, tarfile.TarError) as error:
         raise CorruptInputError(f"{source} is no list of pairs that can be read ({str(error)[:300]})") from error
     listed = pa.concat_tables(blocks)
     there = pc.and_(pc.greater(listed["length"], 0), pc.not_equal(pc.utf8_trim_whitespace(listed["text"]), ""))

@@ -59,7 +59,6 @@ DATA_SCHEMA = pa.schema(
 """Columns of a release's pairs. `text` is a copy of one style, `tags` are `key=value`, `bbox` is west, south, east,
 north in degrees, `lon` and `lat` its centre, `focus_box` x0, y0, x1, y1 in pixels, `sha256` that of the JPEG."""
 
-
 DONE = ".*.done"
 """Marks of the partitions that are whole, for a run that goes on after a kill."""
 

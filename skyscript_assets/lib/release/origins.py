@@ -41,7 +41,6 @@ SIGHT_SCHEMA = _SIGHT.with_metadata({b"geo": geo_metadata(_SIGHT, "geometry")})
 """Columns of `objects.parquet`, objects whose box meets a chip's. Tags that are names, addresses, contacts and the like
 (`text_reason`) are left out."""
 
-
 MAX_PX = 4096
 """Longest side of a chip."""
 
