@@ -76,10 +76,9 @@ def ours(work: Path, model: str = MODEL) -> Any:
     from skyscript_assets.lib.towers.bases import load_base
     from skyscript_assets.lib.training.loader import Split
     from skyscript_assets.lib.training.ranks import Ranks
-    from skyscript_assets.lib.training.selection import TrainingPairs
 
     base = load_base(OpenClipBase(name=model), {}, 0)
-    pairs = TrainingPairs(read_table(work / "pairs.parquet"), "title")
+    pairs = read_table(work / "pairs.parquet")
     recipe = ClipRecipe(lr=1e-9, batch_size=BATCH)
     split = Split(pairs, recipe, {("here", "S"): work}, base, 0, 1, Ranks())
     order = np.random.default_rng(0).permutation(len(pairs))

@@ -75,8 +75,8 @@ def main() -> None:
     train, val, test = (asked(split, folder, split, aligned, cache) for split in ("train", "val", "test"))
     classes = [cls.name for cls in test.spec.classes]
     manifest = store.folder(OutputKey("training_manifest")) / "manifest.parquet"
-    pairs, _ = select_pairs(manifest, model, ["title", "statements"], 2)
-    chips, named = taught(pairs.table, store, aligned.tower_digest, classes)
+    pairs, _ = select_pairs(manifest, model, ["statements"], 2)
+    chips, named = taught(pairs, store, aligned.tower_digest, classes)
     projected = [aligned.project_image(part.features) for part in (train, val, test)]
     scores = [
         probe_scores((train.features, train.truth), (val.features, val.truth), test.features)[0],

@@ -119,43 +119,40 @@ class ClipModel:
             network.text.config.pad_token_id
         )
         self._pool = _causal_pool(self.text_head.owner)
-        self._trunk: Callable[[Tensor], Tensor] | None = None
-        self._digests: tuple[str, str] | None = None
 
     # ------------------------------------------------------------------------------------------------------- identity
 
     @property
     def tower_digest(self) -> str:
         """SHA-256 of the image tower before its projection, and of the preprocessing: equal digests, equal features."""
-        return self._both_digests()[0]
+        return self._digests[0]
 
     @property
     def digest(self) -> str:
         """SHA-256 of all weights and of the preprocessing."""
-        return self._both_digests()[1]
+        return self._digests[1]
 
     @property
     def logit_scale(self) -> float:
         """The factor of the cosines that it was trained with (CLIP: at most 100)."""
         return float(self.network.logit_scale.detach().exp())
 
-    def _both_digests(self) -> tuple[str, str]:
-        if self._digests is None:
-            recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, *self.resize]).encode()
-            tower, whole = hashlib.sha256(recipe), hashlib.sha256(recipe)
-            for name, tensor in sorted(self.network.state_dict().items()):
-                entry = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                entry.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
-                whole.update(entry.digest())
-                if name.startswith("visual.") and name not in self.image_head.names:
-                    tower.update(entry.digest())
-            self._digests = (tower.hexdigest(), whole.hexdigest())
-        return self._digests
+    @functools.cached_property
+    def _digests(self) -> tuple[str, str]:
+        recipe = json.dumps([PREPROCESSING, self.image_size, self.mean, self.std, *self.resize]).encode()
+        tower, whole = hashlib.sha256(recipe), hashlib.sha256(recipe)
+        for name, tensor in sorted(self.network.state_dict().items()):
+            entry = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            entry.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+            whole.update(entry.digest())
+            if name.startswith("visual.") and name not in self.image_head.names:
+                tower.update(entry.digest())
+        return tower.hexdigest(), whole.hexdigest()
 
     def weights_changed(self) -> None:
         """To be called after a change to the network's weights: drops what was derived from them."""
-        self._trunk = None
-        self._digests = None
+        for derived in ("_trunk", "_digests"):
+            vars(self).pop(derived, None)
 
     # --------------------------------------------------------------------------------------------------------- images
 
@@ -196,8 +193,7 @@ class ClipModel:
 
         Images are RGB arrays (height, width, 3) of any size, or one batch (N, height, width, 3).
         """
-        trunk = self._trunk = self._inference_trunk() if self._trunk is None else self._trunk
-        size = self.batch_size
+        trunk, size = self._trunk, self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
         with self.image_head.taken_off():
             return self._rows(lambda batch: trunk(self.pixels(self.preprocess(batch))), batches)
@@ -211,7 +207,8 @@ class ClipModel:
             found = [rows.float().cpu().numpy() for rows in passes]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
-    def _inference_trunk(self) -> Callable[[Tensor], Tensor]:
+    @functools.cached_property
+    def _trunk(self) -> Callable[[Tensor], Tensor]:
         trunk = getattr(self.network.visual, "trunk", None)
         if trunk is not None and self.device.type == "cpu":
             from skyscript_assets.lib.towers.fusion import fused
@@ -229,11 +226,6 @@ class ClipModel:
         return normalised(self.project_image(self.image_features(images)))
 
     # ---------------------------------------------------------------------------------------------------------- texts
-
-    def tokenise(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, context) on the host."""
-        ids: Tensor = self.tokenizer(list(texts))
-        return ids
 
     def fitted(self, ids: Tensor) -> Tensor:
         """Token ids (N, length): the Hugging Face tower's padding is cut to the longest text, which changes nothing."""

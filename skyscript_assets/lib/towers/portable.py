@@ -45,16 +45,8 @@ def write_open_clip(model: ClipModel, base: JointBase | OpenClipBase, hub: str |
 
     `open_clip.create_model_and_transforms("local-dir:OUT")` gives the very weights, and `hf-hub:` once they are there.
     open_clip finds a text tower of transformers by its name alone: without one on the hub that is the folder itself,
-    from which such a model has to be loaded.
-
-    Args:
-        model: The model.
-        base: What it was trained from.
-        hub: ORG/NAME that the folder will have on the hub.
-        out: Existing folder.
-
-    Returns:
-        Name of the architecture.
+    from which such a model has to be loaded. `hub` is the ORG/NAME that it will have there. Returns the name of the
+    architecture.
     """
     import open_clip
     from safetensors.torch import save_file
@@ -90,15 +82,11 @@ def write_open_clip(model: ClipModel, base: JointBase | OpenClipBase, hub: str |
 def write_transformers(model: ClipModel, out: Path) -> float | None:
     """Write the same model as transformers' CLIPModel and CLIPProcessor, where it is one.
 
-    That is so of open_clip's plain CLIP with a vision transformer: no other has all its parts in CLIPModel.
+    That is so of open_clip's plain CLIP with a vision transformer: no other has all its parts in CLIPModel. The folder
+    gets `config.json`, `model.safetensors` and the processor's files.
 
-    Args:
-        model: The model.
-        out: Existing folder, which gets `config.json`, `model.safetensors` and the processor's files.
-
-    Returns:
-        The largest difference between its embeddings of noise and of two texts and open_clip's; None, and nothing is
-        written, where CLIPModel has no place for a part of the model, or the difference is above `AGREEMENT`.
+    Returns the largest difference between its embeddings of noise and of two texts and open_clip's; None, and nothing
+    is written, where CLIPModel has no place for a part of the model, or the difference is above `AGREEMENT`.
     """
     import open_clip
     import torch

@@ -83,12 +83,12 @@ def train_alignment(
         raise SettingsError(
             f"models.yaml: base {settings.base!r} has no linear projections, so it cannot be aligned; use recipe clip"
         )
-    train, val = select_pairs(manifest_path, settings, ["title", *recipe.columns], recipe.batch_size)
-    told = train.table
+    train, val = select_pairs(manifest_path, settings, recipe.columns, recipe.batch_size)
+    told = train
     if recipe.shuffle_captions:
         told = told.take(np.random.default_rng([settings.seed, 0]).permutation(len(train)))
-    images = _images(pa.concat_tables([train.table, val.table]), features, base.tower_digest)
-    said = (Texts(told, recipe), Texts(val.table, recipe))
+    images = _images(pa.concat_tables([train, val]), features, base.tower_digest)
+    said = (Texts(told, recipe), Texts(val, recipe))
     splits = [
         _Split(of_split, captions, base.text_features(captions.texts))
         for of_split, captions in zip(np.split(images, [len(train)]), said, strict=True)

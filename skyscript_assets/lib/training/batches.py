@@ -15,13 +15,8 @@ def deal_batches(codes: IntArray, batch_size: int, rng: np.random.Generator) -> 
     pairs meets itself only if k exceeds the number of batches, and then ceil(k / batches) times at most. Captions come
     in random order, and so do the pairs of a caption. The remainder that fills no batch is another one each time.
 
-    Args:
-        codes: Caption code of each of N pairs, N >= batch_size.
-        batch_size: Pairs in a batch.
-        rng: Source of the order.
-
-    Returns:
-        N // batch_size batches of pair numbers, int64 (batch_size,), none twice.
+    `codes` are caption codes of N pairs, N >= batch_size. Returns N // batch_size batches of pair numbers, int64
+    (batch_size,), none twice.
     """
     batches = len(codes) // batch_size
     chosen = rng.permutation(len(codes))[: batches * batch_size]

@@ -31,7 +31,7 @@ from skyscript_assets.lib.towers.bases import load_base
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.weights import file_sha256, reason
 from skyscript_assets.lib.training.optimisation import unmoved_from
-from skyscript_assets.lib.training.selection import TrainingPairs
+from skyscript_assets.lib.training.selection import counts_of
 
 FORMAT = 1
 """Version of `model.json`."""
@@ -76,8 +76,8 @@ class TrainingSummary:
     def of(
         cls,
         recipe: AlignRecipe | ClipRecipe,
-        train: TrainingPairs,
-        val: TrainingPairs,
+        train: pa.Table,
+        val: pa.Table,
         history: Sequence[Mapping[str, Any]],
         best_epoch: int,
         model: ClipModel,
@@ -87,7 +87,7 @@ class TrainingSummary:
         epochs = int(history[-1]["epoch"])
         return cls(
             recipe=recipe.kind,
-            **train.counts,
+            **counts_of(train),
             val_pairs=len(val),
             steps=len(batches),
             epochs=epochs,

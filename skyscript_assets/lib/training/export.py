@@ -73,11 +73,11 @@ def trained_on(
         CorruptInputError: an image of the manifest is not there.
         TooLittleDataError, OutputSchemaError: as `select_pairs` and `read_table` do.
     """
-    pairs, _ = select_pairs(manifest, model, ["title"], 2)
+    pairs, _ = select_pairs(manifest, model, (), 2)
     found = []
     for region, source in sorted(plans.keys() & chips.keys()):
-        mine = pc.and_(pc.equal(pairs.table["region"], region), pc.equal(pairs.table["source"], source))
-        ids = pairs.table["chip_id"].filter(mine)
+        mine = pc.and_(pc.equal(pairs["region"], region), pc.equal(pairs["source"], source))
+        ids = pairs["chip_id"].filter(mine)
         plan = read_table(plans[region, source] / PLAN_FILE, PLAN_SCHEMA, _PLAN)
         cut = read_table(chips[region, source] / "chips.parquet", CHIP_SCHEMA, ["chip_id", *_CHIPS])
         found.append(joined(plan.filter(pc.is_in(plan["chip_id"], ids)), cut, "chip_id", _CHIPS))

@@ -18,7 +18,6 @@ from skyscript_assets.lib.settings.models import ClipRecipe
 from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.views import UInt8Array, augmented_view, view_rng
 from skyscript_assets.lib.training.ranks import Ranks
-from skyscript_assets.lib.training.selection import TrainingPairs
 from skyscript_assets.lib.training.texts import Texts
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Split:
 
     def __init__(
         self,
-        pairs: TrainingPairs,
+        pairs: pa.Table,
         recipe: ClipRecipe,
         chips: ChipFolders,
         base: ClipModel,
@@ -52,8 +51,8 @@ class Split:
         threads: int,
         ranks: Ranks,
     ) -> None:
-        self.said, self._crop = Texts(pairs.table, recipe), recipe.crop
-        self.rows = pairs.table.select([*Place._fields[:1], *IMAGE_COLUMNS, "focus_box"]).combine_chunks()
+        self.said, self._crop = Texts(pairs, recipe), recipe.crop
+        self.rows = pairs.select([*Place._fields[:1], *IMAGE_COLUMNS, "focus_box"]).combine_chunks()
         self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
         self._threads, self._ranks = threads, ranks
         self._ahead = BATCHES_AHEAD * -(-recipe.batch_size // (ranks.size * PAIRS_A_TASK))
@@ -139,7 +138,7 @@ class Split:
 
         new = np.unique(rows[~self._tokenised[rows]])
         if len(new):
-            ids = self._base.tokenise([self.said.texts[row] for row in new])
+            ids = self._base.tokenizer([self.said.texts[row] for row in new])
             if self._ids is None:
                 self._ids = torch.zeros((len(self.said.texts), ids.shape[1]), dtype=torch.int32)
             self._ids[new] = ids.int()

@@ -64,8 +64,6 @@ class TrainingEvent:
     """How a run stands.
 
     Attributes:
-        step: Optimiser steps taken.
-        total: Steps of the whole run.
         epoch: Epoch, from 1.
         loss: Of the last step's batch.
         lr: Its learning rate.
@@ -110,17 +108,8 @@ def train_clip(
     is asked to end writes its state first; one that diverges leaves the state of before. All processes call this
     alike; the first one writes.
 
-    Args:
-        manifest_path: `manifest.parquet`.
-        chips: The folders of chips that the manifest's image shards lie in.
-        base: The base; its network is trained in place.
-        settings: Settings of the model, with recipe `clip`.
-        out: Folder that receives the checkpoint, and the states of an unfinished run.
-        progress: Counts optimiser steps; a StoppedError of it ends the run in all processes.
-        threads: Threads that read and augment; default: one for each core, 16 at most.
-        machine: What is computed on.
-        ranks: Which process this is; default: the only one.
-        listener: Told how the run stands.
+    `base` is trained in place; the image shards of the manifest lie in `chips`. A StoppedError of `progress` ends the
+    run in all processes. `threads` read and augment: by default one for each core, 16 at most.
 
     Raises:
         TooLittleDataError: fewer pairs than a batch, or a single caption or cell.
@@ -136,7 +125,7 @@ def train_clip(
     if getattr(base.network, "logit_bias", None) is not None:
         raise SettingsError(f"models.yaml: base {settings.base!r} is a SigLIP; the recipe trains CLIP models")
     ranks.refuse_uneven(f"models.yaml: {settings.title}: batch_size", recipe.batch_size)
-    columns = ["title", *recipe.columns, "focus_box", *IMAGE_COLUMNS]
+    columns = [*recipe.columns, "focus_box", *IMAGE_COLUMNS]
     train, val = select_pairs(manifest_path, settings, columns, recipe.batch_size)
     base_digest, state = base.digest, base.network.state_dict()
     start = {name: tensor.clone() for name, tensor in state.items()} if recipe.interpolation < 1 else {}

@@ -282,7 +282,7 @@ def test_a_siglip_of_a_folder_loads_and_squashes_its_images(siglip: Path, tmp_pa
     np.testing.assert_array_equal(model.preprocess([image])[0], squashed)
     with torch.inference_mode():
         whole = model.network.encode_image(model.pixels(squashed[None]), normalize=True).numpy()
-        ids = model.fitted(model.tokenise(["a satellite photo of water"]))
+        ids = model.fitted(model.tokenizer(["a satellite photo of water"]))
         texts = model.network.encode_text(ids, normalize=True).numpy()
     features = model.project_image(model.image_features([image]))
     np.testing.assert_allclose(normalised(features), whole, atol=1e-5)

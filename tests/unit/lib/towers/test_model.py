@@ -121,7 +121,7 @@ def test_a_vision_transformer_splits_into_features_and_projection(tiny_base: Ope
     images = noise(3, 32, 32)
     with torch.inference_mode():
         expected = model.network.encode_image(model.pixels(np.stack(images))).numpy()
-        expected_text = model.network.encode_text(model.fitted(model.tokenise(["road"]))).numpy()
+        expected_text = model.network.encode_text(model.fitted(model.tokenizer(["road"]))).numpy()
     assert model.image_features(images).shape == (3, 64)
     np.testing.assert_allclose(model.project_image(model.image_features(images)), expected, atol=1e-5)
     np.testing.assert_allclose(model.encode_texts(["road"]), normalised(expected_text), atol=1e-5)
@@ -137,7 +137,7 @@ def test_a_causal_tower_gives_the_same_without_what_follows_a_text(tmp_path: Pat
     assert (model._pool is None) == (pool == "last")
     texts = ["road", "a satellite image of water, grass and a building", "", "road " * 40]
     with torch.inference_mode():
-        expected = model.network.encode_text(model.fitted(model.tokenise(texts)), normalize=True).numpy()
+        expected = model.network.encode_text(model.fitted(model.tokenizer(texts)), normalize=True).numpy()
     used = model._used(model.tokenizer(texts))
     assert used.tolist() == ([32] * 4 if pool == "last" else [3, 12, 2, 32])
     np.testing.assert_allclose(model.encode_texts(texts), expected, atol=1e-6)
@@ -148,7 +148,7 @@ def test_a_tower_that_looks_both_ways_reads_its_padding(tmp_path: Path):
     """As SigLIP's: another number of padding tokens is another answer."""
     model = of_text_tower(tmp_path, {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}, custom=True)
     texts = ["road", "a satellite image of water"]
-    ids = model.fitted(model.tokenise(texts))
+    ids = model.fitted(model.tokenizer(texts))
     assert ids.shape == (2, 32)
     with torch.inference_mode():
         whole, cut = (model.network.encode_text(each, normalize=True).numpy() for each in (ids, ids[:, :7]))
