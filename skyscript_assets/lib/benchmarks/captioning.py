@@ -27,11 +27,8 @@ Grams = Counter[tuple[str, ...]]
 def captioner_figures(images: Floats, texts: Floats, captions: Sequence[str], matches: csr_array) -> dict[str, float]:
     """CIDEr-D and CLIPScore of captions that are retrieved; nothing of a single image, which has no other.
 
-    Args:
-        images: Embeddings of length one, [images, E].
-        texts: The same, [captions, E].
-        captions: The captions; what all of them begin with is no part of what is scored.
-        matches: Which captions are true of which image, bool, [images, captions].
+    `images` and `texts` are embeddings of length one, [images, E] and [captions, E]; `matches`, bool, [images,
+    captions], tells which captions are true of which image. What all captions begin with is no part of what is scored.
     """
     if len(images) < 2:
         return {}
