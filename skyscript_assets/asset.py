@@ -25,8 +25,6 @@ from skyscript_assets.resources import Plant
 
 _log = logging.getLogger(__name__)
 
-OWNER = "team:skyscript"
-
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Of faults that may pass, in every stage. No policy of the op: by that Dagster would try again whatever happened."""
 
@@ -51,14 +49,11 @@ class Stage:
     """One asset of the plant; there is one object for each.
 
     Attributes:
-        name: Asset key.
-        scheme: Partition scheme.
         build: Body: reads the inputs of its run, writes into `run.out`, returns counts.
         upstream: Assets it is made from.
         optional: Assets of `upstream` of which any partition may be missing; what is there is read.
         after: Assets that a backfill waits for though nothing of them is read here: what later stages of the level
             read, so that all of the level is ready at once, for one run.
-        group: Dagster group.
         kinds: Dagster kinds, shown as icons.
         code_version: Raised when the same inputs would give another output.
         tables: Parquet files it writes, with their columns; the first one is the main table.
@@ -70,7 +65,6 @@ class Stage:
         unique: Column of the main table that must hold no value twice.
         empty: What the check `rows` says of a main table without rows.
         more_checks: Checks besides those of its tables.
-        pool: Dagster concurrency pool.
         unversioned: Files that are no part of the data version: a list of failures, pictures of the rest.
         frozen_as: Name under which an output stays as it is, whatever becomes of its inputs.
     """
@@ -151,7 +145,7 @@ def definition(
         partitions_def=partitions[stage.scheme],
         group_name=stage.group,
         kinds=set(stage.kinds),
-        owners=[OWNER],
+        owners=["team:skyscript"],
         description=stage.description,
         code_version=stage.code_version,
         metadata={**metadata.column_schemas(stage.tables), **metadata.code_reference(stage.build)},

@@ -53,8 +53,6 @@ class StepResult:
     """What became of a step.
 
     Attributes:
-        step: The step.
-        ran: Whether a run was started.
         error: What went wrong, failed checks included; None where it went well.
         seconds: Time of each asset of the run, by name.
         warnings: What the checks found that failed with severity WARN, but for `fresh`.

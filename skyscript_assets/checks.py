@@ -166,7 +166,6 @@ HELD_OUT = Check(
     blocking=True,
 )
 
-
 TRAINABLE = Check(
     "trainable",
     "Some pairs may be trained on.",
@@ -191,7 +190,6 @@ LEAKS = Check(
     warn=True,
 )
 
-
 WEIGHTS_MOVE = Check(
     "weights_move",
     "The learning rate can move weights near 1, such as gains, in float32.",
@@ -200,7 +198,6 @@ WEIGHTS_MOVE = Check(
     ),
     warn=True,
 )
-
 
 CLASSES_SHOWN = Check(
     "classes_shown",

@@ -62,7 +62,6 @@ class Run(Generic[Config]):
         inputs: Names of the inputs that exist.
         missing: Names of inputs that are missing and may be.
         store: The store, for caches and the folders of inputs.
-        progress: Listener.
         previous: The complete output that this run replaces, where there is one.
         retry: Whether only what failed in `previous`, which is current, is to be made again.
         verify: Whether the bytes of inputs are compared with their digests before they are used, once a process.
@@ -150,13 +149,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a profile, and how each stands. Each is looked up once: make another object for a later look.
-
-    Attributes:
-        stages: Every stage by name, in pipeline order.
-        settings: The profile.
-        store: Where the outputs lie.
-    """
+    """The outputs of a profile, and how each stands. Each is looked up once: make another object for a later look."""
 
     stages: Mapping[str, Stage]
     settings: Settings

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 
 class Plant(dg.ConfigurableResource[None]):
-    """A profile and a data folder.
-
-    Attributes:
-        settings_folder: Folder of the profile.
-        data: Root of the outputs: a local folder or the address of an object store.
-        scratch: Local folder for a remote root.
-    """
+    """A profile, and the root of its outputs: a local folder, or an address, which needs a local folder `scratch`."""
 
     settings_folder: str
     data: str

@@ -143,13 +143,6 @@ class CutConfig(Model):
     max_failed_share: Annotated[float, UNSEEN]
 
 
-def _cut_config(settings: Settings, partition: Partition) -> CutConfig:
-    plant = settings.plant
-    return CutConfig(
-        chips=plant.chips, source=settings.sources[partition[1]], max_failed_share=plant.failures.max_failed_share
-    )
-
-
 def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["chip_id", "status", "reason", "shard", "width", "height", "sharpness", "contrast", "attribution"]
     shown = {}
@@ -175,7 +168,11 @@ def _chips_preview(run: Run[CutConfig]) -> dict[str, dg.MetadataValue]:
         "scene_index": ["datetime", "licence", "attribution", "synthetic"],
     },
     unversioned=frozenset({FAILURES_FILE, *SHEETS}),
-    config=_cut_config,
+    config=lambda settings, partition: CutConfig(
+        chips=settings.plant.chips,
+        source=settings.sources[partition[1]],
+        max_failed_share=settings.plant.failures.max_failed_share,
+    ),
     unique="chip_id",
     empty="warns",
     more_checks=(checks.REJECTED_SHARE,),

@@ -21,9 +21,8 @@ from skyscript_assets.lib.settings.base import UNSEEN, BBox, Model, Shared
 from skyscript_assets.lib.settings.load import Settings
 from skyscript_assets.lib.settings.plant import OffsetSettings
 from skyscript_assets.lib.settings.sources import SourceBase
-from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import rows_to_table, write_table
-from skyscript_assets.partitions import Partition, Scheme
+from skyscript_assets.partitions import Scheme
 from skyscript_assets.provenance import Run
 
 SOURCES_SCHEMA = pa.schema([("source", pa.string()), ("gsd_m", pa.float64())])
@@ -69,10 +68,6 @@ def image_sources(run: Run[SourcesConfig]) -> Counts:
     return facts
 
 
-def _needs_objects_to_paint(settings: Settings, partition: Partition, key: OutputKey) -> bool:
-    return key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
-
-
 def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     columns = ["scene_id", "kind", "datetime", "date_is", "gsd_m", "effective_gsd_m", "crs", "cloud_share"]
     columns += ["licence", "attribution", "synthetic"]
@@ -97,7 +92,9 @@ def _scene_preview(run: Run[SourceConfig]) -> dict[str, dg.MetadataValue]:
     code_version="3",
     upstream=("osm_extract", "osm_objects"),
     after=("region_overlap", "sampling_snapshot", "caption_rules", "pretrained_weights"),
-    needs=_needs_objects_to_paint,
+    needs=lambda settings, partition, key: (
+        key.asset != "osm_objects" or source_kind(settings.sources[partition[1]].kind).needs_objects
+    ),
     tables={"scenes.parquet": SCENE_SCHEMA},
     config=lambda settings, partition: SourceConfig.of(settings, partition[1]),
     empty="warns",

@@ -23,7 +23,6 @@ from skyscript_assets.resources import Plant
 ASKED_BY = "skyscript/asked_by"
 """Tag of a run: the sensor or schedule that asked for it."""
 
-_UNFINISHED = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
 _GOING_ON = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
 
 
@@ -40,7 +39,7 @@ class Standing:
         self._names = {level.name: {stage.name for stage in level.stages} for level in LEVELS}
         self._beside = {name: names for names in self._names.values() for name in names}
         self._state, self._settled = cache(self.outputs.state), cache(self._is_settled)
-        for run in instance.get_runs(_UNFINISHED):
+        for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
             selected = {key.to_user_string() for key in run.asset_selection or ()} or self._names.get(
                 run.job_name, set()
             )
