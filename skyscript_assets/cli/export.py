@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from rich.markup import escape
 
 from skyscript_assets.assets import STAGES
-from skyscript_assets.cli.shared import console, every_output, progress_bar
+from skyscript_assets.cli.shared import console, every_output, pair_folders, progress_bar
 from skyscript_assets.lib.errors import SkyScriptError
 from skyscript_assets.lib.geometry import SPLITS
 from skyscript_assets.lib.pairs.export import FORMATS
@@ -17,7 +18,6 @@ from skyscript_assets.lib.pairs.export import export as write_export
 from skyscript_assets.lib.pairs.selection import Selection
 from skyscript_assets.lib.pairs.table import partition_folders
 from skyscript_assets.lib.settings.base import STYLES
-from skyscript_assets.partitions import partitions_of
 
 
 def _tag(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -50,14 +50,9 @@ def export(out: Path, form: str, **wanted: Any) -> None:
     manifest = STAGES["training_manifest"].key(outputs.settings, ())
     if outputs.head(manifest) is None:
         raise SkyScriptError("there is no training manifest yet: skyscript run training_manifest")
-
-    def folders(name: str) -> dict[tuple[str, str], Path]:
-        pairs = partitions_of(STAGES[name].scheme, outputs.settings)
-        keys = {(region, source): STAGES[name].key(outputs.settings, (region, source)) for region, source in pairs}
-        return {pair: outputs.store.folder(key) for pair, key in keys.items() if outputs.head(key) is not None}
-
+    folders = partition_folders(partial(pair_folders, outputs))
     table = outputs.store.folder(manifest) / "manifest.parquet"
     with progress_bar() as progress:
-        counts = write_export(form, table, partition_folders(folders), Selection(**wanted), out, progress)
+        counts = write_export(form, table, folders, Selection(**wanted), out, progress)
     told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
     console.print(f"{told} pairs as {form} in {escape(str(out))}; whose they are stands in credits.json")

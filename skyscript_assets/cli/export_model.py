@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from skyscript_assets.assets import STAGES
 from skyscript_assets.cli.models import load
-from skyscript_assets.cli.shared import console, every_output
+from skyscript_assets.cli.shared import console, every_output, pair_folders
 from skyscript_assets.lib.benchmarks.items import SCORES_FILE, Scores, read_model
 from skyscript_assets.lib.errors import SettingsError, SkyScriptError
 from skyscript_assets.lib.files import file_sha256
@@ -60,7 +60,7 @@ def export_model(name: str, out: Path, hub: str | None) -> None:
     release = None
     if isinstance(own.recipe, AlignRecipe | ClipRecipe):
         manifest = store.folder(STAGES["training_manifest"].key(settings, ())) / "manifest.parquet"
-        images = trained_on(manifest, own, *(_folders(outputs, stage) for stage in ("chip_plan", "image_chips")))
+        images = trained_on(manifest, own, *(pair_folders(outputs, stage) for stage in ("chip_plan", "image_chips")))
         made_from["training_manifest, manifest.parquet"] = file_sha256(manifest)
         released = _current(outputs, "dataset_release", ())
         if settings.plant.release is not None and released is not None and released.counts["pairs"]:
@@ -87,9 +87,3 @@ def _current(outputs: Outputs, stage: str, partition: Partition) -> OutputRecord
     if outputs.state(STAGES[stage], partition) is not State.CURRENT:
         return None
     return outputs.record(STAGES[stage].key(outputs.settings, partition))
-
-
-def _folders(outputs: Outputs, stage: str) -> dict[tuple[str, str], Path]:
-    pairs = partitions_of(Scheme.REGION_SOURCE, outputs.settings)
-    keys = {(region, source): STAGES[stage].key(outputs.settings, (region, source)) for region, source in pairs}
-    return {pair: outputs.store.folder(key) for pair, key in keys.items() if outputs.head(key) is not None}

@@ -21,6 +21,7 @@ from skyscript_assets.assets import STAGES
 from skyscript_assets.lib.errors import SkyScriptError, StoppedError, StorageError
 from skyscript_assets.lib.progress import Progress
 from skyscript_assets.lib.settings.load import load_settings
+from skyscript_assets.partitions import Scheme, partitions_of
 from skyscript_assets.provenance import Outputs
 
 console = Console(highlight=False)
@@ -47,6 +48,13 @@ def every_output() -> Outputs:
 
     plant = plant_from_environment()
     return Outputs(STAGES, load_settings(Path(plant.settings_folder)), plant.store())
+
+
+def pair_folders(outputs: Outputs, stage: str) -> dict[tuple[str, str], Path]:
+    """Folders of the outputs of a stage that are there, by region and source."""
+    pairs = partitions_of(Scheme.REGION_SOURCE, outputs.settings)
+    keys = {(region, source): STAGES[stage].key(outputs.settings, (region, source)) for region, source in pairs}
+    return {pair: outputs.store.folder(key) for pair, key in keys.items() if outputs.head(key) is not None}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ belongs to `lib.osm.extract`, what is kept of archives and weights to `lib.archi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -261,9 +262,7 @@ def _pieces(response: Any, left: int | None) -> Iterator[bytes]:
 def _goes_on(response: Any) -> bool:
     """Whether an answer whose connection ends with it has more bytes than it stated."""
     source = response._fp.fp
-    if source is None or not response._fp.will_close:
-        return False
-    try:
-        return bool(source.read1(1))
-    except OSError:
-        return False
+    if source is not None and response._fp.will_close:
+        with contextlib.suppress(OSError):
+            return bool(source.read1(1))
+    return False

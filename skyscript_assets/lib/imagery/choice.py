@@ -126,14 +126,12 @@ def _check_dates(scenes: Sequence[Scene], choice: SceneChoice) -> None:
 
 def _in_months(scenes: Sequence[Scene], months: tuple[int, ...], choice: SceneChoice) -> BoolArray:
     """Which scenes were taken in some months; no months are all. Shape [scenes]."""
-    if not months:
-        return np.ones(len(scenes), dtype=np.bool_)
 
     def month(scene: Scene) -> int:
         south = choice.northern_months and (scene.bounds[1] + scene.bounds[3]) < 0
         return (scene.datetime.month + (5 if south else -1)) % 12 + 1
 
-    return np.array([month(scene) in months for scene in scenes], dtype=np.bool_)
+    return np.array([month(scene) in (months or range(1, 13)) for scene in scenes], dtype=np.bool_)
 
 
 def _covered(scenes: Sequence[Scene], points: FloatArray) -> tuple[IntArray, IntArray]:

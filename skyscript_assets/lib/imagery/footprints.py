@@ -26,10 +26,9 @@ def place(in_pixels: shapely.Geometry, transform: Coefficients, to_wgs84: Transf
     placed = []
     for polygon in shapely.get_parts(in_pixels):
         rings = [_ring(np.asarray(ring.coords), transform, to_wgs84) for ring in (polygon.exterior, *polygon.interiors)]
-        whole = [ring for ring in rings if ring is not None]
-        if len(whole) < len(rings):
+        if None in rings:
             return None
-        placed.append(shapely.difference(whole[0], shapely.union_all(whole[1:])) if whole[1:] else whole[0])
+        placed.append(shapely.difference(rings[0], shapely.union_all(rings[1:])) if rings[1:] else rings[0])
     footprint = shapely.make_valid(shapely.union_all(placed)) if placed[1:] else placed[0]
     return shapely.normalize(polygons(footprint))
 

@@ -25,11 +25,8 @@ from skyscript_assets.lib.tables import BBOX_TYPE, fields, read_table, rows_to_t
 SCENES_FILE = "scenes.parquet"
 UNUSABLE_FILE = "unusable_items.json"
 
-MAX_LISTED = 1000
-"""Most unusable images that are listed."""
-
-MAX_REASON = 500
-"""Longest reason that is listed, characters."""
+MAX_LISTED, MAX_REASON = 1000, 500
+"""Most unusable images that are listed, and the longest reason, characters."""
 
 SCENE_SCHEMA = pa.schema(
     [
@@ -61,8 +58,6 @@ class Scene:
 
     Attributes:
         scene_id: Unique within its region and source.
-        region: Region key.
-        source: Source key.
         kind: Kind of the source: how its images are reached.
         datetime: Acquisition time, UTC.
         date_is: What that is worth, as `DateIs` of the settings has it.
@@ -73,8 +68,6 @@ class Scene:
         crs: CRS of the image, `EPSG:n` or WKT.
         transform: Affine (a, b, c, d, e, f) from pixel corners (column, row) to `crs`; chips that lie on this grid are
             not resampled.
-        width: Columns of the image.
-        height: Rows of the image.
         hrefs: Where the image is: one address for all bands, or one each for red, green and blue. An absolute path, a
             file name inside the folder of `scenes.parquet`, a web address, a tile template or an image id, as the kind
             has it; never with a token or a signature.
@@ -85,7 +78,6 @@ class Scene:
         scale_high: Raw values that become 255.
         nodata: Raw value without data that the settings or the file state.
         ignore_alpha: Whether a band that is tagged alpha hides nothing.
-        licence: Licence of the image.
         attribution: Credit line of the image.
         synthetic: Whether it is painted and no photograph.
         folder: Folder of the `scenes.parquet` that it was read from; `hrefs` start there.

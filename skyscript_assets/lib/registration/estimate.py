@@ -168,14 +168,9 @@ def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSett
     unknown = SceneOffset(scene.scene_id, "unresolved", round(resolution.pixel_m / 2, 4))
     if resolution.radius_px < MIN_SEARCH_PX or resolution.window_px < MIN_WINDOW_PX // 2:
         return unknown
-    frames = [
-        Frame.at(lon, lat)
-        for lon, lat in choose_windows(
-            scene, outlines.lengths, resolution.window_px * resolution.pixel_m, settings.windows
-        )
-    ]
-    matched: list[Frame] = []
-    surfaces: list[FloatArray] = []
+    side_m = resolution.window_px * resolution.pixel_m
+    frames = [Frame.at(*place) for place in choose_windows(scene, outlines.lengths, side_m, settings.windows)]
+    matched: list[tuple[Frame, FloatArray]] = []
     if len(frames) >= MIN_WINDOWS:
         with reader:
             for index, pixels in reader.read_many([window_of(frame, resolution) for frame in frames]):
@@ -184,12 +179,12 @@ def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSett
                 outline = outline_of(outlines, frames[index], resolution)
                 fit = surface(*edge_field(*average(pixels, resolution.factor)), outline, resolution.radius_px)
                 if fit is not None:
-                    matched.append(frames[index])
-                    surfaces.append(fit)
-    if len(surfaces) < MIN_WINDOWS:
+                    matched.append((frames[index], fit))
+    if len(matched) < MIN_WINDOWS:
         return SceneOffset(scene.scene_id, "too-few-objects", unknown.resolution_m, windows_tried=len(frames))
+    used, surfaces = zip(*matched, strict=True)
     agreed = consensus(np.stack(surfaces), max(TOLERANCE_PX, TOLERANCE_M / resolution.pixel_m))
-    return _verdict(scene, resolution, matched, len(frames), agreed, settings.min_confidence)
+    return _verdict(scene, resolution, used, len(frames), agreed, settings.min_confidence)
 
 
 def resolution_of(scene: Scene, settings: OffsetSettings) -> Resolution:
@@ -215,8 +210,7 @@ def choose_windows(
     """
     middle, length = lengths
     west, south, east, north = scene.bounds
-    per_lon, per_lat = metres_per_degree((south + north) / 2)
-    step = np.array([side_m / per_lon, side_m / per_lat])
+    step = side_m / np.array(metres_per_degree((south + north) / 2))
     near = ((middle >= (west, south)) & (middle <= (east, north))).all(axis=1)
     cells, of_cell = np.unique(
         np.floor((middle[near] - (west, south)) / step).astype(np.int64), axis=0, return_inverse=True
@@ -255,13 +249,11 @@ def average(pixels: Pixels, factor: int) -> tuple[Rgb, npt.NDArray[np.bool_]]:
 
 def outline_of(outlines: Outlines, frame: Frame, resolution: Resolution) -> npt.NDArray[np.complex64]:
     """The edges of a window's ground as a picture."""
-    half_m = resolution.window_px * resolution.pixel_m / 2
-    segments = outlines.segments(frame, half_m)
-    to_pixels = np.array([1.0, -1.0]) / resolution.pixel_m
     middle = resolution.window_px / 2
-    return draw(
-        segments.start * to_pixels + middle, segments.end * to_pixels + middle, segments.weight, resolution.window_px
-    )
+    segments = outlines.segments(frame, resolution.window_px * resolution.pixel_m / 2)
+    to_pixels = np.array([1.0, -1.0]) / resolution.pixel_m
+    start, end = (places * to_pixels + middle for places in (segments.start, segments.end))
+    return draw(start, end, segments.weight, resolution.window_px)
 
 
 def _verdict(

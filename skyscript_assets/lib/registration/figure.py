@@ -81,8 +81,7 @@ def _pair(row: Mapping[str, Any], reader: SceneReader, outlines: Outlines) -> tu
 
 def _frame(row: Mapping[str, Any], scene: Scene, outlines: Outlines, half_m: float) -> Frame:
     """The frame of the window that agreed, lies inside the scene and has the longest outlines of buildings."""
-    per_lon, per_lat = metres_per_degree((scene.bounds[1] + scene.bounds[3]) / 2)
-    reach = half_m / np.array([per_lon, per_lat])
+    reach = half_m / np.array(metres_per_degree((scene.bounds[1] + scene.bounds[3]) / 2))
 
     def worth(frame: Frame) -> tuple[bool, float]:
         place = np.array([frame.longitude, frame.latitude])

@@ -64,7 +64,6 @@ class Outlines:
     Attributes:
         geometry: Areas of buildings and lines of roads, EPSG:4326.
         width_m: Width of a road, 0 for a building.
-        tree: Finds them.
     """
 
     geometry: npt.NDArray[np.object_]

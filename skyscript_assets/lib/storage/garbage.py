@@ -36,7 +36,6 @@ class Left:
     Attributes:
         key: The output that it was part of.
         what: `version`, `staging`, `upload` or `pointer`; the last two are in the object store.
-        size_bytes: Its size.
         before: Time before which it must have been in use last.
         places: The folder, or the objects.
     """

@@ -95,7 +95,6 @@ class Head:
     """What the name of a version tells.
 
     Attributes:
-        version: The name.
         fingerprint: Digest of everything the output was made from.
         data_version: Digest of its content.
         size_bytes: Size of all its files together.

@@ -302,9 +302,8 @@ class Store:
             self._upload(self.remote, key, folder, record)
         link, temporary = self.local / key.path, self.staging(key, ".link")
         link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(link)  # until now the version that it leads to is in use: `skyscript gc` looks at this
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(link)  # until now the version that it leads to is in use: `skyscript gc` looks at this
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, link.parent))
         os.replace(temporary, link)

@@ -35,10 +35,6 @@ class Directory:
     """One image of a TIFF file: full resolution, an overview, or the mask of one of these.
 
     Attributes:
-        width: Columns.
-        height: Rows.
-        block_width: Columns of a block.
-        block_height: Rows of a block.
         offsets: Where each block begins, (plane, block row, block column).
         sizes: Bytes of each block, of the same shape; 0 where there is none.
     """

@@ -152,11 +152,8 @@ def read_raw(
     A pixel holds data unless an alpha band or a mask is 0 there, all bands of the image equal `nodata` (GDAL's rule
     for dataset masks: some bands may well be as dark as the no-data value), or a wanted band is no finite number.
 
-    Args:
-        image: The image.
-        nodata: The value without data, or None.
-        window: A rasterio window inside it; default: all of it.
-        shape: (rows, columns) to thin the window to by nearest neighbour, through overviews where there are some.
+    Without a window all of the image is read; `shape` is (rows, columns) to thin it to by nearest neighbour, through
+    overviews where there are some.
 
     Raises:
         CorruptInputError: the image cannot be decoded there.

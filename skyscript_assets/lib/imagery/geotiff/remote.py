@@ -49,7 +49,6 @@ class SparseCopy:
     Attributes:
         name: What messages call it: its address without query.
         size: Its bytes.
-        directories: Its images.
         fingerprint: SHA-256 of its size and first bytes, which in a COG state where each block is and how long.
     """
 

@@ -35,9 +35,7 @@ class Search(Generic[S]):
     """A search for the scenes of a source over a region.
 
     Attributes:
-        region: Region key.
-        key: Source key.
-        source: The source.
+        key: Of the source.
         shared: What all parts of the profile share; relative paths start at its folder.
         bbox: (west, south, east, north) of the region in degrees.
         out: Existing folder to write into.

@@ -20,7 +20,6 @@ from skyscript_assets.lib.errors import CorruptInputError, MissingInputError, Sc
 from skyscript_assets.lib.imagery.scenes import acquisition_time
 
 MAX_INDEX_BYTES = 256 << 20
-"""Largest index that is read."""
 
 PATH_NAMES = ("path", "location", "href")
 """Names of the property that holds a raster's path, the first found is used; `location` is what `gdaltindex` writes."""

@@ -20,16 +20,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 
 def decode_tile(data: bytes, width: int, height: int, nodata: tuple[int, int, int] | None = None) -> Pixels:
-    """Decode a tile of a known size.
+    """Decode a tile of a known size: PNG (of any mode, 8 or 16 bits), JPEG, WebP or TIFF.
 
     A pixel holds no data where it is fully transparent or of the colour `nodata`; a tile of one colour holds none at
     all: no photograph is, but what services send where they have nothing is white, grey or black.
-
-    Args:
-        data: PNG (palette, grey, RGB, with or without alpha, 8 or 16 bits), JPEG, WebP or TIFF.
-        width: Columns that the tile must have.
-        height: Rows that it must have.
-        nodata: A colour that stands for no data.
 
     Raises:
         CorruptInputError: it is none of these, not whole, or of another size.

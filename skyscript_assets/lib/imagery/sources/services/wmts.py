@@ -29,7 +29,6 @@ PIXEL_M = 0.00028
 """Side in metres of the pixel that scale denominators are stated for (OGC 07-057r7, 6.1)."""
 
 MAX_TILE_PX = 4096
-"""Largest tile that is asked for."""
 
 
 def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, client: Client) -> ServedLayer:

@@ -29,7 +29,6 @@ class Item:
     """An item that the rules of its source let pass.
 
     Attributes:
-        id: Its id.
         datetime: Acquisition time, UTC; the middle where it states a beginning and an end.
         claimed: Its geometry, EPSG:4326 within 180 degrees; None where it has none that could be used.
         cloud_share: Share of cloud in 0..1, None where not stated.
