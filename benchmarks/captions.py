@@ -153,7 +153,7 @@ def overlays(folder: Path, n_objects: int, n_chips: int, runs: int) -> None:
     pairs = ", ".join(f"{found[0][1]:,}" for found in seconds.values())
     print(f"\n{len(candidates):,} objects, {n_chips:,} chips, pairs: {pairs}\n")
     per_s = {name: [n_chips / each for each, _ in found] for name, found in seconds.items()}
-    print_rates("chips", per_s, next(iter(contenders)))
+    print_rates("chips/s", per_s, next(iter(contenders)))
 
 
 def frames_of(chips: list[dict[str, Any]]) -> np.ndarray[Any, Any]:

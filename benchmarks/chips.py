@@ -223,7 +223,7 @@ def compare(path: Path, work: Path, options: argparse.Namespace, cores: list[int
         name: [(contenders[name][2] or options.chips) / one.work_s for one in found] for name, found in runs.items()
     }
     print(f"\n{path.name}, {path.stat().st_size / 1e6:.0f} MB, {options.chips:,} chips, medians of {options.runs}\n")
-    print_rates("chips", rates, OURS_NAME)
+    print_rates("chips/s", rates, OURS_NAME)
 
 
 def main() -> None:

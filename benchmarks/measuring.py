@@ -79,9 +79,9 @@ def print_row(*cells: object) -> None:
 
 
 def print_rates(unit: str, rates: Mapping[str, Sequence[float]], ours: str) -> None:
-    """Print what each contender does in a second, medians, and how many times as much one of them does."""
+    """Print the rates of each contender in a unit, medians, and how many times as much one of them has."""
     medians = {name: statistics.median(found) for name, found in rates.items()}
-    print_head("", f"{unit}/s", "least to most", f"{ours} is")
+    print_head("", unit, "least to most", f"{ours} is")
     for name, rate in medians.items():
         least, most = min(rates[name]), max(rates[name])
         print_row(name, f"{rate:,.0f}", f"{least:,.0f}-{most:,.0f}", f"{medians[ours] / rate:.2f} times")

@@ -250,7 +250,7 @@ def main() -> None:
             rates = in_turn({name: partial(apart, name, number) for name in CONTENDERS}, options.runs)
             for at, what in enumerate(("seconds", "seconds of the processor")):
                 print(f"\n{options.pairs:,} pairs, cores: {number}, {what}, medians of {options.runs}\n")
-                print_rates("pairs", {name: [run[at] for run in runs] for name, runs in rates.items()}, "Pairs")
+                print_rates("pairs/s", {name: [run[at] for run in runs] for name, runs in rates.items()}, "Pairs")
         orders(work)
         opened(work, options.rows)
 

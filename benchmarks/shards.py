@@ -98,7 +98,7 @@ def main() -> None:
                 options.runs,
             )
             print(f"\n{options.samples:,} samples, JPEGs of {kilobytes} kB, medians of {options.runs}\n")
-            print_rates("samples", rates, "TarShard")
+            print_rates("samples/s", rates, "TarShard")
     print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 

@@ -46,7 +46,7 @@ def main() -> None:
         {name: partial(rate, *variant, model.image_size, options.images) for name, variant in variants.items()},
         options.rounds,
     )
-    print_rates("images", rates, USED)
+    print_rates("images/s", rates, USED)
     rng = np.random.default_rng(0)
     texts = [f"{'building ' * words}{number}" for number, words in enumerate(rng.integers(2, 61, options.texts))]
     variants_of_text: dict[str, tuple[bool, bool, int]] = {
@@ -59,7 +59,7 @@ def main() -> None:
         {name: partial(text_rate, model, texts, *variant) for name, variant in variants_of_text.items()}, options.rounds
     )
     print()
-    print_rates("texts", rates, USED_TEXTS)
+    print_rates("texts/s", rates, USED_TEXTS)
 
 
 def shared(tower: Any, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

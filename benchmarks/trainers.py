@@ -25,6 +25,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from types import SimpleNamespace
 from typing import Any
 
@@ -235,15 +236,22 @@ def main() -> None:
             share_of_device(Path(folder), options.model)
             return
 
-        def an_epoch(name: str) -> float:
-            command = [sys.executable, __file__, "--train", name, folder, options.model]
-            few, many = (run_apart([*command, str(n)], (), {"PYTHONPATH": path}).process_s for n in EPOCHS)
-            return 60 * options.pairs * (EPOCHS[1] - EPOCHS[0]) / (many - few)
+        def taken(name: str, epochs: int) -> np.ndarray[Any, Any]:
+            command = [sys.executable, __file__, "--train", name, folder, options.model, str(epochs)]
+            before = sum(getrusage(RUSAGE_CHILDREN)[:2])
+            seconds = run_apart(command, (), {"PYTHONPATH": path}).process_s
+            return np.array([seconds, sum(getrusage(RUSAGE_CHILDREN)[:2]) - before])
+
+        def pairs_a_minute(name: str) -> list[float]:
+            few, many = (taken(name, epochs) for epochs in EPOCHS)
+            return list(60 * options.pairs * (EPOCHS[1] - EPOCHS[0]) / (many - few))
 
         if options.whole:
-            rates = in_turn({name: partial(an_epoch, name) for name in ("ours", "open_clip")}, options.runs)
-            print(f"{options.model}, batches of {BATCH}: pairs trained on in a minute, medians of {options.runs}\n")
-            print_rates("pairs a minute", rates, "ours")
+            found = in_turn({name: partial(pairs_a_minute, name) for name in ("ours", "open_clip")}, options.runs)
+            print(f"{options.model}, batches of {BATCH}, medians of {options.runs}\n")
+            for number, unit in enumerate(("pairs a minute", "pairs a minute of the processor")):
+                print_rates(unit, {name: [run[number] for run in runs] for name, runs in found.items()}, "ours")
+                print()
             return
 
         def apart(name: str) -> float:
@@ -254,7 +262,7 @@ def main() -> None:
         names = ("ours", "csv", "webdataset")
         rates = in_turn({name: partial(apart, name) for name in names}, options.runs)
         print(f"{options.pairs:,} pairs of {options.side} px, seconds of the processor, medians of {options.runs}\n")
-        print_rates("pairs", rates, "ours")
+        print_rates("pairs/s", rates, "ours")
         profile(Path(folder))
 
 

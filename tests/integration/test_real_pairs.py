@@ -4,8 +4,10 @@ Kampala: drone imagery at 7.5, 15 and 30 cm and OSM buildings. San Francisco: La
 EPSG:3857, and three small OSM exports; tiles reach past them.
 """
 
+import csv
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from rasterio.windows import Window
 from skyscript_assets import backfill
 from skyscript_assets.lib.geometry import cell_of
 from skyscript_assets.lib.imagery.scenes import read_scenes
+from skyscript_assets.lib.release.rebuild import SAME, rebuild
 from skyscript_assets.lib.settings.load import PACKAGED_PROFILES
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
@@ -203,6 +206,27 @@ def test_training_on_kampala_ends_with_one_message_that_counts_what_is_missing(k
         missing = max(0, needed - count)
         assert f"{count} {noun} (at least {needed} needed, {missing} missing)" in trained.error
     assert kampala.store.record(OutputKey("trained_checkpoint", ("mine",))) is None
+
+
+def test_the_release_of_kampala_is_rebuilt_elsewhere_and_an_altered_image_is_told_by_its_chips(
+    kampala: Pairs, shared_data: Path, tmp_path: Path
+) -> None:
+    kampala.run("manifest", "release")
+    release = kampala.folder("dataset_release")
+    listed = read_table(release / "rebuild.parquet", columns=["chip_id", "source"]).to_pylist()
+    assert {row["source"] for row in listed} == set(KAMPALA_SOURCES)
+    home = tmp_path / "home"
+    home.mkdir()
+    for source in KAMPALA_SOURCES:
+        shutil.copy(shared_data / f"pairs/kampala_oam/oam_kampala_z{source[-2:]}.tif", home)
+    assert rebuild(release, tmp_path / "again", {}, home) == {SAME: len(listed)}
+    with rasterio.open(home / "oam_kampala_z20.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        window = Window(0, 0, 1, 1)
+        dataset.write(255 - dataset.read(window=window), window=window)
+    rebuild(release, tmp_path / "altered", {}, home)
+    with (tmp_path / "altered/rebuilt.csv").open(encoding="utf-8", newline="") as file:
+        found = {row["chip_id"] for row in csv.DictReader(file) if row["outcome"] != SAME}
+    assert found == {row["chip_id"] for row in listed if row["source"] == "OAM20"}
 
 
 # -------------------------------------------------------------------------------------------------------- San Francisco
