@@ -35,7 +35,7 @@ BATCHES_AHEAD = 2
 """Batches that threads make while one is trained on."""
 
 PAIRS_A_TASK = 8
-"""Pairs that a thread takes at a time: handing one over costs a tenth of making its view."""
+"""Pairs that a thread takes at a time, at most; fewer where a batch would not keep all threads busy."""
 
 
 class Split:
@@ -55,7 +55,9 @@ class Split:
         self.rows = pairs.select([*Place._fields[:1], *IMAGE_COLUMNS, "focus_box"]).combine_chunks()
         self._images, self._base, self._seed = chip_images(lambda *pair: chips[pair]), base, seed
         self._threads, self._ranks = threads, ranks
-        self._ahead = BATCHES_AHEAD * -(-recipe.batch_size // (ranks.size * PAIRS_A_TASK))
+        share = recipe.batch_size // ranks.size
+        self._of_task = max(1, min(PAIRS_A_TASK, share // threads))
+        self._ahead = BATCHES_AHEAD * -(-share // self._of_task)
         self._ids: Tensor | None = None
         self._tokenised = np.zeros(len(self.said.texts), bool)
 
@@ -115,8 +117,8 @@ class Split:
             share = self._ranks.share(pairs)
             pixels = torch.empty((len(share), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
             given.append((batch, pixels))
-            for start in range(0, len(share), PAIRS_A_TASK):
-                part = slice(start, start + PAIRS_A_TASK)
+            for start in range(0, len(share), self._of_task):
+                part = slice(start, start + self._of_task)
                 yield pixels.numpy()[part], share[part], epoch
 
     def _views(self, task: tuple[UInt8Array, IntArray, int | None]) -> int:
