@@ -25,9 +25,10 @@ from skyscript_assets.lib.files import write_text
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
 from skyscript_assets.lib.settings.plant import TagSettings
 from skyscript_assets.lib.tables import fields, rows_to_table, write_table
+from skyscript_assets.lib.tags.agreement import label_agreement
 from skyscript_assets.lib.tags.embedding import Encode
 from skyscript_assets.lib.tags.features import TagStatistics, read_statistics, tag_features
-from skyscript_assets.lib.tags.labels import Label, Tag, label_agreement, read_labels
+from skyscript_assets.lib.tags.labels import Label, Tag, read_labels
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
 from skyscript_assets.lib.tags.text import attribute_reason, tag_text
 from skyscript_assets.lib.tags.validation import Truth, cross_validate

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from skyscript_assets.lib.arrays import BoolArray, IntArray
 from skyscript_assets.lib.geometry import unit_hash
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
-from skyscript_assets.lib.tags.labels import GRADES, Label, Tag, grade
+from skyscript_assets.lib.tags.agreement import GRADES, grade
+from skyscript_assets.lib.tags.labels import Label, Tag
 from skyscript_assets.lib.tags.model import GroundabilityModel, decided_steps, kernel
 from skyscript_assets.lib.tags.text import attribute_reason
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skyscript_assets.lib.settings.base import GSD_STEPS_M
-from skyscript_assets.lib.tags.labels import GRADES, Label, Tag, grade, label_agreement
+from skyscript_assets.lib.tags.agreement import GRADES, grade, label_agreement
+from skyscript_assets.lib.tags.labels import Label, Tag
 
 
 def labels(*gsds: float | None) -> dict[Tag, Label]:

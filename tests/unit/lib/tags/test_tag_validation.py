@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skyscript_assets.lib.tags.labels import GRADES, Label
+from skyscript_assets.lib.tags.agreement import GRADES
+from skyscript_assets.lib.tags.labels import Label
 from skyscript_assets.lib.tags.model import kernel
 from skyscript_assets.lib.tags.validation import (
     FOLDS,
