@@ -4,8 +4,6 @@ The runs are ordinary Dagster runs, in process, on the instance that the UI show
 store and recorded in the instance gets none.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 import uuid

@@ -1,7 +1,5 @@
 """Dagster metadata made from the library's results: tables, images, column schemas, progress in the run's log."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

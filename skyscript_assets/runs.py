@@ -5,8 +5,6 @@ for ever, at full speed and deaf to signals. So each run here says which process
 a process that is gone has left, and waits are made here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

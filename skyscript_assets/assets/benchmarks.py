@@ -1,7 +1,5 @@
 """What models are measured on and how they did: `benchmark_data`, `benchmark_scores`, `scoreboard`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import dagster as dg

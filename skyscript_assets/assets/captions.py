@@ -1,7 +1,5 @@
 """What is said of each chip: `caption_rules`, `captions`."""
 
-from __future__ import annotations
-
 import shutil
 
 import dagster as dg

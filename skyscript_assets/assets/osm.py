@@ -1,7 +1,5 @@
 """From extracts to objects: `osm_extract`, `osm_objects`, `region_overlap`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The data set as it is given away: `dataset_release`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import dagster as dg

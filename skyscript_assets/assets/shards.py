@@ -1,7 +1,5 @@
 """Chips and captions together: `caption_shards`, and every pair in one table: `training_manifest`."""
 
-from __future__ import annotations
-
 import dagster as dg
 import duckdb
 import pyarrow.parquet as pq

@@ -1,7 +1,5 @@
 """The tags: labels, vocabulary, what can be seen at which resolution, and the snapshot that plans use."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Which partitions to ask for now, given what is needed, what is under way and what was asked before."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Failed runs, told to people: a line in the log and, where an address is given, a message to a webhook."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

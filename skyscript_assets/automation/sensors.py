@@ -1,7 +1,5 @@
 """Sensors and schedules as Dagster has them. Each run that they ask for says in its tags what it makes and why."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar

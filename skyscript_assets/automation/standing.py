@@ -1,7 +1,5 @@
 """How partitions of levels stand: what has to be made, from what, and what is under way already."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """`skyscript`: begin, run a profile, retry what failed, look, clear away; a module for each kind of command."""
 
-from __future__ import annotations
-
 import click
 
 from skyscript_assets.cli import audit, export, export_model, look, models, newcomer, release, run, status, why

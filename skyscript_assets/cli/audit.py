@@ -1,7 +1,5 @@
 """`skyscript audit`: let people judge a blind sample of captions, and read what they say."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`skyscript export`: pairs as a folder in a format of others."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`skyscript export-model`: a trained model as a folder that others' tools read."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

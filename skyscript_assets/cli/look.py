@@ -1,7 +1,5 @@
 """Commands that list, and change nothing unless told to: `sources`, `estimate`, `gc`, `clean`."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import click

@@ -1,7 +1,5 @@
 """`skyscript evaluate`, `skyscript classify`: any model on a benchmark or on a folder of images, without training."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands for a beginning: `init` makes a profile from files, `doctor` tells what is missing here and at services."""
 
-from __future__ import annotations
-
 import glob
 import os
 import platform

@@ -1,7 +1,5 @@
 """`skyscript release`, `rebuild`, `recaption`: the data set that is given away; its images and its captions anew."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

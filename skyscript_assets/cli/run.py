@@ -1,7 +1,5 @@
 """Commands that run: `demo`, `run`, `retry`. Everything that runs is a Dagster run."""
 
-from __future__ import annotations
-
 import resource
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """What every command needs: errors as plain messages, the terminal, the profile and its outputs, the instance."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

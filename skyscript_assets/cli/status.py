@@ -1,7 +1,5 @@
 """`skyscript status`: how every output stands, why, and what to type next."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """`skyscript why`: what became of one object or chip, on one screen."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -1,7 +1,5 @@
 """What a source of kind `synthetic` states."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Literal
 

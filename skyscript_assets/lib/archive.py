@@ -4,8 +4,6 @@ Publishers of benchmarks and weights state no digests. So the first one seen is 
 against it. How a download is continued belongs to `lib.download`.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Types of the numpy arrays that most modules pass around; their shapes are told where they are used."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """A bounded cache that threads share: a value that two of them want is made by one."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections import OrderedDict

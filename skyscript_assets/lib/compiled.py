@@ -5,8 +5,6 @@ code is kept beside its source or, where nothing can be written there, in the us
 each process compiles it anew, which takes seconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 

@@ -1,7 +1,5 @@
 """Files that are whole or absent, their names, and what is known of them: digests, stamps."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -3,8 +3,6 @@
 Coordinates are (x, y) = (longitude, latitude) in EPSG:4326 unless a name says otherwise.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

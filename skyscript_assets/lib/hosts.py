@@ -1,7 +1,5 @@
 """Which servers may be asked: what others state leads into no private network, unless the settings name the host."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

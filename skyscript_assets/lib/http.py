@@ -5,8 +5,6 @@ or the network failed for now, on every try), CorruptInputError (what came is br
 callers; downloads that are continued belong to `lib.download`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import functools

@@ -5,8 +5,6 @@ table is there, made from the same, and its file has the size that it had then. 
 stage into one and removed; the files stay as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 What is packaged here is registered in the same way (pyproject.toml), so that nothing imports it by name.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

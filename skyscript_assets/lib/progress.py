@@ -1,7 +1,5 @@
 """How long work tells what it has done: one callable, so that a terminal, a log and a test can all listen."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar

@@ -3,8 +3,6 @@
 Everything that a server sent, and every address, passes through here before it is shown or stored.
 """
 
-from __future__ import annotations
-
 import re
 from urllib.parse import parse_qsl, quote, urlsplit
 

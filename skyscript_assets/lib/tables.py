@@ -1,7 +1,5 @@
 """Parquet tables as every stage writes and reads them: zstd, a fixed schema, finished before they get their name."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

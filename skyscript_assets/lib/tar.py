@@ -4,8 +4,6 @@ Shards written here are byte-identical for the same members in the same order: n
 members a shard holds, and what they mean, belongs to its users.
 """
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from types import TracebackType

@@ -1,7 +1,5 @@
 """Starts the processes of a training run, hears them, and ends them: under Dagster by its Pipes, or plainly."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

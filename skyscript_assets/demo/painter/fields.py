@@ -4,8 +4,6 @@ Both are functions of place alone, so that neighbouring blocks agree. Sun, tone 
 Web Mercator grid, blended between their centres, so that no border shows; the control's random colours do show them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Inside the painter everything is in local metres: x to the east and y to the south of the canvas' north-western corner.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

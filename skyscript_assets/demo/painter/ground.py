@@ -1,7 +1,5 @@
 """What lies on the ground: areas, roads, railways, fences and streams, with the marks and the cars on them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Buildings from above: heights, roof shapes, materials and colours by tag, else by hash from plausible mixes."""
 
-from __future__ import annotations
-
 import numpy as np
 import shapely
 

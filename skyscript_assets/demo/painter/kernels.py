@@ -8,8 +8,6 @@ column, the side of a pixel in metres, and scale and shift from pixels to nodes 
 since the code that numba keeps of a function does not follow changes of functions and constants of other modules.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

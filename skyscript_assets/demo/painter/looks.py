@@ -3,8 +3,6 @@
 Colours are written as 8-bit sRGB, as one reads them off a photograph, and painted as linear reflectance.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """OSM objects as the painter takes them: what can be seen, what is left out or moved, and what part it plays."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A painting: what is decided once for it, and its blocks: layers, crowns, light, camera."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Small things with a height: trees, poles, tanks, huts, cars; and those, with sheds, that the map lacks."""
 
-from __future__ import annotations
-
 import numpy as np
 import shapely
 

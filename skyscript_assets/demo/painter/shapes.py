@@ -1,7 +1,5 @@
 """Small geometry of the painter: frames around areas, rectangles, places along lines, the sea beside a coast."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 CIDEr-D sets it against the image's own captions. In CLIPScore a model judges its own choice: it compares no models.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

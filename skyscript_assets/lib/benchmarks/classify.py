@@ -1,7 +1,5 @@
 """Which of some classes each image of a folder looks most like, by a model that was never told of them."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Sequence

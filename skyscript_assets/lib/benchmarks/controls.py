@@ -5,8 +5,6 @@ one that sees no pixel; the probe shows what the frozen features hold. Their set
 validation windows, never on test windows.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray

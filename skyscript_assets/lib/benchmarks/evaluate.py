@@ -3,8 +3,6 @@
 How items are scored belongs to `scoring`, how models compare to `scoreboard`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Models that share a locked tower share its features: they are stored by the digests of the tower and of the images.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

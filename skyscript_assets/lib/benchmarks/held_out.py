@@ -5,8 +5,6 @@ cells, objects and sizes leave is reported, and the list of items can be frozen,
 name is the same images or is refused.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ labels are words or indices. SkyScript's sets of attributes (roof shape, smoothn
 have several columns of labels, of which some are empty.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

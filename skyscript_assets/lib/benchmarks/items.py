@@ -4,8 +4,6 @@
 with the class scores and `scores.json`. How either is made belongs to other modules.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 A kind is registered by the package that has it (docs/guide.md, "Your own kind of benchmark").
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

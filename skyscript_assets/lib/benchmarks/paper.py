@@ -1,7 +1,5 @@
 """The scoreboard as papers take it: a table in LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from skyscript_assets.lib.benchmarks.scoreboard_text import METRIC_NAMES, Row, figure_text, heading, ranked, visible

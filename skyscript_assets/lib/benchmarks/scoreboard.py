@@ -5,8 +5,6 @@ paired interval lies above zero. How a model is scored belongs to `evaluate`, in
 to `scoreboard_text`, pictures to `plot`, what papers take to `paper`. Each track has a board of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Synthetic benchmarks are called so in every table and on every plot.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any

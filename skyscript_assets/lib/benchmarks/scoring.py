@@ -9,8 +9,6 @@ embeddings of images and of texts are centred, each on their own mean (first ste
 1702.01417), which also closes the gap between the two (Liang et al. 2022, arXiv 2203.02053).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ A verdict is of one caption of one chip by one reader: is all that it says true 
 The page holds its pictures and asks nobody for anything; what it saves is read back by `read_verdicts`.
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 import heapq

@@ -7,8 +7,6 @@ footway".
 The words of a tag belong to `phrases`, which objects lie around a chip to `surroundings`, other styles to `sentences`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 All is told of the image, never of the compass: its left is its left. Geometry is in chip pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What things, numbers, sides and shares are called in sentences, by `settings/caption_grammar.yaml`."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where the objects of a region lie in chips: pieces, boxes and what they take, in chip pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ The rules were found in SkyScript's own captions; those of tags and keys are dat
 How the words of several tags and objects become a caption belongs to `compose`.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence

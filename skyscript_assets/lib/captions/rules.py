@@ -4,8 +4,6 @@ How the rules are applied belongs to `compose`; that names, contacts and other t
 of `skyscript_assets.lib.tags.text`.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints

@@ -3,8 +3,6 @@
 What is true of a chip belongs to `facts`, what it is called to `grammar`, and whether a sentence is proved to `verify`.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Sequence

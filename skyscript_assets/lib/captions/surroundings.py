@@ -4,8 +4,6 @@ An object counts where its overlap with the chip can be seen, and is more promin
 What fills the chip has no outline in it: it is the ground, and only what its texture tells is said (a wood, a field).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

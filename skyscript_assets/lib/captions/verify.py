@@ -4,8 +4,6 @@ What is measured here shares nothing with `overlay` and `facts` but what words m
 time and cut by the window as a polygon, and each fact of the trace is looked for among those.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

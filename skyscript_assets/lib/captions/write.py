@@ -4,8 +4,6 @@ The words of a tag belong to `phrases`, what is said of a chip and in which styl
 focus object to `surroundings`.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

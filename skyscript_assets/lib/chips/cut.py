@@ -6,8 +6,6 @@ be read, its image; one that could not be read is a failure (`failures`) as well
 the same folder, in a part of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -4,8 +4,6 @@ Estimates are shown beside the plan and by `skyscript estimate`; nothing is deci
 output.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A failure is not a rejection of what a chip shows: it may be gone the next time.
 to `cut`.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from collections.abc import Mapping

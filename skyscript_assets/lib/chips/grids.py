@@ -5,8 +5,6 @@ other (degrees, rotated, sheared) is resampled to UTM, on multiples of its GSD. 
 `placing`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Maps for the eye, in degrees: the ground that a source's scenes show, and where the chips of a plan lie."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

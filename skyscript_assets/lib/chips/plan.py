@@ -1,7 +1,5 @@
 """What a chip plan is: its table, what it is made from and by which rules, and its counts. `planning` makes it."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field

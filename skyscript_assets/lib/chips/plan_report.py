@@ -3,8 +3,6 @@
 Only the tables and the picture belong here; what is planned is decided in `planning`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

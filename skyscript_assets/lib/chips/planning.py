@@ -5,8 +5,6 @@ tells what became of it all. Here they are put together. Each region and source 
 of several sources, and of several dates of one (`SceneChoice.dates`).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import Counter

@@ -3,8 +3,6 @@
 Measuring must cost less than encoding: what is a statistic of all pixels is taken from evenly spaced rows.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A chip is the same where scene, window and encoding are the same (`window_digest`), whatever its plan says otherwise.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

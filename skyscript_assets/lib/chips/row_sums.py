@@ -1,7 +1,5 @@
 """Sums over sampled rows of a chip, of which `quality` makes its measures: one pass, compiled."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

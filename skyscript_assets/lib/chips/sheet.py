@@ -3,8 +3,6 @@
 A sheet shows stored JPEG chips as they are; it says whether the imagery is synthetic, and whose it is.
 """
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence

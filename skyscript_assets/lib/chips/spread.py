@@ -1,7 +1,5 @@
 """How chips are spread: over the ground, where those of one stratum keep a distance, and over the strata."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

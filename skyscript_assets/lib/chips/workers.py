@@ -3,8 +3,6 @@
 Which chips are cut, in which order, and where they are written belongs to `cut`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import hashlib

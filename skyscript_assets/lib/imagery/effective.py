@@ -5,8 +5,6 @@ photographs each octave of frequencies has about as much energy as the next (Fie
 natural images, 1987); of an enlarged image, what is above the noise falls steeply where its former pixels end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """Footprints: outlines in a raster's pixels placed on the globe, across the antimeridian and around the poles too."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

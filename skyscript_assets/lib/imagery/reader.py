@@ -5,8 +5,6 @@ and read as it is; any other one (another CRS or pixel size, or a shift by less 
 invalid pixels left out of the mean. What becomes of the pixels belongs to callers.
 """
 
-from __future__ import annotations
-
 import abc
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 What a kind of source does to find its scenes belongs to that kind's module; only the table and its rows are here.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping

@@ -7,8 +7,6 @@ that editors treat as areas (wiki page "Area", iD's area keys) are added; and a 
 a fenced pitch, becomes both a line and an area, as `osmium export` does with `linear_tags` and `area_tags`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -5,8 +5,6 @@ Which rings there are, which are holes, and what is no area at all is OpenStreet
 nodes' locations, as OPL text (osmcode.org/opl-file-format); neither tags nor ids of nodes change an area's shape.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path

@@ -4,8 +4,6 @@ Which ground a region covers is settled here, once: the polygon or box of the se
 header.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ Batches are dealt out to buckets, each of which is a stretch of the Hilbert curv
 fits into memory. Small tables have one bucket, which never leaves it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Where every node of an extract lies: a sorted index on disk, looked up for many nodes at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What tags say of how an object lies: hidden or in sight, on which layer, with which measures, what cannot be told."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Geometries are given as paths: the places of all lines and rings as ragged arrays (`lib.osm.ragged`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -5,8 +5,6 @@ Every step works on all objects of some blocks at once, on as many threads as th
 these blocks; libosmium assembles the areas that are not plain rings. Other formats are brought into a PBF first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import xml.parsers.expat

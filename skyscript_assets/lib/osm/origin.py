@@ -1,7 +1,5 @@
 """Where a region's OSM extract comes from: found on this machine or downloaded, and held against its promises."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -3,8 +3,6 @@
 What a region does with its polygon belongs to `lib.osm.extract` and `lib.osm.objects`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import warnings

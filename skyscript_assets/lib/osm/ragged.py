@@ -3,8 +3,6 @@
 The last offset is the end of the last list. Lists follow each other without gaps and may be empty.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

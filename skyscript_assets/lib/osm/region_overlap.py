@@ -1,7 +1,5 @@
 """Which objects of a region belong to another one: an object in two regions belongs to the first by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ exactly one outer ring of such a way, so that the result is known without runnin
 All tests are in whole numbers, and where they cannot tell they say no.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import shapely
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Roads by class: how wide they are and how important, from their tags."""
 
-from __future__ import annotations
-
 from skyscript_assets.lib.osm.meaning import MEANING, RoadClass, Tags, number
 
 

@@ -1,7 +1,5 @@
 """Which objects of a region no picture from above shows: what `meaning` hides, what lies in buildings and woods."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

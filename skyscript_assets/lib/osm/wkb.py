@@ -1,7 +1,5 @@
 """Points, lines and one-ring polygons as well-known binary (OGC 06-103r4, 8.2), built as columns and not one by one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -4,8 +4,6 @@ Whatever the format, `credits.json` tells whose images and text it holds, and un
 licence stop it. A format is an entry of `FORMATS`.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math

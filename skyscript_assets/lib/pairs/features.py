@@ -3,8 +3,6 @@
 `features.parquet` has a row a chip and view, `tower.json` says which tower made them.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ All is found in one plain table, whoever made it. Which of two images stays is d
 not is named with what it repeats.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

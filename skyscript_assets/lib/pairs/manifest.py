@@ -4,8 +4,6 @@ A pair is never left out silently: what may not be used stays a row that says wh
 takes is the model's own setting; the manifest states each pair's rank.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which 64-bit hashes differ in few bits, and which of such pairs stay: compiled, millions in seconds."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -6,8 +6,6 @@ of an object: so the order is the same everywhere, wholly random as that of shuf
 at any position. An object store is asked once for each pair; threads hide how long that takes.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -4,8 +4,6 @@ The score is the cosine of the embeddings of the chip's unaugmented view and of 
 similarity, section on filtering), or what a scorer of a package says of the two.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which pairs of the training manifest are wanted: by `skyscript export` and by readers alike."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ members share the chip id as their key, and a `sizes.json` beside them, from whi
 shard holds. Which pairs are used in training, and how images are cut, is decided elsewhere.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Everything known about the image-caption pairs of one region and source, as one table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A perceptual hash is made of the coarsest waves of an image, so that two lakes o
 than the hash sees, and its colours, tell them apart, and outlive compression, resizing and other brightness.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any

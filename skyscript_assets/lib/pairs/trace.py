@@ -4,8 +4,6 @@ Tables are asked for single rows by DuckDB. A plan does not say of each object w
 planning the object alone.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

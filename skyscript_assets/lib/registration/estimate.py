@@ -4,8 +4,6 @@
 which a shift is believed, and the table, to which a killed run comes back.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The picture of offsets: a window of some scenes, with OSM's outlines as they are mapped and as they are moved."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ whether it goes from dark to bright or from bright to dark, and an edge across t
 (orientation correlation after Fitch et al., BMVC 2002, on squared gradients as in Bigün and Granlund, ICCV 1987).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

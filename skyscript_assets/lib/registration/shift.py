@@ -4,8 +4,6 @@ The sign, here and in every table: add `dx_m` to the east and `dy_m` to the nort
 where the image shows the object. How shifts are estimated belongs to `estimate`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ Sources: huggingface.co/docs/hub (dataset cards); docs.mlcommons.org/croissant (
 stacspec.org (STAC 1.1); citation-file-format.github.io.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping

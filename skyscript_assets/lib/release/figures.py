@@ -1,7 +1,5 @@
 """What there is in a release: counts, ground, times, tags, licences, changes. All is read from its Parquet files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The ground of each pair as STAC items in Parquet (stac-geoparquet 1.0)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

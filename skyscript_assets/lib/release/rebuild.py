@@ -1,7 +1,5 @@
 """The images of a release made again from their scenes, elsewhere and later; each that is another one says why."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

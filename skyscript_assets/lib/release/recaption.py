@@ -1,7 +1,5 @@
 """The captions of a release written again by other rules, without touching a byte of its images."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tempfile

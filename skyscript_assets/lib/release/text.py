@@ -1,7 +1,5 @@
 """Text of others where it is shown, in Markdown that becomes HTML; the Parquet files hold it as it is."""
 
-from __future__ import annotations
-
 import re
 
 from skyscript_assets.lib.tags.text import clean_value

@@ -1,7 +1,5 @@
 """A release as a folder: the pairs first, a partition at a time, then all that is said of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`benchmarks.yaml`: what models are measured on, and what is claimed of them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, SerializeAsAny, StringConstraints

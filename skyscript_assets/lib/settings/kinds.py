@@ -1,7 +1,5 @@
 """Kinds that settings name as `kind`: the model of each comes from the package that registers the kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

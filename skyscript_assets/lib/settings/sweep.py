@@ -1,7 +1,5 @@
 """`sweep` of an entry under `models`: a model for each combination of the values that it lists."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Mapping

@@ -5,8 +5,6 @@ read or write it can end. A version is in use until another one takes its place,
 machine that may have begun to read it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

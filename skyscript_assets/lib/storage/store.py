@@ -11,8 +11,6 @@ and a request that is repeated does no harm. For other readers, `asset/region/so
 made and read through a local scratch folder of the same form.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

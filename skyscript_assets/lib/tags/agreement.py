@@ -4,8 +4,6 @@ The scale is ordered: not visible, then the steps of `GSD_STEPS_M` from fine to 
 stands before what can be seen at 0.1 m only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ Counts and sizes are those of the packaged vocabulary with those of the profile'
 hardly depends on the regions. Nothing here reads a label.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import math

@@ -7,8 +7,6 @@ vocabulary counted too, is not asked about: it stays unused and is called `unsee
 typing errors and free text.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -4,8 +4,6 @@ A row says of one `key=value` whether it can be seen from above, the coarsest gr
 which it still can, and why. The guideline for people is `settings/tag_labelling.md`.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass

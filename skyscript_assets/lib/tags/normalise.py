@@ -5,8 +5,6 @@ OSM lists several values of one key with semicolons (wiki: "Semi-colon value sep
 may be used at all is the business of `skyscript_assets.lib.tags.text`.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """The picture of groundability: decisions, and what the model is worth on keys that it was not trained on."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

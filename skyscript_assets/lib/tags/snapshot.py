@@ -1,7 +1,5 @@
 """The frozen counts and decisions that chip plans use, so that a later region or label does not move earlier chips."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -6,8 +6,6 @@ OSM values are untrusted text. Three questions are answered here, from the key a
 one of the remaining tags can be seen is decided by labels and the model: see `skyscript_assets.lib.tags.groundability`.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import lru_cache

@@ -3,8 +3,6 @@
 The files, their columns and the size rule are told here; the counting itself, DuckDB's, is in `counting`.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """How a base of the settings becomes a model: two packaged towers joined, or a model that open_clip knows."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 from collections.abc import Iterator, Mapping

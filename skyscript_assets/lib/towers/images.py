@@ -1,7 +1,5 @@
 """Images of others as a viewer shows them, or the reason why not."""
 
-from __future__ import annotations
-
 import contextlib
 from io import BytesIO
 from pathlib import Path

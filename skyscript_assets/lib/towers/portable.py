@@ -1,7 +1,5 @@
 """A model as a folder that open_clip and transformers read as it is, with nothing of this project and no network."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

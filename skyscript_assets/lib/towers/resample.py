@@ -4,8 +4,6 @@ Pixels lie in planes, uint8 (rows, 3, columns): both passes of the resampling th
 which processors do for many pixels at a time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

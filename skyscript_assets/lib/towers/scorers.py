@@ -1,7 +1,5 @@
 """What scores pairs beside the bases of the settings: kinds of scorers that packages register (docs/guide.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable

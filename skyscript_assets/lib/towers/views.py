@@ -8,8 +8,6 @@ brightness, contrast and saturation vary, hue does not: captions speak of the co
 Images are uint8 arrays (height, width, 3); boxes are (x0, y0, x1, y1) in pixels, half open.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How pairs are dealt into batches, so that equal captions seldom meet."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from skyscript_assets.lib.arrays import IntArray

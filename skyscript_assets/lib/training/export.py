@@ -3,8 +3,6 @@
 Sources: huggingface.co/docs/hub (model cards); STAC 1.1 with the extensions MLM 1.5 and File Info 2.1.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which pairs of the training manifest a model trains on, and whether they are enough."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

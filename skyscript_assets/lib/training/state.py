@@ -1,7 +1,5 @@
 """States that a run goes on from after it was killed or stopped: the last two, and one of each epoch."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 import zipfile

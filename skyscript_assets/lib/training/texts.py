@@ -1,7 +1,5 @@
 """What is said of the pairs of a split: the text of each that a step takes, and which texts match which images."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

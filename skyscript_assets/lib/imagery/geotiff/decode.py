@@ -4,8 +4,6 @@ GDAL decodes a block row by row into a buffer for each band; here it comes as RG
 (8 bits, bands side by side in a block); everything else, and every block that is not as expected, is left to GDAL.
 """
 
-from __future__ import annotations
-
 import abc
 import math
 import os

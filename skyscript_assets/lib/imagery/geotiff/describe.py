@@ -4,8 +4,6 @@ Each mistake that a raster can carry ends here, with its name and the command or
 stages meet only scenes that can be read. Where the raster lies, on this machine or elsewhere, is no matter here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re

@@ -4,8 +4,6 @@ Only the structure is read (TIFF 6.0, and BigTIFF as libtiff has it), so that a 
 in few requests before GDAL decodes it. The file is untrusted: counts, sizes and chains are bounded.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass

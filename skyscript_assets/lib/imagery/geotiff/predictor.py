@@ -1,7 +1,5 @@
 """The horizontal differencing predictor of TIFF, undone by compiled code."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy import uint8
 from numpy.typing import NDArray

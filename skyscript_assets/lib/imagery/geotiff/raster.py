@@ -1,7 +1,5 @@
 """Raster files (GeoTIFF, COG, VRT), opened with care: what a source of files reads its scenes with."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

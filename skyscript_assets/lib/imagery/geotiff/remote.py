@@ -6,8 +6,6 @@ it will touch is there. Its own HTTP file system fetches block by block, waits f
 server refuses; credentials that expire between two blocks need that answer.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import functools

@@ -4,8 +4,6 @@ A kind is registered by the package that has it (docs/guide.md, "Your own kind o
 is to look up its kind here.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One look at a source: what it has at one place, whether that can be read, and what differs from its settings."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 Format: OSM wiki, "PBF Format", and fileformat.proto of openstreetmap/OSM-binary.
 """
 
-from __future__ import annotations
-
 import contextlib
 import lzma
 import struct

@@ -1,7 +1,5 @@
 """The images of an Earth Engine collection over a region, each one scene."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime as dt
 import hashlib

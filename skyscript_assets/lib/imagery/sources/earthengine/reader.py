@@ -1,7 +1,5 @@
 """Pixels of an Earth Engine image, computed on its own grid window by window (`computePixels`)."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence

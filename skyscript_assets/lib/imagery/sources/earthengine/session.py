@@ -3,8 +3,6 @@
 Google's client keeps one connection a process (`ee.Initialize`); a source with other credentials replaces it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import threading

@@ -1,7 +1,5 @@
 """Scenes of the source kind `files`: georeferenced rasters on this machine, indexed without being copied."""
 
-from __future__ import annotations
-
 import datetime as dt
 import glob
 import hashlib

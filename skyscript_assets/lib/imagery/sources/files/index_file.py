@@ -4,8 +4,6 @@ Read are GeoJSON (as `gdaltindex` writes it), GeoParquet and STAC ItemCollection
 they say themselves; the geometry in an index is not used.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping

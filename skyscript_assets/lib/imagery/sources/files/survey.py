@@ -1,7 +1,5 @@
 """From rasters on this machine to a profile: what they say of themselves, written as settings that are true of them."""
 
-from __future__ import annotations
-
 import datetime as dt
 import glob
 import json

@@ -1,7 +1,5 @@
 """Tiles kept on this machine, as they came: a run that was killed and a plan that changes ask for none twice."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from pathlib import Path

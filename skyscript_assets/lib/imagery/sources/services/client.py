@@ -3,8 +3,6 @@
 How a request is made and tried again is `lib.http`; here are the rate, the key and what an answer means.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import importlib.metadata

@@ -3,8 +3,6 @@
 A tile is untrusted: its kind and size are looked at before a pixel of it is decoded.
 """
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

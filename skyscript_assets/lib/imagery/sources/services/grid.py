@@ -4,8 +4,6 @@ Every kind of service ends here as one `TileGrid`: a WMTS matrix, a zoom of XYZ 
 is cut. Rows grow southward from the upper left corner, as in the WMTS standard (OGC 07-057r7, 6.1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

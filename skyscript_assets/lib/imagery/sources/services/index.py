@@ -1,7 +1,5 @@
 """The one scene that a tile or map service is over a region: the tiles over it, as one image."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import hashlib

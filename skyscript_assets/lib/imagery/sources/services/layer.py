@@ -1,7 +1,5 @@
 """What a service offers over a region, whatever its protocol: a grid, the tiles to use and how one is asked for."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

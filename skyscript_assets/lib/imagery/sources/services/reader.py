@@ -4,8 +4,6 @@ A tile that cannot be had is an error for what needs it; whether the service as 
 asking again for the tile that answered when the scene was indexed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -1,7 +1,5 @@
 """One tile: its address, and what an answer to it is worth."""
 
-from __future__ import annotations
-
 import hashlib
 
 from skyscript_assets.lib.errors import CorruptInputError

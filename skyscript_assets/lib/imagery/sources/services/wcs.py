@@ -1,7 +1,5 @@
 """WCS 2.0 (OGC 09-110r4): a coverage at its own resolution, cut along its own pixels into subsets, like tiles."""
 
-from __future__ import annotations
-
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 

@@ -1,7 +1,5 @@
 """WMS 1.1.1 (OGC 01-068r3) and 1.3.0 (OGC 06-042): a layer cut into maps that lie on one grid, like tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree.ElementTree import Element

@@ -1,7 +1,5 @@
 """WMTS 1.0.0 (OGC 07-057r7): capabilities to a grid and a template, by parameters (KVP) or resource addresses."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import quote
 from xml.etree.ElementTree import Element

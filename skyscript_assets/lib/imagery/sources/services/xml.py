@@ -4,8 +4,6 @@ A document is untrusted: entities are refused, so nothing is expanded or fetched
 bounded. Namespaces are dropped: services mix them, the local names are unambiguous.
 """
 
-from __future__ import annotations
-
 from xml.etree.ElementTree import Element, TreeBuilder
 
 from defusedxml.common import DefusedXmlException

@@ -3,8 +3,6 @@
 A catalog is untrusted: its pages and links may loop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Credentials of remote sources: signed addresses and token headers, each only for the hosts that it is meant for."""
 
-from __future__ import annotations
-
 import datetime as dt
 import functools
 import json

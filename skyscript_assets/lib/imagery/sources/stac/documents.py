@@ -4,8 +4,6 @@ A catalog is untrusted: its documents are bounded, its pages may loop, and it ma
 on this machine itself.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """What an address in a catalog may point to: a catalog is untrusted, and GDAL would open anything it is given."""
 
-from __future__ import annotations
-
 import logging
 import math
 import re

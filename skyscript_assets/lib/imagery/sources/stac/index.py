@@ -4,8 +4,6 @@ An item that lacks something, or whose image does, is listed in `unusable_items.
 on; a server that fails for now ends the index, so that no scene is lost to a bad moment.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack

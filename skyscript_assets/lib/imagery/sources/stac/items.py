@@ -1,7 +1,5 @@
 """Items of a STAC catalog: which of them the rules of a source let pass, and what they say of their images."""
 
-from __future__ import annotations
-
 import datetime as dt
 import fnmatch
 import json

@@ -1,7 +1,5 @@
 """The reader of scenes whose GeoTIFFs are elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 

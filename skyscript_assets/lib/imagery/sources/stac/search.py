@@ -5,8 +5,6 @@ stretches of time, or of cloud, that follow one another as the source prefers: a
 the other stretches are not asked for.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import itertools
 import json
