@@ -107,9 +107,6 @@ def inputs_of(stage: Stage, stages: Mapping[str, Stage], settings: Settings, par
     return found
 
 
-# ------------------------------------------------------------------------------------------------- the same for Dagster
-
-
 def definitions(settings: Settings) -> dict[Scheme, dg.PartitionsDefinition | None]:
     """The partitions definition of every scheme; None for assets without partitions."""
     names = {name for scheme in Scheme for name in scheme.dimensions}

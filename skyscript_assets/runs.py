@@ -31,9 +31,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger(__name__)
 
 
-# ------------------------------------------------------------------------------------------------------- dead runs
-
-
 def process_tags(run_id: str) -> dict[str, str]:
     """Tags that tell which process a run is; none on a system without `/proc`.
 
@@ -89,9 +86,6 @@ def _started(pid: str) -> str | None:
     # The name before the last bracket may hold anything; a process that is only to be reaped is gone.
     state, *rest = text.rpartition(")")[2].split()
     return None if state in "ZX" else rest[18]
-
-
-# --------------------------------------------------------------------------------------------------------- stopping
 
 
 class _Stop:
@@ -165,9 +159,6 @@ def cancelled(instance: dg.DagsterInstance, run_id: str, stopped: StoppedError) 
     if run is not None and run.remote_job_origin is None:
         instance.report_run_canceling(run, str(stopped))
     return dg.DagsterExecutionInterruptedError(str(stopped))
-
-
-# ---------------------------------------------------------------------------------------------------------- waiting
 
 
 def wait_for_database() -> None:

@@ -21,14 +21,7 @@ from pyproj import Transformer
 
 from skyscript_assets.demo.scene import SURFACE_NAMES_FILE, SURFACES_FILE
 from skyscript_assets.lib.arrays import BoolArray
-from skyscript_assets.lib.benchmarks.items import (
-    BENCHMARK_FILE,
-    BenchmarkClass,
-    BenchmarkSpec,
-    ItemsWriter,
-    open_items,
-    write_model,
-)
+from skyscript_assets.lib.benchmarks.items import BenchmarkClass, ItemsWriter, open_items
 from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, SceneError, SettingsError, TooLittleDataError
 from skyscript_assets.lib.geometry import cell_bounds, cell_of, cells_of_bounds, split_of_cell, unit_hash
@@ -133,21 +126,17 @@ def build_ground_cover(
             f"benchmark {benchmark.title!r}: no window of {benchmark.window_px} px lies wholly inside a test cell "
             f"(zoom {split_zoom}) of its scenes; choose smaller windows, a lower zoom or larger regions"
         )
-    spec = BenchmarkSpec(
-        kind="ground-cover",
-        title=benchmark.title,
+    items.describe(
+        benchmark,
+        out,
         synthetic=True,
         statement=STATEMENT,
         licence="ODbL-1.0",
         classes=tuple(BenchmarkClass(name=name, text=cls.text) for name, cls in benchmark.classes.items()),
-        prompts=benchmark.prompts,
         window_px=benchmark.window_px,
         min_share=benchmark.min_share,
         split_zoom=split_zoom,
-        items=summary["items"],
-        images_digest=items.images_digest,
     )
-    write_model(out / BENCHMARK_FILE, spec)
     return summary
 
 

@@ -12,19 +12,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from skyscript_assets.lib.benchmarks.items import (
-    BENCHMARK_FILE,
-    CAPTIONS_FILE,
-    CAPTIONS_SCHEMA,
-    BenchmarkClass,
-    BenchmarkSpec,
-    open_items,
-    write_model,
-)
+from skyscript_assets.lib.benchmarks.items import BenchmarkClass, open_items, write_captions
 from skyscript_assets.lib.benchmarks.kind import BenchmarkKind, Inputs
 from skyscript_assets.lib.captions.audit import read_verdicts
 from skyscript_assets.lib.chips.plan import PLAN_FILE, PLAN_SCHEMA
@@ -36,7 +27,7 @@ from skyscript_assets.lib.pairs.table import MADE_OF, partition_folders, read_pa
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import CAPTION_PREFIX, CaptionStyle, Shared, SourceKey
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
-from skyscript_assets.lib.tables import read_table, write_table
+from skyscript_assets.lib.tables import read_table
 
 FROZEN_FILE = "frozen.csv"
 FROZEN_COLUMNS = ("item_id", "label", "sha256")
@@ -118,30 +109,23 @@ def build_held_out(
         for done, one in enumerate(chosen, start=1):
             items.add(_item(one, classes))
             progress(done, len(chosen), "chips")
-    spec = BenchmarkSpec(
-        kind=benchmark.kind,
-        title=benchmark.title,
-        synthetic=any(one["synthetic"] for one in chosen),
+    synthetic = any(one["synthetic"] for one in chosen)
+    items.describe(
+        benchmark,
+        out,
+        synthetic=synthetic,
         statement=STATEMENT,
         licence=" and ".join(sorted({one["licence"] for one in chosen})),
         classes=tuple(BenchmarkClass(name=label, text=label) for label in classes),
-        prompts=benchmark.prompts,
         split_zoom=shared.zoom,
-        items=items.items,
-        images_digest=items.images_digest,
     )
-    write_model(out / BENCHMARK_FILE, spec)
     lines = [FROZEN_COLUMNS, *((one["chip_id"], one["label"], one["sha256"]) for one in chosen)]
     with (out / FROZEN_FILE).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(lines)
     if not classes:
-        told = {"item_id": [one["chip_id"] for one in chosen], "caption": [one["label"] for one in chosen]}
-        write_table(out / CAPTIONS_FILE, pa.table(told, schema=CAPTIONS_SCHEMA))
-    return items.summary(left_out, synthetic=spec.synthetic) | {
-        "candidates": len(found),
-        "classes": len(classes),
-        "too few": few,
-    }
+        write_captions(out, [one["chip_id"] for one in chosen], [one["label"] for one in chosen])
+    counts = {"candidates": len(found), "classes": len(classes), "too few": few}
+    return items.summary(left_out, synthetic=synthetic) | counts
 
 
 def _candidates(benchmark: Held, shared: Shared, inputs: Inputs, left_out: Counter[str]) -> Iterator[Candidate]:

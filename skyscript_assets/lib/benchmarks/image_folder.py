@@ -15,21 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import pyarrow as pa
 from pydantic import Field
 
 from skyscript_assets.lib.archive import fetch
-from skyscript_assets.lib.benchmarks.items import (
-    BENCHMARK_FILE,
-    CAPTIONS_FILE,
-    CAPTIONS_SCHEMA,
-    ITEM_SCHEMA,
-    BenchmarkClass,
-    BenchmarkSpec,
-    ItemsWriter,
-    open_items,
-    write_model,
-)
+from skyscript_assets.lib.benchmarks.items import ITEM_SCHEMA, BenchmarkClass, ItemsWriter, open_items, write_captions
 from skyscript_assets.lib.benchmarks.kind import BenchmarkKind
 from skyscript_assets.lib.errors import CorruptInputError, MissingInputError
 from skyscript_assets.lib.files import file_stamp
@@ -37,7 +26,6 @@ from skyscript_assets.lib.lookahead import in_order
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import UNSEEN, Sha256, Shared, WebAddress
 from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
-from skyscript_assets.lib.tables import write_table
 from skyscript_assets.lib.towers.images import decode, read_file
 
 SHOWN_PROBLEMS = 5
@@ -145,9 +133,9 @@ def build_caption_retrieval(
     told = dict.fromkeys((row.path, benchmark.prefix + row.text.strip()) for row in rows)
     images = list({row.path: row for row in rows}.values())
     items = _pack(benchmark, listed, images, [None] * len(images), (), {"paths start at": listed.start}, out, progress)
-    captions = dict(zip(CAPTIONS_SCHEMA.names, map(list, zip(*told, strict=True)), strict=True))
-    write_table(out / CAPTIONS_FILE, pa.table(captions, schema=CAPTIONS_SCHEMA))
-    counts = {"captions": len(set(captions["caption"])), "pairs": len(told), "found": {"paths start at": listed.start}}
+    captions = [caption for _, caption in told]
+    write_captions(out, [path for path, _ in told], captions)
+    counts = {"captions": len(set(captions)), "pairs": len(told), "found": {"paths start at": listed.start}}
     return items.summary({}, synthetic=False) | counts
 
 
@@ -245,18 +233,10 @@ def _pack(
             shown = "\n".join(f"  - {problem}" for problem in [*problems[:SHOWN_PROBLEMS], *more])
             raise CorruptInputError(f"{listed.file}: {len(problems)} rows cannot be used:\n{shown}")
     said = "; ".join(f"{what}: {form}" for what, form in found.items())
-    spec = BenchmarkSpec(
-        kind=benchmark.kind,
-        title=benchmark.title,
-        synthetic=False,
-        statement=f"Photographs of the published data set as its publisher described them. Found: {said}.",
-        licence=benchmark.licence,
-        classes=tuple(classes),
-        prompts=benchmark.prompts,
-        items=items.items,
-        images_digest=items.images_digest,
+    statement = f"Photographs of the published data set as its publisher described them. Found: {said}."
+    items.describe(
+        benchmark, out, synthetic=False, statement=statement, licence=benchmark.licence, classes=tuple(classes)
     )
-    write_model(out / BENCHMARK_FILE, spec)
     return items
 
 

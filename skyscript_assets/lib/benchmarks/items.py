@@ -25,6 +25,7 @@ from skyscript_assets.lib.pairs.leaks import FINGERPRINT_SCHEMA, FINGERPRINTS_FI
 from skyscript_assets.lib.pairs.thumbnails import fingerprint
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.base import Model
+from skyscript_assets.lib.settings.benchmarks import BenchmarkBase
 from skyscript_assets.lib.tables import fields, read_table, rows_to_table, write_table
 
 ITEMS_FILE = "items.parquet"
@@ -83,6 +84,7 @@ class BenchmarkSpec(Model):
     split_zoom: int | None = None
     items: dict[str, int]
     images_digest: str
+    """sha256 over ids, splits and images in order: equal digests have equal image features."""
 
 
 class ClassScores(Model):
@@ -166,10 +168,11 @@ class ItemsWriter:
             self._writer.write_table(rows_to_table(self._rows, ITEM_SCHEMA), row_group_size=ROWS_AT_ONCE)
             self._rows.clear()
 
-    @property
-    def images_digest(self) -> str:
-        """sha256 over ids, splits and images in order: equal digests have equal image features."""
-        return self._digest.hexdigest()
+    def describe(self, benchmark: BenchmarkBase, out: Path, **told: Any) -> None:
+        """Write `benchmark.json` from what was added, the benchmark's settings, and what neither of them says."""
+        same = {name: getattr(benchmark, name) for name in ("kind", "title", "prompts")}
+        spec = BenchmarkSpec(**same, items=self.items, images_digest=self._digest.hexdigest(), **told)
+        write_model(out / BENCHMARK_FILE, spec)
 
     def summary(self, skipped: Mapping[str, int], synthetic: bool) -> dict[str, Any]:
         """What was written: items and cells by split, test items by class, and what was skipped, by reason."""
@@ -256,6 +259,11 @@ def write_fingerprints(folder: Path, progress: Progress = silent) -> None:
         if len(rows) % IMAGES_AT_ONCE == 0:
             progress(len(rows), len(ids), "fingerprints")
     write_table(folder / FINGERPRINTS_FILE, rows_to_table(rows, FINGERPRINT_SCHEMA))
+
+
+def write_captions(out: Path, item_ids: Sequence[str], captions: Sequence[str]) -> None:
+    """Write `captions.parquet`: row by row a caption and an item of which it is true."""
+    write_table(out / CAPTIONS_FILE, pa.table([item_ids, captions], schema=CAPTIONS_SCHEMA))
 
 
 def truth_matrix(truth: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:

@@ -124,9 +124,6 @@ def write_plan(
     )
 
 
-# ----------------------------------------------------------------------------------------------------- what is read
-
-
 def _read_objects(inputs: PlanInputs, ground: Ground, snapshot: Snapshot) -> _Objects:
     """Read the objects of the region's own ground without their geometry."""
     path, bbox = inputs.objects, ground.bbox
@@ -199,9 +196,6 @@ def _vertices(lines: npt.NDArray[np.object_], codes: HashArray, bbox: Bounds, se
     pick = (sampling.unit_hashes(codes[some], seed, "vertex") * counts[some]).astype(np.int64)
     chosen[some] = coordinates[first[some] + pick]
     return chosen
-
-
-# ---------------------------------------------------------------------------------------------------- what is drawn
 
 
 def _check_gsd(objects: _Objects, snapshot: Snapshot, ground: Ground, plan: PlanSettings) -> None:

@@ -89,9 +89,6 @@ def sheet_preview(
     return b""
 
 
-# ------------------------------------------------------------------------------------------------------ which are shown
-
-
 def _read(chips_folder: Path, plan_folder: Path) -> Rows:
     """The chips of a folder, each with what its plan says of it."""
     plan = read_table(plan_folder / PLAN_FILE, PLAN_SCHEMA, columns=_PLAN_COLUMNS).to_pylist()
@@ -129,9 +126,6 @@ def _in_turn(chips: Rows, group: str) -> Rows:
         order.append((turns[name], unit_hash("sheet", name), chip))
         turns[name] += 1
     return [chip for _, _, chip in sorted(order, key=lambda item: item[:2])]
-
-
-# -------------------------------------------------------------------------------------------------------------- drawing
 
 
 def _draw(

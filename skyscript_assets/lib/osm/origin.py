@@ -194,9 +194,6 @@ def _copy(key: str, source: Path, target: Path, progress: Progress) -> None:
     progress(total, total, "bytes")
 
 
-# ------------------------------------------------------------------------------------------------- downloads, checksums
-
-
 def _fetch(region: Region, address: str, target: Path, progress: Progress, earlier: Earlier | None) -> Origin:
     """Download an extract, or take the earlier one, and check it; what does not match its MD5 is fetched afresh once.
 

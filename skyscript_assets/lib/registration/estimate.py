@@ -150,9 +150,6 @@ def write_offsets(
     }
 
 
-# -------------------------------------------------------------------------------------------------------------- a scene
-
-
 def estimate_scene(reader: SceneReader, outlines: Outlines, settings: OffsetSettings) -> SceneOffset:
     """Estimate the offset of one scene, whose reader is not yet entered.
 

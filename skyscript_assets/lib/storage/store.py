@@ -77,8 +77,6 @@ class Store:
         """The local folder of an output's versions."""
         return self.local / VERSIONS / key.path
 
-    # ------------------------------------------------------------------------------------------------------- reading
-
     def head(self, key: OutputKey) -> Head | None:
         """What is current of an output, or None; a local record that is broken is its `problem`.
 
@@ -199,8 +197,6 @@ class Store:
     def size_bytes(self) -> int:
         """Bytes below the local root, caches, staging and earlier versions included."""
         return sum(path.stat().st_size for path in self.local.rglob("*") if path.is_file())
-
-    # ------------------------------------------------------------------------------------------------------- writing
 
     @contextlib.contextmanager
     def writing(self, key: OutputKey, fingerprint: str) -> Iterator[Path]:

@@ -126,9 +126,6 @@ def _median(steps: IntArray) -> int:
     return int(np.sort(steps)[(len(steps) - 1) // 2]) if len(steps) else 0
 
 
-# ------------------------------------------------------------------------------------------------------------- figures
-
-
 def cross_validate(rows: NDArray[np.float64], truth: Truth, threshold: float, unseen_threshold: float) -> Figures:
     """Figures of both stages, of their baselines and of the calibration, for the report: JSON values, rounded.
 
@@ -241,9 +238,6 @@ def _intervals(truth: Truth, said: HeldOut, threshold: float) -> Figures:
         "within_one_step": near / np.maximum(1, true),
     }
     return {name: np.round(np.percentile(found, [2.5, 97.5]), 4).tolist() for name, found in shares.items()}
-
-
-# --------------------------------------------------------------------------------------------------------- calibration
 
 
 def _calibration(truth: Truth, runs: Sequence[HeldOut]) -> Figures:

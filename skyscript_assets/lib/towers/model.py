@@ -120,8 +120,6 @@ class ClipModel:
         )
         self._pool = _causal_pool(self.text_head.owner)
 
-    # ------------------------------------------------------------------------------------------------------- identity
-
     @property
     def tower_digest(self) -> str:
         """SHA-256 of the image tower before its projection, and of the preprocessing: equal digests, equal features."""
@@ -153,8 +151,6 @@ class ClipModel:
         """To be called after a change to the network's weights: drops what was derived from them."""
         for derived in ("_trunk", "_digests"):
             vars(self).pop(derived, None)
-
-    # --------------------------------------------------------------------------------------------------------- images
 
     def preprocess(self, images: Sequence[UInt8Array] | UInt8Array) -> UInt8Array:
         """RGB images (height, width, 3) of any size as a batch of the tower's squares (`view`), uint8 (N, S, S, 3)."""
@@ -224,8 +220,6 @@ class ClipModel:
     def encode_images(self, images: Sequence[UInt8Array] | UInt8Array) -> Float32Array:
         """Images (as `image_features` takes them) as L2-normalised embeddings (N, E)."""
         return normalised(self.project_image(self.image_features(images)))
-
-    # ---------------------------------------------------------------------------------------------------------- texts
 
     def fitted(self, ids: Tensor) -> Tensor:
         """Token ids (N, length): the Hugging Face tower's padding is cut to the longest text, which changes nothing."""

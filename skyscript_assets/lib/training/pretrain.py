@@ -222,8 +222,6 @@ class _Run:
         self._towers = ranks.together(self._alone)
         self._began, self._first = time.monotonic(), self._step
 
-    # ---------------------------------------------------------------------------------------------------------- state
-
     def _resume(self) -> None:
         """Continue from the state that a killed run left, if there is one."""
         if (state := self._states.last()) is None:
@@ -245,8 +243,6 @@ class _Run:
             "history": self._history,
         }
         self._states.save(self._step, state, epoch_ends=self._step % self._per_epoch == 0)
-
-    # ------------------------------------------------------------------------------------------------------- training
 
     def to_the_end(self, progress: Progress, listener: Listener) -> list[dict[str, Any]]:
         """Take the steps that are left and return the whole history."""

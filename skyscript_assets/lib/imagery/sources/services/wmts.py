@@ -59,9 +59,6 @@ def served_by_wmts(source: WmtsSource, key: str, ground: shapely.Geometry, clien
     return ServedLayer(best, client.keyless(template), box_of(corners.split()) or WORLD, moment, terms=terms)
 
 
-# ------------------------------------------------------------------------------------------------------------- matrices
-
-
 def _grids(
     source: WmtsSource, key: str, capabilities: Element, layer: Element, ground: shapely.Geometry
 ) -> list[tuple[str, TileGrid]]:
@@ -132,9 +129,6 @@ def _limits(link: Element, name: str, whole: TileRange) -> TileRange:
             if min(low) >= 0 and min(columns, rows) > 0:
                 return TileRange(*low, columns, rows)
     return whole
-
-
-# ------------------------------------------------------------------------------------------------------------- requests
 
 
 def _template(source: WmtsSource, key: str, url: str, capabilities: Element, layer: Element) -> str:
