@@ -1,9 +1,7 @@
 """Which objects become chips, and the chips: `chip_plan`, `image_chips`."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Self
 
 import dagster as dg
 import pyarrow.compute as pc
@@ -46,7 +44,7 @@ class EstimateConfig(Model):
     rates: RateSettings
 
     @classmethod
-    def of(cls, settings: Settings, partition: Partition) -> EstimateConfig:
+    def of(cls, settings: Settings, partition: Partition) -> Self:
         """That of a region and source."""
         return cls(source=settings.sources[partition[1]], chips=settings.plant.chips, rates=settings.plant.rates)
 

@@ -1,10 +1,8 @@
 """What sources state, their scenes, how these lie against OSM: `image_sources`, `scene_index`, `scene_offsets`."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import dagster as dg
 import pyarrow as pa
@@ -36,7 +34,7 @@ class SourceConfig(Model):
     depends_on: dict[str, Any]
 
     @classmethod
-    def of(cls, settings: Settings, key: str) -> SourceConfig:
+    def of(cls, settings: Settings, key: str) -> Self:
         """A source of the settings."""
         source = settings.sources[key]
         depends_on = source_kind(source.kind).depends_on(source, settings.shared)

@@ -4,8 +4,6 @@ How a server is asked, and asked again, is `lib.http`; what is particular to OSM
 belongs to `lib.osm.extract`, what is kept of archives and weights to `lib.archive`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools
@@ -15,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from skyscript_assets.lib import http
 from skyscript_assets.lib.errors import DISK_FULL, CorruptInputError, NoSpaceError
@@ -55,7 +53,7 @@ class Version:
         headers = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
         return {name: value for name, value in headers.items() if value}
 
-    def may_be(self, other: Version) -> bool:
+    def may_be(self, other: Self) -> bool:
         """Whether no validator that both have says that they differ."""
         pairs = ((self.etag, other.etag), (self.last_modified, other.last_modified))
         return all(None in pair or pair[0] == pair[1] for pair in pairs)

@@ -5,12 +5,11 @@ Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Items with
 Compared models are drawn together: the same samples for both, which leaves the difference alone (paired interval).
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -69,11 +68,11 @@ class Figure(Model):
     low: float | None = None
     high: float | None = None
 
-    def rounded(self) -> Figure:
+    def rounded(self) -> Self:
         """With six digits, and null where it is not defined."""
         numbers = (self.value, self.low, self.high)
         value, low, high = (None if one is None or np.isnan(one) else round(one, 6) for one in numbers)
-        return Figure(value=value, low=low, high=high)
+        return type(self)(value=value, low=low, high=high)
 
 
 def mean_over_classes(values: Array) -> Array:

@@ -5,10 +5,9 @@ cluster. What depends on the scores alone is then computed once, and a thousand 
 Equal scores are never broken by the order of rows. What is compared with what, and the intervals, belong elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,7 @@ class Draws:
     counts: Array
 
     @classmethod
-    def once(cls, items: int) -> Draws:
+    def once(cls, items: int) -> Self:
         """One sample that holds every item once."""
         return cls(np.zeros(items, dtype=np.intp), np.ones((1, 1)))
 

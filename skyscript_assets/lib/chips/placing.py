@@ -3,12 +3,10 @@
 `imagery.choice` orders the scenes over each object, `grids` knows a scene's pixels, `tiles` finds a tile its place.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +59,12 @@ class Placed:
     resampled: BoolArray
     reasons: TextArray
 
-    def without(self, given_up: BoolArray, reason: str) -> Placed:
+    def without(self, given_up: BoolArray, reason: str) -> Self:
         """Less some chips, whose objects are told why."""
         reasons, kept = self.reasons.copy(), ~given_up
         reasons[self.members[given_up]] = reason
         rows = self.rows.filter(pa.array(kept))
-        return Placed(self.members[kept], self.bands[kept], rows, self.resampled[kept], reasons)
+        return type(self)(self.members[kept], self.bands[kept], rows, self.resampled[kept], reasons)
 
 
 def place_chips(

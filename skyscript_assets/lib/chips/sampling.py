@@ -6,12 +6,11 @@ smaller K only removes objects. The paper's way is the other choice: all objects
 a rare tag. Reading the snapshot and matching its tags to objects belong here, not where a chip lies.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -131,9 +130,9 @@ class TagPairs:
     objects: IntArray
     tags: IntArray
 
-    def where(self, kept: BoolArray) -> TagPairs:
+    def where(self, kept: BoolArray) -> Self:
         """The pairs that a mask keeps."""
-        return TagPairs(self.objects[kept], self.tags[kept])
+        return type(self)(self.objects[kept], self.tags[kept])
 
 
 @dataclass(frozen=True)

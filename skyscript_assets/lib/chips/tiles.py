@@ -5,9 +5,8 @@ With `rule: paper` the box is the tile; with `rule: focus` the box has context a
 objects are drawn, and on which scene, is decided before.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import shapely
@@ -48,9 +47,9 @@ class Tiles:
     centred: IntArray
     fits: BoolArray
 
-    def where(self, kept: BoolArray) -> Tiles:
+    def where(self, kept: BoolArray) -> Self:
         """The tiles that a mask keeps."""
-        return Tiles(self.held[kept], self.anchors[kept], self.sizes[kept], self.centred[kept], self.fits[kept])
+        return type(self)(self.held[kept], self.anchors[kept], self.sizes[kept], self.centred[kept], self.fits[kept])
 
 
 def tiles_of(boxes: FloatArray, area: BoolArray, plan: PlanSettings) -> Tiles:

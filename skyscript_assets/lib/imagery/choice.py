@@ -4,12 +4,11 @@ A scene is refused by month, cloud or years from the map; the rest are ordered b
 Whether a whole tile lies on the scene is found out where chips are placed: if not, the next best scene is tried.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import shapely
@@ -41,9 +40,9 @@ class Candidates:
     scenes: IntArray
     refused: IntArray
 
-    def where(self, kept: BoolArray) -> Candidates:
+    def where(self, kept: BoolArray) -> Self:
         """The entries that a mask keeps."""
-        return Candidates(self.objects[kept], self.scenes[kept], self.refused)
+        return type(self)(self.objects[kept], self.scenes[kept], self.refused)
 
 
 def data_time(stated: str | None) -> dt.datetime | None:

@@ -3,9 +3,8 @@
 All objects of some blocks are shaped at once. What has no valid geometry is named, with the reason.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -57,13 +56,13 @@ class Shapes:
     length_m: FloatArray
     types: frozenset[str]
 
-    def at(self, rows: IntArray) -> Shapes:
+    def at(self, rows: IntArray) -> Self:
         """Some of them."""
         geometry = self.geometry.take(pa.array(rows))
         of = self.boxes[rows], self.area_m2[rows], self.length_m[rows]
-        return Shapes(self.letter, self.objects.at(rows), geometry, *of, self.types)
+        return type(self)(self.letter, self.objects.at(rows), geometry, *of, self.types)
 
-    def moved(self, degrees: float) -> Shapes:
+    def moved(self, degrees: float) -> Self:
         """All of them so many degrees further east."""
         shapes = shapely.from_wkb(self.geometry.to_numpy(zero_copy_only=False))
         shapes = shapely.transform(shapes, lambda places: np.round(places + np.array([degrees, 0.0]), 7))

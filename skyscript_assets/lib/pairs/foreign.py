@@ -4,8 +4,6 @@ The published SkyScript is a CSV as well. Its `metas` are pickles, which can run
 are, so that boxes and tags of its images are not known here.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools
@@ -15,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,7 +68,7 @@ class Foreign:
         """How their images are read."""
         return Images(lambda shard: inside(self.root, shard), decode, "get it again, or list the pairs again")
 
-    def with_digests(self) -> Foreign:
+    def with_digests(self) -> Self:
         """The same with `sha256` and `phash`, made as in `chips.parquet`: each image is read and decoded once.
 
         Raises:

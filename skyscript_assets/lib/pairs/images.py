@@ -1,13 +1,11 @@
 """Images of pairs by their place: read from files that stay open, or from an object store, checked and decoded."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from skyscript_assets.lib.errors import CorruptInputError, StorageError, UpstreamMissingError
 from skyscript_assets.lib.files import inside
@@ -31,7 +29,7 @@ class Place(NamedTuple):
     sha256: str | None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Place:
+    def of(cls, row: Mapping[str, Any]) -> Self:
         """That of a row of `read_pairs`."""
         return cls(*(row[name] for name in cls._fields))
 

@@ -3,12 +3,11 @@
 Only geometry is here, in degrees and in the metres of a window's frame; what is done with the edges belongs to `match`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,7 @@ class Frame:
     crs: str
 
     @classmethod
-    def at(cls, longitude: float, latitude: float) -> Frame:
+    def at(cls, longitude: float, latitude: float) -> Self:
         """The frame about a place."""
         crs = CRS.from_proj4(f"+proj=tmerc +lat_0={latitude!r} +lon_0={longitude!r} +k=1 +datum=WGS84 +units=m")
         return cls(longitude, latitude, crs.to_wkt())
@@ -71,7 +70,7 @@ class Outlines:
     tree: shapely.STRtree
 
     @classmethod
-    def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Outlines:
+    def of(cls, geometry: Sequence[shapely.Geometry], width_m: npt.ArrayLike) -> Self:
         """Outlines of some geometries."""
         array = np.array(list(geometry), dtype=object)
         return cls(array, np.asarray(width_m, dtype=np.float64), shapely.STRtree(array))

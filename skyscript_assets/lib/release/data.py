@@ -1,12 +1,10 @@
 """The pairs of a release: Parquet with images, a folder a source, which `datasets`, DuckDB and others read as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +73,7 @@ class ReleaseConfig(Model):
     chips: ChipSettings
 
     @classmethod
-    def of(cls, profile: Settings) -> ReleaseConfig:
+    def of(cls, profile: Settings) -> Self:
         """That of a profile; `settings` is None where it has no section `release`."""
         plant, own = profile.plant, profile.plant.release
         return cls(

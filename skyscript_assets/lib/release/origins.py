@@ -1,14 +1,12 @@
 """What a release's pairs come from, and travels with them: windows of scenes, and the map objects in sight."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +63,7 @@ class Origins(NamedTuple):
     scenes: list[Scene]
 
     @classmethod
-    def of(cls, release: Path) -> Origins:
+    def of(cls, release: Path) -> Self:
         """That of a release, of which others may have written any byte.
 
         Raises:

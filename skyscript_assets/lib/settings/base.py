@@ -1,12 +1,10 @@
 """What every settings model builds on: strict models, types of keys, captions, boxes, the reading of one YAML file."""
 
-from __future__ import annotations
-
 import datetime as dt
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -103,7 +101,7 @@ class BBox(Model):
     north: float = Field(ge=-90, le=90, description="Northern edge, degrees north.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> BBox:
+    def _in_order(self) -> Self:
         if not holds_ground(self.bounds):
             raise ValueError(
                 "a box needs west < east (across 180 degrees west > east, less than 180 wide), south < north"
@@ -115,7 +113,7 @@ class BBox(Model):
         """(west, south, east, north) in degrees; across the antimeridian east is beyond 180."""
         return across_180(self.west, self.south, self.east, self.north)
 
-    def intersects(self, other: BBox) -> bool:
+    def intersects(self, other: Self) -> bool:
         """Whether the two boxes share any ground."""
         one, two = self.bounds, other.bounds
         across = any(one[0] < two[2] + turn and two[0] + turn < one[2] for turn in TURNS)

@@ -1,11 +1,9 @@
 """A profile, whole: the one function that reads its files, and the names that they use of each other."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -34,7 +32,7 @@ class Settings(Model):
     benchmarks: BenchmarksFile
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Settings:
+    def _names_exist(self) -> Self:
         problems = [
             f"{where}: {name!r} is not defined; defined are {', '.join(sorted(known)) or 'none'}"
             for where, name, known in _references(self)
@@ -108,7 +106,7 @@ class GivenFile(Model):
     sha256: str
 
     @classmethod
-    def of(cls, settings: Settings, key: str, name: str) -> GivenFile:
+    def of(cls, settings: Settings, key: str, name: str) -> Self:
         """The file that a key of plant.yaml names: the profile's own of that name or path, else the packaged one.
 
         Raises:

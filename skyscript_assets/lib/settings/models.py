@@ -1,9 +1,7 @@
 """`models.yaml`: pretrained weights, bases, and the recipes of the models on the scoreboard."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -73,7 +71,7 @@ class OpenClipBase(Model):
     licence: Licence = None
 
     @model_validator(mode="after")
-    def _weights_are_told_once(self) -> OpenClipBase:
+    def _weights_are_told_once(self) -> Self:
         if sum(map(bool, (self.pretrained, self.url, self.name.startswith((LOCAL_DIR, HUB))))) > 1:
             raise ValueError(f"{self.name}: name, pretrained and url tell of different weights; leave one")
         if (self.url or self.from_file) and self.activation is None:

@@ -1,9 +1,7 @@
 """`plant.yaml`: everything that is neither a region, a source, a model nor a benchmark."""
 
-from __future__ import annotations
-
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -50,7 +48,7 @@ class TagSettings(Model):
     )
 
     @model_validator(mode="after")
-    def _two_passes(self) -> TagSettings:
+    def _two_passes(self) -> Self:
         if (self.first_pass is None) != (self.second_pass is None):
             raise ValueError("give both first_pass and second_pass, or neither")
         return self
@@ -240,7 +238,7 @@ class TrainingSettings(Model):
     tensorboard: str | None = Field(None, description="Folder for TensorBoard, where that is installed.")
 
     @model_validator(mode="after")
-    def _devices_of_one_kind(self) -> TrainingSettings:
+    def _devices_of_one_kind(self) -> Self:
         if not isinstance(self.devices, str):
             gpus = [device for device in self.devices if device != "cpu"]
             if not self.devices or len(gpus) not in (0, len(self.devices)) or len(set(gpus)) < len(gpus):

@@ -1,8 +1,6 @@
 """`regions.yaml`: extracts of OpenStreetMap and the ground that is used of each."""
 
-from __future__ import annotations
-
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -57,7 +55,7 @@ class Region(Model):
         return self.sha256 is None and (self.url or self.geofabrik) is not None
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Region:
+    def _one_of_each(self) -> Self:
         if sum(origin is not None for origin in (self.path, self.url, self.geofabrik, self.package)) != 1:
             raise ValueError("give exactly one of path, url, geofabrik, package")
         if self.bbox is not None and self.polygon is not None:

@@ -1,9 +1,7 @@
 """`sources.yaml`: what every image source states; what more a kind of source states belongs to that kind."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
@@ -27,7 +25,7 @@ class Scaling(Model):
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Scaling:
+    def _one_way(self) -> Self:
         fixed = self.low is not None and self.high is not None and self.low < self.high
         if fixed == (self.percentiles is not None):
             raise ValueError("give either low < high, or percentiles")

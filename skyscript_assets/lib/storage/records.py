@@ -1,14 +1,12 @@
 """Names and records of outputs, and what the name of a version tells without its record."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from skyscript_assets.lib.errors import OutputSchemaError, StorageError
 from skyscript_assets.lib.files import is_name
@@ -112,7 +110,7 @@ class Head:
     problem: str | None = None
 
     @classmethod
-    def of(cls, version: str) -> Head:
+    def of(cls, version: str) -> Self:
         """Take a name apart; one that is none has a problem."""
         found = VERSION.fullmatch(version)
         if found is None:

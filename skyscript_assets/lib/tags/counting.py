@@ -5,13 +5,12 @@ tags are collected. Those are brought into their normal spelling, each once; the
 results are for belongs to `vocabulary`.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import duckdb
 import numpy as np
@@ -187,15 +186,15 @@ class DistinctTags:
     n: NDArray[np.int64]
     of_row: NDArray[np.int64]
 
-    @staticmethod
-    def of(counts: pa.Table) -> DistinctTags:
+    @classmethod
+    def of(cls, counts: pa.Table) -> Self:
         """The tags of `TagCounter.counts`."""
         of_row = counts["tag"].to_numpy()
         rows = np.flatnonzero(np.diff(of_row, prepend=-1))
         keys, values = (counts[name].combine_chunks().take(rows) for name in ("key", "value"))
         n = np.zeros(len(rows), np.int64)
         np.add.at(n, of_row, counts["n"].to_numpy())
-        return DistinctTags(keys, values, class_mask(keys, values).to_numpy(zero_copy_only=False), n, of_row)
+        return cls(keys, values, class_mask(keys, values).to_numpy(zero_copy_only=False), n, of_row)
 
 
 class TagCounter:

@@ -10,10 +10,9 @@ its key are left out; that has a closed form (their eq. 5.12, for blocks).
 Everything is linear algebra on one core and is fitted anew each time: nothing is stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +53,8 @@ class _Process:
     left_out: Float
     """What it says of each of its own labels without the labels of that key."""
 
-    @staticmethod
-    def fit(similar: Float, targets: Float, keys: Sequence[str]) -> _Process:
+    @classmethod
+    def fit(cls, similar: Float, targets: Float, keys: Sequence[str]) -> Self:
         """Condition on targets (N,), given the kernel (N, N) between them."""
         mean = float(targets.mean())
         inverse = np.linalg.inv(similar + NOISE * np.eye(len(targets)))
@@ -65,7 +64,7 @@ class _Process:
         for key in set(keys):
             rows = np.flatnonzero(names == key)
             left_out[rows] = targets[rows] - np.linalg.solve(inverse[np.ix_(rows, rows)], weights[rows])
-        return _Process(mean, weights, left_out)
+        return cls(mean, weights, left_out)
 
     def says(self, similar: Float) -> Float:
         """The expected target of M tags, (M,), given their kernel (M, N) with the labels."""
@@ -82,14 +81,15 @@ class GroundabilityModel:
     _seen: NDArray[np.bool_]
     _step_curve: Float
 
-    @staticmethod
+    @classmethod
     def fit(
+        cls,
         similar: Float,
         visible: NDArray[np.bool_],
         steps: NDArray[np.int64],
         keys: Sequence[str],
         calibrated_on: NDArray[np.bool_],
-    ) -> GroundabilityModel:
+    ) -> Self:
         """Train on N labels.
 
         Args:
@@ -107,7 +107,7 @@ class GroundabilityModel:
             steps[visible].astype(np.float64),
             [key for key, seen in zip(keys, visible, strict=True) if seen],
         )
-        return GroundabilityModel(
+        return cls(
             process,
             _logistic(process.left_out[like], visible[like]),
             coarser,

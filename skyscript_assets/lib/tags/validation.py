@@ -5,11 +5,9 @@ which is the case of a key that nobody labelled; under `known_keys` single tags 
 calibration curves too, is fitted to the training side of each fold, so nothing is measured on what it was fitted to.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +52,12 @@ class Truth:
     steps: IntArray
     ruled: BoolArray
 
-    @staticmethod
-    def of(labels: Mapping[Tag, Label]) -> Truth:
+    @classmethod
+    def of(cls, labels: Mapping[Tag, Label]) -> Self:
         """The arrays of some labels, in their order."""
         grades = np.array([grade(label) for label in labels.values()], np.int64)
         ruled = np.array([attribute_reason(key) is not None for key, _ in labels], np.bool_)
-        return Truth(tuple(labels), grades > 0, grades - 1, ruled)
+        return cls(tuple(labels), grades > 0, grades - 1, ruled)
 
     @property
     def keys(self) -> list[str]:

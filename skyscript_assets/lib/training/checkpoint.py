@@ -4,13 +4,11 @@
 `history.parquet` the losses.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +79,7 @@ class TrainingSummary:
         history: Sequence[Mapping[str, Any]],
         best_epoch: int,
         model: ClipModel,
-    ) -> TrainingSummary:
+    ) -> Self:
         """What a run did, by its history, which ends with its last epoch."""
         batches = [row for row in history if row["split"] == "train"]
         epochs = int(history[-1]["epoch"])

@@ -5,12 +5,10 @@ What the objects mean is not decided here, nor where blocks lie in a file.
 Format: OSM wiki, "PBF Format", and osmformat.proto of openstreetmap/OSM-binary.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -56,11 +54,11 @@ class Tags:
     values: IntArray
     strings: pa.StringArray
 
-    def at(self, rows: IntArray) -> Tags:
+    def at(self, rows: IntArray) -> Self:
         """The tags of some objects."""
         counts = self.offsets[rows + 1] - self.offsets[rows]
         taken = ranges(self.offsets[rows], counts)
-        return Tags(offsets_of(counts), self.keys[taken], self.values[taken], self.strings)
+        return type(self)(offsets_of(counts), self.keys[taken], self.values[taken], self.strings)
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,11 @@ class Objects:
     roles: IntArray
     places: Places | None = None
 
-    def at(self, rows: IntArray) -> Objects:
+    def at(self, rows: IntArray) -> Self:
         """Some of the objects, with their tags and refs."""
         counts = self.ref_offsets[rows + 1] - self.ref_offsets[rows]
         taken = ranges(self.ref_offsets[rows], counts)
-        return Objects(
+        return type(self)(
             self.ids[rows],
             self.versions[rows],
             self.timestamps_ms[rows],
@@ -119,13 +117,13 @@ class Nodes:
     tagged: Objects
     rows: IntArray
 
-    def shown(self, visible: BoolArray) -> Nodes:
+    def shown(self, visible: BoolArray) -> Self:
         """Those that are marked as visible, [n]: the others are deleted."""
         if visible.all():
             return self
         kept = visible[self.rows]
         rows = (np.cumsum(visible) - 1)[self.rows[kept]]
-        return Nodes(self.ids[visible], self.places[visible], self.tagged.at(np.flatnonzero(kept)), rows)
+        return type(self)(self.ids[visible], self.places[visible], self.tagged.at(np.flatnonzero(kept)), rows)
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,8 @@ class Block:
     offsets_deg9: tuple[int, int]
     date_granularity_ms: int
 
-    @staticmethod
-    def of(raw: bytes) -> Block:
+    @classmethod
+    def of(cls, raw: bytes) -> Self:
         """Take a block apart, but for the content of its groups.
 
         Raises:
@@ -156,7 +154,7 @@ class Block:
                 strings = value
             elif number == 2 and len(value) and (kind := _KINDS.get(value[0] >> 3)) is not None:
                 groups.append((kind, value))
-        return Block(strings, groups, numbers[17], (numbers[20], numbers[19]), numbers[18])
+        return cls(strings, groups, numbers[17], (numbers[20], numbers[19]), numbers[18])
 
 
 @dataclass(frozen=True)
@@ -176,15 +174,15 @@ class _Groups:
     first_string: IntArray
     strings_of: IntArray
 
-    @staticmethod
-    def of(blocks: Iterable[Block], kind: Kind) -> _Groups:
+    @classmethod
+    def of(cls, blocks: Iterable[Block], kind: Kind) -> Self:
         """The groups of one kind."""
         pairs = [(content, block) for block in blocks for found, content in block.groups if found == kind]
         tables = {id(block): block.strings for _, block in pairs}
         strings, firsts = _strings(list(tables.values()))
         place = {key: i for i, key in enumerate(tables)}
         rows = np.array([place[id(block)] for _, block in pairs], np.int64)
-        return _Groups(
+        return cls(
             [content for content, _ in pairs],
             [block for _, block in pairs],
             strings,

@@ -6,10 +6,9 @@ group can be taken apart as one stream of varints: only the chain from message t
 Format: protobuf.dev, "Encoding".
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +70,8 @@ class Varints:
     values: IntArray
     stops: IntArray
 
-    @staticmethod
-    def of(data: bytes | memoryview) -> Varints:
+    @classmethod
+    def of(cls, data: bytes | memoryview) -> Self:
         """Read all varints of a run.
 
         Raises:
@@ -80,7 +79,7 @@ class Varints:
         """
         octets = np.frombuffer(data, np.uint8)
         if len(octets) == 0:
-            return Varints(np.zeros(0, np.int64), np.zeros(0, np.int64))
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
         if octets[-1] >= 128:
             raise ValueError("its numbers are cut off")
         lasts = np.flatnonzero(octets < 128)
@@ -96,7 +95,7 @@ class Varints:
             values[longer] = (values[longer] << 7) | (octets[lasts[longer] - back] & 127)
             back += 1
             longer = longer[lengths[longer] > back]
-        return Varints(values, lasts + 1)
+        return cls(values, lasts + 1)
 
 
 def signed(values: IntArray) -> IntArray:
@@ -184,8 +183,8 @@ class Messages:
     group: IntArray
     _found: dict[int, tuple[IntArray, IntArray, IntArray]] = field(default_factory=dict, init=False)
 
-    @staticmethod
-    def of(groups: Sequence[memoryview]) -> Messages:
+    @classmethod
+    def of(cls, groups: Sequence[memoryview]) -> Self:
         """The messages of some groups."""
         data = b"".join(groups)
         numbers = Varints.of(data)
@@ -203,7 +202,7 @@ class Messages:
         borders = offsets_of(np.array([len(group) for group in groups], np.int64))
         rows, counts = chained(begins, ends, borders)
         group = np.repeat(np.arange(len(groups), dtype=np.int64), counts)
-        return Messages(numbers, index, tags[rows] + 2, index[ends[rows]].astype(np.int64), group)
+        return cls(numbers, index, tags[rows] + 2, index[ends[rows]].astype(np.int64), group)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -266,9 +265,9 @@ class Messages:
             first[rows], count[rows] = firsts, lasts - firsts
         return self.numbers.values[ranges(first, count)], offsets_of(count)
 
-    def inner(self, field: int) -> Messages:
+    def inner(self, field: int) -> Self:
         """[n] the message in a field of each; an empty one where there is none."""
         first, last = np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         if field in self._found:
             rows, first[rows], last[rows] = self._found[field]
-        return Messages(self.numbers, self.index, first, last, self.group)
+        return type(self)(self.numbers, self.index, first, last, self.group)

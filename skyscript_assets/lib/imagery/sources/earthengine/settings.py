@@ -1,9 +1,7 @@
 """What a source of kind `earthengine` states."""
 
-from __future__ import annotations
-
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,7 +46,7 @@ class EarthEngineSource(SourceBase):
     allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
-    def _in_order(self) -> EarthEngineSource:
+    def _in_order(self) -> Self:
         if self.start is not None and self.end is not None and not self.start < self.end:
             raise ValueError("start must lie before end")
         return self

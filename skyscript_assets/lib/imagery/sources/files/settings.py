@@ -1,9 +1,7 @@
 """What a source of kind `files` states."""
 
-from __future__ import annotations
-
 import datetime as dt
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,7 +30,7 @@ class FilesSource(SourceBase):
     alpha: Alpha = "mask"
 
     @model_validator(mode="after")
-    def _some_files(self) -> FilesSource:
+    def _some_files(self) -> Self:
         if not self.paths and self.index is None:
             raise ValueError("give paths, an index, or both")
         return self

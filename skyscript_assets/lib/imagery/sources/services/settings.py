@@ -1,10 +1,8 @@
 """What sources of the kinds `xyz`, `wmts` and `wms` state."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -53,7 +51,7 @@ class ServiceSource(SourceBase):
     allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
-    def _no_secrets(self) -> ServiceSource:
+    def _no_secrets(self) -> Self:
         if holds_secret(self.url):
             raise ValueError("url holds a key or token: put it in an environment variable, named in api_key_variable")
         if "{api_key}" in self.url and self.api_key_variable is None:
@@ -74,7 +72,7 @@ class XyzSource(ServiceSource):
     max_zoom: int = Field(19, ge=0, le=24, description="Finest zoom that the service has images of.")
 
     @model_validator(mode="after")
-    def _is_template(self) -> XyzSource:
+    def _is_template(self) -> Self:
         places = places_of(self.template)
         if not (places >= {"{z}", "{x}"} and places & {"{y}", "{-y}"}) and "{q}" not in places:
             raise ValueError("url needs places {z}, {x} and {y} ({-y} where rows count from the south), or {q}")

@@ -1,9 +1,7 @@
 """What a source of kind `stac` states."""
 
-from __future__ import annotations
-
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
@@ -89,7 +87,7 @@ class StacSource(SourceBase):
     allow_private_hosts: Annotated[HostNames, UNSEEN] = ()
 
     @model_validator(mode="after")
-    def _one_or_three(self) -> StacSource:
+    def _one_or_three(self) -> Self:
         if len(self.assets) == 2:
             raise ValueError("name one asset, or three for red, green and blue")
         if self.since is not None and self.until is not None and self.since > self.until:
