@@ -1,9 +1,7 @@
 """The model's side: `pretrained_weights`, `chip_features`, `clip_scores`, `trained_checkpoint`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Self
 
 import dagster as dg
 import pyarrow.compute as pc
@@ -29,6 +27,7 @@ from skyscript_assets.lib.settings.plant import ScoredText, TrainingSettings
 from skyscript_assets.lib.storage import OutputKey
 from skyscript_assets.lib.tables import read_table
 from skyscript_assets.lib.towers.bases import load_base
+from skyscript_assets.lib.towers.model import ClipModel
 from skyscript_assets.lib.towers.scorers import Encoder, PairScorer, scorer_kind
 from skyscript_assets.lib.towers.weights import weights_file, write_weights
 from skyscript_assets.lib.training.align import train_alignment
@@ -37,9 +36,6 @@ from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
 from skyscript_assets.training.launch import train_apart
 from skyscript_assets.training.worker import Job
-
-if TYPE_CHECKING:
-    from skyscript_assets.lib.towers.model import ClipModel
 
 
 class WeightsConfig(Model):
@@ -68,7 +64,7 @@ class BaseConfig(Model):
     shared: Annotated[Shared, UNSEEN]
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> BaseConfig:
+    def of(cls, settings: Settings, name: str) -> Self:
         """A base of the settings by its name."""
         base = settings.bases[name]
         used = (base.image, base.text) if isinstance(base, JointBase) else ()
@@ -97,7 +93,7 @@ class OwnScorer(Model):
     depends_on: dict[str, Any]
 
     @classmethod
-    def of(cls, settings: Settings, name: str) -> OwnScorer:
+    def of(cls, settings: Settings, name: str) -> Self:
         """A scorer of the settings by its name."""
         own, shared = settings.scorers[name], settings.shared
         return cls(own=own, shared=shared, depends_on=scorer_kind(own.kind).depends_on(own, shared))

@@ -13,21 +13,13 @@ from skyscript_assets.lib.settings.load import GivenFile, Settings
 from skyscript_assets.lib.settings.models import Base, PackagedWeights
 from skyscript_assets.lib.settings.plant import SizeSettings, TagSettings
 from skyscript_assets.lib.tables import read_table
+from skyscript_assets.lib.tags import vocabulary
 from skyscript_assets.lib.tags.embedding import load_encoder
 from skyscript_assets.lib.tags.groundability import GROUNDABILITY_SCHEMA, LabelFiles, decide_groundability
 from skyscript_assets.lib.tags.labels import read_labels
 from skyscript_assets.lib.tags.plot import plot_groundability, read_report
 from skyscript_assets.lib.tags.snapshot import SNAPSHOT_SCHEMA, TAGS_SCHEMA, freeze_snapshot, tags_by_gsd
 from skyscript_assets.lib.tags.validation import figure_rows
-from skyscript_assets.lib.tags.vocabulary import (
-    COOCCURRENCE_SCHEMA,
-    PLANNABLE_SCHEMA,
-    VOCABULARY_SCHEMA,
-    count_vocabulary,
-    most_frequent_tags,
-    plot_tag_counts,
-    text_tags_by_reason,
-)
 from skyscript_assets.lib.towers.weights import weights_file
 from skyscript_assets.partitions import Partition, Scheme
 from skyscript_assets.provenance import Run
@@ -66,17 +58,17 @@ class VocabularyConfig(Model):
     after=("region_overlap", "tag_labels", "pretrained_weights"),
     code_version="4",
     tables={
-        "vocabulary.parquet": VOCABULARY_SCHEMA,
-        "plannable.parquet": PLANNABLE_SCHEMA,
-        "cooccurrence.parquet": COOCCURRENCE_SCHEMA,
+        "vocabulary.parquet": vocabulary.VOCABULARY_SCHEMA,
+        "plannable.parquet": vocabulary.PLANNABLE_SCHEMA,
+        "cooccurrence.parquet": vocabulary.COOCCURRENCE_SCHEMA,
     },
     config=lambda settings, _: VocabularyConfig(
         sizes=settings.plant.plan.sizes, rare_below=settings.plant.tags.rare_below
     ),
     preview=lambda run: {
-        "tag counts": metadata.drawn(lambda path: plot_tag_counts(run.out, path), "Most frequent tags"),
-        "most frequent tags": metadata.rows(most_frequent_tags(run.out)),
-        "text tags": metadata.rows(text_tags_by_reason(run.out)),
+        "tag counts": metadata.drawn(lambda path: vocabulary.plot_tag_counts(run.out, path), "Most frequent tags"),
+        "most frequent tags": metadata.rows(vocabulary.most_frequent_tags(run.out)),
+        "text tags": metadata.rows(vocabulary.text_tags_by_reason(run.out)),
         "tags that come together": metadata.parquet_rows(run.out / "cooccurrence.parquet", limit=8),
     },
 )
@@ -85,7 +77,7 @@ def tag_vocabulary(run: Run[VocabularyConfig]) -> Counts:
     objects = {region: folder / "objects.parquet" for (region,), folder in run.folders("osm_objects").items()}
     gsds_m = read_table(run.input("image_sources") / "sources.parquet")["gsd_m"].to_pylist()
     config = run.config
-    return count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress)
+    return vocabulary.count_vocabulary(objects, gsds_m, config.sizes, run.out, config.rare_below, progress=run.progress)
 
 
 class GroundabilityConfig(Model):
@@ -138,8 +130,7 @@ def tag_groundability(run: Run[GroundabilityConfig]) -> Counts:
     bases = config.bases.values()
     file = next((weights_file(base, config.shared, run.store.cache("weights"), run.progress) for base in bases), None)
     encode = load_encoder(config.tags.encoder, config.weights, config.bases, file)
-    vocabulary = run.input("tag_vocabulary")
-    return decide_groundability(vocabulary, LabelFiles(**given), encode, config.tags, run.out)
+    return decide_groundability(run.input("tag_vocabulary"), LabelFiles(**given), encode, config.tags, run.out)
 
 
 @asset(

@@ -8,8 +8,6 @@ SIGINT all processes end after the same step, the first one writes the state, an
 command goes on from there. On several hosts all of them have to see the job's folders.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import fcntl
@@ -60,46 +58,6 @@ class Job(Model):
     machine: TrainingSettings = Field(TrainingSettings(), description="What is computed on.")
 
 
-def main() -> None:
-    """Train the job that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", type=Path, help="file that says what to train")
-    parser.add_argument("--attended", action="store_true", help="stop when standard input ends: its writer is gone")
-    options = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s")
-    _log.setLevel(logging.INFO)
-    signals, told = _Signals(attended=options.attended), options.job.with_name(ERROR)
-    try:
-        _train(read_yaml(options.job, Job), signals)
-    except StoppedError as stopped:
-        sys.exit(128 + stopped.signum)
-    except SkyScriptError as error:
-        with contextlib.suppress(OSError), told.open("x", encoding="utf-8") as file:  # the first one is heard
-            json.dump([type(error).__name__, str(error)], file)
-        sys.exit(str(error))
-
-
-def _train(job: Job, signals: _Signals) -> None:
-    limit_libraries()
-    job.out.mkdir(parents=True, exist_ok=True)
-    with joined() as ranks, contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listener(job)) if ranks.rank == 0 else lambda _: None
-        if gpu := _gpu():
-            stack.enter_context(alone_on(gpu))
-        train_clip(
-            job.manifest,
-            {(key.split("/")[0], key.split("/")[-1]): folder for key, folder in job.chips.items()},
-            load_base(job.base, job.weights, job.model.seed, job.file),
-            job.model,
-            job.out,
-            signals.check,
-            max(1, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))),
-            machine=job.machine,
-            ranks=ranks,
-            listener=listener,
-        )
-
-
 class _Signals:
     """SIGTERM, SIGINT and the end of who attends: heard at once, obeyed after the step."""
 
@@ -124,10 +82,46 @@ class _Signals:
             raise StoppedError(self._signum)
 
 
-def _gpu() -> str | None:
+def main() -> None:
+    """Train the job that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", type=Path, help="file that says what to train")
+    parser.add_argument("--attended", action="store_true", help="stop when standard input ends: its writer is gone")
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    _log.setLevel(logging.INFO)
+    signals, told = _Signals(attended=options.attended), options.job.with_name(ERROR)
+    limit_libraries()
+    try:
+        _train(read_yaml(options.job, Job), signals)
+    except StoppedError as stopped:
+        sys.exit(128 + stopped.signum)
+    except SkyScriptError as error:
+        with contextlib.suppress(OSError), told.open("x", encoding="utf-8") as file:  # the first one is heard
+            json.dump([type(error).__name__, str(error)], file)
+        sys.exit(str(error))
+
+
+def _train(job: Job, signals: _Signals) -> None:
     import torch
 
-    return str(torch.cuda.get_device_properties().uuid) if torch.cuda.is_available() else None
+    job.out.mkdir(parents=True, exist_ok=True)
+    with joined() as ranks, contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listener(job)) if ranks.rank == 0 else lambda _: None
+        if torch.cuda.is_available():
+            stack.enter_context(alone_on(str(torch.cuda.get_device_properties().uuid)))
+        train_clip(
+            job.manifest,
+            {(key.split("/")[0], key.split("/")[-1]): folder for key, folder in job.chips.items()},
+            load_base(job.base, job.weights, job.model.seed, job.file),
+            job.model,
+            job.out,
+            signals.check,
+            max(1, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))),
+            machine=job.machine,
+            ranks=ranks,
+            listener=listener,
+        )
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.faulty_server import BUCKET, CREDENTIALS, Faults, before, object_store
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError
+from skyscript_assets.lib.release.data import SUMS_FILE
 from skyscript_assets.lib.release.push import STATE, push
-from skyscript_assets.lib.release.write import SUMS_FILE, write_sums
+from skyscript_assets.lib.release.write import write_sums
 from skyscript_assets.lib.storage.remote import ObjectStore
 
 pytestmark = pytest.mark.integration

@@ -13,18 +13,9 @@ import shapely
 from pyproj import Transformer
 from pyproj.exceptions import CRSError
 
+from skyscript_assets.lib import geometry
 from skyscript_assets.lib.arrays import FloatArray, IntArray
 from skyscript_assets.lib.errors import SceneError
-from skyscript_assets.lib.geometry import (
-    TRUE_TO_SCALE,
-    WEB_MERCATOR_LATITUDE_LIMIT,
-    from_lonlat,
-    ground_gsd_m,
-    parse_crs,
-    pixel_on_ground,
-    utm_crs,
-    within_180,
-)
 from skyscript_assets.lib.imagery.scenes import Scene
 from skyscript_assets.lib.registration.shift import NO_SHIFT, Shift, move
 
@@ -105,7 +96,7 @@ def grids(scene: Scene, points: FloatArray, shift: Shift = NO_SHIFT) -> Iterator
     Raises:
         SceneError: the CRS cannot be read, or does not suit the footprint.
     """
-    points = move(np.column_stack([within_180(points[:, 0]), points[:, 1]]), shift)
+    points = move(np.column_stack([geometry.within_180(points[:, 0]), points[:, 1]]), shift)
     shapely.prepare(scene.footprint)
     inside = np.flatnonzero(shapely.intersects_xy(scene.footprint, points[:, 0], points[:, 1]))
     if len(inside) == 0:
@@ -130,8 +121,10 @@ def gsd_nodes(scene: Scene) -> FloatArray:
     if _square_on_ground(scene):
         a, _, c, _, e, f = scene.transform
         rows, columns = np.mgrid[0 : 1 : GSD_NODES * 1j, 0 : 1 : GSD_NODES * 1j]
-        found = ground_gsd_m(scene.crs, scene.transform, c + a * columns * scene.width, f + e * rows * scene.height)
-        if np.abs(found / scene.gsd_m - 1.0).max() > TRUE_TO_SCALE:
+        found = geometry.ground_gsd_m(
+            scene.crs, scene.transform, c + a * columns * scene.width, f + e * rows * scene.height
+        )
+        if np.abs(found / scene.gsd_m - 1.0).max() > geometry.TRUE_TO_SCALE:
             gsds = found
     return gsds * max(1.0, (scene.effective_gsd_m or 0.0) / scene.gsd_m)
 
@@ -144,7 +137,7 @@ def gsds_at(scene: Scene, lonlat: FloatArray) -> FloatArray:
     if np.ptp(nodes) == 0:
         return np.full(len(lonlat), nodes[0, 0])
     a, _, c, _, e, f = scene.transform
-    x, y = from_lonlat(scene.crs).transform(lonlat[:, 0], lonlat[:, 1])
+    x, y = geometry.from_lonlat(scene.crs).transform(lonlat[:, 0], lonlat[:, 1])
     place = np.stack([(y - f) / (e * scene.height), (x - c) / (a * scene.width)]) * (GSD_NODES - 1)
     return np.asarray(ndimage.map_coordinates(nodes, place, order=1, mode="nearest"))
 
@@ -153,12 +146,12 @@ def _square_on_ground(scene: Scene) -> bool:
     """Whether the scene is north up with pixels that are square on the ground, measured at its centre."""
     a, b, c, d, e, f = scene.transform
     try:
-        geographic = parse_crs(scene.crs).is_geographic
+        geographic = geometry.parse_crs(scene.crs).is_geographic
     except CRSError as error:
         raise SceneError(f"scene {scene.scene_id}: its CRS {scene.crs[:80]!r} cannot be read ({error})") from error
     if geographic or b != 0 or d != 0 or a <= 0 or e >= 0:
         return False
-    sides = pixel_on_ground(scene.crs, scene.transform, c + a * scene.width / 2, f + e * scene.height / 2)
+    sides = geometry.pixel_on_ground(scene.crs, scene.transform, c + a * scene.width / 2, f + e * scene.height / 2)
     if not np.isfinite(sides).all():
         raise SceneError(f"scene {scene.scene_id}: its centre lies outside the domain of its CRS {scene.crs[:80]}")
     return bool(max(abs(sides[0] / sides[1] - 1.0), abs(sides[2] - np.pi / 2)) <= SQUARE_TOLERANCE)
@@ -167,16 +160,16 @@ def _square_on_ground(scene: Scene) -> bool:
 def _native(scene: Scene) -> Grid:
     a, _, c, _, e, f = scene.transform
     footprint = scene.footprint
-    method = getattr(parse_crs(scene.crs).coordinate_operation, "method_name", "")
+    method = getattr(geometry.parse_crs(scene.crs).coordinate_operation, "method_name", "")
     if "Mercator" in method and "Transverse" not in method:  # these have no poles
         footprint = shapely.clip_by_rect(
-            footprint, -180.0, -WEB_MERCATOR_LATITUDE_LIMIT, 180.0, WEB_MERCATOR_LATITUDE_LIMIT
+            footprint, -180.0, -geometry.WEB_MERCATOR_LATITUDE_LIMIT, 180.0, geometry.WEB_MERCATOR_LATITUDE_LIMIT
         )
     return _grid(scene, scene.crs, (c, f), (a, e), footprint, resampled=False)
 
 
 def _utm(scene: Scene, meridian_deg: float, southern: bool) -> Grid:
-    crs = utm_crs(meridian_deg, -1.0 if southern else 1.0)
+    crs = geometry.utm_crs(meridian_deg, -1.0 if southern else 1.0)
     # A scene may be far wider than the zone, where its projection is of no use; a zone may reach past 180 degrees.
     near = [
         shapely.clip_by_rect(scene.footprint, max(west, -180.0), -84.0, min(west + 12.0, 180.0), 84.0)
@@ -197,7 +190,7 @@ def _grid(
     resampled: bool,
 ) -> Grid:
     limits = np.array([0, 0, scene.width, scene.height], dtype=np.int64)
-    grid = Grid(name, origin, step, limits, footprint, resampled, from_lonlat(name))
+    grid = Grid(name, origin, step, limits, footprint, resampled, geometry.from_lonlat(name))
     # Each polygon alone: those of a scene across the antimeridian lie at both ends of the globe, and meet projected.
     polygons = shapely.get_parts(footprint)
     west, south, east, north = shapely.bounds(polygons).T

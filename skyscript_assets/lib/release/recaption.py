@@ -18,16 +18,7 @@ from skyscript_assets.lib.files import claimed
 from skyscript_assets.lib.imagery.scenes import write_scenes
 from skyscript_assets.lib.osm.objects import OBJECT_SCHEMA
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import (
-    DATA_SCHEMA,
-    SUMS_FILE,
-    ReleaseConfig,
-    batches,
-    data_files,
-    read_removed,
-    shown_tags,
-    write_rows,
-)
+from skyscript_assets.lib.release import data
 from skyscript_assets.lib.release.origins import OBJECTS_FILE, RECIPE_FILE, SIGHT_SCHEMA, WINDOWS_FILE, Origins
 from skyscript_assets.lib.release.write import finish
 from skyscript_assets.lib.settings.base import STYLES
@@ -46,7 +37,7 @@ ROWS = 256
 def recaption(
     release: Path,
     settings: ReleaseSettings,
-    config: ReleaseConfig,
+    config: data.ReleaseConfig,
     captions: CaptionSettings,
     rules: Path,
     out: Path,
@@ -66,8 +57,8 @@ def recaption(
         StorageError, OutputBusyError: as `claimed` does.
     """
     origins, counts = Origins.of(release), Counter[str]()
-    removed = read_removed(config.removed.path) if config.removed else frozenset[str]()
-    wanted = {**dict.fromkeys(data_files(release), DATA_SCHEMA), release / OBJECTS_FILE: SIGHT_SCHEMA}
+    removed = data.read_removed(config.removed.path) if config.removed else frozenset[str]()
+    wanted = {**dict.fromkeys(data.data_files(release), data.DATA_SCHEMA), release / OBJECTS_FILE: SIGHT_SCHEMA}
     for path, schema in (wanted | {release / TAGS_FILE: TAGS_SCHEMA}).items():
         check_table(path, schema)
     with claimed(out) as folder:
@@ -75,12 +66,12 @@ def recaption(
             said = _said(release, region, windows, captions, rules, folder)
             mine = (pc.field("region") == region) & (pc.field("source") == source)
             rows = _rows(release, mine, windows, removed, said, settings.style, counts)
-            write_rows(rows, folder / "data" / source, region, frozenset())
+            data.write_rows(rows, folder / "data" / source, region, frozenset())
             progress(counts.total(), origins.windows.num_rows, "pairs")
         if not counts[SAME] + counts[CHANGED]:
             raise TooLittleDataError(f"nothing is said of any pair of {release}, or all are removed")
         _write_origins(release, origins, removed, folder)
-        recipe, before = origins.recipe, GivenFile(path=release / SUMS_FILE, sha256="")
+        recipe, before = origins.recipe, GivenFile(path=release / data.SUMS_FILE, sha256="")
         said_of = {"plan": recipe.plan, "zoom": recipe.zoom, "policy": captions.policy, "previous": before}
         finish(settings, config.model_copy(update=said_of), {"audit": [], "gone": counts[GONE]}, folder)
     return counts
@@ -120,8 +111,8 @@ def _rows(
     import pyarrow.dataset as ds
 
     digests = dict(zip(*(windows[name].to_pylist() for name in ("chip_id", "sha256")), strict=True))
-    scanner = ds.dataset(data_files(release)).scanner(
-        DATA_SCHEMA.names, filter=mine, batch_size=ROWS, batch_readahead=1, fragment_readahead=1
+    scanner = ds.dataset(data.data_files(release)).scanner(
+        data.DATA_SCHEMA.names, filter=mine, batch_size=ROWS, batch_readahead=1, fragment_readahead=1
     )
     for row in (row for batch in scanner.to_batches() for row in batch.to_pylist()):
         found = hashlib.sha256((row["image"] or {}).get("bytes") or b"").hexdigest()
@@ -139,7 +130,7 @@ def _rows(
             counts[SAME if same else CHANGED] += 1
             scored = {} if same else {"score": None, "scorer": None}
             texts = {each: new[each] for each in STYLES} | {"text": new[style]}
-            yield row | texts | scored | {"tags": shown_tags(new["center_tags"])}
+            yield row | texts | scored | {"tags": data.shown_tags(new["center_tags"])}
     if digests:
         told = f"{len(digests)} pairs of {WINDOWS_FILE}, such as {min(digests)}, are not in its data"
         raise CorruptInputError(f"{release}: {told}; fetch it again")
@@ -149,7 +140,7 @@ def _write_origins(release: Path, origins: Origins, removed: frozenset[str], out
     """Write what travels with the pairs that are in a folder."""
     import pyarrow.dataset as ds
 
-    kept = pa.concat_arrays([batch["chip_id"] for _, batch in batches(out, ["chip_id"])])
+    kept = pa.concat_arrays([batch["chip_id"] for _, batch in data.batches(out, ["chip_id"])])
     windows = origins.windows.filter(pc.is_in(origins.windows["chip_id"], kept))
     used = set(windows["scene_id"].to_pylist())
     write_table(out / WINDOWS_FILE, windows)

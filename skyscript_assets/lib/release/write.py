@@ -8,15 +8,7 @@ from skyscript_assets.lib.captions.audit import AUDIT_FILE, AUDIT_SCHEMA
 from skyscript_assets.lib.files import file_sha256, write_text
 from skyscript_assets.lib.pairs.export import write_credits
 from skyscript_assets.lib.progress import Progress, silent
-from skyscript_assets.lib.release.data import (
-    DONE,
-    SPLIT_NAMES,
-    SUMS_FILE,
-    ReleaseConfig,
-    ReleaseInputs,
-    read_removed,
-    write_data,
-)
+from skyscript_assets.lib.release import data
 from skyscript_assets.lib.release.documents import write_documents
 from skyscript_assets.lib.release.figures import figures_of, plot, write_changes
 from skyscript_assets.lib.release.items import write_items
@@ -25,7 +17,7 @@ from skyscript_assets.lib.settings.plant import ReleaseSettings
 from skyscript_assets.lib.tables import read_table
 
 
-def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
+def write_release(inputs: data.ReleaseInputs, out: Path, progress: Progress = silent) -> dict[str, Any]:
     """Write the data set as it is given away; counts.
 
     What a killed run with the same inputs has finished there is kept.
@@ -36,14 +28,14 @@ def write_release(inputs: ReleaseInputs, out: Path, progress: Progress = silent)
         CorruptInputError: the list of ids or the release before is broken; and what `write_data` raises.
     """
     config = inputs.config
-    removed = read_removed(config.removed.path) if config.removed else frozenset[str]()
-    gone = write_data(inputs, removed, out, progress)
+    removed = data.read_removed(config.removed.path) if config.removed else frozenset[str]()
+    gone = data.write_data(inputs, removed, out, progress)
     write_origins(inputs, removed, out)
     audit = read_table(inputs.audit / AUDIT_FILE, AUDIT_SCHEMA).to_pylist()
     return finish(inputs.settings, config, {"audit": audit, "gone": gone}, out)
 
 
-def finish(settings: ReleaseSettings, config: ReleaseConfig, more: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def finish(settings: ReleaseSettings, config: data.ReleaseConfig, more: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Write all that is said of the pairs and their origins that are in a folder; what is counted of them.
 
     `more` has `audit` and `gone` of `write_documents`.
@@ -54,12 +46,12 @@ def finish(settings: ReleaseSettings, config: ReleaseConfig, more: Mapping[str, 
     write_items(settings.name, out)
     write_credits(out, (tuple(row.values()) for row in figures.owners))
     write_documents(config, figures, {**more, "leaks": Origins.of(out).recipe.leaks, "changes": changes}, out)
-    for mark in out.glob(DONE):
+    for mark in out.glob(data.DONE):
         mark.unlink()
     write_sums(out)
     return {
         "pairs": figures.whole["pairs"],
-        "splits": {name: figures.whole[name] for name in SPLIT_NAMES.values()},
+        "splits": {name: figures.whole[name] for name in data.SPLIT_NAMES.values()},
         "sources": {row["source"]: row["pairs"] for row in figures.sources},
         "removed": more["gone"],
         "changes": changes,
@@ -69,5 +61,5 @@ def finish(settings: ReleaseSettings, config: ReleaseConfig, more: Mapping[str, 
 def write_sums(release: Path) -> None:
     """Write `SHA256SUMS`, as `sha256sum -c` reads it."""
     names = {path.relative_to(release).as_posix(): path for path in release.rglob("[!.]*") if path.is_file()}
-    names.pop(SUMS_FILE, None)
-    write_text(release / SUMS_FILE, "".join(f"{file_sha256(names[name])}  {name}\n" for name in sorted(names)))
+    names.pop(data.SUMS_FILE, None)
+    write_text(release / data.SUMS_FILE, "".join(f"{file_sha256(names[name])}  {name}\n" for name in sorted(names)))

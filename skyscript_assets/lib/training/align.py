@@ -22,16 +22,10 @@ from skyscript_assets.lib.pairs.features import read_chip_features
 from skyscript_assets.lib.progress import Progress, silent
 from skyscript_assets.lib.settings.models import AlignRecipe, TrainedModel
 from skyscript_assets.lib.towers.model import ClipModel
+from skyscript_assets.lib.training import optimisation
 from skyscript_assets.lib.training.batches import deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.losses import loss_of
-from skyscript_assets.lib.training.optimisation import (
-    adamw,
-    bound_logit_scale,
-    gradient_norm,
-    interpolate,
-    refuse_divergence,
-)
 from skyscript_assets.lib.training.selection import select_pairs
 from skyscript_assets.lib.training.texts import Texts
 
@@ -135,7 +129,7 @@ class _Trainer:
         self._base, self._recipe, self._seed = base, recipe, seed
         self._train, self._val = train, val
         self._loss_of = loss_of(recipe.loss)
-        self._optimiser = adamw(self.parameters, recipe.lr, recipe.weight_decay)
+        self._optimiser = optimisation.adamw(self.parameters, recipe.lr, recipe.weight_decay)
         total = self.steps_per_epoch * recipe.epochs
         self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, total)
         # The same batches after every epoch, so that the losses compare.
@@ -156,7 +150,7 @@ class _Trainer:
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
                 best = {name: p.detach().clone() for name, p in self.parameters.items()}
-        interpolate(start, best or self.parameters, self.parameters, self._recipe.interpolation)
+        optimisation.interpolate(start, best or self.parameters, self.parameters, self._recipe.interpolation)
         return best_epoch, history
 
     def _run_epoch(self, epoch: int, history: list[dict[str, Any]], progress: Progress) -> None:
@@ -170,10 +164,10 @@ class _Trainer:
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             total = self.steps_per_epoch * self._recipe.epochs
-            norm = float(gradient_norm(self.parameters.values()))
-            refuse_divergence(loss.item(), norm, f"step {step + 1} of {total}, lr {lr:g}")
+            norm = float(optimisation.gradient_norm(self.parameters.values()))
+            optimisation.refuse_divergence(loss.item(), norm, f"step {step + 1} of {total}, lr {lr:g}")
             self._optimiser.step()
-            bound_logit_scale(self._base.network)
+            optimisation.bound_logit_scale(self._base.network)
             history.append(history_row(step + 1, epoch, "train", loss.item(), lr))
             progress(step + 1, total, "steps")
 

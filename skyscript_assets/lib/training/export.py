@@ -122,7 +122,6 @@ def export_model(model: ClipModel, told: Leaving, out: Path) -> float | None:
         write_json(folder / "scores.json", told.scores)
         if told.images:
             write_credits(folder, (tuple(row.values()) for row in owners))
-        network = model.network
         facts = {
             **vars(told),
             "architecture": architecture,
@@ -131,7 +130,7 @@ def export_model(model: ClipModel, told: Leaving, out: Path) -> float | None:
             "licence": _on_the_hub([*licences.values(), *of_images]),
             "differs": differs,
             "recipe": told.settings.recipe.model_dump(mode="json"),
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
             "side": model.image_size,
             "channels": [
                 {"mean": 255 * mean, "std": 255 * std} for mean, std in zip(model.mean, model.std, strict=True)

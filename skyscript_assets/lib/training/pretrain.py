@@ -31,17 +31,11 @@ from skyscript_assets.lib.settings.models import ClipRecipe, TrainedModel
 from skyscript_assets.lib.settings.plant import TrainingSettings
 from skyscript_assets.lib.threads import cores
 from skyscript_assets.lib.towers.model import ClipModel
+from skyscript_assets.lib.training import optimisation
 from skyscript_assets.lib.training.batches import deal_batches
 from skyscript_assets.lib.training.checkpoint import TrainingSummary, history_row, save_checkpoint
 from skyscript_assets.lib.training.loader import IMAGE_COLUMNS, Batch, ChipFolders, Split
 from skyscript_assets.lib.training.losses import loss_of
-from skyscript_assets.lib.training.optimisation import (
-    adamw,
-    bound_logit_scale,
-    gradient_norm,
-    interpolate,
-    refuse_divergence,
-)
 from skyscript_assets.lib.training.ranks import Ranks
 from skyscript_assets.lib.training.selection import select_pairs
 from skyscript_assets.lib.training.state import States
@@ -134,7 +128,7 @@ def train_clip(
     states = States(out / STATES, _identity(base_digest, settings, split))
     run = _Run(base, recipe, settings.seed, split, Split(val, *places), states, machine, ranks)
     history = run.to_the_end(progress, listener)
-    interpolate(start, state, state, recipe.interpolation)
+    optimisation.interpolate(start, state, state, recipe.interpolation)
     base.network.eval()
     base.weights_changed()
     summary = TrainingSummary.of(recipe, train, val, history, history[-1]["epoch"], base)
@@ -205,7 +199,7 @@ class _Run:
         for name, parameter in base.network.named_parameters():
             parameter.requires_grad_(not recipe.lock_text or name.startswith("visual.") or name == "logit_scale")
         learnt = {name: parameter for name, parameter in base.network.named_parameters() if parameter.requires_grad}
-        self._optimiser = adamw(learnt, *constants, fused=self._read_every > 1)
+        self._optimiser = optimisation.adamw(learnt, *constants, fused=self._read_every > 1)
         self._schedule = cosine_lr(self._optimiser, recipe.lr, recipe.warmup_steps, self.total)
         self._amp = recipe.precision != "fp32" and device.type == "cuda"
         self._dtype = torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float16
@@ -290,7 +284,7 @@ class _Run:
         self._optimiser.zero_grad()
         loss = self._backward(batch, ids, pixels)
         # Scaled gradients of float16 may overflow: the scaler leaves such a step out and goes on.
-        norm = loss if self._scaler.is_enabled() else gradient_norm(self._base.network.parameters())
+        norm = loss if self._scaler.is_enabled() else optimisation.gradient_norm(self._base.network.parameters())
         self._bad |= ~(loss.isfinite() & norm.isfinite())
         if self._read_every > 1 and not self._scaler.is_enabled():
             # The fused optimiser looks at this on the device, and leaves the weights as they are from here on.
@@ -300,7 +294,7 @@ class _Run:
             self._read()
         self._scaler.step(self._optimiser)
         self._scaler.update()
-        bound_logit_scale(self._base.network)
+        optimisation.bound_logit_scale(self._base.network)
         self._step += 1
 
     def _loss(self, split: Split, batch: Batch, images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
@@ -375,7 +369,9 @@ class _Run:
         figures = torch.stack(found).tolist() if found else []
         for (step, epoch, lr, batch, *_), (loss, norm) in zip(self._unread, figures, strict=True):
             samples = self._train.named(batch)
-            refuse_divergence(loss, norm, f"step {step + 1} of {self.total}, lr {lr:g}, samples such as {samples}")
+            optimisation.refuse_divergence(
+                loss, norm, f"step {step + 1} of {self.total}, lr {lr:g}, samples such as {samples}"
+            )
             self._history.append(history_row(step + 1, epoch, "train", loss, lr))
         self._unread.clear()
         return self._event()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from skyscript_assets.lib.errors import DigestMismatchError, StorageError, UnreachableError
+from skyscript_assets.lib.release.data import SUMS_FILE
 from skyscript_assets.lib.release.push import push
-from skyscript_assets.lib.release.write import SUMS_FILE, write_sums
+from skyscript_assets.lib.release.write import write_sums
 from tests.hub import TOKEN, Answer, Hub, hub
 
 ADDRESS, NAME = "hf://datasets/me/roofs", "me/roofs"

@@ -394,7 +394,7 @@ def test_the_papers_gradient_is_a_quarter_but_for_the_scale(town, tiny_base, tmp
             found[gradient] = {name: p.grad.clone() for name, p in model.network.named_parameters()}
             return torch.zeros(())
 
-        monkeypatch.setattr(pretrain, "gradient_norm", keep)
+        monkeypatch.setattr(pretrain.optimisation, "gradient_norm", keep)
         train_clip(town.manifest, town.folders, model, recipe(max_steps=1, gradient=gradient), out)
     for name, whole in found["whole"].items():
         torch.testing.assert_close(found["paper"][name], whole if name == "logit_scale" else whole / 4)
