@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--fewest", type=int, default=256, help="pairs to begin with")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10, 18)), help="two at least")
     parser.add_argument("--plot", type=Path, default=Path("learning_curve.png"))
-    options = options_of(parser)
+    options = options_of(parser, scores=True)
     limit_libraries()
     given = plant_from_environment()
     settings, store = load_settings(Path(given.settings_folder)), given.store()

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import hashlib
 import os
 import platform
 import shutil
@@ -53,8 +54,23 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line, and print which code runs on what: figures without that are worth little."""
+def stages_of_scores() -> str:
+    """Eight digits that change with the code version of any stage that the scores of a model are made from."""
+    from skyscript_assets.assets import STAGES
+
+    found = ["benchmark_scores"]
+    for name in found:
+        above = [one if isinstance(one, str) else one.asset for one in STAGES[name].upstream]
+        found += [one for one in above if one not in found]
+    versions = " ".join(f"{name} {STAGES[name].code_version}" for name in sorted(found))
+    return hashlib.sha256(versions.encode()).hexdigest()[:8]
+
+
+def options_of(parser: argparse.ArgumentParser, *, scores: bool = False) -> argparse.Namespace:
+    """Parse the command line, and print which code runs on what: figures without that are worth little.
+
+    `scores` adds by which stages: where the measurement reads a plant's outputs and scores models.
+    """
     options = parser.parse_args()
     git = ["git", "describe", "--always", "--dirty"]
     try:
@@ -63,7 +79,8 @@ def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
     except (OSError, subprocess.CalledProcessError):
         version = "unknown"
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    print(f"code: {version} · Python {platform.python_version()}, {cores} CPUs, load {load:.1f}\n", flush=True)
+    of_scores = f", stages: {stages_of_scores()}" if scores else ""
+    print(f"code: {version} · Python {platform.python_version()}, {cores} CPUs, load {load:.1f}{of_scores}\n", flush=True)
     return options
 
 

@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--switch", nargs="+", choices=SWITCHES, metavar="NAME", help="only these")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of those fixed here")
     parser.add_argument("--data", type=Path, default=SHARED_DATA / "benchmarks", help="folder of photographs")
-    options = options_of(parser)
+    options = options_of(parser, scores=True)
     limit_libraries()
     plant = plant_from_environment()
     settings, store = load_settings(Path(plant.settings_folder)), plant.store()

@@ -64,7 +64,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--model", default="aligned-0", help="model of the profile, aligned")
     parser.add_argument("--benchmark", default="ground-cover", help="of the profile")
-    options = options_of(parser)
+    options = options_of(parser, scores=True)
     limit_libraries()
     plant = plant_from_environment()
     settings, store = load_settings(Path(plant.settings_folder)), plant.store()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import measuring
 from skyscript_assets.assets import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +39,24 @@ def test_the_demos_scoreboard_says_by_which_code_it_was_made() -> None:
         "the scoreboard in docs/benchmarks.md is of other code: run benchmarks/demo.py and put its tables and versions "
         "there, or add below `Made by`: Changed since, not measured again: NAME VERSION, ..."
     )
+
+
+def test_figures_of_models_say_whether_the_stages_behind_them_have_changed() -> None:
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    told = re.findall(r"`stages: ([0-9a-f]{8})`(, changed since)?", text)
+    now = measuring.stages_of_scores()
+    assert told
+    wrong = [stages for stages, changed in told if bool(changed) == (stages == now)]
+    assert not wrong, (
+        f"docs/benchmarks.md: stages are {now} today; run the commands above {wrong} again, or write `, changed since` "
+        "behind those that are not measured again"
+    )
+
+
+def test_every_measurement_that_scores_models_of_a_plant_has_its_stages_in_the_documents() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    sections = re.split(r"^#+ ", text, flags=re.MULTILINE)
+    scoring = [path.name for path in sorted((ROOT / "benchmarks").glob("*.py")) if "scores=True" in path.read_text()]
+    assert scoring
+    for name in scoring:
+        assert any(f"python benchmarks/{name}" in one and "`stages: " in one for one in sections), name
