@@ -79,8 +79,8 @@ def options_of(parser: argparse.ArgumentParser, *, scores: bool = False) -> argp
     except (OSError, subprocess.CalledProcessError):
         version = "unknown"
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    of_scores = f", stages: {stages_of_scores()}" if scores else ""
-    print(f"code: {version} · Python {platform.python_version()}, {cores} CPUs, load {load:.1f}{of_scores}\n", flush=True)
+    told = f"code: {version} · Python {platform.python_version()}, {cores} CPUs, load {load:.1f}"
+    print(f"{told}, stages: {stages_of_scores()}\n" if scores else f"{told}\n", flush=True)
     return options
 
 
