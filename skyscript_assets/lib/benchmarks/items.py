@@ -171,8 +171,8 @@ class ItemsWriter:
     def describe(self, benchmark: BenchmarkBase, out: Path, **told: Any) -> None:
         """Write `benchmark.json` from what was added, the benchmark's settings, and what neither of them says."""
         same = {name: getattr(benchmark, name) for name in ("kind", "title", "prompts")}
-        spec = BenchmarkSpec(**same, items=self.items, images_digest=self._digest.hexdigest(), **told)
-        write_model(out / BENCHMARK_FILE, spec)
+        same |= {"items": dict(sorted(self.items.items())), "images_digest": self._digest.hexdigest()}
+        write_model(out / BENCHMARK_FILE, BenchmarkSpec(**same, **told))
 
     def summary(self, skipped: Mapping[str, int], synthetic: bool) -> dict[str, Any]:
         """What was written: items and cells by split, test items by class, and what was skipped, by reason."""
