@@ -382,8 +382,11 @@ def _stored(source: dict[str, Any], levels: tuple[str, int]) -> StoredImage:
 
 
 @contextmanager
-def skyscript(folder: Path, extract: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder of profile `skyscript` for one small region, and the servers that stand for what it names."""
+def skyscript(folder: Path, extract: Path, sets_in: int = 1) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder of profile `skyscript` for one small region, and the servers that stand for what it names.
+
+    Published models, of which there are many, are scored on one of `sets_in` sets of images each, taken in turn.
+    """
     files = _files("skyscript")
     sources, regions = files["sources"]["sources"], files["regions"]["regions"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -421,6 +424,10 @@ def skyscript(folder: Path, extract: Path) -> Iterator[tuple[Path, dict[str, Any
         _skyscript_models(files["models"]["bases"], folder, bucket)
         _skyscript_benchmarks(files["benchmarks"]["benchmarks"], folder, bucket)
         files["benchmarks"]["bootstrap"] = 100
+        sets, bases = list(files["benchmarks"]["benchmarks"]), files["models"]["bases"]
+        published = [one for one in files["models"]["models"].values() if "url" in bases[one["base"]]]
+        for number, model in enumerate(published):
+            model["benchmarks"] = sets[number % sets_in :: sets_in]
         servers = {
             "Planetary Computer": computer,
             "swisstopo": swiss,
