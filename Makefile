@@ -3,6 +3,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 3000
+WORKERS ?= 3
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 export SKYSCRIPT_DATA ?= $(CURDIR)/data
@@ -30,9 +31,10 @@ ui: install  ## Serve the Dagster UI on http://127.0.0.1:$(PORT)
 	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
-# A file's tests stay together, longest files first, on as many cores as there are, up to four (3 GB each).
+# A file's tests stay together, the longest files first. Processes take up to 3 GB each; some tests wait, so that two
+# cores have work for three.
 test: install  ## Run every test with coverage of the library
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --cov=skyscript_assets --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --cov=skyscript_assets --cov-report=term:skip-covered --cov-fail-under=85
 
 test-online: install  ## Read one window of each service that the profile skyscript names; needs the internet
 	$(BIN)/python -m pytest -m online -rs --tb=line tests/online
